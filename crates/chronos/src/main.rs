@@ -1,0 +1,2 @@
+//! The `chronos` binary.
+fn main() {}
