@@ -1,1 +1,31 @@
-//! placeholder
+//! What every other layer of Chronos speaks of: SQL types and values, table
+//! schemas, stamps, keys, row encodings and write sets.
+//!
+//! Nothing here reads a clock, a file or a socket, knows SQL grammar, or knows
+//! how versions are stored. All encodings of this crate are on-disk formats
+//! (`docs/format/model.md`) and therefore carry a version where they may change.
+
+mod arrow;
+mod codec;
+mod error;
+mod key;
+mod row;
+mod schema;
+mod stamp;
+pub mod text;
+mod types;
+mod value;
+mod write_set;
+
+pub use arrow::{append_value, column_builder, rows_to_batch, value_at, ColumnBuilder};
+pub use codec::{Decoder, Encoder};
+pub use error::{DataError, SqlState};
+pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
+pub use row::{decode_column, decode_row, encode_row};
+pub use schema::{
+    Catalog, ColumnSchema, SystemColumn, TableId, TableOptions, TableSchema, HIDDEN_KEY_COLUMN,
+};
+pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};
+pub use types::{DataType, FIELD_TYPE_KEY};
+pub use value::{Decimal, Interval, Value};
+pub use write_set::{BatchChange, Change, Expect, Kind, RowChange, RowChanges, WriteSet};

@@ -1,0 +1,329 @@
+//! Write sets: what one transaction does to the store, as resolved effects.
+//!
+//! A write set carries rows and preconditions, never SQL text, so that every
+//! replica that applies it computes the same state. Format (version 1; integers
+//! as in [`crate::Encoder`]):
+//!
+//! ```text
+//! write set   [1] [begin: u64] [count: varint] change*
+//! change      [1] schema as JSON bytes                     create table
+//!             [2] table id: u32                            drop table
+//!             [3] table id: u32, expect+kind per row       rows
+//!             [4] table id: u32, expect: u8, Arrow IPC     batch
+//!             [5] table id: u32                            truncate table
+//! row         [expect << 4 | kind] [key bytes] [row bytes]
+//! ```
+
+use std::io::Cursor;
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use bytes::Bytes;
+
+use crate::{DataError, Decoder, Encoder, Key, Stamp, TableId, TableSchema};
+
+const FORMAT: u8 = 1;
+
+/// What must hold of a key for a change to be applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Nothing: the newest write wins (upsert).
+    Any,
+    /// No current row (INSERT); else unique_violation.
+    Absent,
+    /// No current row, else this one change is left out (ON CONFLICT DO NOTHING,
+    /// idempotent ingest).
+    AbsentOrSkip,
+    /// No version newer than the write set's `begin` (UPDATE, DELETE and
+    /// ON CONFLICT DO UPDATE, which read before they write); else
+    /// serialization_failure.
+    Unchanged,
+}
+
+/// What a version does to its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The row has these values.
+    Put,
+    /// The row is gone.
+    Delete,
+}
+
+/// One row's change.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RowChange {
+    /// The row's key; empty: give it a new hidden key.
+    pub key: Key,
+    /// Precondition.
+    pub expect: Expect,
+    /// Put or delete.
+    pub kind: Kind,
+    /// The row as [`crate::encode_row`] wrote it; empty for a delete.
+    pub row: Bytes,
+}
+
+/// Changes of single rows of a table; no key twice.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RowChanges {
+    /// The table.
+    pub table: TableId,
+    /// The rows.
+    pub rows: Vec<RowChange>,
+}
+
+/// Many new rows of a table, as columns.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BatchChange {
+    /// The table.
+    pub table: TableId,
+    /// Precondition of every row: [`Expect::Any`], [`Expect::Absent`] or
+    /// [`Expect::AbsentOrSkip`]; of rows with the same key within the batch, the
+    /// first counts as present for those after it.
+    pub expect: Expect,
+    /// The table's columns in order.
+    pub batch: RecordBatch,
+}
+
+/// A part of a write set.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// Creates a table; its id is given when this is applied.
+    CreateTable(TableSchema),
+    /// Drops a table.
+    DropTable(TableId),
+    /// Changes single rows.
+    Rows(RowChanges),
+    /// Adds many rows.
+    Batch(BatchChange),
+    /// Deletes every row of a table as one step.
+    Truncate(TableId),
+}
+
+/// All changes of one transaction.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct WriteSet {
+    /// What the transaction read at; [`Stamp::MAX`] when it read nothing.
+    pub begin: Stamp,
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+}
+
+impl WriteSet {
+    /// Encodes for the log.
+    ///
+    /// Errors: the Arrow writer refused a batch.
+    pub fn encode(&self) -> Result<Vec<u8>, DataError> {
+        let mut e = Encoder::default();
+        e.u8(FORMAT);
+        e.u64(self.begin.0);
+        e.varint(self.changes.len() as u64);
+        for change in &self.changes {
+            encode_change(change, &mut e)?;
+        }
+        Ok(e.buffer)
+    }
+
+    /// Decodes what [`encode`](Self::encode) wrote.
+    pub fn decode(bytes: &Bytes) -> Result<WriteSet, DataError> {
+        let mut d = Decoder::new("write set", bytes);
+        if d.u8()? != FORMAT {
+            return Err(d.damaged("an unknown format version"));
+        }
+        let begin = Stamp(d.u64()?);
+        let count = d.count()?;
+        let changes = (0..count)
+            .map(|_| decode_change(&mut d, bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(WriteSet { begin, changes })
+    }
+
+    /// How many row changes there are.
+    pub fn rows(&self) -> u64 {
+        self.changes
+            .iter()
+            .map(|c| match c {
+                Change::Rows(r) => r.rows.len() as u64,
+                Change::Batch(b) => b.batch.num_rows() as u64,
+                _ => 0,
+            })
+            .sum()
+    }
+}
+
+fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
+    match change {
+        Change::CreateTable(schema) => {
+            e.u8(1);
+            e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("a table schema"))?);
+        }
+        Change::DropTable(table) => {
+            e.u8(2);
+            e.u32(table.0);
+        }
+        Change::Rows(changes) => {
+            e.u8(3);
+            e.u32(changes.table.0);
+            e.varint(changes.rows.len() as u64);
+            for row in &changes.rows {
+                e.u8((row.expect as u8) << 4 | row.kind as u8);
+                e.bytes(&row.key.0);
+                e.bytes(&row.row);
+            }
+        }
+        Change::Batch(change) => {
+            e.u8(4);
+            e.u32(change.table.0);
+            e.u8(change.expect as u8);
+            let mut ipc = Vec::with_capacity(change.batch.get_array_memory_size() + 1024);
+            let write = |ipc: &mut Vec<u8>| {
+                let mut writer = StreamWriter::try_new(ipc, &change.batch.schema())?;
+                writer.write(&change.batch)?;
+                writer.finish()
+            };
+            write(&mut ipc).map_err(|_| unencodable("a record batch"))?;
+            e.bytes(&ipc);
+        }
+        Change::Truncate(table) => {
+            e.u8(5);
+            e.u32(table.0);
+        }
+    }
+    Ok(())
+}
+
+fn unencodable(what: &'static str) -> DataError {
+    DataError::Damaged {
+        what,
+        offset: 0,
+        reason: "it cannot be encoded",
+    }
+}
+
+fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError> {
+    Ok(match d.u8()? {
+        1 => {
+            let json = d.bytes()?;
+            let schema = serde_json::from_slice(json)
+                .map_err(|_| d.damaged("a table schema that does not read"))?;
+            Change::CreateTable(schema)
+        }
+        2 => Change::DropTable(TableId(d.u32()?)),
+        3 => {
+            let table = TableId(d.u32()?);
+            let count = d.count()?;
+            let rows = (0..count)
+                .map(|_| decode_row_change(d, whole))
+                .collect::<Result<_, _>>()?;
+            Change::Rows(RowChanges { table, rows })
+        }
+        4 => {
+            let table = TableId(d.u32()?);
+            let expect = d.u8()?;
+            let expect = decode_expect(expect, d)?;
+            let ipc = d.bytes()?;
+            let batch = StreamReader::try_new(Cursor::new(ipc), None)
+                .ok()
+                .and_then(|mut reader| reader.next())
+                .and_then(Result::ok)
+                .ok_or_else(|| d.damaged("a record batch that does not read"))?;
+            Change::Batch(BatchChange {
+                table,
+                expect,
+                batch,
+            })
+        }
+        5 => Change::Truncate(TableId(d.u32()?)),
+        _ => return Err(d.damaged("an unknown kind of change")),
+    })
+}
+
+fn decode_row_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<RowChange, DataError> {
+    let flags = d.u8()?;
+    let expect = decode_expect(flags >> 4, d)?;
+    let kind = match flags & 0x0f {
+        0 => Kind::Put,
+        1 => Kind::Delete,
+        _ => return Err(d.damaged("an unknown kind of version")),
+    };
+    let key = Key(d.bytes()?.into());
+    let row = whole.slice_ref(d.bytes()?);
+    Ok(RowChange {
+        key,
+        expect,
+        kind,
+        row,
+    })
+}
+
+fn decode_expect(byte: u8, d: &Decoder<'_>) -> Result<Expect, DataError> {
+    Ok(match byte {
+        0 => Expect::Any,
+        1 => Expect::Absent,
+        2 => Expect::AbsentOrSkip,
+        3 => Expect::Unchanged,
+        _ => return Err(d.damaged("an unknown precondition")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rows_to_batch, ColumnSchema, DataType, TableOptions, Value};
+
+    fn table() -> TableSchema {
+        let column = |name: &str, data_type| ColumnSchema {
+            name: name.into(),
+            data_type,
+            nullable: true,
+            default: None,
+        };
+        TableSchema {
+            id: TableId(3),
+            name: "t".into(),
+            columns: vec![column("a", DataType::Int8), column("b", DataType::Text)],
+            primary_key: vec![0],
+            options: TableOptions::default(),
+        }
+    }
+
+    #[test]
+    fn write_sets_round_trip() {
+        let table = table();
+        let rows = vec![
+            vec![
+                Value::Int8(1),
+                Value::Text("a long text that is not inlined".into()),
+            ],
+            vec![Value::Int8(2), Value::Null],
+        ];
+        let batch = rows_to_batch(&table, &rows).unwrap();
+        let set = WriteSet {
+            begin: Stamp(9),
+            changes: vec![
+                Change::CreateTable(table.clone()),
+                Change::Rows(RowChanges {
+                    table: table.id,
+                    rows: vec![RowChange {
+                        key: Key(Box::from(*b"k")),
+                        expect: Expect::Absent,
+                        kind: Kind::Put,
+                        row: Bytes::from_static(b"row"),
+                    }],
+                }),
+                Change::Batch(BatchChange {
+                    table: table.id,
+                    expect: Expect::AbsentOrSkip,
+                    batch,
+                }),
+                Change::DropTable(TableId(8)),
+                Change::Truncate(TableId(9)),
+            ],
+        };
+        let bytes = Bytes::from(set.encode().unwrap());
+        assert_eq!(WriteSet::decode(&bytes).unwrap(), set);
+        for cut in 0..bytes.len() {
+            let _ = WriteSet::decode(&bytes.slice(..cut)).unwrap_err();
+        }
+    }
+}
