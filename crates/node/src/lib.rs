@@ -1,1 +1,16 @@
-//! placeholder
+//! A node: one replica of the database with its sessions.
+//!
+//! Servers translate their protocol into calls of [`Session`] and nothing else;
+//! a session plans statements with `query`, proposes write sets to the replica
+//! and reads through read views of `store`.
+
+mod error;
+mod outcome;
+mod session;
+
+pub use error::Error;
+pub use outcome::{
+    CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, Notice, Outcome, RowData, RowStream,
+    Rows, Severity, TransactionStatus,
+};
+pub use session::{CancelHandle, Prepared, Session, Statement};

@@ -1,0 +1,74 @@
+//! What a client is told when a statement fails.
+
+use chronos_model::{DataError, SqlState};
+
+/// A failed statement: what PostgreSQL calls the error report.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// SQLSTATE.
+    pub code: SqlState,
+    /// The primary message.
+    pub message: String,
+    /// More about what was wrong.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where in the statement, in characters from 1.
+    pub position: Option<u32>,
+    /// The constraint, table and column at fault, where there are such.
+    pub constraint: Option<String>,
+    /// Table at fault.
+    pub table: Option<String>,
+    /// Column at fault.
+    pub column: Option<String>,
+}
+
+impl Error {
+    /// An error of a code and a message.
+    pub fn new(code: SqlState, message: impl Into<String>) -> Error {
+        Error {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            constraint: None,
+            table: None,
+            column: None,
+        }
+    }
+
+    /// With a detail.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Error {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// With a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The HTTP status of the error.
+    pub fn http_status(&self) -> u16 {
+        match self.code {
+            SqlState::QUERY_CANCELED => 499,
+            SqlState::SERIALIZATION_FAILURE | SqlState::UNIQUE_VIOLATION => 409,
+            SqlState::DISK_FULL | SqlState::ADMIN_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => 503,
+            SqlState::OUT_OF_MEMORY => 507,
+            SqlState::INTERNAL | SqlState::IO_ERROR | SqlState::DATA_CORRUPTED => 500,
+            SqlState::UNDEFINED_TABLE => 404,
+            _ => 400,
+        }
+    }
+}
+
+impl From<DataError> for Error {
+    fn from(e: DataError) -> Error {
+        Error::new(e.sqlstate(), e.to_string())
+    }
+}
