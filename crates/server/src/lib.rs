@@ -1,1 +1,3 @@
-//! placeholder
+//! The wire protocols: each translates to `chronos_node` and none to another.
+
+pub mod http;
