@@ -5,12 +5,16 @@
 //! and reads through read views of `store`.
 
 mod error;
+mod ingest;
 mod outcome;
 mod session;
+mod status;
 
 pub use error::Error;
+pub use ingest::{Ingested, Readings};
 pub use outcome::{
     CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, Notice, Outcome, RowData, RowStream,
     Rows, Severity, TransactionStatus,
 };
 pub use session::{CancelHandle, Prepared, Session, Statement};
+pub use status::{DurabilityStatus, LatencyHistogram, LogStatus, Node, NodeStatus, StoreStatus};
