@@ -101,7 +101,10 @@ async fn addresses_and_methods() {
     let health = server.get("/health").await;
     assert_eq!(status(&health), 200, "{health}");
     assert_eq!(json(&health)["status"], "ok");
-    assert_eq!(status(&server.get("/ready").await), 503);
+    let is_ready = test_node().status().ready;
+    let ready = server.get("/ready").await;
+    assert_eq!(status(&ready), if is_ready { 200 } else { 503 });
+    assert_eq!(json(&ready)["ready"], is_ready);
     let lost = server.get("/nothing").await;
     assert_eq!(status(&lost), 404);
     assert_eq!(

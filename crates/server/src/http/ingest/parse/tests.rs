@@ -309,7 +309,7 @@ fn bad_text_is_located() {
             None,
             1,
             1,
-            46,
+            45,
             "nothing after",
         ),
     ]);

@@ -193,9 +193,9 @@ fn texts() {
     );
     check(
         "jsonb",
-        StringArray::from(vec!["{\"a\":\r\n [1, 2]}", "\"x\"", "no json"]),
+        StringArray::from(vec!["{\"a\":\n\n [1, 2]}", "\"x\"", "no json"]),
         &["{\"a\":   [1, 2]}", "\"x\"", "\"no json\""],
-        &["\"{\"\"a\"\":\r\n [1, 2]}\"", "\"\"\"x\"\"\"", "no json"],
+        &["\"{\"\"a\"\":\n\n [1, 2]}\"", "\"\"\"x\"\"\"", "no json"],
     );
     check(
         "bytea",
