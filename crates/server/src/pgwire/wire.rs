@@ -213,6 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.output.clear();
     }
 
+    /// Reads and forgets what the client still sends, while it is being turned away.
+    pub(super) async fn discard(&mut self) -> Handled {
+        self.input.clear();
+        self.fill().await
+    }
+
     /// Sends the replies and closes the stream.
     pub(super) async fn close(&mut self) -> Handled {
         self.flush().await?;
