@@ -1,2 +1,3 @@
 //! placeholder
 pub mod lex;
+pub mod temporal;

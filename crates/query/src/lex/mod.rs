@@ -24,6 +24,9 @@ mod tests;
 
 use chronos_model::SqlState;
 
+#[cfg(test)]
+pub(crate) use tests::soup;
+
 pub use decode::{ident, unescape_string};
 pub use scan::{tokens, Tokens};
 pub use split::{ends_in_statement, split, StatementSpan};
