@@ -16,7 +16,8 @@ use arrow_array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Schema, SchemaRef};
-use chronos_model::{DataType, SqlState};
+use chronos_model::{Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema, WriteSet};
+use chronos_query::dml;
 
 use crate::{Error, Node};
 
@@ -162,9 +163,90 @@ impl Node {
     /// visible together or none does. A row whose key (device, metric, ts, seq) is
     /// there already is left alone and counted as a duplicate.
     pub async fn ingest(&self, rows: Readings) -> Result<Ingested, Error> {
-        rows.into_batch()?;
-        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "not built yet"))
+        let given = rows.len() as u64;
+        if given == 0 {
+            return Ok(Ingested::default());
+        }
+        let table = self.readings_table().await?;
+        let batch = coerce_to(&table, rows.into_batch()?)?;
+        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
+        let set = WriteSet { begin: Stamp::MAX, changes: vec![change] };
+        let committal = self.inner.replica.propose(set).await?;
+        let duplicates = committal.applied.skipped;
+        Ok(Ingested { rows: given - duplicates, duplicates })
     }
+
+    /// The table `readings`, created if there is none.
+    async fn readings_table(&self) -> Result<Arc<TableSchema>, Error> {
+        let replica = &self.inner.replica;
+        loop {
+            if let Some(table) = replica.store.catalog().table(READINGS) {
+                return Ok(Arc::clone(table));
+            }
+            let set = WriteSet { begin: Stamp::MAX, changes: vec![Change::CreateTable(readings_schema())] };
+            match replica.propose(set).await {
+                Ok(_) => {}
+                // Somebody else was first.
+                Err(e) if e.code == SqlState::DUPLICATE_TABLE => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// The name of the table that ingest fills.
+pub const READINGS: &str = "readings";
+
+fn readings_schema() -> TableSchema {
+    let column = |name: &str, data_type| ColumnSchema { name: name.into(), data_type, nullable: false, default: None };
+    TableSchema {
+        id: TableId(0),
+        name: READINGS.into(),
+        columns: vec![
+            column("device_id", DataType::Text),
+            column("metric", DataType::Text),
+            column("ts", DataType::TimestampTz),
+            column("seq", DataType::Int8),
+            column("value", DataType::Float8),
+        ],
+        primary_key: vec![0, 1, 2, 3],
+        options: TableOptions::default(),
+    }
+}
+
+/// The batch in the columns of a `readings` that a user may have made himself.
+fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch, Error> {
+    let own = readings_schema();
+    if table.columns == own.columns && table.primary_key == own.primary_key {
+        return Ok(batch);
+    }
+    let given = batch.schema();
+    let missing = own.columns.iter().find(|c| table.column_index(&c.name).is_none());
+    let same_key = table.primary_key.iter().map(|&c| table.columns[c].name.as_str()).eq(["device_id", "metric", "ts", "seq"]);
+    if missing.is_some() || !same_key {
+        return Err(Error::new(
+            SqlState::INVALID_TABLE_DEFINITION,
+            "the table \"readings\" does not have the columns and key that ingest needs",
+        )
+        .with_hint("It needs device_id, metric, ts, seq, value and the primary key (device_id, metric, ts, seq)."));
+    }
+    let mut fields = Vec::with_capacity(table.columns.len());
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        match own.column_index(&column.name) {
+            Some(i) => {
+                fields.push(Arc::clone(&given.fields()[i]));
+                columns.push(Arc::clone(batch.column(i)));
+            }
+            None => {
+                fields.push(Arc::new(column.arrow_field()));
+                columns.push(arrow_array::new_null_array(&column.data_type.to_arrow(), batch.num_rows()));
+            }
+        }
+    }
+    let coerced = chronos_query::coerce_batch(table, &fields, &columns, batch.num_rows())?;
+    dml::check_not_null(table, &coerced)?;
+    Ok(coerced)
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 
 use serde::Serialize;
 
-use crate::Session;
-
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NodeStatus {
@@ -89,26 +87,4 @@ pub struct LatencyHistogram {
     pub counts: Vec<u64>,
     /// Sum of all durations in microseconds.
     pub sum_micros: u64,
-}
-
-/// A node: one replica of the database. Clones are handles to the same node.
-#[derive(Clone, Debug)]
-pub struct Node {}
-
-impl Node {
-    /// A node without a store, until there are nodes with one.
-    #[doc(hidden)]
-    pub fn unfinished() -> Node {
-        Node {}
-    }
-
-    /// A new session.
-    pub fn session(&self) -> Session {
-        Session {}
-    }
-
-    /// The node at this moment.
-    pub fn status(&self) -> NodeStatus {
-        NodeStatus::default()
-    }
 }

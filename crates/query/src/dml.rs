@@ -15,9 +15,10 @@ use chronos_model::{
     SqlState, TableSchema, Value,
 };
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+pub use datafusion::sql::sqlparser::ast::DoUpdate;
 use std::ops::ControlFlow;
 
-use crate::sql::{fold, quote, table_name};
+use crate::sql::{fold, parse_query, quote, table_name};
 use crate::{coerce_batch, QueryError};
 
 /// From how many rows on an INSERT travels as columns instead of rows.
@@ -82,13 +83,6 @@ fn find_table(catalog: &Catalog, name: &ast::ObjectName) -> Result<Arc<TableSche
     catalog.table(&name).cloned().ok_or_else(|| QueryError::unknown_table(&name))
 }
 
-fn parse_query(sql: &str) -> Result<ast::Statement, QueryError> {
-    match crate::sql::parse(sql)? {
-        crate::sql::Command::Query(statement) => Ok(*statement),
-        _ => Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected a query")),
-    }
-}
-
 fn returning_query(items: &Option<Vec<ast::SelectItem>>, alias: &str) -> Option<String> {
     let items: Vec<String> = items.as_ref()?.iter().map(ToString::to_string).collect();
     Some(format!("SELECT {} FROM {RETURNING_TABLE} AS {}", items.join(", "), quote(alias)))
@@ -103,6 +97,16 @@ fn note_parameter(types: &mut Vec<Option<DataType>>, expr: &ast::Expr, data_type
             types.resize(number, None);
         }
         types[number - 1].get_or_insert_with(|| data_type.clone());
+    }
+}
+
+/// The query that finds the rows of a write, and the types of its parameters.
+pub fn source_of(statement: &ast::Statement, catalog: &Catalog) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
+    match statement {
+        ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
+        ast::Statement::Update(u) => update(u, catalog).map(|p| (p.source, p.parameter_types)),
+        ast::Statement::Delete(d) => delete(d, catalog).map(|p| (p.source, p.parameter_types)),
+        other => Err(QueryError::unsupported(format!("EXPLAIN {other}"))),
     }
 }
 
@@ -501,7 +505,8 @@ impl Modify {
     }
 }
 
-fn removal(key: Key) -> RowChange {
+/// A change that deletes a row.
+pub fn removal(key: Key) -> RowChange {
     RowChange { key, expect: Expect::Unchanged, kind: Kind::Delete, row: Bytes::new() }
 }
 

@@ -34,3 +34,6 @@ mod system_tables;
 pub use engine::{coerce_array, coerce_batch, Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts, TEMPORARY_TABLE_PREFIX};
 #[cfg(feature = "engine")]
 pub use error::QueryError;
+
+#[cfg(feature = "engine")]
+pub use datafusion::execution::SendableRecordBatchStream;

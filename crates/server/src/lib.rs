@@ -1,3 +1,5 @@
-//! The wire protocols: each translates to `chronos_node` and none to another.
+//! The servers: each translates one protocol into calls of `chronos_node::Session`,
+//! and none into another's.
 
 pub mod http;
+pub mod pgwire;

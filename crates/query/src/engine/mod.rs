@@ -72,6 +72,13 @@ pub struct QueryPlan {
     pub schema: SchemaRef,
 }
 
+impl QueryPlan {
+    /// Whether it explains a query instead of running it.
+    pub fn is_explain(&self) -> bool {
+        matches!(self.logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
+    }
+}
+
 /// Facts about the session that functions can ask for.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFacts {

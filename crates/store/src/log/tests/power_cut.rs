@@ -152,6 +152,11 @@ fn stray_records_behind_a_torn_one_stay_dead() {
             ..small_files()
         };
         let (log, _) = open(&env_on(&disk, 1), options.clone());
+        // Into a recycled file: in a new one the zeros written ahead would hide the trap.
+        for _ in 0..2 {
+            append(&log, vec![entry(1, vec![0; 1000])]).unwrap();
+            log.truncate_after(LogIndex(0)).unwrap();
+        }
         append(&log, vec![entry(1, vec![0; 1000])]).unwrap();
         disk.crash_after_write_points(disk.write_points() + 1);
         append(
