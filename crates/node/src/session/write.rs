@@ -342,7 +342,7 @@ impl Session {
                 let found = view.get(table, &key.0).map_err(store_error)?;
                 let rows = match found {
                     None => vec![],
-                    Some(found) => vec![found.project(table, projection).map_err(store_error)?],
+                    Some(found) => vec![project(&found, projection)?],
                 };
                 let schema = plan.columns.clone().unwrap_or_else(|| table.arrow_schema());
                 let tag = CommandTag { verb: "SELECT", rows: Some(rows.len() as u64) };
@@ -408,7 +408,7 @@ impl Session {
 fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
     match view.get(table, &key.0).map_err(store_error)? {
         None => Ok(None),
-        Some(found) => Ok(Some(found.values(table).map_err(store_error)?)),
+        Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
     }
 }
 
