@@ -1,3 +1,4 @@
 //! placeholder
+pub mod log;
 pub mod segment;
 pub mod version;

@@ -189,8 +189,9 @@ impl FileState {
                 continue;
             }
             let mut sector = [0; SECTOR_BYTES];
-            let old = self.durable.len().clamp(start, end) - start;
-            sector[..old].copy_from_slice(&self.durable[start..start + old]);
+            let old = self.durable.get(start..).unwrap_or_default();
+            let old = &old[..old.len().min(SECTOR_BYTES)];
+            sector[..old.len()].copy_from_slice(old);
             for change in &self.pending[..moment(start..end)] {
                 change.apply_to_sector(&mut sector, start);
             }

@@ -1,0 +1,230 @@
+//! The log thread: takes what is queued, has it written and synced, and calls back.
+//!
+//! Owns the order of acknowledgements and what happens after a failure. How bytes get
+//! into files is the writer's business.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use chronos_env::{Clock, Env};
+
+use super::queue::{Command, Done, Work};
+use super::recovery::Recovered;
+use super::writer::Writer;
+use super::{Durability, LogError, LogOptions, Shared};
+
+/// Owner of the thread; dropping it closes the queue and joins.
+pub(super) struct LogThread {
+    shared: Arc<Shared>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl LogThread {
+    pub(super) fn start(
+        env: Env,
+        dir: &Path,
+        options: LogOptions,
+        shared: Arc<Shared>,
+        recovered: Recovered,
+    ) -> Result<Self, LogError> {
+        let durability = options.durability;
+        let writer = Writer::new(&env, dir, options, shared.clone(), recovered)?;
+        let mut worker = Worker {
+            clock: env.clock,
+            durability,
+            shared: shared.clone(),
+            writer,
+            poison: None,
+            sync_due_nanos: None,
+            acknowledgements: Vec::new(),
+        };
+        let handle = thread::Builder::new()
+            .name("chronos-log".into())
+            .spawn(move || {
+                let guard = ExitGuard(worker.shared.clone());
+                worker.run();
+                drop(guard);
+            })
+            .map_err(LogError::io("start the thread of", dir))?;
+        Ok(Self {
+            shared,
+            handle: Some(handle),
+        })
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.shared.queue.close(LogError::Closed);
+        if let Some(handle) = self.handle.take() {
+            // The last handle may be dropped by a callback, which runs on that thread.
+            if handle.thread().id() != thread::current().id() {
+                // A panic was reported by the thread itself and answered by its guard.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Sees to it that nobody waits for a thread that is gone, however it went.
+struct ExitGuard(Arc<Shared>);
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        let error = if thread::panicking() {
+            LogError::Poisoned {
+                cause: "the log thread panicked".into(),
+            }
+        } else {
+            LogError::Closed
+        };
+        self.0.queue.close(error.clone());
+        self.0.queue.refuse_queued(&error);
+    }
+}
+
+/// Calls back. A panic in there is the caller's bug and was printed by the panic hook; the
+/// log and everyone else who waits for it go on.
+fn answer(done: Done, result: Result<(), LogError>) {
+    if panic::catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("a callback of the log panicked");
+    }
+}
+
+struct Worker {
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+    shared: Arc<Shared>,
+    writer: Writer,
+    /// What every request gets after a failure.
+    poison: Option<LogError>,
+    /// When `Durability::Interval` wants the next sync; `None` if nothing is unsynced.
+    sync_due_nanos: Option<u64>,
+    /// Answers of the batch under way, in order; an error is a refusal.
+    acknowledgements: Vec<(Done, Result<(), LogError>)>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut commands = Vec::new();
+        loop {
+            match self.shared.queue.take(&mut commands, self.until_sync_due()) {
+                Work::Commands => {
+                    let payload_bytes = self.carry_out(&mut commands);
+                    self.shared.queue.finished(payload_bytes);
+                }
+                Work::TimedOut => {}
+                Work::Closed => break,
+            }
+            self.sync_if_due();
+        }
+        // Nobody waits for an answer any more, but what was acknowledged shall be kept.
+        let synced = self.sync();
+        self.note(synced);
+    }
+
+    fn until_sync_due(&self) -> Option<Duration> {
+        let now = self.clock.monotonic_nanos();
+        self.sync_due_nanos
+            .map(|due| Duration::from_nanos(due.saturating_sub(now)))
+    }
+
+    /// Returns the size of the payloads of `commands`, and empties it.
+    fn carry_out(&mut self, commands: &mut Vec<Command>) -> u64 {
+        let mut payload_bytes = 0;
+        for command in commands.drain(..) {
+            match command {
+                Command::Append { entries, done } => {
+                    payload_bytes += entries
+                        .iter()
+                        .map(|it| it.payload.len() as u64)
+                        .sum::<u64>();
+                    let result = self.unless_poisoned(|writer| writer.append(&entries));
+                    self.acknowledgements.push((done, result));
+                }
+                Command::Truncate { index, done } => {
+                    self.alone(done, |writer| writer.truncate_after(index));
+                }
+                Command::Cut { index, done } => {
+                    self.alone(done, |writer| writer.cut_before(index));
+                }
+                Command::Sync { done } => self.alone(done, Writer::sync),
+            }
+        }
+        self.commit();
+        payload_bytes
+    }
+
+    /// Commits what came before, then does `work`, then answers.
+    fn alone(&mut self, done: Done, work: impl FnOnce(&mut Writer) -> Result<(), LogError>) {
+        self.commit();
+        let result = self.unless_poisoned(work);
+        answer(done, result);
+    }
+
+    fn unless_poisoned(
+        &mut self,
+        work: impl FnOnce(&mut Writer) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        if let Some(poison) = &self.poison {
+            return Err(poison.clone());
+        }
+        let result = work(&mut self.writer);
+        self.note(result.clone());
+        result
+    }
+
+    fn note(&mut self, result: Result<(), LogError>) {
+        if let Err(error) = result {
+            if !error.is_refusal() && self.poison.is_none() {
+                let poison = error.poison();
+                tracing::error!(%poison, "the log stops accepting writes");
+                self.poison = Some(poison);
+            }
+        }
+    }
+
+    /// Writes what the batch appended, makes it durable, and answers.
+    fn commit(&mut self) {
+        if self.acknowledgements.is_empty() {
+            return;
+        }
+        let durability = self.durability;
+        let result = self.unless_poisoned(|writer| match durability {
+            Durability::Strict => writer.sync(),
+            Durability::Interval(_) | Durability::None => writer.flush(),
+        });
+        if let (Durability::Interval(interval), None) = (durability, self.sync_due_nanos) {
+            let now = self.clock.monotonic_nanos();
+            self.sync_due_nanos = Some(now.saturating_add(interval.as_nanos() as u64));
+        }
+        for (done, appended) in self.acknowledgements.drain(..) {
+            answer(done, appended.and_then(|()| result.clone()));
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        let due = self
+            .sync_due_nanos
+            .is_some_and(|due| self.clock.monotonic_nanos() >= due);
+        if due {
+            self.sync_due_nanos = None;
+            let synced = self.sync();
+            self.note(synced);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        if self.poison.is_some() {
+            return Ok(());
+        }
+        self.writer.sync()
+    }
+}
