@@ -45,12 +45,10 @@ pub(crate) struct Checked {
 /// Checks a write set; `state` is not changed.
 pub(crate) fn check(
     state: &StoreState,
-    recorded: Stamp,
     set: &PreparedWriteSet,
 ) -> Result<Checked, ApplyError> {
     let mut checker = Checker {
         state,
-        recorded,
         begin: set.begin,
         earlier: set.repeats.then(HashMap::new),
         catalog: None,
@@ -62,7 +60,7 @@ pub(crate) fn check(
         match change {
             Prepared::CreateTable(schema) => checker.create(schema)?,
             Prepared::DropTable(id) => checker.drop_table(*id)?,
-            Prepared::Truncate(id) => checker.truncate(*id)?,
+            Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
             Prepared::Batch(batch) => checker.batch(number, batch)?,
         }
@@ -93,7 +91,6 @@ struct Earlier {
 
 struct Checker<'a> {
     state: &'a StoreState,
-    recorded: Stamp,
     begin: Stamp,
     /// Keys changed earlier in the set; `None`: no key occurs twice.
     earlier: Option<HashMap<TableId, BTreeMap<Box<[u8]>, Earlier>>>,
@@ -155,14 +152,26 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    fn truncate(&mut self, id: TableId) -> Result<(), ApplyError> {
+    /// Rows written before in the same set are gone too; they have the truncation's
+    /// stamp and would outlive it.
+    fn truncate(&mut self, id: TableId, before: &[Prepared]) -> Result<(), ApplyError> {
         self.table(id)?;
         if !self.truncated.contains(&id) {
             self.truncated.push(id);
         }
-        let earlier = self.earlier.as_mut().and_then(|e| e.remove(&id));
-        for (_, Earlier { change, row, .. }) in earlier.into_iter().flatten() {
-            self.leave_out[change][row] = true;
+        if let Some(earlier) = &mut self.earlier {
+            earlier.remove(&id);
+        }
+        for (leave_out, change) in self.leave_out.iter_mut().zip(before) {
+            match change {
+                Prepared::Rows(rows) if rows.changes.table == id => {
+                    *leave_out = vec![true; rows.changes.rows.len()];
+                }
+                Prepared::Batch(batch) if batch.table == id => {
+                    *leave_out = vec![true; batch.rows];
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
