@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
-use chronos_model::{
-    key_values, Catalog, Expect, Keys, Kind, NodeId, Stamp, TableId, TableSchema,
-};
+use chronos_model::{key_values, Catalog, Expect, Keys, Kind, NodeId, Stamp, TableId, TableSchema};
 
 use crate::error::{ApplyError, StoreError};
 use crate::memtable::{KeyRanges, Run};
@@ -43,10 +41,7 @@ pub(crate) struct Checked {
 }
 
 /// Checks a write set; `state` is not changed.
-pub(crate) fn check(
-    state: &StoreState,
-    set: &PreparedWriteSet,
-) -> Result<Checked, ApplyError> {
+pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checked, ApplyError> {
     let mut checker = Checker {
         state,
         begin: set.begin,
@@ -109,8 +104,7 @@ enum Verdict {
 impl<'a> Checker<'a> {
     fn catalog(&mut self) -> &mut Catalog {
         let state = self.state;
-        self.catalog
-            .get_or_insert_with(|| (*state.catalog).clone())
+        self.catalog.get_or_insert_with(|| (*state.catalog).clone())
     }
 
     fn table(&self, id: TableId) -> Result<&'a Arc<TableState>, ApplyError> {
@@ -408,7 +402,8 @@ fn run(
         return Ok(None);
     }
     let mut kept_keys = Keys::default();
-    kept.iter().for_each(|i| kept_keys.push(keys.get(*i as usize)));
+    kept.iter()
+        .for_each(|i| kept_keys.push(keys.get(*i as usize)));
     let kept = UInt32Array::from(kept);
     let columns = batch
         .columns

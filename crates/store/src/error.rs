@@ -125,9 +125,9 @@ impl StoreError {
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
-            StoreError::Poisoned { .. }
-            | StoreError::CannotFlush { .. }
-            | StoreError::Closed => SqlState::CANNOT_CONNECT_NOW,
+            StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
+                SqlState::CANNOT_CONNECT_NOW
+            }
         }
     }
 }

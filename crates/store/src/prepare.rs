@@ -163,7 +163,10 @@ fn check_shape(schema: &TableSchema, change: &BatchChange) -> Result<(), ApplyEr
         )));
     }
     for (array, column) in columns.iter().zip(&schema.columns) {
-        if !array.data_type().equals_datatype(&column.data_type.to_arrow()) {
+        if !array
+            .data_type()
+            .equals_datatype(&column.data_type.to_arrow())
+        {
             return Err(wrong(format!(
                 "column \"{}\" was given as {}, but is of type {}",
                 column.name,
@@ -185,7 +188,11 @@ fn check_shape(schema: &TableSchema, change: &BatchChange) -> Result<(), ApplyEr
 
 fn key_columns(schema: &TableSchema, change: &BatchChange) -> Vec<ArrayRef> {
     let columns = change.batch.columns();
-    schema.primary_key.iter().map(|c| columns[*c].clone()).collect()
+    schema
+        .primary_key
+        .iter()
+        .map(|c| columns[*c].clone())
+        .collect()
 }
 
 /// A small batch as single rows.
@@ -250,7 +257,9 @@ fn batch(
     }
     let order = sorted(&keys, &mut prepared);
     let mut ordered = Keys::default();
-    order.iter().for_each(|i| ordered.push(keys.get(*i as usize)));
+    order
+        .iter()
+        .for_each(|i| ordered.push(keys.get(*i as usize)));
     let indices = UInt32Array::from(order.clone());
     prepared.columns = prepared
         .columns

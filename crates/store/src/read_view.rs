@@ -105,13 +105,17 @@ impl ReadView {
         let found = table.newest(key, self.stamp)?;
         Ok(found
             .filter(|n| n.kind == Kind::Put && n.recorded >= horizon)
-            .map(|Newest { recorded, place, .. }| Found {
-                row: RowData {
-                    schema: table.schema.clone(),
-                    place,
+            .map(
+                |Newest {
+                     recorded, place, ..
+                 }| Found {
+                    row: RowData {
+                        schema: table.schema.clone(),
+                        place,
+                    },
+                    recorded,
                 },
-                recorded,
-            }))
+            ))
     }
 
     /// Stamp and kind of the newest version of a key, be it a put or a delete. A

@@ -160,9 +160,7 @@ impl TableState {
         if newest.found.is_empty() {
             return Ok(None);
         }
-        let present = |found: &Option<(Stamp, Kind)>| {
-            matches!(found, Some((recorded, Kind::Put)) if *recorded >= horizon)
-        };
+        let present = |found: &Option<(Stamp, Kind)>| matches!(found, Some((recorded, Kind::Put)) if *recorded >= horizon);
         Ok(Some(newest.found.iter().map(present).collect()))
     }
 }

@@ -80,8 +80,16 @@ impl Run {
             nodes: PerVersion::Each(nodes.values().clone()),
             columns,
             ranges,
-            min_recorded: runs.iter().map(|r| r.min_recorded).min().unwrap_or_default(),
-            max_recorded: runs.iter().map(|r| r.max_recorded).max().unwrap_or_default(),
+            min_recorded: runs
+                .iter()
+                .map(|r| r.min_recorded)
+                .min()
+                .unwrap_or_default(),
+            max_recorded: runs
+                .iter()
+                .map(|r| r.max_recorded)
+                .max()
+                .unwrap_or_default(),
             bytes: 0,
         };
         run.bytes = (run.keys.memory_bytes()

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt64Type, UInt8Type};
 use arrow_array::{ArrayRef, BinaryViewArray, UInt8Array};
-use chronos_model::{append_value, column_builder, decode_row, Keys, Kind, Stamp, TableSchema, Value};
+use chronos_model::{
+    append_value, column_builder, decode_row, Keys, Kind, Stamp, TableSchema, Value,
+};
 
 use super::block::{i64_array, u32_array, u64_array, Block, PerVersion};
 use crate::error::StoreError;
@@ -141,11 +143,7 @@ impl Cursor {
     }
 }
 
-fn read_page(
-    segment: &Segment,
-    page: usize,
-    columns: &[PageColumn],
-) -> Result<Block, StoreError> {
+fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<Block, StoreError> {
     let meta = &segment.pages()[page];
     let mut wanted = Vec::with_capacity(columns.len() + 2);
     if meta.min_recorded != meta.max_recorded {
@@ -156,9 +154,7 @@ fn read_page(
     }
     wanted.extend_from_slice(columns);
     let keys = segment.read_keys(page)?;
-    let mut arrays = segment
-        .read_columns(page..page + 1, &wanted)?
-        .into_iter();
+    let mut arrays = segment.read_columns(page..page + 1, &wanted)?.into_iter();
     let recorded = if meta.min_recorded == meta.max_recorded {
         PerVersion::Same(meta.min_recorded.0)
     } else {

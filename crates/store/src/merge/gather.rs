@@ -29,7 +29,7 @@ pub(super) fn gather_column(
         let data: Vec<_> = blocks.iter().map(|b| b.columns[column].to_data()).collect();
         let mut copy = MutableArrayData::new(data.iter().collect(), false, rows);
         for range in ranges {
-            copy.extend(range.block, range.start, range.start + range.rows);
+            copy.try_extend(range.block, range.start, range.start + range.rows)?;
         }
         return Ok(make_array(copy.freeze()));
     }

@@ -22,9 +22,7 @@ mod gather;
 mod merger;
 mod resolve;
 
-pub(crate) use block::{
-    arrays_bytes, gallop, i64_array, u32_array, u64_array, Block, PerVersion,
-};
+pub(crate) use block::{arrays_bytes, gallop, i64_array, u32_array, u64_array, Block, PerVersion};
 pub(crate) use cursor::Source;
 pub(crate) use merger::{MergeRequest, Merged, Merger, Wants};
-pub(crate) use resolve::{ended_by, horizon, Resolution};
+pub(crate) use resolve::{horizon, Resolution};

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{
-    ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
-};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Stamp, SystemColumn, TableSchema};

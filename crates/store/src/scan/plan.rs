@@ -170,11 +170,7 @@ fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> I
 }
 
 /// The chunks of all sources that may matter, in no order.
-fn chunks<'a>(
-    sources: &'a [Source],
-    shape: &ScanShape,
-    request: &ScanRequest,
-) -> Vec<Chunk<'a>> {
+fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -> Vec<Chunk<'a>> {
     let range = &request.key_range;
     let judge = Judge::new(shape, request);
     let mut chunks = Vec::new();

@@ -136,7 +136,11 @@ mod tests {
         assert!(!excludes(&t, &ints, &(0, Some(Value::Date(99)), None)));
         // Nor does a column that is not there.
         assert!(!excludes(&t, &ints, &(7, Some(Value::Int8(99)), None)));
-        assert!(excludes(&t, &page(10, None), &(0, Some(Value::Int8(1)), None)));
+        assert!(excludes(
+            &t,
+            &page(10, None),
+            &(0, Some(Value::Int8(1)), None)
+        ));
         assert!(!excludes(&t, &page(10, None), &(0, None, None)));
     }
 }

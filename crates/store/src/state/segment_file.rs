@@ -118,8 +118,7 @@ impl SegmentFile {
         end: usize,
         hit: &mut impl FnMut(usize, Stamp, Kind),
     ) -> Result<(), StoreError> {
-        if end - start < KEYS_WITHOUT_FILTER
-            && !(start..end).any(|i| self.may_contain(keys.get(i)))
+        if end - start < KEYS_WITHOUT_FILTER && !(start..end).any(|i| self.may_contain(keys.get(i)))
         {
             return Ok(());
         }
