@@ -1,9 +1,14 @@
 //! Segments: immutable, sorted, columnar files of versions.
 
+mod bloom;
 mod cache;
+mod encoding;
 mod error;
+mod layout;
 mod meta;
+mod page;
 mod reader;
+mod statistics;
 mod stats;
 mod writer;
 
