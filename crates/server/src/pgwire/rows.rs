@@ -200,11 +200,7 @@ fn encode_rows(
 }
 
 /// Appends a slice of a batch, or nothing if that fails.
-fn encode_slice(
-    encoder: &mut RowEncoder,
-    slice: &RecordBatch,
-    out: &mut BytesMut,
-) -> Handled<u64> {
+fn encode_slice(encoder: &mut RowEncoder, slice: &RecordBatch, out: &mut BytesMut) -> Handled<u64> {
     let start = out.len();
     if let Err(error) = encoder.encode_batch(slice, out) {
         out.truncate(start);
