@@ -79,13 +79,23 @@ pub(super) enum ResultFormats {
 }
 
 impl ResultFormats {
-    /// One per column.
-    pub(super) fn expand(&self, columns: usize) -> Arc<[FieldFormat]> {
+    /// As the protocol and [`format`](super::format) have them: one per column, or one
+    /// for all.
+    pub(super) fn codes(&self) -> &[FieldFormat] {
         match self {
-            ResultFormats::All(format) => std::iter::repeat_n(*format, columns).collect(),
-            ResultFormats::Each(formats) if formats.len() == columns => formats.clone(),
-            // A plan whose columns changed after Bind: text is always readable.
-            ResultFormats::Each(_) => std::iter::repeat_n(FieldFormat::Text, columns).collect(),
+            ResultFormats::All(format) => std::slice::from_ref(format),
+            ResultFormats::Each(formats) => formats,
+        }
+    }
+
+    /// That of a column. One that Bind did not know of, because the plan changed since,
+    /// is text, which any client can read.
+    pub(super) fn of(&self, column: usize) -> FieldFormat {
+        match self {
+            ResultFormats::All(format) => *format,
+            ResultFormats::Each(formats) => {
+                formats.get(column).copied().unwrap_or(FieldFormat::Text)
+            }
         }
     }
 }
@@ -380,7 +390,7 @@ mod tests {
         bind(&mut extended, "", &[], 2, &[1, 0]).unwrap();
         let portal = extended.portal("").unwrap();
         let expected = [FieldFormat::Binary, FieldFormat::Text];
-        assert_eq!(portal.formats.expand(2)[..], expected);
+        assert_eq!(portal.formats.codes(), expected);
     }
 
     #[test]

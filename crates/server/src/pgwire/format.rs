@@ -3,7 +3,7 @@
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::{BufMut, BytesMut};
-use chronos_model::{text, value_at, DataError, DataType, Value};
+use chronos_model::{text, value_at, DataError, DataType, SqlState, TableSchema, Value};
 use chronos_node::CopyOptions;
 
 /// Text or binary.
@@ -87,21 +87,37 @@ pub fn decode_parameter(
     }
 }
 
+/// Why COPY data could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CopyError {
+    /// SQLSTATE.
+    pub code: SqlState,
+    /// What was wrong.
+    pub message: String,
+    /// Where.
+    pub context: String,
+}
+
 /// Reads COPY data.
 pub struct CopyDecoder {}
 
 impl CopyDecoder {
     /// Of these columns.
-    pub fn new(_options: &CopyOptions, _types: Vec<DataType>) -> CopyDecoder {
+    pub fn new(_options: &CopyOptions, _table: &TableSchema, _columns: &[usize]) -> CopyDecoder {
         CopyDecoder {}
     }
     /// A piece.
-    pub fn push(&mut self, _data: &[u8]) -> Result<Option<RecordBatch>, DataError> {
-        Ok(None)
+    pub fn push(&mut self, _data: &[u8]) -> Result<(), CopyError> {
+        Ok(())
+    }
+    /// Rows so far.
+    pub fn next_batch(&mut self) -> Option<RecordBatch> {
+        None
     }
     /// The end.
-    pub fn finish(&mut self) -> Result<Option<RecordBatch>, DataError> {
-        Ok(None)
+    pub fn finish(&mut self) -> Result<(), CopyError> {
+        Ok(())
     }
 }
 
@@ -113,16 +129,16 @@ impl CopyEncoder {
     pub fn new(_options: &CopyOptions, _schema: &SchemaRef) -> CopyEncoder {
         CopyEncoder {}
     }
-    /// The beginning.
-    pub fn start(&mut self, _out: &mut BytesMut) {}
     /// Rows.
     pub fn encode_batch(
         &mut self,
-        _batch: &RecordBatch,
+        batch: &RecordBatch,
         _out: &mut BytesMut,
-    ) -> Result<(), DataError> {
-        Ok(())
+    ) -> Result<usize, DataError> {
+        Ok(batch.num_rows())
     }
     /// The end.
-    pub fn finish(&mut self, _out: &mut BytesMut) {}
+    pub fn finish(&mut self, _out: &mut BytesMut) -> Result<(), DataError> {
+        Ok(())
+    }
 }

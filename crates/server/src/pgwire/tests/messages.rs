@@ -27,6 +27,16 @@ async fn frames_out_of_step_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_client_in_the_midst_of_sending_can_read_why_it_was_refused() {
+    let server = Server::new(options());
+    let mut client = server.session().await;
+    client.send(b"Q\x7f\0\0\0").await;
+    // More than the stream holds: the server must still read, or this fails.
+    client.send(&[b'x'; 100_000]).await;
+    assert_eq!(client.fatal().await, "54000");
+}
+
+#[tokio::test]
 async fn bad_bodies_are_errors_of_their_batch_only() {
     let server = Server::new(options());
     let mut client = server.session().await;

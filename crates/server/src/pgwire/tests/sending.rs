@@ -36,7 +36,7 @@ fn cursor(data: RowData) -> Cursor {
         tag,
     };
     let text = ResultFormats::All(FieldFormat::Text);
-    Cursor::new(rows, None, |columns| text.expand(columns))
+    Cursor::new(rows, None, text)
 }
 
 fn interrupt() -> Arc<Interrupt> {
