@@ -36,3 +36,7 @@ run *args:
 # Simulated sensors and the queries of the README, on a running node
 demo *args:
     cargo run --release --locked -- demo {{args}}
+
+# How fast the log appends and syncs on this disk
+bench-log:
+    cargo run --release --locked -p chronos-store --example log_bench
