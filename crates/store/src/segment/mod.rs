@@ -20,3 +20,6 @@ pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
 
 pub(crate) use error::BlockError;
+
+#[cfg(test)]
+mod tests;
