@@ -22,6 +22,8 @@ pub struct Error {
     pub table: Option<String>,
     /// Column at fault.
     pub column: Option<String>,
+    /// Byte offset in the statement, until it becomes `position`.
+    pub(crate) offset: Option<usize>,
 }
 
 impl Error {
@@ -36,6 +38,7 @@ impl Error {
             constraint: None,
             table: None,
             column: None,
+            offset: None,
         }
     }
 

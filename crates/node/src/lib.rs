@@ -5,12 +5,24 @@
 //! and reads through read views of `store`.
 
 mod error;
+mod ingest;
+mod node;
 mod outcome;
+mod profile;
+mod replica;
 mod session;
+mod status;
 
+pub use chronos_store::log::Durability;
 pub use error::Error;
+pub use ingest::{Ingested, Readings, READINGS};
+pub use node::{durability_warning, Node, NodeOptions};
 pub use outcome::{
     CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, Notice, Outcome, RowData, RowStream,
     Rows, Severity, TransactionStatus,
 };
+pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
+pub use status::{
+    DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, StoreStatus,
+};

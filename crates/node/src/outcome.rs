@@ -104,6 +104,7 @@ pub struct CopyIn {
     pub columns: Vec<usize>,
     /// Layout.
     pub options: CopyOptions,
+    /// What has come so far.
     pub(crate) batches: Vec<RecordBatch>,
 }
 

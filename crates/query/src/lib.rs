@@ -1,1 +1,39 @@
-//! placeholder
+//! SQL: reading it, planning it, running it.
+//!
+//! ```text
+//! text -> lex (statements, temporal clauses) -> direct ------------------> node
+//!                                            \-> sql (AST) -> ddl / dml -> engine (DataFusion)
+//! ```
+//!
+//! The only crate that names DataFusion, and only behind the feature `engine`:
+//! [`direct`], which plans statements that name one row by its key, compiles
+//! without it. Nothing here writes: data-modifying statements become the SELECT
+//! of the rows they touch and then a list of [`chronos_model::Change`]s, which
+//! the node proposes.
+
+pub mod direct;
+pub mod lex;
+pub mod temporal;
+
+#[cfg(feature = "engine")]
+pub mod ddl;
+#[cfg(feature = "engine")]
+pub mod dml;
+#[cfg(feature = "engine")]
+mod engine;
+#[cfg(feature = "engine")]
+mod error;
+#[cfg(feature = "engine")]
+mod functions;
+#[cfg(feature = "engine")]
+pub mod sql;
+#[cfg(feature = "engine")]
+mod system_tables;
+
+#[cfg(feature = "engine")]
+pub use engine::{coerce_array, coerce_batch, Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts, TEMPORARY_TABLE_PREFIX};
+#[cfg(feature = "engine")]
+pub use error::QueryError;
+
+#[cfg(feature = "engine")]
+pub use datafusion::execution::SendableRecordBatchStream;

@@ -1,1 +1,4 @@
-//! placeholder
+//! The servers: each translates one protocol into calls of `chronos_node::Session`,
+//! and none into another's.
+
+pub mod pgwire;

@@ -1,0 +1,289 @@
+//! Readings of sensors on their way into the table `readings`.
+//!
+//! Owns [`Readings`], the columns that every ingest protocol (HTTP, line protocol,
+//! MQTT) fills, and the commit of them: all rows of one call become visible together
+//! and are durable when the call returns, or none is stored. Refuses to know any
+//! wire format.
+//!
+//! ```text
+//!     parser -> Readings::push -> into_batch -> write set -> log -> commit -> Ingested
+//! ```
+
+use std::sync::Arc;
+
+use arrow_array::builder::make_view;
+use arrow_array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
+use arrow_schema::{Schema, SchemaRef};
+use chronos_model::{Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema, WriteSet};
+use chronos_query::dml;
+
+use crate::{Error, Node};
+
+/// Bytes after which a column's text goes on in a new buffer; a view's offset has 32 bits.
+const TEXT_BUFFER_BYTES: usize = 1 << 28;
+
+/// What became of ingested rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ingested {
+    /// Rows that are new.
+    pub rows: u64,
+    /// Rows whose (device, metric, ts, seq) was there before; they were left alone.
+    pub duplicates: u64,
+}
+
+/// Rows of `readings(device_id text, metric text, ts timestamptz, seq bigint, value
+/// double precision)` as they grow, column by column.
+#[derive(Debug, Default)]
+pub struct Readings {
+    device_id: TextColumn,
+    metric: TextColumn,
+    ts_micros: Vec<i64>,
+    seq: Vec<i64>,
+    value: Vec<f64>,
+}
+
+impl Readings {
+    /// No rows.
+    pub fn new() -> Readings {
+        Readings::default()
+    }
+
+    /// Appends a row. `ts_micros` counts from the Unix epoch.
+    #[inline]
+    pub fn push(&mut self, device: &str, metric: &str, ts_micros: i64, seq: i64, value: f64) {
+        self.device_id.push(device);
+        self.metric.push(metric);
+        self.ts_micros.push(ts_micros);
+        self.seq.push(seq);
+        self.value.push(value);
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.value.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.value.is_empty()
+    }
+
+    /// Forgets all rows but keeps the memory.
+    pub fn clear(&mut self) {
+        self.device_id.clear();
+        self.metric.clear();
+        self.ts_micros.clear();
+        self.seq.clear();
+        self.value.clear();
+    }
+
+    /// The columns of [`into_batch`](Self::into_batch), in the table's order.
+    pub fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            DataType::Text.to_field("device_id", false),
+            DataType::Text.to_field("metric", false),
+            DataType::TimestampTz.to_field("ts", false),
+            DataType::Int8.to_field("seq", false),
+            DataType::Float8.to_field("value", false),
+        ]))
+    }
+
+    /// The rows as one batch of [`schema`](Self::schema).
+    ///
+    /// Errors: never for rows that came through [`push`](Self::push); Arrow checks the
+    /// columns again.
+    pub fn into_batch(self) -> Result<RecordBatch, Error> {
+        let internal = |e| Error::new(SqlState::INTERNAL, format!("readings are damaged: {e}"));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.device_id.finish().map_err(internal)?),
+            Arc::new(self.metric.finish().map_err(internal)?),
+            Arc::new(TimestampMicrosecondArray::from(self.ts_micros).with_timezone("UTC")),
+            Arc::new(Int64Array::from(self.seq)),
+            Arc::new(Float64Array::from(self.value)),
+        ];
+        RecordBatch::try_new(Readings::schema(), columns).map_err(internal)
+    }
+}
+
+/// A text column under construction. A text equal to the one before it shares its
+/// bytes: a device that sends many metrics is written once, and a body with one long
+/// name and a million metrics stays small.
+#[derive(Debug, Default)]
+struct TextColumn {
+    views: Vec<u128>,
+    full: Vec<arrow_buffer::Buffer>,
+    bytes: Vec<u8>,
+    /// Where in `bytes` the last long text stands.
+    last: std::ops::Range<usize>,
+}
+
+impl TextColumn {
+    /// Texts up to this length live inside their view.
+    const INLINE_BYTES: usize = 12;
+
+    #[inline]
+    fn push(&mut self, text: &str) {
+        let text = text.as_bytes();
+        if text.len() <= Self::INLINE_BYTES {
+            self.views.push(make_view(text, 0, 0));
+            return;
+        }
+        if self.bytes[self.last.clone()] != *text {
+            if self.bytes.len() + text.len() > TEXT_BUFFER_BYTES {
+                self.full.push(std::mem::take(&mut self.bytes).into());
+            }
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(text);
+            self.last = start..self.bytes.len();
+        }
+        let view = make_view(text, self.full.len() as u32, self.last.start as u32);
+        self.views.push(view);
+    }
+
+    fn clear(&mut self) {
+        self.views.clear();
+        self.full.clear();
+        self.bytes.clear();
+        self.last = 0..0;
+    }
+
+    fn finish(mut self) -> Result<StringViewArray, arrow_schema::ArrowError> {
+        if !self.bytes.is_empty() {
+            self.full.push(self.bytes.into());
+        }
+        StringViewArray::try_new(self.views.into(), self.full, None)
+    }
+}
+
+impl Node {
+    /// Stores readings in the table `readings`, created on first use, and returns
+    /// after their commit is as durable as the node promises. All of them become
+    /// visible together or none does. A row whose key (device, metric, ts, seq) is
+    /// there already is left alone and counted as a duplicate.
+    pub async fn ingest(&self, rows: Readings) -> Result<Ingested, Error> {
+        let given = rows.len() as u64;
+        if given == 0 {
+            return Ok(Ingested::default());
+        }
+        let table = self.readings_table().await?;
+        let batch = coerce_to(&table, rows.into_batch()?)?;
+        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
+        let set = WriteSet { begin: Stamp::MAX, changes: vec![change] };
+        let committal = self.inner.replica.propose(set).await?;
+        let duplicates = committal.applied.skipped;
+        Ok(Ingested { rows: given - duplicates, duplicates })
+    }
+
+    /// The table `readings`, created if there is none.
+    async fn readings_table(&self) -> Result<Arc<TableSchema>, Error> {
+        let replica = &self.inner.replica;
+        loop {
+            if let Some(table) = replica.store.catalog().table(READINGS) {
+                return Ok(Arc::clone(table));
+            }
+            let set = WriteSet { begin: Stamp::MAX, changes: vec![Change::CreateTable(readings_schema())] };
+            match replica.propose(set).await {
+                Ok(_) => {}
+                // Somebody else was first.
+                Err(e) if e.code == SqlState::DUPLICATE_TABLE => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// The name of the table that ingest fills.
+pub const READINGS: &str = "readings";
+
+fn readings_schema() -> TableSchema {
+    let column = |name: &str, data_type| ColumnSchema { name: name.into(), data_type, nullable: false, default: None };
+    TableSchema {
+        id: TableId(0),
+        name: READINGS.into(),
+        columns: vec![
+            column("device_id", DataType::Text),
+            column("metric", DataType::Text),
+            column("ts", DataType::TimestampTz),
+            column("seq", DataType::Int8),
+            column("value", DataType::Float8),
+        ],
+        primary_key: vec![0, 1, 2, 3],
+        options: TableOptions::default(),
+    }
+}
+
+/// The batch in the columns of a `readings` that a user may have made himself.
+fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch, Error> {
+    let own = readings_schema();
+    if table.columns == own.columns && table.primary_key == own.primary_key {
+        return Ok(batch);
+    }
+    let given = batch.schema();
+    let missing = own.columns.iter().find(|c| table.column_index(&c.name).is_none());
+    let same_key = table.primary_key.iter().map(|&c| table.columns[c].name.as_str()).eq(["device_id", "metric", "ts", "seq"]);
+    if missing.is_some() || !same_key {
+        return Err(Error::new(
+            SqlState::INVALID_TABLE_DEFINITION,
+            "the table \"readings\" does not have the columns and key that ingest needs",
+        )
+        .with_hint("It needs device_id, metric, ts, seq, value and the primary key (device_id, metric, ts, seq)."));
+    }
+    let mut fields = Vec::with_capacity(table.columns.len());
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        match own.column_index(&column.name) {
+            Some(i) => {
+                fields.push(Arc::clone(&given.fields()[i]));
+                columns.push(Arc::clone(batch.column(i)));
+            }
+            None => {
+                fields.push(Arc::new(column.arrow_field()));
+                columns.push(arrow_array::new_null_array(&column.data_type.to_arrow(), batch.num_rows()));
+            }
+        }
+    }
+    let coerced = chronos_query::coerce_batch(table, &fields, &columns, batch.num_rows())?;
+    dml::check_not_null(table, &coerced)?;
+    Ok(coerced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+
+    #[test]
+    fn rows_come_out_as_they_went_in() {
+        let long = "a device whose name does not fit a view";
+        let rows = [
+            ("d1", "temp"),
+            (long, "temp"),
+            (long, "a metric with a long name"),
+            ("", "x"),
+            (long, "a metric with a long name"),
+            ("another device with a long name", "temp"),
+        ];
+        let mut readings = Readings::new();
+        for (i, (device, metric)) in rows.iter().enumerate() {
+            readings.push(device, metric, i as i64, 7, 0.5);
+        }
+        assert_eq!(readings.len(), rows.len());
+        let batch = readings.into_batch().unwrap();
+        let devices: Vec<_> = batch.column(0).as_string_view().iter().flatten().collect();
+        let metrics: Vec<_> = batch.column(1).as_string_view().iter().flatten().collect();
+        assert_eq!(devices, rows.map(|r| r.0));
+        assert_eq!(metrics, rows.map(|r| r.1));
+        assert_eq!(batch.schema(), Readings::schema());
+    }
+
+    #[test]
+    fn a_repeated_text_is_kept_once() {
+        let mut column = TextColumn::default();
+        for _ in 0..1000 {
+            column.push("a device whose name does not fit a view");
+        }
+        assert!(column.bytes.len() < 100);
+    }
+}

@@ -1,0 +1,211 @@
+//! A node: opens the store and the log of a data directory, recovers, and gives
+//! sessions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chronos_env::{Env, LockGuard};
+use chronos_model::SqlState;
+use chronos_query::{Engine, EngineOptions};
+use chronos_store::log::{Durability, Log, LogOptions};
+use chronos_store::{Store, StoreOptions};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use crate::profile::Profile;
+use crate::replica::Replica;
+use crate::session::{PlanKey, Prepared};
+use crate::status::{DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, StoreStatus};
+use crate::{Error, Session};
+
+/// Planned statements that a node remembers for all its sessions.
+const PLANS_MAX: usize = 1_024;
+
+/// How a node is opened.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Where its files are.
+    pub data_dir: PathBuf,
+    /// Hardware profile; `None`: by the machine's memory and cores.
+    pub profile: Option<Profile>,
+    /// What an acknowledged write survives; `None`: as the profile says.
+    pub durability: Option<Durability>,
+    /// Bytes of memory for memtables, caches and queries; `None`: a quarter of
+    /// the machine's.
+    pub memory_bytes_max: Option<u64>,
+}
+
+impl NodeOptions {
+    /// The defaults, on a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> NodeOptions {
+        NodeOptions { data_dir: data_dir.into(), profile: None, durability: None, memory_bytes_max: None }
+    }
+}
+
+/// A node: one replica of the database. Clones are handles to the same node.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) env: Env,
+    pub(crate) engine: Engine,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) plans: Cache<PlanKey, Arc<Prepared>>,
+    data_dir: PathBuf,
+    profile: Profile,
+    durability: Durability,
+    started_nanos: u64,
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Node {
+    /// Opens a data directory, creating it if needed, and replays its log.
+    /// Blocks while it does so.
+    ///
+    /// Errors: another process has it open; its files are damaged; the disk.
+    pub fn open(env: Env, options: &NodeOptions) -> Result<Node, Error> {
+        let started_nanos = env.clock.monotonic_nanos();
+        let dir = options.data_dir.as_path();
+        let failed = |what: &str, e: std::io::Error| {
+            Error::new(SqlState::IO_ERROR, format!("cannot {what} {}: {e}", dir.display()))
+        };
+        env.disk.create_dir_all(dir).map_err(|e| failed("create the data directory", e))?;
+        let lock = env.disk.lock_exclusive(&dir.join("LOCK")).map_err(|e| {
+            Error::new(SqlState("55006"), format!("the data directory {} is in use: {e}", dir.display()))
+                .with_hint("Another chronos has it open. Stop that one, or give another --data-dir.")
+        })?;
+        let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
+        let durability = options.durability.unwrap_or(profile.durability());
+        let memory = options.memory_bytes_max.unwrap_or_else(|| profile.memory_bytes());
+        let store = open_store(&env, dir, memory)?;
+        let log_options = LogOptions { durability, segment_bytes: profile.log_segment_bytes(), ..LogOptions::default() };
+        let (log, recovery) = Log::open(&env, &dir.join("log"), log_options)
+            .map_err(|e| Error::new(SqlState::DATA_CORRUPTED, e.to_string()))?;
+        if recovery.truncated_bytes > 0 {
+            tracing::info!(bytes = recovery.truncated_bytes, "cut off an unfinished write at the end of the log");
+        }
+        let replica = Replica::start(&env, store, log)?;
+        let engine = Engine::new(&EngineOptions {
+            parallelism: profile.query_threads(),
+            memory_bytes_max: usize::try_from(memory / 2).unwrap_or(usize::MAX),
+        })?;
+        let inner = Inner {
+            env,
+            engine,
+            replica,
+            plans: Cache::new(PLANS_MAX),
+            data_dir: dir.to_path_buf(),
+            profile,
+            durability,
+            started_nanos,
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Node { inner: Arc::new(inner) })
+    }
+
+    /// A new session.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// The environment that the node runs in.
+    pub fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// The directory of its files.
+    pub fn data_dir(&self) -> &Path {
+        &self.inner.data_dir
+    }
+
+    /// The hardware profile in force.
+    pub fn profile(&self) -> Profile {
+        self.inner.profile
+    }
+
+    /// Finishes what is under way, flushes, and gives the data directory free.
+    /// Blocks. Later statements fail with 57P01.
+    pub fn close(&self) -> Result<(), Error> {
+        let closed = self.inner.replica.close();
+        drop(self.inner.lock.lock().take());
+        closed
+    }
+
+    /// The node at this moment.
+    pub fn status(&self) -> NodeStatus {
+        let inner = &self.inner;
+        let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
+        let fault = inner.replica.fault();
+        NodeStatus {
+            node_id: "n1".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            profile: inner.profile.to_string(),
+            durability: DurabilityStatus {
+                mode: inner.durability.to_string(),
+                warning: durability_warning(&inner.durability),
+            },
+            role: "leader".into(),
+            term: 1,
+            applied_index: inner.replica.store.applied_index().0,
+            uptime_secs: nanos as f64 / 1e9,
+            ready: fault.is_none(),
+            fault,
+            data_dir: inner.data_dir.display().to_string(),
+            log: self.log_status(),
+            store: self.store_status(),
+        }
+    }
+
+    fn log_status(&self) -> LogStatus {
+        let stats = self.inner.replica.log.stats();
+        LogStatus {
+            fsyncs: stats.fsyncs,
+            entries: stats.entries,
+            bytes: stats.bytes,
+            size_bytes: stats.bytes,
+            fsync_latency: LatencyHistogram {
+                bounds_micros: (0..stats.fsync_buckets.len() as u32 - 1).map(|i| 1u64 << i).collect(),
+                counts: stats.fsync_buckets.to_vec(),
+                sum_micros: stats.fsync_nanos_sum / 1_000,
+            },
+        }
+    }
+
+    fn store_status(&self) -> StoreStatus {
+        let store = &self.inner.replica.store;
+        let stats = store.stats();
+        StoreStatus {
+            tables: store.catalog().tables.len() as u64,
+            memtable_bytes: stats.memtable_bytes,
+            segment_bytes: stats.segment_bytes,
+            segments: stats.segments,
+            flushes: stats.flushes,
+            compactions: stats.compactions,
+        }
+    }
+}
+
+fn open_store(env: &Env, dir: &Path, memory: u64) -> Result<Store, Error> {
+    let options = StoreOptions {
+        memtable_bytes_max: (memory / 8).clamp(1 << 20, 128 << 20),
+        cache_bytes: (memory / 4).clamp(1 << 20, 1 << 30),
+        ..StoreOptions::default()
+    };
+    Store::open(env, &dir.join("store"), options).map_err(|e| Error::new(e.sqlstate(), e.to_string()))
+}
+
+/// What a power cut can lose under a durability weaker than strict.
+pub fn durability_warning(durability: &Durability) -> Option<String> {
+    match durability {
+        Durability::Strict => None,
+        Durability::Interval(every) => Some(format!(
+            "durability is {durability}: a power cut can lose the acknowledged writes of the last {} ms",
+            every.as_millis()
+        )),
+        Durability::None => Some(
+            "durability is none: a power cut can lose every acknowledged write that the operating system has not written yet".into(),
+        ),
+    }
+}

@@ -1,0 +1,303 @@
+//! The replica: proposes write sets, has the log make them durable, applies them
+//! in log order, answers the proposer.
+//!
+//! ```text
+//! session --propose--> [order: index + stamp] --> log thread (write, fsync)
+//!                                                     | in log order
+//!         <--Applied-- apply thread (preconditions, memtable) <--
+//! ```
+//!
+//! One node is a cluster of one, so what is durable in its log is committed. The
+//! apply thread reads no clock and no random source: everything that a replica
+//! must agree on stands in the entry.
+//!
+//! Entry payload: `[format: 1] [recorded stamp: u64] [node: u32] [write set]`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use chronos_env::Env;
+use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, WriteSet};
+use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
+use chronos_store::{Applied, ApplyError, PreparedWriteSet, Store};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+const PAYLOAD_FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 13;
+/// The only term there is until nodes vote.
+const TERM: Term = Term(1);
+
+/// What was durably logged and waits to be applied.
+struct Committed {
+    index: LogIndex,
+    recorded: Stamp,
+    durable: Result<(), LogError>,
+    set: PreparedWriteSet,
+    reply: oneshot::Sender<Result<Committal, Error>>,
+}
+
+/// A write set that is committed and applied.
+#[derive(Debug)]
+pub(crate) struct Committal {
+    pub(crate) applied: Applied,
+    /// When it was recorded.
+    pub(crate) recorded: Stamp,
+}
+
+/// One node's replica of the database.
+pub(crate) struct Replica {
+    pub(crate) store: Store,
+    pub(crate) log: Log,
+    env: Env,
+    hlc: Hlc,
+    node: NodeId,
+    /// The next index; held while an entry is given its stamp and queued, so that
+    /// stamps and indexes have the same order.
+    next_index: Mutex<LogIndex>,
+    applies: Mutex<Option<crossbeam_channel::Sender<Committed>>>,
+    apply_thread: Mutex<Option<JoinHandle<()>>>,
+    fault: Arc<Mutex<Option<String>>>,
+    closing: AtomicBool,
+}
+
+impl Replica {
+    /// Replays what the log holds beyond the store and takes up work.
+    pub(crate) fn start(env: &Env, store: Store, log: Log) -> Result<Arc<Replica>, Error> {
+        let hlc = Hlc::new(store.floor());
+        let next_index = replay(&store, &log, &hlc)?;
+        let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
+        let fault = Arc::new(Mutex::new(None));
+        let applier = Applier { store: store.clone(), log: log.clone(), node: NodeId(0), fault: Arc::clone(&fault), cut_below: store.flushed_index() };
+        let thread = std::thread::Builder::new()
+            .name("apply".into())
+            .spawn(move || applier.run(&receiver))
+            .map_err(|e| Error::new(SqlState::INTERNAL, format!("cannot start the apply thread: {e}")))?;
+        Ok(Arc::new(Replica {
+            store,
+            log,
+            env: env.clone(),
+            hlc,
+            node: NodeId(0),
+            next_index: Mutex::new(next_index),
+            applies: Mutex::new(Some(sender)),
+            apply_thread: Mutex::new(Some(thread)),
+            fault,
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Commits a write set: returns after it is durable and applied.
+    ///
+    /// Errors: a precondition does not hold (23505, 40001), or the node cannot
+    /// write any more.
+    pub(crate) async fn propose(&self, set: WriteSet) -> Result<Committal, Error> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down"));
+        }
+        let mut payload = vec![0u8; HEADER_BYTES];
+        payload.extend_from_slice(&set.encode()?);
+        let prepared = self.store.prepare(&set, &self.store.catalog()).map_err(|e| self.apply_error(e))?;
+        let sender = self.applies.lock().clone();
+        let Some(sender) = sender else {
+            return Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down"));
+        };
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut next_index = self.next_index.lock();
+            let index = *next_index;
+            let recorded = self.hlc.next(self.env.clock.now_micros());
+            payload[0] = PAYLOAD_FORMAT;
+            payload[1..9].copy_from_slice(&recorded.0.to_le_bytes());
+            payload[9..13].copy_from_slice(&self.node.0.to_le_bytes());
+            let payload = Bytes::from(payload);
+            if payload.len() as u64 > LogEntry::PAYLOAD_BYTES_MAX {
+                return Err(Error::new(SqlState::PROGRAM_LIMIT, "the transaction is larger than 1 GiB")
+                    .with_hint("Split it, or COPY in several steps."));
+            }
+            let entry = LogEntry { group: GroupId(0), term: TERM, index, payload };
+            self.log.append(vec![entry], move |durable| {
+                let committed = Committed { index, recorded, durable, set: prepared, reply };
+                // The apply thread outlives the log: `close` joins it afterwards.
+                let _ = sender.send(committed);
+            });
+            *next_index = index.next();
+        }
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node stopped before it could answer; the outcome is unknown")),
+        }
+    }
+
+    /// A stamp that no other write has.
+    pub(crate) fn next_stamp(&self) -> Stamp {
+        self.hlc.next(self.env.clock.now_micros())
+    }
+
+    fn apply_error(&self, e: ApplyError) -> Error {
+        describe(e, &self.store)
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault.lock().clone()
+    }
+
+    /// Takes no more proposals, finishes those under way, flushes and closes.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        self.closing.store(true, Ordering::Release);
+        let logged = self.log.sync_now();
+        drop(self.applies.lock().take());
+        let closed = self.log.close();
+        if let Some(thread) = self.apply_thread.lock().take() {
+            let _ = thread.join();
+        }
+        let storage = |e: chronos_store::StoreError| Error::new(e.sqlstate(), e.to_string());
+        let stored = if self.fault().is_none() { self.store.flush_now() } else { Ok(()) };
+        let stopped = self.store.close();
+        logged.and(closed).map_err(log_error)?;
+        stored.and(stopped).map_err(storage)
+    }
+}
+
+/// Applies every entry that the store has not seen; the next index to give.
+fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
+    let first = store.applied_index().next();
+    let mut next = first;
+    let has_more = log.bounds().is_some_and(|(_, last)| last >= first);
+    if has_more {
+        for entry in log.read(first).map_err(log_error)? {
+            let entry = entry.map_err(log_error)?;
+            let (recorded, node, set) = decode(&entry.payload)?;
+            hlc.restore(recorded);
+            apply(store, entry.index, recorded, node, set)?;
+            next = entry.index.next();
+        }
+    } else if log.next_index().is_some_and(|n| n < first) {
+        // The store is ahead of its log (the log was lost or removed): go on after it.
+        log.cut_before(first).map_err(log_error)?;
+    }
+    Ok(next)
+}
+
+/// Applies an entry of the log again. What was refused the first time is again.
+fn apply(store: &Store, index: LogIndex, recorded: Stamp, node: NodeId, set: WriteSet) -> Result<(), Error> {
+    let result = store
+        .prepare(&set, &store.catalog())
+        .and_then(|prepared| store.apply(index, recorded, node, &prepared));
+    match result {
+        Ok(_) => Ok(()),
+        Err(e @ ApplyError::Storage(_)) => Err(describe(e, store)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn decode(payload: &Bytes) -> Result<(Stamp, NodeId, WriteSet), Error> {
+    let mut d = Decoder::new("log entry", payload);
+    if d.u8()? != PAYLOAD_FORMAT {
+        return Err(d.damaged("an unknown format version").into());
+    }
+    let recorded = Stamp(d.u64()?);
+    let node = NodeId(d.u32()?);
+    Ok((recorded, node, WriteSet::decode(&payload.slice(HEADER_BYTES..))?))
+}
+
+/// The thread that applies.
+struct Applier {
+    store: Store,
+    log: Log,
+    node: NodeId,
+    fault: Arc<Mutex<Option<String>>>,
+    cut_below: LogIndex,
+}
+
+impl Applier {
+    fn run(mut self, committed: &crossbeam_channel::Receiver<Committed>) {
+        while let Ok(entry) = committed.recv() {
+            let result = self.apply(&entry);
+            // A client that has gone away does not hear of it.
+            let _ = entry.reply.send(result);
+            let flushed = self.store.flushed_index();
+            if flushed > self.cut_below && self.log.cut_before(flushed.next()).is_ok() {
+                self.cut_below = flushed;
+            }
+        }
+    }
+
+    fn apply(&self, entry: &Committed) -> Result<Committal, Error> {
+        if let Some(fault) = self.fault.lock().as_ref() {
+            return Err(stopped(fault));
+        }
+        if let Err(e) = &entry.durable {
+            let refused = matches!(e, LogError::OutOfOrder { .. } | LogError::EntryTooLarge { .. });
+            if !refused {
+                *self.fault.lock() = Some(e.to_string());
+                tracing::error!(error = %e, "the log failed; nothing more is written");
+            }
+            return Err(log_error(e.clone()));
+        }
+        match self.store.apply(entry.index, entry.recorded, self.node, &entry.set) {
+            Ok(applied) => Ok(Committal { applied, recorded: entry.recorded }),
+            Err(e) => {
+                if let ApplyError::Storage(fault) = &e {
+                    *self.fault.lock() = Some(fault.to_string());
+                    tracing::error!(error = %fault, "the store failed; nothing more is written");
+                }
+                Err(describe(e, &self.store))
+            }
+        }
+    }
+}
+
+fn stopped(fault: &str) -> Error {
+    Error::new(SqlState::IO_ERROR, format!("the node has stopped writing after a failure: {fault}"))
+        .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
+}
+
+fn log_error(e: LogError) -> Error {
+    let code = match &e {
+        LogError::DiskFull { .. } => SqlState::DISK_FULL,
+        LogError::EntryTooLarge { .. } => SqlState::PROGRAM_LIMIT,
+        LogError::Damaged { .. } | LogError::UnsupportedVersion { .. } => SqlState::DATA_CORRUPTED,
+        LogError::Closed => SqlState::ADMIN_SHUTDOWN,
+        _ => SqlState::IO_ERROR,
+    };
+    let source = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
+    Error::new(code, format!("{e}{source}"))
+}
+
+/// A failed apply in PostgreSQL's words.
+fn describe(e: ApplyError, store: &Store) -> Error {
+    match e {
+        ApplyError::UniqueViolation { table, constraint, key } => {
+            let mut error = Error::new(
+                SqlState::UNIQUE_VIOLATION,
+                format!("duplicate key value violates unique constraint \"{constraint}\""),
+            );
+            let shown: Vec<String> = key.iter().map(chronos_model::text::format).collect();
+            let columns = store.catalog().table(&table).map(|t| {
+                let names: Vec<&str> = t.primary_key.iter().map(|&c| t.columns[c].name.as_str()).collect();
+                names.join(", ")
+            });
+            error.detail = columns.map(|names| format!("Key ({names})=({}) already exists.", shown.join(", ")));
+            error.table = Some(table);
+            error.constraint = Some(constraint);
+            error
+        }
+        ApplyError::Conflict { table } => {
+            let mut error = Error::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
+                .with_hint("Retry the transaction.");
+            error.table = Some(table);
+            error
+        }
+        ApplyError::DuplicateTable { name } => {
+            Error::new(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"))
+        }
+        ApplyError::Storage(e) => Error::new(e.sqlstate(), e.to_string()),
+        other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
+    }
+}

@@ -1,0 +1,313 @@
+//! Sessions: one client's settings, transaction and statements.
+//!
+//! A statement's way: [`Session::split`] -> [`Session::prepare`] (direct plan, or
+//! the engine's) -> [`Session::execute`] (a read view, or a write set that is
+//! proposed) -> [`Outcome`]. Autocommit statements that lose against a
+//! concurrent write are run again; in a transaction block the client is told
+//! (40001).
+
+mod cancel;
+mod command;
+mod copy;
+mod prepare;
+mod read;
+mod settings;
+mod transaction;
+mod write;
+
+use std::sync::Arc;
+
+use chronos_model::{DataType, SqlState, Value};
+use chronos_query::{lex, QueryError, ReadContext, SessionFacts};
+use chronos_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+pub use cancel::CancelHandle;
+pub(crate) use prepare::PlanKey;
+pub use prepare::Prepared;
+
+use crate::{Error, Node, Notice, Outcome, Severity, TransactionStatus};
+use prepare::Plan;
+use settings::Settings;
+use transaction::Transaction;
+
+/// How often an autocommit statement is tried against concurrent writers.
+const ATTEMPTS_MAX: u32 = 200;
+
+/// One statement of a query string.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// Its text, without the closing semicolon.
+    pub sql: Arc<str>,
+}
+
+/// A client's session.
+pub struct Session {
+    node: Node,
+    settings: Settings,
+    facts: SessionFacts,
+    transaction: Option<Transaction>,
+    cancel: CancelHandle,
+    notices: Vec<Notice>,
+}
+
+impl Session {
+    pub(crate) fn new(node: Node) -> Session {
+        Session {
+            node,
+            settings: Settings::new(),
+            facts: SessionFacts { user: "chronos".into(), database: "chronos".into() },
+            transaction: None,
+            cancel: CancelHandle::default(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// The node that the session talks to.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Splits a query string into its statements (PostgreSQL's lexical rules:
+    /// quotes, dollar quotes, nested comments).
+    pub fn split(&self, sql: &str) -> Result<Vec<Statement>, Error> {
+        let spans = lex::split(sql).map_err(|e| {
+            let mut error = Error::new(e.code, e.message.clone());
+            error.position = Some(characters(sql, e.position));
+            error
+        })?;
+        Ok(spans.into_iter().map(|s| Statement { sql: sql[s.start..s.end].into() }).collect())
+    }
+
+    /// Executes a planned statement. `parameters` are of `prepared.parameters`'
+    /// types.
+    pub async fn execute(&mut self, prepared: &Arc<Prepared>, parameters: Vec<Value>) -> Result<Outcome, Error> {
+        let token = self.cancel.begin();
+        let result = match self.settings.statement_timeout_ms() {
+            None => {
+                tokio::select! {
+                    biased;
+                    result = self.execute_uncancelled(prepared, parameters, &token) => result,
+                    () = token.cancelled() => Err(cancelled()),
+                }
+            }
+            Some(ms) => {
+                let limit = std::time::Duration::from_millis(ms);
+                tokio::select! {
+                    biased;
+                    result = self.execute_uncancelled(prepared, parameters, &token) => result,
+                    () = token.cancelled() => Err(cancelled()),
+                    () = tokio::time::sleep(limit) => {
+                        Err(Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout"))
+                    }
+                }
+            }
+        };
+        if result.is_err() {
+            self.fail_transaction();
+        }
+        result.map_err(|e| positioned(e, &prepared.sql))
+    }
+
+    async fn execute_uncancelled(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        parameters: Vec<Value>,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
+        self.refuse_if_failed(&prepared.plan)?;
+        // The catalog may have changed since the statement was planned.
+        let current = self.catalog_version();
+        let replanned;
+        let prepared = if prepared.catalog_version == current || !prepared.plan.depends_on_catalog() {
+            prepared
+        } else {
+            let types: Vec<Option<DataType>> = prepared.parameters.iter().cloned().map(Some).collect();
+            replanned = self.plan(&prepared.sql, &types)?;
+            if replanned.columns.is_some() != prepared.columns.is_some() {
+                return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type"));
+            }
+            &replanned
+        };
+        if parameters.len() != prepared.parameters.len() {
+            let message = format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                parameters.len(),
+                prepared.parameters.len()
+            );
+            return Err(Error::new(SqlState::PROTOCOL_VIOLATION, message));
+        }
+        match &prepared.plan {
+            Plan::Empty => Ok(Outcome::Empty),
+            Plan::Direct(plan) => self.execute_direct(plan, &parameters).await,
+            Plan::Query(plan) => self.execute_query(plan, &parameters, token).await,
+            Plan::Insert(plan) => self.execute_insert(plan, &parameters).await,
+            Plan::Modify(plan) => self.execute_modify(plan, &parameters).await,
+            Plan::Command(command) => self.execute_command(command, token).await,
+        }
+    }
+
+    /// Plans and executes a statement without parameters.
+    pub async fn run(&mut self, statement: &Statement) -> Result<Outcome, Error> {
+        let prepared = self.prepare(statement, &[]).await?;
+        self.execute(&prepared, Vec::new()).await
+    }
+
+    /// Tells the session that a statement failed outside of it (bad COPY data, a
+    /// protocol error while streaming rows): an open transaction is now failed.
+    pub fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+        }
+    }
+
+    /// Where the session stands.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match &self.transaction {
+            None => TransactionStatus::Idle,
+            Some(t) if t.failed => TransactionStatus::Failed,
+            Some(t) if t.implicit => TransactionStatus::Idle,
+            Some(_) => TransactionStatus::Active,
+        }
+    }
+
+    /// Opens the implicit transaction of a multi-statement query, unless a
+    /// transaction is open.
+    pub fn begin_implicit(&mut self) {
+        if self.transaction.is_none() {
+            self.transaction = Some(self.new_transaction(true, false));
+        }
+    }
+
+    /// Commits the implicit transaction, if one is open; rolls it back if a
+    /// statement of it failed.
+    pub async fn end_implicit(&mut self) -> Result<(), Error> {
+        match self.transaction.take() {
+            Some(t) if t.implicit && t.failed => Ok(()),
+            Some(t) if t.implicit => self.commit_transaction(t).await,
+            other => {
+                self.transaction = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notices since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn notice(&mut self, severity: Severity, code: SqlState, message: impl Into<String>) {
+        self.notices.push(Notice { severity, code, message: message.into() });
+    }
+
+    /// Settings that clients are told of (ParameterStatus) and that changed
+    /// since the last call; the first call gives all of them.
+    pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
+        self.settings.take_reported()
+    }
+
+    /// Sets what the connection's start-up packet asks for (`user`, `database`,
+    /// `application_name`, `options`, `client_encoding` ..).
+    pub fn set_startup(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        match name {
+            "user" => {
+                self.facts.user = value.to_owned();
+                self.settings.set("session_authorization", Some(value))
+            }
+            "database" => {
+                self.facts.database = value.to_owned();
+                Ok(())
+            }
+            "replication" if !matches!(value, "false" | "off" | "no" | "0") => {
+                Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "streaming replication connections are not supported"))
+            }
+            "replication" => Ok(()),
+            "options" => self.set_options(value),
+            other => self.settings.set_startup(other, value),
+        }
+    }
+
+    /// `-c name=value` pairs.
+    fn set_options(&mut self, options: &str) -> Result<(), Error> {
+        let mut words = options.split_whitespace();
+        while let Some(word) = words.next() {
+            let pair = match word {
+                "-c" => words.next(),
+                word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
+            };
+            if let Some((name, value)) = pair.and_then(|p| p.split_once('=')) {
+                self.settings.set_startup(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A handle that cancels this session's statement.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.cancel.clone()
+    }
+
+    fn now_micros(&self) -> i64 {
+        self.node.inner.env.clock.now_micros() as i64
+    }
+
+    fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
+        let view = self.node.inner.replica.store.read_view();
+        Transaction::new(view, self.now_micros(), implicit, read_only)
+    }
+
+    /// What a statement reads: the transaction's view, or the newest.
+    fn read_context(&mut self) -> Result<ReadContext, Error> {
+        let now_micros = self.now_micros();
+        match &mut self.transaction {
+            Some(t) => Ok(ReadContext { view: t.read_view()?, now_micros: t.now_micros }),
+            None => Ok(ReadContext { view: self.node.inner.replica.store.read_view(), now_micros }),
+        }
+    }
+
+    fn refuse_if_failed(&self, plan: &Plan) -> Result<(), Error> {
+        let failed = self.transaction.as_ref().is_some_and(|t| t.failed);
+        if failed && !plan.ends_transaction() {
+            return Err(Error::new(
+                SqlState::IN_FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+pub(crate) fn store_error(e: StoreError) -> Error {
+    Error::new(e.sqlstate(), e.to_string())
+}
+
+/// 1-based position in characters of a byte offset.
+fn characters(sql: &str, offset: usize) -> u32 {
+    let before = sql.get(..offset).unwrap_or(sql);
+    before.chars().count() as u32 + 1
+}
+
+/// A planner's offset as a position in the statement.
+fn positioned(mut error: Error, sql: &str) -> Error {
+    if let Some(offset) = error.offset.take() {
+        error.position = Some(characters(sql, offset));
+    }
+    error
+}
+
+impl From<QueryError> for Error {
+    fn from(e: QueryError) -> Error {
+        let mut error = Error::new(e.code, e.message);
+        error.detail = e.detail;
+        error.hint = e.hint;
+        error.table = e.table;
+        error.column = e.column;
+        error.offset = e.offset;
+        error
+    }
+}

@@ -1,0 +1,245 @@
+//! From a statement's text to a plan.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use chronos_model::{Catalog, DataType, TableSchema};
+use chronos_query::direct::{self, DirectPlan};
+use chronos_query::dml::{self, RETURNING_TABLE};
+use chronos_query::sql::{self, Command};
+use chronos_query::QueryPlan;
+
+use super::{positioned, Session, Statement};
+use crate::Error;
+
+/// A planned statement.
+pub struct Prepared {
+    /// The text.
+    pub sql: Arc<str>,
+    /// Parameter types, `$1` first.
+    pub parameters: Vec<DataType>,
+    /// Columns of the rows it returns; `None`: it returns none.
+    pub columns: Option<SchemaRef>,
+    pub(super) plan: Plan,
+    pub(super) catalog_version: u64,
+}
+
+/// What a node remembers plans by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PlanKey {
+    sql: Arc<str>,
+    catalog_version: u64,
+    declared: Vec<Option<DataType>>,
+    user: String,
+    database: String,
+}
+
+pub(super) enum Plan {
+    Empty,
+    /// Names one row by its key, or inserts given rows.
+    Direct(Box<DirectPlan>),
+    Query(Box<QueryPlan>),
+    Insert(Box<InsertPlan>),
+    Modify(Box<ModifyPlan>),
+    Command(Box<Command>),
+}
+
+pub(super) struct InsertPlan {
+    pub(super) insert: dml::Insert,
+    pub(super) source: QueryPlan,
+    pub(super) columns: Option<SchemaRef>,
+}
+
+pub(super) struct ModifyPlan {
+    pub(super) modify: dml::Modify,
+    pub(super) source: QueryPlan,
+    pub(super) columns: Option<SchemaRef>,
+}
+
+impl Plan {
+    pub(super) fn depends_on_catalog(&self) -> bool {
+        !matches!(self, Plan::Empty | Plan::Command(_))
+    }
+
+    /// Whether it is a statement that a failed transaction accepts.
+    pub(super) fn ends_transaction(&self) -> bool {
+        match self {
+            Plan::Command(c) => matches!(**c, Command::Commit | Command::Rollback(_)),
+            Plan::Empty => true,
+            _ => false,
+        }
+    }
+}
+
+impl Session {
+    /// Plans one statement. `parameter_types` may be shorter than the
+    /// parameters; `None` and missing ones are inferred.
+    pub async fn prepare(&mut self, statement: &Statement, parameter_types: &[Option<DataType>]) -> Result<Arc<Prepared>, Error> {
+        let planned = self.plan(&statement.sql, parameter_types).and_then(|prepared| {
+            self.refuse_if_failed(&prepared.plan)?;
+            Ok(prepared)
+        });
+        if planned.is_err() {
+            self.fail_transaction();
+        }
+        planned.map_err(|e| positioned(e, &statement.sql))
+    }
+
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        match &self.transaction {
+            Some(t) => Arc::clone(t.view.catalog()),
+            None => self.node.inner.replica.store.catalog(),
+        }
+    }
+
+    pub(super) fn catalog_version(&self) -> u64 {
+        self.catalog().version
+    }
+
+    pub(super) fn plan(&self, sql: &Arc<str>, declared: &[Option<DataType>]) -> Result<Arc<Prepared>, Error> {
+        let catalog = self.catalog();
+        if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
+            return Ok(prepared);
+        }
+        let key = PlanKey {
+            sql: Arc::clone(sql),
+            catalog_version: catalog.version,
+            declared: declared.to_vec(),
+            user: self.facts.user.clone(),
+            database: self.facts.database.clone(),
+        };
+        if let Some(prepared) = self.node.inner.plans.get(&key) {
+            return Ok(prepared);
+        }
+        let prepared = Arc::new(self.plan_in_general(sql, declared, &catalog)?);
+        self.node.inner.plans.insert(key, Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    fn plan_direct(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Option<Arc<Prepared>> {
+        let plan = direct::plan(sql, catalog)?;
+        // A parameter that the client declares otherwise is converted by the engine.
+        let agrees = declared.len() <= plan.parameters.len()
+            && declared.iter().zip(&plan.parameters).all(|(d, p)| d.as_ref().is_none_or(|d| d == p || is_text(d) && is_text(p)));
+        agrees.then(|| {
+            Arc::new(Prepared {
+                sql: Arc::clone(sql),
+                parameters: plan.parameters.clone(),
+                columns: plan.columns.clone(),
+                plan: Plan::Direct(Box::new(plan)),
+                catalog_version: catalog.version,
+            })
+        })
+    }
+
+    fn plan_in_general(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Result<Prepared, Error> {
+        let is_empty = chronos_query::lex::split(sql).is_ok_and(|spans| spans.is_empty());
+        let (plan, parameters, columns) = if is_empty {
+            (Plan::Empty, Vec::new(), None)
+        } else {
+            match sql::parse(sql)? {
+                Command::Query(statement) => {
+                    let plan = self.node.inner.engine.plan(&statement, catalog, &self.facts, &[], declared)?;
+                    let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
+                    (Plan::Query(Box::new(plan)), parameters, Some(schema))
+                }
+                Command::Insert(insert) => {
+                    let insert = dml::insert(&insert, catalog)?;
+                    let types = merge_types(declared, &insert.parameter_types);
+                    let source = self.node.inner.engine.plan(&insert.source, catalog, &self.facts, &[], &types)?;
+                    let columns = self.returning_columns(&insert.returning, &insert.table, catalog)?;
+                    let parameters = source.parameters.clone();
+                    (Plan::Insert(Box::new(InsertPlan { insert, source, columns: columns.clone() })), parameters, columns)
+                }
+                Command::Update(update) => self.plan_modify(dml::update(&update, catalog)?, declared, catalog)?,
+                Command::Delete(delete) => self.plan_modify(dml::delete(&delete, catalog)?, declared, catalog)?,
+                Command::Show(name) => {
+                    let columns = super::command::show_columns(&name);
+                    (Plan::Command(Box::new(Command::Show(name))), Vec::new(), Some(columns))
+                }
+                Command::ExplainWrite(statement, options) => {
+                    let (plan, parameters, columns) = self.plan_explain(&statement, options, declared, catalog)?;
+                    (plan, parameters, columns)
+                }
+                command => (Plan::Command(Box::new(command)), Vec::new(), None),
+            }
+        };
+        Ok(Prepared { sql: Arc::clone(sql), parameters, columns, plan, catalog_version: catalog.version })
+    }
+
+    /// Plans an INSERT whose source may read tables that only it sees.
+    pub(super) fn plan_insert_over(&self, sql: &str, tables: &[(String, RecordBatch)]) -> Result<InsertPlan, Error> {
+        let catalog = self.catalog();
+        let Command::Insert(insert) = sql::parse(sql)? else {
+            return Err(Error::new(chronos_model::SqlState::INTERNAL, "expected an INSERT"));
+        };
+        let insert = dml::insert(&insert, &catalog)?;
+        let source = self.plan_over(&insert.source, tables, &catalog)?;
+        Ok(InsertPlan { insert, source, columns: None })
+    }
+
+    fn plan_modify(
+        &self,
+        modify: dml::Modify,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
+        let types = merge_types(declared, &modify.parameter_types);
+        let source = self.node.inner.engine.plan(&modify.source, catalog, &self.facts, &[], &types)?;
+        let columns = self.returning_columns(&modify.returning, &modify.table, catalog)?;
+        let parameters = source.parameters.clone();
+        Ok((Plan::Modify(Box::new(ModifyPlan { modify, source, columns: columns.clone() })), parameters, columns))
+    }
+
+    /// EXPLAIN of a write explains the query that finds its rows.
+    fn plan_explain(
+        &self,
+        statement: &chronos_query::sql::AstStatement,
+        options: sql::ExplainOptions,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
+        let (source, noted) = dml::source_of(statement, catalog)?;
+        let explained = sql::explain(source, options);
+        let types = merge_types(declared, &noted);
+        let plan = self.node.inner.engine.plan(&explained, catalog, &self.facts, &[], &types)?;
+        let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
+        Ok((Plan::Query(Box::new(plan)), parameters, Some(schema)))
+    }
+
+    fn returning_columns(&self, returning: &Option<String>, table: &TableSchema, catalog: &Arc<Catalog>) -> Result<Option<SchemaRef>, Error> {
+        match returning {
+            None => Ok(None),
+            Some(query) => {
+                let no_rows = RecordBatch::new_empty(table.arrow_schema());
+                Ok(Some(Arc::clone(&self.plan_returning(query, no_rows, catalog)?.schema)))
+            }
+        }
+    }
+
+    pub(super) fn plan_returning(&self, query: &str, rows: RecordBatch, catalog: &Arc<Catalog>) -> Result<QueryPlan, Error> {
+        self.plan_over(&sql::parse_query(query)?, &[(RETURNING_TABLE.to_owned(), rows)], catalog)
+    }
+
+    /// Plans a query over tables that only it sees.
+    pub(super) fn plan_over(
+        &self,
+        query: &chronos_query::sql::AstStatement,
+        tables: &[(String, RecordBatch)],
+        catalog: &Arc<Catalog>,
+    ) -> Result<QueryPlan, Error> {
+        Ok(self.node.inner.engine.plan(query, catalog, &self.facts, tables, &[])?)
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text | DataType::Varchar(_))
+}
+
+/// Declared types win; where there are none, what the statement itself tells.
+fn merge_types(declared: &[Option<DataType>], noted: &[Option<DataType>]) -> Vec<Option<DataType>> {
+    (0..declared.len().max(noted.len()))
+        .map(|i| declared.get(i).cloned().flatten().or_else(|| noted.get(i).cloned().flatten()))
+        .collect()
+}

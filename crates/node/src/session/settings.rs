@@ -1,0 +1,257 @@
+//! Settings of a session: what SET, SHOW and RESET speak of.
+//!
+//! A setting that would change meaning and is not supported is refused when set
+//! to anything but what Chronos does; one that is only advice is accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chronos_model::SqlState;
+
+use crate::Error;
+
+/// The PostgreSQL version whose behaviour clients may expect.
+const SERVER_VERSION: &str = "15.0 (Chronos 0.1.0)";
+
+/// Name, default, and what may be set.
+struct Known {
+    name: &'static str,
+    default: &'static str,
+    rule: Rule,
+}
+
+enum Rule {
+    /// Any value; it has no effect on results.
+    Advice,
+    /// Only values that mean what is done anyway (compared without case).
+    Only(&'static [&'static str]),
+    /// Cannot be set.
+    ReadOnly,
+    /// A duration in milliseconds, or with a unit.
+    Milliseconds,
+}
+
+const fn known(name: &'static str, default: &'static str, rule: Rule) -> Known {
+    Known { name, default, rule }
+}
+
+const ON_OFF: Rule = Rule::Advice;
+
+/// All settings there are, by name.
+const KNOWN: &[Known] = &[
+    known("application_name", "", Rule::Advice),
+    known("bytea_output", "hex", Rule::Only(&["hex"])),
+    known("chronos.read_consistency", "strong", Rule::Only(&["strong"])),
+    known("client_encoding", "UTF8", Rule::Only(&["utf8", "utf-8", "unicode", "sql_ascii", "auto"])),
+    known("client_min_messages", "notice", Rule::Advice),
+    known("datestyle", "ISO, MDY", Rule::Only(&["iso", "iso, mdy", "iso, ymd", "iso, dmy", "iso,mdy"])),
+    known("default_text_search_config", "pg_catalog.english", Rule::Advice),
+    known("default_transaction_isolation", "repeatable read", Rule::Advice),
+    known("default_transaction_read_only", "off", ON_OFF),
+    known("extra_float_digits", "1", Rule::Advice),
+    known("idle_in_transaction_session_timeout", "0", Rule::Advice),
+    known("in_hot_standby", "off", Rule::ReadOnly),
+    known("integer_datetimes", "on", Rule::ReadOnly),
+    known("intervalstyle", "postgres", Rule::Only(&["postgres"])),
+    known("is_superuser", "on", Rule::ReadOnly),
+    known("jit", "off", ON_OFF),
+    known("lc_collate", "C", Rule::ReadOnly),
+    known("lc_ctype", "C.UTF-8", Rule::ReadOnly),
+    known("lc_messages", "C", Rule::Advice),
+    known("lc_monetary", "C", Rule::Advice),
+    known("lc_numeric", "C", Rule::Advice),
+    known("lc_time", "C", Rule::Advice),
+    known("lock_timeout", "0", Rule::Advice),
+    known("max_identifier_length", "63", Rule::ReadOnly),
+    known("row_security", "on", ON_OFF),
+    known("search_path", "\"$user\", public", Rule::Advice),
+    known("server_encoding", "UTF8", Rule::ReadOnly),
+    known("server_version", SERVER_VERSION, Rule::ReadOnly),
+    known("server_version_num", "150000", Rule::ReadOnly),
+    known("session_authorization", "chronos", Rule::Advice),
+    known("standard_conforming_strings", "on", Rule::Only(&["on", "true", "1"])),
+    known("statement_timeout", "0", Rule::Milliseconds),
+    known("synchronous_commit", "on", Rule::Advice),
+    known("timezone", "UTC", Rule::Only(&["utc", "etc/utc", "gmt", "zulu", "0", "+00:00", "etc/gmt", "universal"])),
+    known("transaction_isolation", "repeatable read", Rule::ReadOnly),
+    known("transaction_read_only", "off", Rule::Advice),
+    known("work_mem", "4MB", Rule::Advice),
+    known("xmloption", "content", Rule::Advice),
+];
+
+/// Settings that the protocol reports when they change, as clients spell them.
+const REPORTED: &[&str] = &[
+    "server_version",
+    "server_encoding",
+    "client_encoding",
+    "application_name",
+    "is_superuser",
+    "session_authorization",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "integer_datetimes",
+    "standard_conforming_strings",
+    "default_transaction_read_only",
+    "in_hot_standby",
+];
+
+/// A session's settings.
+#[derive(Debug)]
+pub(super) struct Settings {
+    changed: BTreeMap<String, String>,
+    unreported: BTreeSet<&'static str>,
+}
+
+impl Settings {
+    pub(super) fn new() -> Settings {
+        Settings { changed: BTreeMap::new(), unreported: REPORTED.iter().copied().collect() }
+    }
+
+    /// The value of a setting.
+    pub(super) fn get(&self, name: &str) -> Result<String, Error> {
+        if let Some(value) = self.changed.get(name) {
+            return Ok(value.clone());
+        }
+        let known = KNOWN.iter().find(|k| k.name == name).ok_or_else(|| unknown(name))?;
+        Ok(known.default.to_owned())
+    }
+
+    /// All settings with their values, by name.
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        let mut all: BTreeMap<String, String> =
+            KNOWN.iter().map(|k| (k.name.to_owned(), k.default.to_owned())).collect();
+        all.extend(self.changed.clone());
+        all.into_iter().collect()
+    }
+
+    /// Sets a setting; `None` puts its default back.
+    pub(super) fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), Error> {
+        let Some(known) = KNOWN.iter().find(|k| k.name == name) else {
+            // As in PostgreSQL, a name with a dot belongs to some extension.
+            if !name.contains('.') || name.starts_with("chronos.") {
+                return Err(unknown(name));
+            }
+            match value {
+                Some(value) => drop(self.changed.insert(name.to_owned(), value.to_owned())),
+                None => drop(self.changed.remove(name)),
+            }
+            return Ok(());
+        };
+        match value {
+            None => drop(self.changed.remove(name)),
+            Some(value) => {
+                let value = check(known, value)?;
+                self.changed.insert(name.to_owned(), value);
+            }
+        }
+        if let Some(reported) = REPORTED.iter().find(|r| r.eq_ignore_ascii_case(name)) {
+            self.unreported.insert(reported);
+        }
+        Ok(())
+    }
+
+    /// Sets what a connection's start-up packet asks for. Zones and formats that
+    /// drivers send by habit and that are not supported keep their default.
+    pub(super) fn set_startup(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let name = name.to_ascii_lowercase();
+        match self.set(&name, Some(value)) {
+            Err(_) if matches!(name.as_str(), "timezone" | "datestyle" | "intervalstyle") => Ok(()),
+            other => other,
+        }
+    }
+
+    pub(super) fn reset_all(&mut self) {
+        let names: Vec<String> = self.changed.keys().cloned().collect();
+        for name in names {
+            self.changed.remove(&name);
+            if let Some(reported) = REPORTED.iter().find(|r| r.eq_ignore_ascii_case(&name)) {
+                self.unreported.insert(reported);
+            }
+        }
+    }
+
+    pub(super) fn take_reported(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.unreported)
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), self.get(&name.to_ascii_lowercase()).ok()?)))
+            .collect()
+    }
+
+    /// `statement_timeout`, in milliseconds; `None`: no limit.
+    pub(super) fn statement_timeout_ms(&self) -> Option<u64> {
+        self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
+}
+
+fn check(known: &Known, value: &str) -> Result<String, Error> {
+    let invalid = |why: String| Error::new(SqlState::INVALID_PARAMETER, why);
+    match &known.rule {
+        Rule::Advice => Ok(value.to_owned()),
+        Rule::ReadOnly => Err(Error::new(
+            SqlState("55P02"),
+            format!("parameter \"{}\" cannot be changed", known.name),
+        )),
+        Rule::Only(allowed) if allowed.iter().any(|a| a.eq_ignore_ascii_case(value.trim())) => Ok(known.default.to_owned()),
+        Rule::Only(_) => Err(invalid(format!("invalid value for parameter \"{}\": \"{value}\"", known.name))
+            .with_hint(format!("Chronos supports {} only.", known.default))),
+        Rule::Milliseconds => milliseconds(value)
+            .map(|ms| ms.to_string())
+            .ok_or_else(|| invalid(format!("invalid value for parameter \"{}\": \"{value}\"", known.name))
+                .with_hint("Write milliseconds, or a number with ms, s or min.")),
+    }
+}
+
+fn milliseconds(value: &str) -> Option<u64> {
+    let value = value.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_done_is_refused() {
+        let mut settings = Settings::new();
+        assert_eq!(settings.set("timezone", Some("Europe/Berlin")).unwrap_err().code, SqlState::INVALID_PARAMETER);
+        settings.set("timezone", Some("utc")).unwrap();
+        assert_eq!(settings.get("timezone").unwrap(), "UTC");
+        assert_eq!(settings.set("no_such_thing", Some("1")).unwrap_err().code, SqlState::UNDEFINED_OBJECT);
+        settings.set("myapp.user", Some("7")).unwrap();
+        assert_eq!(settings.get("myapp.user").unwrap(), "7");
+        settings.set_startup("TimeZone", "America/New_York").unwrap();
+        assert_eq!(settings.get("timezone").unwrap(), "UTC");
+    }
+
+    #[test]
+    fn timeouts_have_units() {
+        let mut settings = Settings::new();
+        settings.set("statement_timeout", Some("2s")).unwrap();
+        assert_eq!(settings.statement_timeout_ms(), Some(2_000));
+        settings.set("statement_timeout", None).unwrap();
+        assert_eq!(settings.statement_timeout_ms(), None);
+        assert!(settings.set("statement_timeout", Some("soon")).is_err());
+    }
+
+    #[test]
+    fn changes_are_reported_once() {
+        let mut settings = Settings::new();
+        assert!(settings.take_reported().iter().any(|(n, v)| n == "TimeZone" && v == "UTC"));
+        settings.set("application_name", Some("x")).unwrap();
+        assert_eq!(settings.take_reported(), [("application_name".to_owned(), "x".to_owned())]);
+        assert!(settings.take_reported().is_empty());
+    }
+}

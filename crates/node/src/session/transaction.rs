@@ -1,0 +1,162 @@
+//! A transaction's buffered writes: the last state of every key it touched.
+//!
+//! Nothing leaves the session before COMMIT; then all of it is one write set. The
+//! session reads through its own writes with
+//! [`ReadView::with_writes`](chronos_store::ReadView::with_writes).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chronos_model::{BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, TableId, TableSchema, WriteSet};
+use chronos_store::ReadView;
+
+use crate::Error;
+
+/// Buffered writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writes {
+    rows: BTreeMap<TableId, BTreeMap<Key, RowChange>>,
+    batches: Vec<BatchChange>,
+}
+
+/// A transaction block.
+pub(super) struct Transaction {
+    /// What it reads, fixed at its first statement.
+    pub(super) view: ReadView,
+    /// `now()`, in microseconds since the Unix epoch.
+    pub(super) now_micros: i64,
+    pub(super) writes: Writes,
+    /// Names, innermost last, and the writes at that time.
+    pub(super) savepoints: Vec<(String, Writes)>,
+    pub(super) failed: bool,
+    pub(super) read_only: bool,
+    /// Opened by a multi-statement query, not by BEGIN.
+    pub(super) implicit: bool,
+    /// The view with the writes, until the next write.
+    overlaid: Option<ReadView>,
+}
+
+impl Transaction {
+    pub(super) fn new(view: ReadView, now_micros: i64, implicit: bool, read_only: bool) -> Transaction {
+        Transaction {
+            view,
+            now_micros,
+            writes: Writes::default(),
+            savepoints: Vec::new(),
+            failed: false,
+            read_only,
+            implicit,
+            overlaid: None,
+        }
+    }
+
+    /// What the transaction sees: its view and its own writes.
+    pub(super) fn read_view(&mut self) -> Result<ReadView, Error> {
+        if self.writes.is_empty() {
+            return Ok(self.view.clone());
+        }
+        if let Some(view) = &self.overlaid {
+            return Ok(view.clone());
+        }
+        let view = self.view.with_writes(self.writes.to_write_set(chronos_model::Stamp::MAX)).map_err(super::store_error)?;
+        self.overlaid = Some(view.clone());
+        Ok(view)
+    }
+
+    pub(super) fn add(&mut self, change: Change) {
+        self.overlaid = None;
+        self.writes.add(change);
+    }
+
+    /// Rows of batches become single rows, so that they can be changed again.
+    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+        self.writes.unbatch(table)
+    }
+
+    pub(super) fn restore(&mut self, writes: Writes) {
+        self.overlaid = None;
+        self.writes = writes;
+    }
+}
+
+impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.batches.is_empty()
+    }
+
+    fn add(&mut self, change: Change) {
+        match change {
+            Change::Rows(changes) => {
+                let table = self.rows.entry(changes.table).or_default();
+                for change in changes.rows {
+                    merge(table, change);
+                }
+            }
+            Change::Batch(batch) => self.batches.push(batch),
+            // DDL does not wait for COMMIT.
+            Change::CreateTable(_) | Change::DropTable(_) | Change::Truncate(_) => {}
+        }
+    }
+
+    fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+        let (own, others): (Vec<_>, Vec<_>) = self.batches.drain(..).partition(|b| b.table == table.id);
+        self.batches = others;
+        for batch in own {
+            let rows = self.rows.entry(table.id).or_default();
+            for row in 0..batch.batch.num_rows() {
+                let values = chronos_query::dml::row_values(table, &batch.batch, row)?;
+                let key = chronos_query::dml::key_of(table, &values)?;
+                merge(rows, chronos_query::dml::put(key, &values, batch.expect));
+            }
+        }
+        Ok(())
+    }
+
+    /// All writes as one write set of a transaction that read at `begin`.
+    pub(super) fn to_write_set(&self, begin: chronos_model::Stamp) -> WriteSet {
+        let rows = self.rows.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| {
+            Change::Rows(RowChanges { table: *table, rows: rows.values().cloned().collect() })
+        });
+        let batches = self.batches.iter().cloned().map(Change::Batch);
+        WriteSet { begin, changes: rows.chain(batches).collect() }
+    }
+}
+
+/// A later change of a key on top of an earlier one.
+fn merge(table: &mut BTreeMap<Key, RowChange>, mut change: RowChange) {
+    let earlier = table.get(&change.key).map(|c| (c.expect, c.kind));
+    match (earlier, change.kind) {
+        // Inserted and deleted again: as if it never was.
+        (Some((Expect::Absent | Expect::AbsentOrSkip, Kind::Put)), Kind::Delete) => {
+            table.remove(&change.key);
+            return;
+        }
+        // Whatever held before the first change is what must still hold.
+        (Some((expect, _)), _) => change.expect = expect,
+        (None, _) => {}
+    }
+    table.insert(change.key.clone(), change);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn change(expect: Expect, kind: Kind, row: &'static [u8]) -> RowChange {
+        RowChange { key: Key(Box::from(*b"k")), expect, kind, row: Bytes::from_static(row) }
+    }
+
+    #[test]
+    fn only_the_last_state_of_a_key_is_kept() {
+        let mut table = BTreeMap::new();
+        merge(&mut table, change(Expect::Absent, Kind::Put, b"1"));
+        merge(&mut table, change(Expect::Unchanged, Kind::Put, b"2"));
+        assert_eq!(table.values().next(), Some(&change(Expect::Absent, Kind::Put, b"2")));
+        merge(&mut table, change(Expect::Unchanged, Kind::Delete, b""));
+        assert!(table.is_empty());
+        merge(&mut table, change(Expect::Unchanged, Kind::Delete, b""));
+        merge(&mut table, change(Expect::Absent, Kind::Put, b"3"));
+        assert_eq!(table.values().next(), Some(&change(Expect::Unchanged, Kind::Put, b"3")));
+    }
+}

@@ -1,0 +1,496 @@
+//! Writing: rows found or given become changes; changes are proposed at once, or
+//! kept until COMMIT.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_array::{Int64Array, RecordBatch, UInt32Array};
+use arrow_schema::{DataType as Arrow, Field, Schema, SchemaRef};
+use chronos_model::{Change, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value, WriteSet};
+use chronos_query::direct::{BoundDirect, DirectPlan};
+use chronos_query::dml::{self, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
+use chronos_query::QueryError;
+use chronos_store::{Applied, ReadView};
+
+use super::prepare::{InsertPlan, ModifyPlan};
+use super::transaction::Transaction;
+use super::{store_error, Session, ATTEMPTS_MAX};
+use crate::{CommandTag, Error, Outcome, RowData, Rows};
+
+/// What a statement wrote.
+struct Written {
+    rows: u64,
+    /// Rows to return, in the table's columns.
+    returned: Vec<RecordBatch>,
+}
+
+impl Session {
+    fn refuse_read_only(&self, what: &str) -> Result<(), Error> {
+        match &self.transaction {
+            Some(t) if t.read_only => Err(Error::new(
+                SqlState::READ_ONLY_TRANSACTION,
+                format!("cannot execute {what} in a read-only transaction"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs `attempt` again while it loses against concurrent writers, unless in
+    /// a transaction, where the client must decide.
+    fn may_retry(&self, error: &Error, attempts: u32) -> bool {
+        self.transaction.is_none() && error.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX
+    }
+
+    pub(super) async fn execute_insert(&mut self, plan: &InsertPlan, parameters: &[Value]) -> Result<Outcome, Error> {
+        self.refuse_read_only("INSERT")?;
+        let mut attempts = 0;
+        let written = loop {
+            attempts += 1;
+            match self.insert_once(plan, parameters).await {
+                Err(e) if self.may_retry(&e, attempts) => {}
+                other => break other?,
+            }
+        };
+        self.finish_write("INSERT", written, &plan.columns, &plan.insert.returning, &plan.insert.table).await
+    }
+
+    async fn insert_once(&mut self, plan: &InsertPlan, parameters: &[Value]) -> Result<Written, Error> {
+        let begin = self.read_context()?.view.stamp();
+        let batches = self.collect(&plan.source, parameters).await?;
+        let insert = &plan.insert;
+        let mut rows = Vec::with_capacity(batches.len());
+        for batch in &batches {
+            rows.push(insert.rows(batch)?);
+        }
+        let rows = concat(&insert.table, &rows)?;
+        if rows.num_rows() == 0 {
+            return Ok(Written { rows: 0, returned: vec![] });
+        }
+        match &insert.on_conflict {
+            OnConflict::Fail => self.insert_rows(&insert.table, rows, Expect::Absent).await,
+            OnConflict::Skip => self.insert_rows(&insert.table, rows, Expect::AbsentOrSkip).await,
+            OnConflict::Update(update) => self.upsert(insert, update, rows, begin).await,
+        }
+    }
+
+    /// Inserts rows in the table's columns.
+    async fn insert_rows(&mut self, table: &Arc<TableSchema>, rows: RecordBatch, expect: Expect) -> Result<Written, Error> {
+        let mut change = dml::insertions(table, rows.clone(), expect)?;
+        if self.transaction.is_some() {
+            let kept = self.resolve_in_transaction(table, &mut change)?;
+            let returned = match kept {
+                None => rows,
+                Some(kept) => take(&rows, kept)?,
+            };
+            let count = returned.num_rows() as u64;
+            self.write(vec![change], Stamp::MAX).await?;
+            return Ok(Written { rows: count, returned: vec![returned] });
+        }
+        let applied = self.write(vec![change], Stamp::MAX).await?.unwrap_or_default();
+        let returned = if applied.skipped == 0 {
+            rows
+        } else {
+            let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
+            let kept = (0..rows.num_rows() as u32).filter(|i| !skipped.contains(i)).collect();
+            take(&rows, kept)?
+        };
+        Ok(Written { rows: returned.num_rows() as u64, returned: vec![returned] })
+    }
+
+    /// In a transaction, keys already there are found when the row is given, and
+    /// rows without a primary key get their hidden key, so that the transaction
+    /// can change them again. Gives the positions of the rows kept, if not all.
+    fn resolve_in_transaction(&mut self, table: &Arc<TableSchema>, change: &mut Change) -> Result<Option<Vec<u32>>, Error> {
+        if table.has_hidden_key() {
+            if let Change::Rows(changes) = change {
+                let stamp = self.node.inner.replica.next_stamp();
+                for (position, row) in changes.rows.iter_mut().enumerate() {
+                    row.key = hidden_key(stamp, position as u64);
+                    row.expect = Expect::Any;
+                }
+            }
+            return Ok(None);
+        }
+        let Change::Rows(changes) = change else { return Ok(None) };
+        let view = self.read_context()?.view;
+        let mut kept = Vec::with_capacity(changes.rows.len());
+        let mut given = HashSet::new();
+        for (position, row) in changes.rows.iter().enumerate() {
+            let present = !given.insert(row.key.clone()) || view.get(table, &row.key.0).map_err(store_error)?.is_some();
+            match row.expect {
+                Expect::Absent if present => return Err(unique_violation(table, &row.key)),
+                Expect::AbsentOrSkip if present => {}
+                _ => kept.push(position as u32),
+            }
+        }
+        if kept.len() == changes.rows.len() {
+            return Ok(None);
+        }
+        changes.rows = kept.iter().map(|&i| changes.rows[i as usize].clone()).collect();
+        Ok(Some(kept))
+    }
+
+    /// INSERT .. ON CONFLICT DO UPDATE.
+    async fn upsert(
+        &mut self,
+        insert: &dml::Insert,
+        update: &dml::DoUpdate,
+        rows: RecordBatch,
+        begin: Stamp,
+    ) -> Result<Written, Error> {
+        let table = &insert.table;
+        self.unbatch(table)?;
+        let view = self.read_context()?.view;
+        let mut seen = HashSet::new();
+        let mut changes = Vec::new();
+        let (mut fresh, mut excluded, mut existing, mut keys) = (vec![], vec![], vec![], vec![]);
+        for row in 0..rows.num_rows() {
+            let values = dml::row_values(table, &rows, row)?;
+            let key = dml::key_of(table, &values)?;
+            if !seen.insert(key.clone()) {
+                return Err(Error::new(SqlState::CARDINALITY_VIOLATION, "ON CONFLICT DO UPDATE command cannot affect row a second time")
+                    .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values."));
+            }
+            match current_row(&view, table, &key)? {
+                None => {
+                    changes.push(dml::put(key, &values, Expect::Absent));
+                    fresh.push(row as u32);
+                }
+                Some(current) => {
+                    excluded.push(row as u32);
+                    existing.push(current);
+                    keys.push(key);
+                }
+            }
+        }
+        let mut returned = vec![take(&rows, fresh)?];
+        let mut count = returned[0].num_rows() as u64;
+        if !keys.is_empty() {
+            let updated = self.update_pairs(insert, update, existing, take(&rows, excluded)?).await?;
+            count += updated.num_rows() as u64;
+            let pairs = updated.column(0);
+            let pairs = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
+            let schema = updated.schema();
+            let new_rows = chronos_query::coerce_batch(table, &schema.fields()[1..], &updated.columns()[1..], updated.num_rows())?;
+            dml::check_not_null(table, &new_rows)?;
+            for (row, pair) in pairs.values().iter().enumerate() {
+                let values = dml::row_values(table, &new_rows, row)?;
+                let (old_key, new_key) = (&keys[*pair as usize], dml::key_of(table, &values)?);
+                if new_key != *old_key {
+                    return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "ON CONFLICT DO UPDATE cannot change the primary key"));
+                }
+                changes.push(dml::put(new_key, &values, Expect::Unchanged));
+            }
+            returned.push(new_rows);
+        }
+        let change = Change::Rows(RowChanges { table: table.id, rows: changes });
+        match self.write(vec![change], begin).await {
+            // Somebody inserted the key meanwhile: now it is one to update.
+            Err(e) if e.code == SqlState::UNIQUE_VIOLATION && self.transaction.is_none() => {
+                Err(Error::new(SqlState::SERIALIZATION_FAILURE, e.message))
+            }
+            Err(e) => Err(e),
+            Ok(_) => Ok(Written { rows: count, returned }),
+        }
+    }
+
+    /// Evaluates DO UPDATE SET over pairs of an existing and an excluded row.
+    async fn update_pairs(
+        &mut self,
+        insert: &dml::Insert,
+        update: &dml::DoUpdate,
+        existing: Vec<Vec<Value>>,
+        excluded: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        let existing = chronos_model::rows_to_batch(&insert.table, &existing)?;
+        let tables = [
+            (EXISTING_TABLE.to_owned(), numbered(&existing)?),
+            (EXCLUDED_TABLE.to_owned(), numbered(&excluded)?),
+        ];
+        let catalog = self.catalog();
+        let plan = self.plan_over(&insert.update_query(update)?, &tables, &catalog)?;
+        let batches = self.collect(&plan, &[]).await?;
+        match batches.first() {
+            None => Ok(RecordBatch::new_empty(Arc::clone(&plan.schema))),
+            Some(first) => arrow_select::concat::concat_batches(&first.schema(), &batches).map_err(internal),
+        }
+    }
+
+    pub(super) async fn execute_modify(&mut self, plan: &ModifyPlan, parameters: &[Value]) -> Result<Outcome, Error> {
+        let verb = if plan.modify.kind == Kind::Delete { "DELETE" } else { "UPDATE" };
+        self.refuse_read_only(verb)?;
+        let mut attempts = 0;
+        let written = loop {
+            attempts += 1;
+            match self.modify_once(plan, parameters).await {
+                Err(e) if self.may_retry(&e, attempts) => {}
+                other => break other?,
+            }
+        };
+        self.finish_write(verb, written, &plan.columns, &plan.modify.returning, &plan.modify.table).await
+    }
+
+    async fn modify_once(&mut self, plan: &ModifyPlan, parameters: &[Value]) -> Result<Written, Error> {
+        self.unbatch(&plan.modify.table)?;
+        let begin = self.read_context()?.view.stamp();
+        let batches = self.collect(&plan.source, parameters).await?;
+        let mut seen = HashSet::new();
+        let (mut changes, mut returned) = (Vec::new(), Vec::new());
+        let mut rows = 0;
+        for batch in &batches {
+            let (keys, new_rows) = plan.modify.rows(batch, &mut seen)?;
+            rows += keys.len() as u64;
+            changes.extend(plan.modify.changes(&keys, &new_rows)?);
+            returned.push(new_rows);
+        }
+        self.check_moved_keys(&plan.modify.table, &changes)?;
+        let change = Change::Rows(RowChanges { table: plan.modify.table.id, rows: one_per_key(changes) });
+        self.write(vec![change], begin).await?;
+        Ok(Written { rows, returned })
+    }
+
+    /// An UPDATE of the primary key must not run into rows that stay: checked here
+    /// against each other and, in a transaction, against what it sees.
+    fn check_moved_keys(&mut self, table: &Arc<TableSchema>, changes: &[RowChange]) -> Result<(), Error> {
+        let removed: HashSet<&Key> = changes.iter().filter(|c| c.kind == Kind::Delete).map(|c| &c.key).collect();
+        let mut written = HashSet::new();
+        let moved: Vec<&RowChange> = changes.iter().filter(|c| c.kind == Kind::Put).collect();
+        if !moved.iter().any(|c| c.expect == Expect::Absent) {
+            return Ok(());
+        }
+        let view = self.read_context()?.view;
+        for change in moved {
+            let taken = change.expect == Expect::Absent
+                && !removed.contains(&change.key)
+                && view.get(table, &change.key.0).map_err(store_error)?.is_some();
+            if taken || !written.insert(&change.key) {
+                return Err(unique_violation(table, &change.key));
+            }
+        }
+        Ok(())
+    }
+
+    fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+        match &mut self.transaction {
+            Some(t) => t.unbatch(table),
+            None => Ok(()),
+        }
+    }
+
+    /// Proposes changes, or keeps them for COMMIT (`None`).
+    pub(super) async fn write(&mut self, changes: Vec<Change>, begin: Stamp) -> Result<Option<Applied>, Error> {
+        let changes: Vec<Change> = changes.into_iter().filter(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty())).collect();
+        match &mut self.transaction {
+            Some(transaction) => {
+                changes.into_iter().for_each(|c| transaction.add(c));
+                Ok(None)
+            }
+            None if changes.is_empty() => Ok(None),
+            None => {
+                let committal = self.node.inner.replica.propose(WriteSet { begin, changes }).await?;
+                Ok(Some(committal.applied))
+            }
+        }
+    }
+
+    pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<(), Error> {
+        let set = transaction.writes.to_write_set(transaction.view.stamp());
+        if !set.changes.is_empty() {
+            self.node.inner.replica.propose(set).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_write(
+        &mut self,
+        verb: &'static str,
+        written: Written,
+        columns: &Option<SchemaRef>,
+        returning: &Option<String>,
+        table: &Arc<TableSchema>,
+    ) -> Result<Outcome, Error> {
+        let tag = CommandTag { verb, rows: Some(written.rows) };
+        let (Some(query), Some(columns)) = (returning, columns) else {
+            return Ok(Outcome::Done(tag));
+        };
+        let rows = concat(table, &written.returned)?;
+        let catalog = self.catalog();
+        let plan = self.plan_returning(query, rows, &catalog)?;
+        let batches = self.collect(&plan, &[]).await?;
+        let stream = futures::stream::iter(batches.into_iter().map(Ok));
+        Ok(Outcome::Rows(Rows { schema: Arc::clone(columns), data: RowData::Batches(Box::pin(stream)), tag }))
+    }
+
+    /// The fast path: no engine, no Arrow.
+    pub(super) async fn execute_direct(&mut self, plan: &DirectPlan, parameters: &[Value]) -> Result<Outcome, Error> {
+        let bound = plan.bind(parameters).map_err(|e| bind_error(e))?;
+        let table = &plan.table;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.direct_once(plan, table, &bound).await {
+                Err(e) if self.may_retry(&e, attempts) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn direct_once(&mut self, plan: &DirectPlan, table: &Arc<TableSchema>, bound: &BoundDirect) -> Result<Outcome, Error> {
+        match bound {
+            BoundDirect::Get { key, projection } => {
+                let view = self.read_context()?.view;
+                let found = view.get(table, &key.0).map_err(store_error)?;
+                let rows = match found {
+                    None => vec![],
+                    Some(found) => vec![project(&found, projection)?],
+                };
+                let schema = plan.columns.clone().unwrap_or_else(|| table.arrow_schema());
+                let tag = CommandTag { verb: "SELECT", rows: Some(rows.len() as u64) };
+                Ok(Outcome::Rows(Rows { schema, data: RowData::Values(rows), tag }))
+            }
+            BoundDirect::Insert { rows, on_conflict_skip, returning } => {
+                self.refuse_read_only("INSERT")?;
+                let expect = if *on_conflict_skip { Expect::AbsentOrSkip } else { Expect::Absent };
+                let mut changes = Vec::with_capacity(rows.len());
+                for values in rows {
+                    changes.push(dml::put(dml::key_of(table, values)?, values, expect));
+                }
+                let mut change = Change::Rows(RowChanges { table: table.id, rows: changes });
+                let mut kept: Option<Vec<u32>> = None;
+                if self.transaction.is_some() {
+                    kept = self.resolve_in_transaction(table, &mut change)?;
+                }
+                let applied = self.write(vec![change], Stamp::MAX).await?;
+                if let Some(applied) = applied.filter(|a| a.skipped > 0) {
+                    kept = Some((0..rows.len() as u32).filter(|i| !applied.skipped_rows.contains(i)).collect());
+                }
+                let kept: Vec<&Vec<Value>> = match &kept {
+                    None => rows.iter().collect(),
+                    Some(kept) => kept.iter().map(|&i| &rows[i as usize]).collect(),
+                };
+                Ok(direct_outcome("INSERT", plan, returning, &kept))
+            }
+            BoundDirect::Update { key, assignments, returning } => {
+                self.refuse_read_only("UPDATE")?;
+                let Some((view, mut values)) = self.row_to_change(table, key)? else {
+                    return Ok(direct_outcome("UPDATE", plan, returning, &[]));
+                };
+                for (column, value) in assignments {
+                    values[*column] = value.clone();
+                }
+                if let Some(missing) = table.columns.iter().zip(&values).find(|(c, v)| !c.nullable && v.is_null()) {
+                    return Err(dml::not_null_violation(table, &missing.0.name, &values).into());
+                }
+                let change = dml::put(key.clone(), &values, Expect::Unchanged);
+                self.write(vec![Change::Rows(RowChanges { table: table.id, rows: vec![change] })], view.stamp()).await?;
+                Ok(direct_outcome("UPDATE", plan, returning, &[&values]))
+            }
+            BoundDirect::Delete { key, returning } => {
+                self.refuse_read_only("DELETE")?;
+                let Some((view, values)) = self.row_to_change(table, key)? else {
+                    return Ok(direct_outcome("DELETE", plan, returning, &[]));
+                };
+                let change = dml::removal(key.clone());
+                self.write(vec![Change::Rows(RowChanges { table: table.id, rows: vec![change] })], view.stamp()).await?;
+                Ok(direct_outcome("DELETE", plan, returning, &[&values]))
+            }
+        }
+    }
+
+    fn row_to_change(&mut self, table: &Arc<TableSchema>, key: &Key) -> Result<Option<(ReadView, Vec<Value>)>, Error> {
+        self.unbatch(table)?;
+        let view = self.read_context()?.view;
+        Ok(current_row(&view, table, key)?.map(|values| (view, values)))
+    }
+}
+
+/// The current row of a key, all columns.
+fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
+    match view.get(table, &key.0).map_err(store_error)? {
+        None => Ok(None),
+        Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
+    }
+}
+
+fn direct_outcome(verb: &'static str, plan: &DirectPlan, returning: &Option<Vec<usize>>, rows: &[&Vec<Value>]) -> Outcome {
+    let tag = CommandTag { verb, rows: Some(rows.len() as u64) };
+    match (returning, &plan.columns) {
+        (Some(columns), Some(schema)) => {
+            let rows = rows.iter().map(|row| columns.iter().map(|&c| row[c].clone()).collect()).collect();
+            Outcome::Rows(Rows { schema: Arc::clone(schema), data: RowData::Values(rows), tag })
+        }
+        _ => Outcome::Done(tag),
+    }
+}
+
+fn bind_error(e: chronos_query::direct::BindError) -> Error {
+    let mut error = Error::new(e.sqlstate(), e.to_string());
+    if let Some(detail) = e.detail() {
+        error = error.with_detail(detail);
+    }
+    error
+}
+
+fn hidden_key(stamp: Stamp, position: u64) -> Key {
+    let mut bytes = Vec::with_capacity(16);
+    bytes.extend_from_slice(&stamp.0.to_be_bytes());
+    bytes.extend_from_slice(&position.to_be_bytes());
+    Key(bytes.into())
+}
+
+/// A key that one row leaves and another takes is simply replaced.
+fn one_per_key(changes: Vec<RowChange>) -> Vec<RowChange> {
+    let written: HashSet<Key> = changes.iter().filter(|c| c.kind == Kind::Put).map(|c| c.key.clone()).collect();
+    let removed: HashSet<Key> = changes.iter().filter(|c| c.kind == Kind::Delete).map(|c| c.key.clone()).collect();
+    changes
+        .into_iter()
+        .filter(|c| c.kind == Kind::Put || !written.contains(&c.key))
+        .map(|mut c| {
+            if c.kind == Kind::Put && removed.contains(&c.key) {
+                c.expect = Expect::Unchanged;
+            }
+            c
+        })
+        .collect()
+}
+
+fn unique_violation(table: &TableSchema, key: &Key) -> Error {
+    let constraint = table.primary_key_name();
+    let mut error = Error::new(SqlState::UNIQUE_VIOLATION, format!("duplicate key value violates unique constraint \"{constraint}\""));
+    let names: Vec<&str> = table.primary_key.iter().map(|&c| table.columns[c].name.as_str()).collect();
+    if let Ok(values) = chronos_model::key_values(table, &key.0) {
+        let shown: Vec<String> = values.iter().map(chronos_model::text::format).collect();
+        error.detail = Some(format!("Key ({})=({}) already exists.", names.join(", "), shown.join(", ")));
+    }
+    error.table = Some(table.name.clone());
+    error.constraint = Some(constraint);
+    error
+}
+
+fn internal(e: arrow_schema::ArrowError) -> Error {
+    Error::from(QueryError::new(SqlState::INTERNAL, e.to_string()))
+}
+
+pub(super) fn concat(table: &TableSchema, batches: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    match batches {
+        [] => Ok(RecordBatch::new_empty(table.arrow_schema())),
+        [one] => Ok(one.clone()),
+        many => arrow_select::concat::concat_batches(&many[0].schema(), many).map_err(internal),
+    }
+}
+
+fn take(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch, Error> {
+    if rows.len() == batch.num_rows() {
+        return Ok(batch.clone());
+    }
+    arrow_select::take::take_record_batch(batch, &UInt32Array::from(rows)).map_err(internal)
+}
+
+/// The batch with its rows numbered in [`PAIR_COLUMN`].
+fn numbered(batch: &RecordBatch) -> Result<RecordBatch, Error> {
+    let mut fields: Vec<Arc<Field>> = batch.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(PAIR_COLUMN, Arrow::Int64, false)));
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from_iter_values(0..batch.num_rows() as i64)));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
+}

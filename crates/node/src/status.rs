@@ -1,0 +1,90 @@
+//! What a node tells about itself: to `/health`, `/ready`, `/metrics` and the REPL.
+//!
+//! Owns the shape only. Every figure is read when asked for; nothing here counts.
+
+use serde::Serialize;
+
+/// A node at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NodeStatus {
+    /// Name of the node in its cluster.
+    pub node_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Hardware profile: `potato`, `standard` or `server`.
+    pub profile: String,
+    /// What an acknowledged write survives.
+    pub durability: DurabilityStatus,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub role: String,
+    /// Current term.
+    pub term: u64,
+    /// Index of the last log entry that was applied.
+    pub applied_index: u64,
+    /// Seconds since the node was opened.
+    pub uptime_secs: f64,
+    /// Whether it answers statements: recovery is over and it knows a leader.
+    pub ready: bool,
+    /// Why it takes no more writes (a failed fsync, a damaged log), if so.
+    pub fault: Option<String>,
+    /// Where its files are.
+    pub data_dir: String,
+    /// The log.
+    pub log: LogStatus,
+    /// The store.
+    pub store: StoreStatus,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DurabilityStatus {
+    /// `strict`, `interval=100ms` or `none`.
+    pub mode: String,
+    /// Set when it is weaker than `strict`: what a power cut can lose, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// The log since the node was opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogStatus {
+    /// Syncs of the log to disk.
+    pub fsyncs: u64,
+    /// Entries appended.
+    pub entries: u64,
+    /// Bytes appended.
+    pub bytes: u64,
+    /// Bytes of the log files on disk.
+    pub size_bytes: u64,
+    /// How long the syncs took.
+    pub fsync_latency: LatencyHistogram,
+}
+
+/// The store.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoreStatus {
+    /// Tables that exist.
+    pub tables: u64,
+    /// Bytes in memtables.
+    pub memtable_bytes: u64,
+    /// Bytes in segments on disk.
+    pub segment_bytes: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Memtables written to segments since the node was opened.
+    pub flushes: u64,
+    /// Compactions finished since the node was opened.
+    pub compactions: u64,
+}
+
+/// Durations counted in buckets.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LatencyHistogram {
+    /// Upper bounds of the buckets in microseconds, closed, ascending.
+    pub bounds_micros: Vec<u64>,
+    /// How many durations fell into each bucket (not cumulated); one more than bounds,
+    /// the last for what is above all of them.
+    pub counts: Vec<u64>,
+    /// Sum of all durations in microseconds.
+    pub sum_micros: u64,
+}

@@ -1,0 +1,265 @@
+//! CREATE TABLE as a table schema.
+
+use chronos_model::{text, ColumnSchema, DataType, SqlState, TableId, TableOptions, TableSchema, Value};
+use datafusion::sql::sqlparser::ast;
+
+use crate::sql::{fold, table_name};
+use crate::QueryError;
+
+/// The schema that a CREATE TABLE describes; its id is still to be given.
+///
+/// Errors: what Chronos cannot keep to (CHECK, UNIQUE, FOREIGN KEY ..) is
+/// refused by name, never dropped silently.
+pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError> {
+    refuse_unsupported(create)?;
+    let name = table_name(&create.name)?;
+    let mut columns: Vec<ColumnSchema> = Vec::with_capacity(create.columns.len());
+    let mut primary_key: Option<Vec<usize>> = None;
+    for definition in &create.columns {
+        let (column, is_key) = column_schema(definition)?;
+        if columns.iter().any(|c| c.name == column.name) {
+            let message = format!("column \"{}\" specified more than once", column.name);
+            return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
+        }
+        if is_key {
+            set_primary_key(&mut primary_key, vec![columns.len()], &name)?;
+        }
+        columns.push(column);
+    }
+    if columns.is_empty() {
+        return Err(QueryError::new(SqlState::INVALID_TABLE_DEFINITION, "a table needs at least one column"));
+    }
+    for constraint in &create.constraints {
+        match constraint {
+            ast::TableConstraint::PrimaryKey(key) => {
+                let positions = key
+                    .columns
+                    .iter()
+                    .map(|c| key_column(&columns, c))
+                    .collect::<Result<Vec<_>, _>>()?;
+                set_primary_key(&mut primary_key, positions, &name)?;
+            }
+            other => return Err(QueryError::unsupported(format!("the constraint {other}"))),
+        }
+    }
+    let primary_key = primary_key.unwrap_or_default();
+    check_primary_key(&mut columns, &primary_key)?;
+    let options = table_options(&create.table_options)?;
+    Ok(TableSchema { id: TableId(0), name, columns, primary_key, options })
+}
+
+fn refuse_unsupported(create: &ast::CreateTable) -> Result<(), QueryError> {
+    let refused = [
+        (create.query.is_some(), "CREATE TABLE .. AS"),
+        (create.like.is_some(), "CREATE TABLE .. LIKE"),
+        (create.temporary, "CREATE TEMPORARY TABLE"),
+        (create.external, "CREATE EXTERNAL TABLE"),
+        (create.or_replace, "CREATE OR REPLACE TABLE"),
+        (create.inherits.is_some(), "INHERITS"),
+        (create.partition_by.is_some() || create.partition_of.is_some(), "PARTITION BY"),
+    ];
+    match refused.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(QueryError::unsupported(what)),
+        None => Ok(()),
+    }
+}
+
+fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), QueryError> {
+    let name = fold(&definition.name);
+    if chronos_model::SystemColumn::of_name(&name).is_some() {
+        let message = format!("column name \"{name}\" conflicts with a system column name");
+        return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
+    }
+    let data_type = data_type(&definition.data_type)?;
+    let mut column = ColumnSchema { name, data_type, nullable: true, default: None };
+    let mut is_key = false;
+    for option in &definition.options {
+        match &option.option {
+            ast::ColumnOption::Null => column.nullable = true,
+            ast::ColumnOption::NotNull => column.nullable = false,
+            ast::ColumnOption::Default(expression) => column.default = default_text(expression),
+            ast::ColumnOption::PrimaryKey(_) => is_key = true,
+            ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
+            other => return Err(QueryError::unsupported(format!("the column option {other}"))),
+        }
+    }
+    Ok((column, is_key))
+}
+
+/// `DEFAULT NULL` says nothing.
+fn default_text(expression: &ast::Expr) -> Option<String> {
+    let text = expression.to_string();
+    (!text.eq_ignore_ascii_case("null")).then_some(text)
+}
+
+fn key_column(columns: &[ColumnSchema], key: &ast::IndexColumn) -> Result<usize, QueryError> {
+    let name = match &key.column.expr {
+        ast::Expr::Identifier(ident) => fold(ident),
+        other => return Err(QueryError::unsupported(format!("the expression {other} in a primary key"))),
+    };
+    columns.iter().position(|c| c.name == name).ok_or_else(|| {
+        QueryError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" named in key does not exist"))
+    })
+}
+
+fn set_primary_key(key: &mut Option<Vec<usize>>, positions: Vec<usize>, table: &str) -> Result<(), QueryError> {
+    if key.is_some() {
+        let message = format!("multiple primary keys for table \"{table}\" are not allowed");
+        return Err(QueryError::new(SqlState::INVALID_TABLE_DEFINITION, message));
+    }
+    *key = Some(positions);
+    Ok(())
+}
+
+fn check_primary_key(columns: &mut [ColumnSchema], key: &[usize]) -> Result<(), QueryError> {
+    for (i, &position) in key.iter().enumerate() {
+        let column = &mut columns[position];
+        if key[..i].contains(&position) {
+            let message = format!("column \"{}\" appears twice in primary key constraint", column.name);
+            return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
+        }
+        if !column.data_type.is_key_type() {
+            let message = format!("a column of type {} cannot be part of a primary key", column.data_type);
+            return Err(QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+        }
+        column.nullable = false;
+    }
+    Ok(())
+}
+
+/// A type as written in SQL.
+pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
+    let text = match written {
+        ast::DataType::Custom(name, parameters) => {
+            let last = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+            if parameters.is_empty() { last } else { format!("{last}({})", parameters.join(",")) }
+        }
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _) | ast::ArrayElemTypeDef::AngleBracket(item)) => {
+            return Ok(match data_type(item)? {
+                nested @ DataType::Array(_) => nested,
+                DataType::Vector(_) => return Err(QueryError::unsupported("an array of vectors")),
+                item => DataType::Array(Box::new(item)),
+            });
+        }
+        other => other.to_string(),
+    };
+    match text.as_str() {
+        "serial" | "bigserial" | "smallserial" => {
+            return Err(QueryError::unsupported("SERIAL").with_hint("Use BIGINT and give the values."));
+        }
+        _ => {}
+    }
+    Ok(DataType::parse(&text)?)
+}
+
+fn table_options(options: &ast::CreateTableOptions) -> Result<TableOptions, QueryError> {
+    let list = match options {
+        ast::CreateTableOptions::None => return Ok(TableOptions::default()),
+        ast::CreateTableOptions::With(list) => list,
+        other => return Err(QueryError::unsupported(format!("the table options {other}"))),
+    };
+    let mut parsed = TableOptions::default();
+    for option in list {
+        let ast::SqlOption::KeyValue { key, value } = option else {
+            return Err(unknown_option(&option.to_string()));
+        };
+        let value = match value {
+            ast::Expr::Value(v) => match &v.value {
+                ast::Value::SingleQuotedString(s) => s.clone(),
+                other => other.to_string(),
+            },
+            ast::Expr::Identifier(ident) => ident.value.clone(),
+            other => other.to_string(),
+        };
+        match fold(key).as_str() {
+            "ttl" => parsed.ttl_micros = Some(duration_micros(&value)?),
+            name => return Err(unknown_option(name)),
+        }
+    }
+    Ok(parsed)
+}
+
+fn unknown_option(name: &str) -> QueryError {
+    QueryError::new(SqlState::INVALID_PARAMETER, format!("unrecognized parameter \"{name}\""))
+        .with_hint("Known parameters: ttl.")
+}
+
+/// `7d`, `12h`, `30m`, `45s`, `500ms`, `2w`, `1y` or a SQL interval, in microseconds.
+///
+/// Errors: 22023 for anything else, and for what is not above zero.
+pub fn duration_micros(written: &str) -> Result<i64, QueryError> {
+    let written = written.trim();
+    let digits = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
+    let (number, unit) = written.split_at(digits);
+    let unit_micros = match unit.trim() {
+        "ms" => Some(1_000),
+        "s" | "sec" => Some(1_000_000),
+        "m" | "min" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
+        "d" => Some(text::DAY_MICROS),
+        "w" => Some(7 * text::DAY_MICROS),
+        "y" => Some(365 * text::DAY_MICROS),
+        _ => None,
+    };
+    let micros = match (number.parse::<i64>(), unit_micros) {
+        (Ok(number), Some(unit)) => number.checked_mul(unit),
+        _ => match text::parse(&DataType::Interval, written) {
+            Ok(Value::Interval(i)) => (i64::from(i.months) * 30 + i64::from(i.days))
+                .checked_mul(text::DAY_MICROS)
+                .and_then(|days| days.checked_add(i.nanos / 1_000)),
+            _ => None,
+        },
+    };
+    micros.filter(|m| *m > 0).ok_or_else(|| {
+        QueryError::new(SqlState::INVALID_PARAMETER, format!("invalid duration \"{written}\""))
+            .with_hint("Write a number and a unit, as in 7d, 12h, 30m, 45s or 500ms.")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{parse, Command};
+
+    fn schema_of(sql: &str) -> Result<TableSchema, QueryError> {
+        match parse(sql)? {
+            Command::CreateTable(create) => table_schema(&create),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn columns_keys_and_options() {
+        let t = schema_of(
+            "CREATE TABLE Readings (Device text NOT NULL, ts timestamptz, \"Value\" double precision DEFAULT 1.5,
+             PRIMARY KEY (device, ts)) WITH (ttl='7d')",
+        )
+        .unwrap();
+        assert_eq!(t.name, "readings");
+        assert_eq!(t.primary_key, vec![0, 1]);
+        assert!(!t.columns[1].nullable);
+        assert_eq!(t.columns[2].name, "Value");
+        assert_eq!(t.columns[2].default.as_deref(), Some("1.5"));
+        assert_eq!(t.options.ttl_micros, Some(7 * text::DAY_MICROS));
+        let bare = schema_of("create table t (a int) WITH TTL=12h").unwrap();
+        assert_eq!(bare.options.ttl_micros, Some(12 * 3_600_000_000));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        for (sql, code) in [
+            ("create table t (a int check (a > 0))", "0A000"),
+            ("create table t (a int unique)", "0A000"),
+            ("create table t (a int, a int)", "42701"),
+            ("create table t (a json primary key)", "0A000"),
+            ("create table t (a int primary key, b int primary key)", "42P16"),
+            ("create table t (a int) with (ttl='soon')", "22023"),
+            ("create table t (a int) with (colour='red')", "22023"),
+            ("create table t (a money)", "42704"),
+            ("create table t (a int, primary key (b))", "42703"),
+            ("create table t (_system_from int)", "42701"),
+        ] {
+            assert_eq!(schema_of(sql).unwrap_err().code.0, code, "{sql}");
+        }
+    }
+}

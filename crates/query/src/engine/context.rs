@@ -1,0 +1,319 @@
+//! Names to plans: what a table name, a temporal clause, `history(..)` and a
+//! type name mean while one statement is planned.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_schema::{DataType as Arrow, FieldRef, SchemaRef};
+use chronos_model::{Catalog, DataType, SqlState, SystemColumn, TableSchema};
+use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::{provider_as_source, DefaultTableSource};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+};
+use datafusion::logical_expr::{
+    col, AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use super::table::{ChronosTable, TemporalClause};
+use super::SessionFacts;
+use crate::sql::fold;
+use crate::{system_tables, QueryError};
+
+/// Everything that names may refer to in one statement.
+pub(super) struct PlanContext<'a> {
+    state: &'a SessionState,
+    names: Arc<Names>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+}
+
+struct Names {
+    catalog: Arc<Catalog>,
+    facts: SessionFacts,
+    temporaries: HashMap<String, Arc<MemTable>>,
+    exposes_system_columns: bool,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Names(catalog version {})", self.catalog.version)
+    }
+}
+
+impl<'a> PlanContext<'a> {
+    pub(super) fn new(
+        state: &'a SessionState,
+        catalog: Arc<Catalog>,
+        facts: SessionFacts,
+        temporaries: HashMap<String, Arc<MemTable>>,
+        exposes_system_columns: bool,
+    ) -> Self {
+        let names = Arc::new(Names { catalog, facts, temporaries, exposes_system_columns });
+        let planner = TemporalRelations { names: Arc::clone(&names) };
+        PlanContext { state, names, relation_planners: vec![Arc::new(planner)] }
+    }
+
+    pub(super) fn plan(&self, statement: ast::Statement, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan, QueryError> {
+        let options = &self.state.config_options().sql_parser;
+        let parser_options = ParserOptions {
+            parse_float_as_decimal: options.parse_float_as_decimal,
+            enable_ident_normalization: true,
+            map_string_types_to_utf8view: true,
+            default_null_ordering: options.default_null_ordering.as_str().into(),
+            ..ParserOptions::default()
+        };
+        let declared: Vec<Option<FieldRef>> = parameter_types
+            .iter()
+            .map(|t| t.as_ref().map(|t| Arc::new(t.to_field("", true))))
+            .collect();
+        let mut planner_context = PlannerContext::new();
+        if !declared.is_empty() {
+            planner_context = planner_context.with_prepare_param_data_types(declared);
+        }
+        let planner = SqlToRel::new_with_options(self, parser_options);
+        Ok(planner.sql_statement_to_plan_with_context(statement, &mut planner_context)?)
+    }
+}
+
+impl Names {
+    fn table(&self, name: &TableReference) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let table = name.table();
+        let schema = name.schema();
+        if let Some(temporary) = self.temporaries.get(table) {
+            return Ok(Arc::clone(temporary) as _);
+        }
+        if matches!(schema, None | Some("public")) {
+            if let Some(found) = self.catalog.table(table) {
+                return Ok(Arc::new(self.chronos_table(found, TemporalClause::Current)));
+            }
+        }
+        let system = system_tables::table(schema, table, &self.catalog, &self.facts)?;
+        system.ok_or_else(|| QueryError::unknown_table(&unqualified(schema, table)))
+    }
+
+    fn chronos_table(&self, schema: &Arc<TableSchema>, clause: TemporalClause) -> ChronosTable {
+        ChronosTable::new(Arc::clone(schema), clause, self.exposes_system_columns)
+    }
+}
+
+fn unqualified(schema: Option<&str>, table: &str) -> String {
+    match schema {
+        Some(schema) if schema != "public" => format!("{schema}.{table}"),
+        _ => table.to_owned(),
+    }
+}
+
+impl ContextProvider for PlanContext<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(self.names.table(&name)?))
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        let function = self.state.table_functions().get(name).cloned().ok_or_else(|| {
+            QueryError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"))
+        })?;
+        let args = args
+            .into_iter()
+            .map(|arg| super::temporal_bounds::simplify(arg, self.state))
+            .collect::<Result<Vec<_>, _>>()?;
+        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
+        Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        let table = datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema);
+        Ok(provider_as_source(Arc::new(table)))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.state.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(SqlTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.state.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.state.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.state.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.state.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _variable_names: &[String]) -> Option<Arrow> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.state.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.state.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.state.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.state.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.state.window_functions().keys().cloned().collect()
+    }
+}
+
+/// `t(__sys_as_of(x))`, as temporal clauses were rewritten, and `history('t', key ..)`.
+#[derive(Debug)]
+struct TemporalRelations {
+    names: Arc<Names>,
+}
+
+impl RelationPlanner for TemporalRelations {
+    fn plan_relation(&self, relation: ast::TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
+        let ast::TableFactor::Table { name, alias, args: Some(arguments), version: None, .. } = &relation else {
+            if let ast::TableFactor::Table { version: Some(version), .. } = &relation {
+                return Err(QueryError::unsupported(format!("the table version clause {version}")).into());
+            }
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let plan = if name.to_string().eq_ignore_ascii_case("history") {
+            self.history(&arguments.args, context)?
+        } else if let Some(clauses) = clauses(&arguments.args) {
+            let reference = context.object_name_to_table_reference(name.clone())?;
+            self.temporal(reference, clauses, context)?
+        } else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
+    }
+}
+
+/// A temporal marker function: its name and arguments.
+type Marker<'a> = (String, Vec<&'a ast::Expr>);
+
+/// The markers that `temporal` wrote, if the arguments are such.
+fn clauses(arguments: &[ast::FunctionArg]) -> Option<Vec<Marker<'_>>> {
+    arguments
+        .iter()
+        .map(|argument| {
+            let ast::Expr::Function(function) = plain(argument)? else { return None };
+            let name = function.name.to_string();
+            let ast::FunctionArguments::List(list) = &function.args else { return None };
+            let marker = name.starts_with("__sys_") || name.starts_with("__valid_");
+            let args = list.args.iter().map(plain).collect::<Option<Vec<_>>>()?;
+            marker.then_some((name, args))
+        })
+        .collect()
+}
+
+fn plain(argument: &ast::FunctionArg) -> Option<&ast::Expr> {
+    match argument {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => Some(e),
+        _ => None,
+    }
+}
+
+impl TemporalRelations {
+    fn temporal(&self, table: TableReference, clauses: Vec<Marker<'_>>, context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
+        let name = table.table().to_owned();
+        let schema = match table.schema() {
+            None | Some("public") => self.names.catalog.table(&name),
+            _ => None,
+        };
+        let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
+        let mut clause = TemporalClause::Current;
+        for (marker, arguments) in clauses {
+            let bounds = arguments
+                .into_iter()
+                .map(|e| context.sql_to_expr(e.clone(), &DFSchema::empty()))
+                .collect::<DfResult<Vec<_>>>()?;
+            clause = match (marker.as_str(), bounds.as_slice()) {
+                ("__sys_asof", [at]) => TemporalClause::AsOf(at.clone()),
+                ("__sys_from_to", [from, to]) => TemporalClause::FromTo(from.clone(), to.clone()),
+                ("__sys_between", [from, to]) => TemporalClause::Between(from.clone(), to.clone()),
+                ("__sys_all", []) => TemporalClause::All,
+                _ => {
+                    let what = format!("FOR {} on table \"{name}\"", if marker.starts_with("__valid") { "VALID_TIME" } else { "SYSTEM_TIME" });
+                    return Err(QueryError::unsupported(what).into());
+                }
+            };
+        }
+        let provider = self.names.chronos_table(schema, clause);
+        LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(provider)), None)?.build()
+    }
+
+    /// All versions of one key, newest first, with their periods.
+    fn history(&self, arguments: &[ast::FunctionArg], context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
+        let usage = || {
+            QueryError::new(SqlState::UNDEFINED_FUNCTION, "history needs a table's name and the values of its key")
+                .with_hint("Write history('readings', 'device-1', ..), one value per column of the primary key in its order.")
+        };
+        let mut expressions = arguments.iter().map(plain);
+        let name = match expressions.next().flatten() {
+            Some(ast::Expr::Value(v)) => match &v.value {
+                ast::Value::SingleQuotedString(s) => s.clone(),
+                _ => return Err(usage().into()),
+            },
+            Some(ast::Expr::Identifier(ident)) => fold(ident),
+            _ => return Err(usage().into()),
+        };
+        let schema = self.names.catalog.table(&name).ok_or_else(|| QueryError::unknown_table(&name))?;
+        let values = expressions.collect::<Option<Vec<_>>>().ok_or_else(usage)?;
+        if !values.is_empty() && (schema.has_hidden_key() || values.len() != schema.primary_key.len()) {
+            let key: Vec<&str> = schema.primary_key.iter().map(|&c| schema.columns[c].name.as_str()).collect();
+            let message = format!("history('{name}', ..) takes the {} value(s) of its key ({})", key.len(), key.join(", "));
+            return Err(QueryError::new(SqlState::UNDEFINED_FUNCTION, message).into());
+        }
+        let provider = ChronosTable::new(Arc::clone(schema), TemporalClause::All, true);
+        let source: Arc<dyn TableSource> = Arc::new(DefaultTableSource::new(Arc::new(provider)));
+        let mut plan = LogicalPlanBuilder::scan(TableReference::bare("history"), source, None)?;
+        for (&column, value) in schema.primary_key.iter().zip(values) {
+            let value = context.sql_to_expr(value.clone(), &DFSchema::empty())?;
+            let name = quoted_column(&schema.columns[column].name);
+            plan = plan.filter(name.eq(value))?;
+        }
+        let shown = schema.columns.iter().map(|c| quoted_column(&c.name)).chain(
+            SystemColumn::ALL.into_iter().filter(|c| *c != SystemColumn::Key).map(|c| quoted_column(c.name())),
+        );
+        plan.project(shown.collect::<Vec<_>>())?
+            .sort([col("_system_from").sort(false, false)])?
+            .build()
+    }
+}
+
+fn quoted_column(name: &str) -> Expr {
+    Expr::Column(datafusion::common::Column::from_name(name))
+}
+
+/// SQL type names mean what the model says (`INT` is 64 bits).
+#[derive(Debug)]
+pub(super) struct SqlTypes;
+
+impl TypePlanner for SqlTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        Ok(crate::ddl::data_type(sql_type).ok().map(|t| Arc::new(t.to_field("", true))))
+    }
+}

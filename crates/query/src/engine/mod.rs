@@ -1,0 +1,234 @@
+//! The general query engine: DataFusion over the store.
+//!
+//! One shared session state holds functions, rules and limits. A statement is
+//! planned against a catalog ([`Engine::plan`]) and run against a read view
+//! ([`Engine::execute`]): plans name tables and system-time bounds, never data,
+//! so a cached plan reads whatever view it is later given.
+
+mod coerce;
+mod context;
+mod filters;
+mod scan;
+mod table;
+mod temporal_bounds;
+mod wildcard;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
+use chronos_model::{Catalog, DataType, SqlState, Value};
+use chronos_store::ReadView;
+use datafusion::catalog::MemTable;
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast;
+
+use crate::QueryError;
+pub use coerce::{coerce_array, coerce_batch};
+use context::PlanContext;
+
+/// Tables whose name begins so exist for one statement only.
+pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
+
+/// How the engine may use the machine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Threads a query may use.
+    pub parallelism: usize,
+    /// Bytes that all running queries together may hold.
+    pub memory_bytes_max: usize,
+}
+
+/// What a statement reads from: one consistent state and the time it began.
+#[derive(Clone)]
+pub struct ReadContext {
+    /// The data.
+    pub view: ReadView,
+    /// `now()`, in microseconds since the Unix epoch.
+    pub now_micros: i64,
+}
+
+/// Plans and runs queries.
+pub struct Engine {
+    state: SessionState,
+}
+
+/// A planned query: reusable, independent of the data.
+#[derive(Clone)]
+pub struct QueryPlan {
+    logical: LogicalPlan,
+    /// Parameter types, `$1` first.
+    pub parameters: Vec<DataType>,
+    /// Columns of the result.
+    pub schema: SchemaRef,
+}
+
+impl QueryPlan {
+    /// Whether it explains a query instead of running it.
+    pub fn is_explain(&self) -> bool {
+        matches!(self.logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
+    }
+}
+
+/// Facts about the session that functions can ask for.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFacts {
+    /// `current_user`
+    pub user: String,
+    /// `current_database()`
+    pub database: String,
+}
+
+impl Engine {
+    /// An engine; it reads nothing before [`execute`](Self::execute).
+    pub fn new(options: &EngineOptions) -> Result<Engine, QueryError> {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(options.parallelism.max(1))
+            .with_information_schema(false)
+            .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
+            .set_str("datafusion.sql_parser.default_null_ordering", "nulls_max")
+            .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
+            .set_str("datafusion.execution.time_zone", "+00:00");
+        config.options_mut().execution.collect_statistics = false;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory))
+            .build_arc()?;
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .with_type_planner(Arc::new(context::SqlTypes))
+            .build();
+        crate::functions::register(&mut state)?;
+        Ok(Engine { state })
+    }
+
+    /// Plans a query. `parameter_types` are the types that the client declared;
+    /// `temporaries` are tables that only this statement sees.
+    pub fn plan(
+        &self,
+        statement: &ast::Statement,
+        catalog: &Arc<Catalog>,
+        facts: &SessionFacts,
+        temporaries: &[(String, RecordBatch)],
+        parameter_types: &[Option<DataType>],
+    ) -> Result<QueryPlan, QueryError> {
+        let mut statement = statement.clone();
+        let exposes_system_columns = wildcard::mentions_system_columns(&statement);
+        if exposes_system_columns {
+            wildcard::expand(&mut statement, catalog);
+        }
+        let mut tables = HashMap::with_capacity(temporaries.len());
+        for (name, batch) in temporaries {
+            tables.insert(name.clone(), Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?));
+        }
+        let context = PlanContext::new(&self.state, Arc::clone(catalog), facts.clone(), tables, exposes_system_columns);
+        let logical = context.plan(statement, parameter_types)?;
+        let parameters = parameters_of(&logical, parameter_types)?;
+        let schema = Arc::new(Schema::new(
+            logical.schema().fields().iter().map(|f| Field::clone(f)).collect::<Vec<_>>(),
+        ));
+        Ok(QueryPlan { logical, parameters, schema })
+    }
+
+    /// Runs a plan. The stream's schema is the physical one: its fields may differ
+    /// from [`QueryPlan::schema`] in nullability and string layout.
+    pub async fn execute(
+        &self,
+        plan: &QueryPlan,
+        parameters: &[Value],
+        context: ReadContext,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let mut state = self.state.clone();
+        state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(context.now_micros);
+        state.config_mut().set_extension(Arc::new(context));
+        let logical = bind(plan, parameters)?;
+        let optimized = state.optimize(&logical)?;
+        let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        Ok(execute_stream(physical, state.task_ctx())?)
+    }
+
+    /// Evaluates a constant expression, such as a DEFAULT.
+    pub async fn evaluate(&self, expression: &str, context: ReadContext, facts: &SessionFacts) -> Result<RecordBatch, QueryError> {
+        use futures::StreamExt;
+        let command = crate::sql::parse(&format!("SELECT {expression}"))?;
+        let crate::sql::Command::Query(statement) = command else {
+            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected an expression"));
+        };
+        let catalog = Arc::clone(context.view.catalog());
+        let plan = self.plan(&statement, &catalog, facts, &[], &[])?;
+        let mut stream = self.execute(&plan, &[], context).await?;
+        match stream.next().await {
+            Some(batch) => Ok(batch?),
+            None => Err(QueryError::new(SqlState::INTERNAL, "a constant expression gave no row")),
+        }
+    }
+}
+
+/// The plan with its parameters replaced by values.
+fn bind(plan: &QueryPlan, parameters: &[Value]) -> Result<LogicalPlan, QueryError> {
+    if parameters.len() != plan.parameters.len() {
+        let message = format!(
+            "the statement requires {} parameters, but {} were given",
+            plan.parameters.len(),
+            parameters.len()
+        );
+        return Err(QueryError::new(SqlState::PROTOCOL_VIOLATION, message));
+    }
+    if parameters.is_empty() {
+        return Ok(plan.logical.clone());
+    }
+    let scalars = parameters
+        .iter()
+        .zip(&plan.parameters)
+        .map(|(value, data_type)| scalar(value, data_type))
+        .collect::<Result<Vec<_>, _>>()?;
+    let logical = temporal_bounds::bind(plan.logical.clone(), &scalars)?;
+    let values = ParamValues::List(scalars.into_iter().map(ScalarAndMetadata::from).collect());
+    Ok(logical.replace_params_with_values(&values)?)
+}
+
+/// A value as DataFusion's scalar.
+pub(crate) fn scalar(value: &Value, data_type: &DataType) -> Result<ScalarValue, QueryError> {
+    let mut builder = chronos_model::column_builder(data_type, 1);
+    chronos_model::append_value(&mut builder, value)?;
+    Ok(ScalarValue::try_from_array(&builder.finish(), 0)?)
+}
+
+/// The parameters' types: declared by the client, else inferred, else text.
+fn parameters_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, QueryError> {
+    let mut inferred: HashMap<usize, Option<DataType>> = HashMap::new();
+    for (name, field) in plan.get_parameter_fields()? {
+        let number = parameter_number(&name)?;
+        inferred.insert(number, field.map(|f| DataType::of_field(&f)));
+    }
+    for number in temporal_bounds::parameters(plan)? {
+        inferred.entry(number).or_insert(Some(DataType::TimestampTz));
+    }
+    let count = inferred.keys().copied().max().unwrap_or(0).max(declared.len());
+    Ok((1..=count)
+        .map(|number| {
+            let declared = declared.get(number - 1).cloned().flatten();
+            let inferred = inferred.get(&number).cloned().flatten();
+            declared.or(inferred).unwrap_or(DataType::Text)
+        })
+        .collect())
+}
+
+pub(crate) fn parameter_number(name: &str) -> Result<usize, QueryError> {
+    name.trim_start_matches('$')
+        .parse::<usize>()
+        .ok()
+        .filter(|n| (1..=65_535).contains(n))
+        .ok_or_else(|| QueryError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}")))
+}

@@ -1,0 +1,144 @@
+//! A Chronos table as DataFusion sees it: columns, a temporal clause, and a
+//! scan of whatever read view the statement runs on.
+
+use std::sync::Arc;
+
+use arrow_schema::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use chronos_model::{SqlState, SystemColumn, TableSchema};
+use chronos_store::{ScanColumn, ScanRequest, VersionFilter};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::Statistics;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::scan::ScanExec;
+use super::{filters, temporal_bounds, ReadContext};
+use crate::QueryError;
+
+/// What of a table's past a statement wants; the bounds are constant expressions.
+#[derive(Clone, Debug)]
+pub(super) enum TemporalClause {
+    Current,
+    AsOf(Expr),
+    FromTo(Expr, Expr),
+    Between(Expr, Expr),
+    All,
+}
+
+impl TemporalClause {
+    pub(super) fn bounds(&self) -> Vec<&Expr> {
+        match self {
+            TemporalClause::Current | TemporalClause::All => vec![],
+            TemporalClause::AsOf(at) => vec![at],
+            TemporalClause::FromTo(from, to) | TemporalClause::Between(from, to) => vec![from, to],
+        }
+    }
+
+    pub(super) fn map_bounds(self, mut f: impl FnMut(Expr) -> DfResult<Expr>) -> DfResult<TemporalClause> {
+        Ok(match self {
+            TemporalClause::AsOf(at) => TemporalClause::AsOf(f(at)?),
+            TemporalClause::FromTo(from, to) => TemporalClause::FromTo(f(from)?, f(to)?),
+            TemporalClause::Between(from, to) => TemporalClause::Between(f(from)?, f(to)?),
+            constant => constant,
+        })
+    }
+}
+
+/// A table in a plan. Holds no data: the view comes with the execution.
+#[derive(Clone, Debug)]
+pub(super) struct ChronosTable {
+    table: Arc<TableSchema>,
+    pub(super) clause: TemporalClause,
+    arrow: SchemaRef,
+}
+
+impl ChronosTable {
+    pub(super) fn new(table: Arc<TableSchema>, clause: TemporalClause, exposes_system_columns: bool) -> ChronosTable {
+        let mut fields: Vec<Field> = table.columns.iter().map(|c| c.arrow_field()).collect();
+        if exposes_system_columns {
+            fields.extend(SystemColumn::ALL.into_iter().map(SystemColumn::arrow_field));
+        }
+        ChronosTable { table, clause, arrow: Arc::new(Schema::new(fields)) }
+    }
+
+    pub(super) fn with_clause(&self, clause: TemporalClause) -> ChronosTable {
+        ChronosTable { clause, ..self.clone() }
+    }
+
+    fn scan_column(&self, position: usize) -> ScanColumn {
+        match position.checked_sub(self.table.columns.len()) {
+            None => ScanColumn::Column(position),
+            Some(system) => ScanColumn::System(SystemColumn::ALL[system]),
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for ChronosTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.arrow)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|f| {
+                if filters::is_usable(f, &self.table) {
+                    TableProviderFilterPushDown::Inexact
+                } else {
+                    TableProviderFilterPushDown::Unsupported
+                }
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let context = state.config().get_extension::<ReadContext>().ok_or_else(|| {
+            QueryError::new(SqlState::INTERNAL, "a table was scanned outside of a statement")
+        })?;
+        let now = chrono::DateTime::from_timestamp_micros(context.now_micros);
+        let options = Arc::new(state.config_options().clone());
+        let filter = temporal_bounds::evaluate(&self.clause, &options, now)?;
+        let positions: Vec<usize> = match projection {
+            Some(p) => p.clone(),
+            None => (0..self.arrow.fields().len()).collect(),
+        };
+        let schema = Arc::new(self.arrow.project(&positions)?);
+        let bounds = filters::bounds(filters, &self.table);
+        let statistics = match filter {
+            VersionFilter::Current if filters.is_empty() => {
+                let (rows, exact) = context.view.table_rows_estimate(&self.table);
+                let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+                let mut statistics = Statistics::new_unknown(&schema);
+                statistics.num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
+                statistics
+            }
+            _ => Statistics::new_unknown(&schema),
+        };
+        let request = ScanRequest {
+            columns: positions.iter().map(|&p| self.scan_column(p)).collect(),
+            filter,
+            key_range: bounds.key_range,
+            partitions: state.config().target_partitions(),
+            batch_rows: state.config().batch_size(),
+            limit: limit.filter(|_| filters.is_empty()),
+            column_bounds: bounds.columns,
+        };
+        let scan = ScanExec::new(Arc::clone(&self.table), context.view.clone(), request, schema, statistics)?;
+        Ok(Arc::new(scan))
+    }
+}
+

@@ -1,0 +1,234 @@
+//! Why a statement could not be planned or run, with PostgreSQL's code for it.
+//!
+//! DataFusion's planner reports most mistakes as text; what a client needs to
+//! tell apart is recovered here, in one place, from its typed errors first and
+//! from the text where there is nothing else.
+
+use chronos_model::{DataError, SqlState};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+
+/// A statement that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct QueryError {
+    /// SQLSTATE.
+    pub code: SqlState,
+    /// What was wrong.
+    pub message: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Byte offset in the statement's text, where known.
+    pub offset: Option<usize>,
+    /// Table at fault.
+    pub table: Option<String>,
+    /// Column at fault.
+    pub column: Option<String>,
+}
+
+impl QueryError {
+    /// An error of a code and a message.
+    pub fn new(code: SqlState, message: impl Into<String>) -> QueryError {
+        QueryError {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            offset: None,
+            table: None,
+            column: None,
+        }
+    }
+
+    /// 0A000 for something that SQL has and Chronos does not.
+    pub fn unsupported(what: impl std::fmt::Display) -> QueryError {
+        QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+    }
+
+    /// 42P01.
+    pub fn unknown_table(name: &str) -> QueryError {
+        QueryError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+    }
+
+    /// 42703.
+    pub fn unknown_column(column: &str, table: &str) -> QueryError {
+        let message = format!("column \"{column}\" of relation \"{table}\" does not exist");
+        QueryError::new(SqlState::UNDEFINED_COLUMN, message)
+    }
+
+    /// With a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> QueryError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With a detail.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> QueryError {
+        self.detail = Some(detail.into());
+        self
+    }
+}
+
+impl From<DataError> for QueryError {
+    fn from(e: DataError) -> QueryError {
+        QueryError::new(e.sqlstate(), e.to_string())
+    }
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(e: DataFusionError) -> QueryError {
+        match e {
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => (*inner).into(),
+            DataFusionError::Shared(inner) => match std::sync::Arc::try_unwrap(inner) {
+                Ok(inner) => inner.into(),
+                Err(inner) => of_reference(&inner),
+            },
+            DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
+                Ok(ours) => *ours,
+                Err(other) => match other.downcast::<DataFusionError>() {
+                    Ok(inner) => (*inner).into(),
+                    Err(other) => QueryError::new(SqlState::INTERNAL, other.to_string()),
+                },
+            },
+            DataFusionError::Collection(errors) => errors
+                .into_iter()
+                .next()
+                .map_or_else(|| QueryError::new(SqlState::INTERNAL, "unknown error"), QueryError::from),
+            e => of_reference(&e),
+        }
+    }
+}
+
+impl From<QueryError> for DataFusionError {
+    fn from(e: QueryError) -> DataFusionError {
+        DataFusionError::External(Box::new(e))
+    }
+}
+
+fn of_reference(e: &DataFusionError) -> QueryError {
+    match e {
+        DataFusionError::SchemaError(schema, _) => of_schema_error(schema),
+        DataFusionError::ArrowError(arrow, _) => of_arrow_error(arrow),
+        DataFusionError::NotImplemented(what) => {
+            QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, first_line(what))
+        }
+        DataFusionError::ResourcesExhausted(what) => {
+            QueryError::new(SqlState::OUT_OF_MEMORY, first_line(what)).with_hint(
+                "The query needs more memory than --memory-limit allows; narrow it, or raise the limit.",
+            )
+        }
+        DataFusionError::SQL(parser, _) => {
+            let message = parser.to_string();
+            let message = message.trim_start_matches("sql parser error: ");
+            QueryError::new(SqlState::SYNTAX_ERROR, format!("syntax error: {message}"))
+        }
+        DataFusionError::Plan(message) => of_plan_text(message),
+        DataFusionError::Execution(message) => of_execution_text(message),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => of_reference(inner),
+        DataFusionError::Shared(inner) => of_reference(inner),
+        DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
+            Some(ours) => ours.clone(),
+            None => QueryError::new(SqlState::INTERNAL, inner.to_string()),
+        },
+        other => {
+            let text = other.strip_backtrace();
+            QueryError::new(SqlState::INTERNAL, first_line(&text))
+        }
+    }
+}
+
+fn of_schema_error(e: &SchemaError) -> QueryError {
+    match e {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let name = match &field.relation {
+                Some(relation) => format!("{}.{}", relation.table(), field.name),
+                None => format!("\"{}\"", field.name),
+            };
+            let mut error = QueryError::new(SqlState::UNDEFINED_COLUMN, format!("column {name} does not exist"));
+            let near = valid_fields
+                .iter()
+                .map(|c| c.name.as_str())
+                .find(|c| c.eq_ignore_ascii_case(&field.name) || is_near(c, &field.name));
+            if let Some(near) = near {
+                error = error.with_hint(format!("Perhaps you meant to reference the column \"{near}\"."));
+            }
+            error
+        }
+        SchemaError::AmbiguousReference { field } => QueryError::new(
+            SqlState::AMBIGUOUS_COLUMN,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        ),
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            QueryError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"))
+        }
+    }
+}
+
+/// Whether two names differ by one or two edits at their ends, roughly.
+fn is_near(a: &str, b: &str) -> bool {
+    let common = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    let longest = a.len().max(b.len());
+    longest > 3 && longest - common <= 2
+}
+
+fn of_arrow_error(e: &ArrowError) -> QueryError {
+    match e {
+        ArrowError::DivideByZero => QueryError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
+        ArrowError::ArithmeticOverflow(m) => QueryError::new(SqlState::OUT_OF_RANGE, m.clone()),
+        ArrowError::CastError(m) => of_execution_text(m),
+        ArrowError::ParseError(m) => QueryError::new(SqlState::INVALID_TEXT, m.clone()),
+        ArrowError::ExternalError(inner) => match inner.downcast_ref::<QueryError>() {
+            Some(ours) => ours.clone(),
+            None => QueryError::new(SqlState::INTERNAL, inner.to_string()),
+        },
+        other => of_execution_text(&other.to_string()),
+    }
+}
+
+fn of_plan_text(message: &str) -> QueryError {
+    let message = first_line(message);
+    let lower = message.to_ascii_lowercase();
+    let code = if lower.contains("invalid function") || lower.contains("no function matches") || lower.contains("table function") {
+        SqlState::UNDEFINED_FUNCTION
+    } else if lower.contains("not found") && lower.contains("table") {
+        SqlState::UNDEFINED_TABLE
+    } else if lower.contains("must be in group by") || lower.contains("must appear in the group by") || lower.contains("could not be resolved from available columns") {
+        SqlState::GROUPING_ERROR
+    } else if lower.contains("cannot coerce") || lower.contains("incompatible") || lower.contains("cannot be cast") || lower.contains("unsupported cast") {
+        SqlState::DATATYPE_MISMATCH
+    } else if lower.contains("placeholder") {
+        SqlState::UNDEFINED_PARAMETER
+    } else if lower.contains("duplicate") || lower.contains("projections require unique expression names") {
+        SqlState::DUPLICATE_COLUMN
+    } else if lower.contains("unsupported") || lower.contains("not supported") {
+        SqlState::FEATURE_NOT_SUPPORTED
+    } else {
+        SqlState::SYNTAX_ERROR
+    };
+    QueryError::new(code, message)
+}
+
+fn of_execution_text(message: &str) -> QueryError {
+    let message = first_line(message);
+    let lower = message.to_ascii_lowercase();
+    let code = if lower.contains("divide by zero") || lower.contains("division by zero") {
+        return QueryError::new(SqlState::DIVISION_BY_ZERO, "division by zero");
+    } else if lower.contains("overflow") || lower.contains("out of range") || lower.contains("too large to store") {
+        SqlState::OUT_OF_RANGE
+    } else if lower.contains("cannot cast string") || lower.contains("error parsing") || lower.contains("parser error") {
+        SqlState::INVALID_TEXT
+    } else if lower.contains("more than one row") {
+        SqlState::CARDINALITY_VIOLATION
+    } else {
+        SqlState("22000")
+    };
+    QueryError::new(code, message)
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
+}

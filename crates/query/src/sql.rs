@@ -1,0 +1,482 @@
+//! Statements as syntax trees: from one statement's text to a [`Command`].
+//!
+//! Temporal clauses are rewritten on the token stream first ([`crate::temporal`]),
+//! then `sqlparser` reads PostgreSQL's dialect. What a session decides without
+//! the engine (transactions, settings) is told apart here; what Chronos does not
+//! have is refused here, by name, and never ignored.
+
+use chronos_model::SqlState;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::Spanned as _;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::{temporal, QueryError};
+
+/// How deep expressions and queries may nest.
+const RECURSION_LIMIT: usize = 120;
+
+/// A parsed statement, sorted by who carries it out.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// SELECT, VALUES, WITH .. SELECT, EXPLAIN of one.
+    Query(Box<ast::Statement>),
+    /// EXPLAIN of a data-modifying statement: not run, its SELECT is explained.
+    ExplainWrite(Box<ast::Statement>, ExplainOptions),
+    /// INSERT
+    Insert(Box<ast::Insert>),
+    /// UPDATE
+    Update(Box<ast::Update>),
+    /// DELETE
+    Delete(Box<ast::Delete>),
+    /// CREATE TABLE
+    CreateTable(Box<ast::CreateTable>),
+    /// DROP TABLE: names, IF EXISTS.
+    DropTables(Vec<ast::ObjectName>, bool),
+    /// TRUNCATE
+    Truncate(Vec<ast::ObjectName>),
+    /// COPY
+    Copy(Box<ast::Statement>),
+    /// BEGIN, START TRANSACTION
+    Begin(Vec<ast::TransactionMode>),
+    /// COMMIT, END
+    Commit,
+    /// ROLLBACK, ABORT; to a savepoint if named.
+    Rollback(Option<String>),
+    /// SAVEPOINT
+    Savepoint(String),
+    /// RELEASE SAVEPOINT
+    Release(String),
+    /// SET name = value; `None`: DEFAULT.
+    Set(String, Option<String>),
+    /// SHOW name; `all` for all.
+    Show(String),
+    /// RESET name; `all` for all.
+    Reset(String),
+    /// DISCARD ALL and its like.
+    Discard,
+    /// DEALLOCATE name; `None`: ALL.
+    Deallocate(Option<String>),
+    /// A statement that is accepted and has no effect here (LISTEN, VACUUM ..);
+    /// its command tag.
+    NoOperation(&'static str),
+}
+
+/// What EXPLAIN was asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExplainOptions {
+    /// Run it and tell times.
+    pub analyze: bool,
+    /// More columns.
+    pub verbose: bool,
+}
+
+/// Parses one statement. Errors carry 42601 and a byte offset where known.
+pub fn parse(sql: &str) -> Result<Command, QueryError> {
+    if let Some(command) = parse_session_command(sql)? {
+        return Ok(command);
+    }
+    let rewritten = temporal::rewrite(sql).map_err(lexical)?;
+    let text = rewrite_ttl(&rewritten.sql);
+    let dialect = PostgreSqlDialect {};
+    let mut statements = Parser::new(&dialect)
+        .with_recursion_limit(RECURSION_LIMIT)
+        .try_with_sql(&text)
+        .and_then(|mut p| p.parse_statements())
+        .map_err(|e| {
+            let mut error = syntax_error(&e.to_string(), &text);
+            error.offset = error.offset.map(|o| rewritten.original_position(o).min(sql.len()));
+            error
+        })?;
+    match statements.len() {
+        1 => classify(statements.remove(0)),
+        0 => Err(QueryError::new(SqlState::SYNTAX_ERROR, "the statement is empty")),
+        _ => Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "cannot insert multiple commands into a prepared statement",
+        )),
+    }
+}
+
+/// The parser's message in PostgreSQL's words, with the byte offset of the
+/// `Line: l, Column: c` that it ends with.
+fn syntax_error(message: &str, text: &str) -> QueryError {
+    let message = message.trim_start_matches("sql parser error: ");
+    if message.contains("recursion limit") {
+        let e = QueryError::new(SqlState::TOO_COMPLEX, "stack depth limit exceeded: the statement nests too deep");
+        return e.with_hint(format!("Expressions and subqueries may nest {RECURSION_LIMIT} deep."));
+    }
+    let (body, place) = match message.rfind(" at Line: ") {
+        Some(at) => (&message[..at], Some(&message[at + " at Line: ".len()..])),
+        None => (message, None),
+    };
+    let offset = place.and_then(|place| {
+        let (line, column) = place.split_once(", Column: ")?;
+        let line: usize = line.trim().parse().ok()?;
+        let column: usize = column.trim().parse().ok()?;
+        let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+        let rest = text.get(start..)?;
+        let within = rest.char_indices().nth(column.checked_sub(1)?).map_or(rest.len(), |(i, _)| i);
+        Some(start + within)
+    });
+    let message = match body.rsplit_once("found: ") {
+        Some((_, "EOF")) => format!("syntax error at end of input: {body}"),
+        Some((_, token)) => format!("syntax error at or near \"{token}\": {body}"),
+        None => format!("syntax error: {body}"),
+    };
+    let mut error = QueryError::new(SqlState::SYNTAX_ERROR, message);
+    error.offset = offset;
+    error
+}
+
+/// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`.
+fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
+    use crate::lex::TokenKind;
+    let is = |t: &crate::lex::Token, word: &str| sql[t.start..t.end].eq_ignore_ascii_case(word);
+    if !sql.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(b"ttl")) {
+        return sql.into();
+    }
+    let tokens: Vec<_> = crate::lex::tokens(sql).filter(|t| t.kind != TokenKind::Comment).collect();
+    if !tokens.first().is_some_and(|t| is(t, "create")) {
+        return sql.into();
+    }
+    for i in 1..tokens.len().saturating_sub(2) {
+        if is(&tokens[i - 1], "with") && is(&tokens[i], "ttl") && is(&tokens[i + 1], "=") {
+            let start = tokens[i + 2].start;
+            let value_end = sql[start..]
+                .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
+                .map_or(sql.len(), |n| start + n);
+            let value = sql[start..value_end].trim_matches('\'');
+            return format!("{}(ttl='{}'){}", &sql[..tokens[i].start], value, &sql[value_end..]).into();
+        }
+    }
+    sql.into()
+}
+
+/// Statements about the session, read from tokens: drivers send spellings that
+/// the parser does not know.
+fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
+    use crate::lex::TokenKind;
+    let tokens: Vec<_> = crate::lex::tokens(sql)
+        .filter(|t| t.kind != TokenKind::Comment)
+        .take(64)
+        .collect();
+    let text = |i: usize| tokens.get(i).map_or("", |t| &sql[t.start..t.end]);
+    let word = |i: usize| text(i).to_ascii_lowercase();
+    let command = match word(0).as_str() {
+        "show" if word(1) == "all" => Command::Show("all".into()),
+        "show" if word(1) == "time" && word(2) == "zone" => Command::Show("timezone".into()),
+        "show" if word(1) == "transaction" => Command::Show("transaction_isolation".into()),
+        "show" if word(1) == "session" => Command::Show("session_authorization".into()),
+        "show" if matches!(word(1).as_str(), "tables" | "columns" | "create") => return Ok(None),
+        "show" if tokens.len() > 1 => Command::Show(setting_name(sql, &tokens[1..])?),
+        "reset" if tokens.len() > 1 => Command::Reset(setting_name(sql, &tokens[1..])?),
+        "discard" => Command::Discard,
+        "deallocate" => {
+            let at = if word(1) == "prepare" { 2 } else { 1 };
+            match word(at).as_str() {
+                "all" => Command::Deallocate(None),
+                _ => Command::Deallocate(tokens.get(at).map(|t| name_text(t, sql)).transpose()?),
+            }
+        }
+        "set" => return parse_set(sql, &tokens),
+        "abort" => Command::Rollback(None),
+        "end" => Command::Commit,
+        "listen" => Command::NoOperation("LISTEN"),
+        "unlisten" => Command::NoOperation("UNLISTEN"),
+        "checkpoint" => Command::NoOperation("CHECKPOINT"),
+        "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
+        _ => return Ok(None),
+    };
+    Ok(Some(command))
+}
+
+fn lexical(e: crate::lex::LexError) -> QueryError {
+    let mut error = QueryError::new(e.code, e.message);
+    error.offset = Some(e.position);
+    error
+}
+
+fn name_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
+    crate::lex::ident(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+}
+
+fn string_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
+    crate::lex::unescape_string(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+}
+
+fn setting_name(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
+    let mut name = String::new();
+    for token in tokens.iter().take_while(|t| t.text(sql) != ";") {
+        match token.text(sql) {
+            "." => name.push('.'),
+            _ if token.is_name() => name.push_str(&name_text(token, sql)?),
+            other => {
+                let message = format!("syntax error at or near \"{other}\"");
+                return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+            }
+        }
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>, QueryError> {
+    let text = |i: usize| tokens.get(i).map_or("", |t| &sql[t.start..t.end]);
+    let word = |i: usize| text(i).to_ascii_lowercase();
+    let mut at = 1;
+    if matches!(word(at).as_str(), "session" | "local") {
+        at += 1;
+    }
+    match word(at).as_str() {
+        "transaction" | "characteristics" => return Ok(Some(Command::NoOperation("SET"))),
+        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..])?)))),
+        "time" if word(at + 1) == "zone" => {
+            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])?))));
+        }
+        _ => {}
+    }
+    let equals = (at..tokens.len()).find(|&i| text(i) == "=" || word(i) == "to");
+    let Some(equals) = equals.filter(|&e| e > at && e + 1 < tokens.len()) else {
+        let message = "syntax error in SET: expected SET name = value";
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+    };
+    let name = setting_name(sql, &tokens[at..equals])?;
+    let value = set_value(sql, &tokens[equals + 1..])?;
+    let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
+    Ok(Some(Command::Set(name, (!is_default).then_some(value))))
+}
+
+fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
+    use crate::lex::TokenKind;
+    let mut value = String::new();
+    for token in tokens.iter().take_while(|t| &sql[t.start..t.end] != ";") {
+        let piece = match token.kind {
+            TokenKind::String(_) => string_text(token, sql)?,
+            TokenKind::QuotedIdent => name_text(token, sql)?,
+            _ => sql[token.start..token.end].to_owned(),
+        };
+        if piece == "," {
+            value.push_str(", ");
+        } else {
+            value.push_str(&piece);
+        }
+    }
+    Ok(value)
+}
+
+fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
+    use ast::Statement as S;
+    Ok(match statement {
+        S::Query(ref query) => {
+            if query.locks.iter().any(|l| l.nonblock.is_some()) {
+                return Err(QueryError::unsupported("SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED"));
+            }
+            if let ast::SetExpr::Select(select) = query.body.as_ref() {
+                if select.into.is_some() {
+                    return Err(QueryError::unsupported("SELECT INTO")
+                        .with_hint("Create the table, then INSERT .. SELECT."));
+                }
+            }
+            Command::Query(Box::new(statement))
+        }
+        S::Explain { statement: inner, analyze, verbose, options, describe_alias: _, .. } => {
+            let on = |name: &str| {
+                options.iter().flatten().any(|o| {
+                    o.name.value.eq_ignore_ascii_case(name)
+                        && !matches!(&o.arg, Some(e) if matches!(e.to_string().to_ascii_lowercase().as_str(), "false" | "off" | "0"))
+                })
+            };
+            let explain = ExplainOptions { analyze: analyze || on("analyze"), verbose: verbose || on("verbose") };
+            match *inner {
+                query @ S::Query(_) => Command::Query(Box::new(self::explain(query, explain))),
+                write @ (S::Insert(_) | S::Update(_) | S::Delete(_)) => Command::ExplainWrite(Box::new(write), explain),
+                _ => return Err(QueryError::unsupported("EXPLAIN of this statement")),
+            }
+        }
+        S::Insert(insert) => Command::Insert(Box::new(insert)),
+        S::Update(update) => Command::Update(Box::new(update)),
+        S::Delete(delete) => Command::Delete(Box::new(delete)),
+        S::CreateTable(create) => Command::CreateTable(Box::new(create)),
+        S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => Command::DropTables(names, if_exists),
+        S::Truncate(truncate) => {
+            Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
+        }
+        S::Copy { .. } => Command::Copy(Box::new(statement)),
+        S::StartTransaction { modes, .. } => Command::Begin(modes),
+        S::Commit { .. } => Command::Commit,
+        S::Rollback { savepoint, .. } => Command::Rollback(savepoint.map(|s| fold(&s))),
+        S::Savepoint { name } => Command::Savepoint(fold(&name)),
+        S::ReleaseSavepoint { name } => Command::Release(fold(&name)),
+        S::Vacuum(_) => Command::NoOperation("VACUUM"),
+        S::CreateExtension(e) if e.if_not_exists => Command::NoOperation("CREATE EXTENSION"),
+        other => {
+            let span = other.span();
+            let text = other.to_string();
+            let words: Vec<&str> = text.split_whitespace().take(2).collect();
+            let mut error = QueryError::unsupported(words.join(" ").to_ascii_uppercase());
+            error.offset = (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
+            return Err(error);
+        }
+    })
+}
+
+/// An identifier folded as PostgreSQL does: lower case unless quoted.
+pub fn fold(ident: &ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// A table's name, folded; a schema other than `public` is refused.
+pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
+    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident().map(fold)).collect();
+    match parts.as_slice() {
+        [table] => Ok(table.clone()),
+        [schema, table] | [_, schema, table] if schema == "public" => Ok(table.clone()),
+        [schema, _] | [_, schema, _] => Err(QueryError::new(
+            SqlState("3F000"),
+            format!("schema \"{schema}\" does not exist or cannot be written to"),
+        )),
+        _ => Err(QueryError::new(SqlState::SYNTAX_ERROR, format!("improper relation name: {name}"))),
+    }
+}
+
+/// A name as it must be written in SQL to be read back the same.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A parsed statement, as the engine takes it.
+pub type AstStatement = ast::Statement;
+
+/// Parses what must be a query.
+pub fn parse_query(sql: &str) -> Result<ast::Statement, QueryError> {
+    match parse(sql)? {
+        Command::Query(statement) => Ok(*statement),
+        _ => Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected a query")),
+    }
+}
+
+/// EXPLAIN of a query.
+pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement {
+    ast::Statement::Explain {
+        describe_alias: ast::DescribeAlias::Explain,
+        analyze: options.analyze,
+        verbose: options.verbose,
+        query_plan: false,
+        estimate: false,
+        statement: Box::new(query),
+        format: None,
+        options: None,
+    }
+}
+
+/// COPY, its options not yet checked.
+#[derive(Debug, Clone)]
+pub struct CopyStatement {
+    /// Where the rows go.
+    pub direction: CopyDirection,
+    /// `FORMAT`, folded.
+    pub format: Option<String>,
+    /// `DELIMITER`
+    pub delimiter: Option<char>,
+    /// `NULL`
+    pub null: Option<String>,
+    /// `HEADER`
+    pub header: bool,
+    /// `QUOTE`
+    pub quote: Option<char>,
+    /// `ESCAPE`
+    pub escape: Option<char>,
+}
+
+/// Where COPY's rows go.
+#[derive(Debug, Clone)]
+pub enum CopyDirection {
+    /// Into a table: its name and columns (none named: all).
+    From {
+        /// Folded name.
+        table: String,
+        /// Folded names.
+        columns: Vec<String>,
+    },
+    /// Out of a query.
+    To {
+        /// Its text.
+        query: String,
+    },
+}
+
+/// COPY as its parts; only STDIN and STDOUT.
+pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
+    let ast::Statement::Copy { source, to, target, options, legacy_options, values: _ } = statement else {
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected COPY"));
+    };
+    match (to, target) {
+        (false, ast::CopyTarget::Stdin) | (true, ast::CopyTarget::Stdout) => {}
+        _ => {
+            return Err(QueryError::unsupported("COPY from or to a file or program on the server")
+                .with_hint("Use COPY .. FROM STDIN / TO STDOUT, or psql's \\copy."));
+        }
+    }
+    let direction = match (source, to) {
+        (ast::CopySource::Table { table_name: name, columns }, false) => CopyDirection::From {
+            table: table_name(name)?,
+            columns: columns.iter().map(fold).collect(),
+        },
+        (ast::CopySource::Table { table_name: name, columns }, true) => {
+            let columns: Vec<String> = columns.iter().map(|c| quote(&fold(c))).collect();
+            let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+            CopyDirection::To { query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)) }
+        }
+        (ast::CopySource::Query(query), true) => CopyDirection::To { query: query.to_string() },
+        (ast::CopySource::Query(_), false) => {
+            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "COPY (query) can only go TO STDOUT"));
+        }
+    };
+    let mut copy = CopyStatement { direction, format: None, delimiter: None, null: None, header: false, quote: None, escape: None };
+    for option in options {
+        match option {
+            ast::CopyOption::Format(name) => copy.format = Some(name.value.to_ascii_lowercase()),
+            ast::CopyOption::Delimiter(c) => copy.delimiter = Some(*c),
+            ast::CopyOption::Null(text) => copy.null = Some(text.clone()),
+            ast::CopyOption::Header(on) => copy.header = *on,
+            ast::CopyOption::Quote(c) => copy.quote = Some(*c),
+            ast::CopyOption::Escape(c) => copy.escape = Some(*c),
+            ast::CopyOption::Freeze(_) => {}
+            ast::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
+            other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
+        }
+    }
+    for option in legacy_options {
+        match option {
+            ast::CopyLegacyOption::Binary => copy.format = Some("binary".into()),
+            ast::CopyLegacyOption::Delimiter(c) => copy.delimiter = Some(*c),
+            ast::CopyLegacyOption::Null(text) => copy.null = Some(text.clone()),
+            ast::CopyLegacyOption::Header => copy.header = true,
+            ast::CopyLegacyOption::Csv(options) => {
+                copy.format = Some("csv".into());
+                for option in options {
+                    match option {
+                        ast::CopyLegacyCsvOption::Header => copy.header = true,
+                        ast::CopyLegacyCsvOption::Quote(c) => copy.quote = Some(*c),
+                        ast::CopyLegacyCsvOption::Escape(c) => copy.escape = Some(*c),
+                        other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
+                    }
+                }
+            }
+            other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
+        }
+    }
+    Ok(copy)
+}
+
+pub use ast::{CreateTable, ObjectName};
+
+/// Whether BEGIN asks for a read-only transaction.
+pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
+    modes
+        .iter()
+        .any(|m| matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)))
+}
