@@ -8,7 +8,13 @@
 //! | 3 | a statement of a script (`-f`, stdin, `\i`) failed; the rest was not run |
 //! | 130 | interrupted by Ctrl-C |
 
-use std::io;
+use std::io::{self, Write as _};
+
+/// Writes a line to stderr. A person who is not there to read it is no reason to stop,
+/// let alone to panic, as `eprintln!` would.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", line.trim_end_matches('\n'));
+}
 
 /// The reason a command stopped before its end.
 #[derive(Debug, thiserror::Error)]

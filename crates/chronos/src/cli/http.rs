@@ -15,8 +15,8 @@ use super::args::HostPort;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
-/// For `/health`, when it only saves the user from naming a port.
-const HEALTH_WAIT: Duration = Duration::from_secs(3);
+/// For a page such as `/health`.
+const PAGE_WAIT: Duration = Duration::from_secs(3);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -51,6 +51,11 @@ impl Client {
     /// Posts JSON.
     pub(crate) async fn post_json(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
         self.send(Method::POST, uri, body, REQUEST_WAIT).await
+    }
+
+    /// Asks for a small page, such as `/health`.
+    pub(crate) async fn get(&self, uri: &Uri) -> Result<Answer, String> {
+        self.send(Method::GET, uri, Bytes::new(), PAGE_WAIT).await
     }
 
     async fn send(
@@ -104,10 +109,7 @@ fn innermost(error: hyper_util::client::legacy::Error) -> String {
 /// The SQL port that the node at this HTTP address reports as `pg_address` in `/health`.
 pub(crate) async fn pg_port(http: &HostPort) -> Option<u16> {
     let uri: Uri = format!("http://{http}/health").parse().ok()?;
-    let answer = Client::new()
-        .send(Method::GET, &uri, Bytes::new(), HEALTH_WAIT)
-        .await
-        .ok()?;
+    let answer = Client::new().get(&uri).await.ok()?;
     let health: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
     let address: HostPort = health.get("pg_address")?.as_str()?.parse().ok()?;
     Some(address.port)

@@ -1,6 +1,5 @@
 //! From arguments to the command that does the work, and from its ending to an exit code.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use chronos_env::Env;
@@ -8,7 +7,7 @@ use clap::Parser;
 
 use super::args::{Cli, ClientArgs, Command, HostPort, SingleNodeArgs, StartArgs};
 use super::args::{DEFAULT_PG_PORT, HTTP_PORT_OFFSET};
-use super::error::CliError;
+use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
 use super::{demo, http, import, repl};
@@ -27,8 +26,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                // Nothing is left to do when stderr is gone as well.
-                let _ = writeln!(io::stderr(), "chronos: {error}");
+                tell(&format!("chronos: {error}"));
             }
             ExitCode::from(error.exit_code())
         }

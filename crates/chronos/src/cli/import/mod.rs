@@ -27,7 +27,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
 use super::args::ImportArgs;
-use super::error::CliError;
+use super::error::{tell, CliError};
 use super::wire::{Session, Target};
 use batch::Batch;
 use load::Load;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: ImportArgs, env: &Env) -> Result<(), CliError> {
             CliError::Failed(format!("{} is empty: it has not even a header", args.file))
         })?),
     };
-    let (headings, header_record) = header.unzip();
+    let (headings, header_record) = header.map(|h| (h.headings, h.record)).unzip();
     let sample = table::sample(&mut source, SAMPLE_ROWS.min(args.batch_rows as usize))?;
     let destination = destination(&mut session, &args, headings, &sample).await?;
 
@@ -186,10 +186,7 @@ impl Progress {
     }
 
     fn report(&self, line: &str) {
-        self.bar.suspend(|| {
-            // A report nobody can read is no reason to stop.
-            let _ = writeln!(io::stderr(), "{line}");
-        });
+        self.bar.suspend(|| tell(line));
     }
 
     fn finish_and_clear(&self) {

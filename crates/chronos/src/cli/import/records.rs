@@ -146,9 +146,7 @@ impl Scan {
                     let ends = byte == self.delimiter || byte == b'\n' || byte == b'\r';
                     self.irregular |= self.at == At::Closing && !ends;
                     self.at = At::Plain;
-                    let Some(stop) = memchr3(b'\n', self.delimiter, b'"', &chunk[here..]) else {
-                        return None;
-                    };
+                    let stop = memchr3(b'\n', self.delimiter, b'"', &chunk[here..])?;
                     here += stop + 1;
                     match chunk[here - 1] {
                         b'\n' => return Some(here),

@@ -30,6 +30,14 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+/// The record that names the columns.
+pub(super) struct Header {
+    /// The names, decoded.
+    pub(super) headings: Vec<String>,
+    /// The record as it stands.
+    pub(super) record: Vec<u8>,
+}
+
 /// The records of one file.
 pub(super) struct Source {
     name: String,
@@ -68,8 +76,8 @@ impl Source {
         })
     }
 
-    /// The first record, decoded: the headings. Kept as it stands as well.
-    pub(super) fn header(&mut self) -> Result<Option<(Vec<String>, Vec<u8>)>, CliError> {
+    /// The first record; `None` when the file is empty.
+    pub(super) fn header(&mut self) -> Result<Option<Header>, CliError> {
         let mut record = Vec::new();
         if self.read(&mut record)?.is_none() {
             return Ok(None);
@@ -78,7 +86,7 @@ impl Source {
             .iter()
             .map(|field| String::from_utf8_lossy(&field.text).trim().to_owned())
             .collect();
-        Ok(Some((headings, record)))
+        Ok(Some(Header { headings, record }))
     }
 
     /// The next batch, of at most `rows_max` records; `None` at the end. Blank lines are
@@ -136,7 +144,7 @@ mod tests {
             file.write_all(bytes).unwrap();
             file.flush().unwrap();
             let mut source = Source::open(path, b',').unwrap();
-            assert_eq!(source.header().unwrap().unwrap().0, ["a", "b"]);
+            assert_eq!(source.header().unwrap().unwrap().headings, ["a", "b"]);
             let batch = source.batch(2, false).unwrap().unwrap();
             assert_eq!(batch.bytes(0..2), b"1,2\n3,4\n");
             assert_eq!((batch.line(0), batch.line(1)), (2, 4));

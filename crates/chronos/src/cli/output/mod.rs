@@ -12,9 +12,10 @@ mod text;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 use super::args::Format;
+use super::error::tell;
 use super::reply::{Column, Event, SqlError};
 use table::{Layout, Room, Rows};
-pub(crate) use text::{fit, one_line, width};
+pub(crate) use text::{one_line, width};
 
 /// Rows a table measures before it decides its widths.
 const TABLE_ROWS_MAX: usize = 5_000;
@@ -337,7 +338,7 @@ fn report_notice(notice: &SqlError) {
     } else {
         &notice.severity
     };
-    eprintln!("{severity}:  {}", one_line(&notice.message));
+    tell(&format!("{severity}:  {}", one_line(&notice.message)));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cli::error::tell;
 use crate::cli::wire::Canceller;
 
 /// Exit code after Ctrl-C, as shells count it: 128 + SIGINT.
@@ -38,7 +39,7 @@ impl Interrupts {
                 };
                 match before {
                     Running::Statement(Some(canceller)) => {
-                        eprintln!("Stopping the statement; Ctrl-C again ends the program.");
+                        tell("Stopping the statement; Ctrl-C again ends the program.");
                         canceller.cancel().await;
                     }
                     _ => std::process::exit(INTERRUPTED),

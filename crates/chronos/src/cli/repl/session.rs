@@ -13,7 +13,7 @@ use super::meta::{self, Meta};
 use super::report::error_text;
 use super::scanner::{first_word, Open, Scanner, Statement};
 use crate::cli::args::Format;
-use crate::cli::error::CliError;
+use crate::cli::error::{tell, CliError};
 use crate::cli::files;
 use crate::cli::output::{Expanded, Printer};
 use crate::cli::reply::{Progress, RunError, Transaction};
@@ -250,7 +250,7 @@ impl Session {
             return Ok(0);
         }
         if matches!(source, Source::Prompt) {
-            eprintln!("Enter the data, one row per line. A line with only \\. ends it.");
+            tell("Enter the data, one row per line. A line with only \\. ends it.");
         }
         let mut consumed = 0;
         let mut line = Vec::new();
@@ -283,7 +283,7 @@ impl Session {
         match error {
             RunError::Sql(error) => {
                 let place = source.place(statement.line);
-                eprint!("{place}{}", error_text(&error, &statement.text));
+                tell(&format!("{place}{}", error_text(&error, &statement.text)));
                 Err(Stop::Failed(source.exit_code()))
             }
             RunError::Output(error) => Err(Stop::Ended(error.into())),
@@ -291,10 +291,10 @@ impl Session {
                 if !matches!(source, Source::Prompt) {
                     return Err(Stop::Ended(CliError::Lost(reason)));
                 }
-                eprintln!("The connection was lost: {reason}.");
+                tell(&format!("The connection was lost: {reason}."));
                 match self.backend.reconnect().await {
                     Ok(()) => {
-                        eprintln!("Connected again; the statement may or may not have been done.");
+                        tell("Connected again; the statement may or may not have been done.");
                         Err(Stop::Failed(0))
                     }
                     Err(error) => Err(Stop::Ended(error)),
@@ -351,7 +351,7 @@ impl Session {
 
     fn refuse(&mut self, problem: &str, source: &Source) -> Result<(), Stop> {
         self.printer.flush()?;
-        eprintln!("{problem}");
+        tell(problem);
         Err(Stop::Failed(source.exit_code()))
     }
 
@@ -361,9 +361,11 @@ impl Session {
             text: sql.to_owned(),
             line: 1,
         };
-        self.statement(&statement, source, &mut io::empty())
-            .await
-            .map(|_| ())
+        // How long our own question took is not what `\timing` is about.
+        let timing = std::mem::replace(&mut self.timing, false);
+        let result = self.statement(&statement, source, &mut io::empty()).await;
+        self.timing = timing;
+        result.map(|_| ())
     }
 
     async fn describe(&mut self, name: &str, source: &Source) -> Result<(), Stop> {
