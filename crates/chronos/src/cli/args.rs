@@ -4,13 +4,13 @@
 //! enters here: clap already ranks environment below flags, and a file's values
 //! become the defaults that both override (file < environment < flag).
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::values::parse_delimiter;
+pub(crate) use super::values::{ByteSize, Durability, HostPort};
 
 /// Where a node's PostgreSQL port is unless told otherwise.
 pub(crate) const DEFAULT_PG_PORT: u16 = 5433;
@@ -76,11 +76,11 @@ const START_HELP: &str = "\
 Examples:
   chronos start
   chronos start --data-dir /var/lib/chronos --pg-address 127.0.0.1:5432
-  chronos start --profile potato --durability interval=100ms     on an SD card, losing at most 100 ms
+  chronos start --profile potato --durability interval=100ms
   chronos start --memory-limit 256MiB
 
-Stop it with Ctrl-C or SIGTERM: what is in flight is finished and flushed. A second signal stops at once.
-RUST_LOG sets the log level, for example RUST_LOG=chronos_store=debug,info.";
+Stop it with Ctrl-C or SIGTERM: what is in flight is finished and flushed; a second signal stops \
+at once. RUST_LOG sets the log level, for example RUST_LOG=chronos_store=debug,info.";
 
 /// Arguments of `chronos start`.
 #[derive(Debug, Clone, Args)]
@@ -196,7 +196,7 @@ Examples:
   chronos client -f schema.sql -f data.sql
   echo 'select 1' | chronos client
 
-Scripts stop at the first error. Exit codes: 1 a -c statement failed, 2 no connection, 3 a script
+Scripts stop at the first error. Exit codes: 1 a -c statement failed, 2 no connection, 3 a script \
 statement failed. At the prompt: \\? lists commands, \\h shows SQL by example, \\q leaves.";
 
 /// Arguments of `chronos client`.
@@ -216,10 +216,11 @@ pub(crate) struct ClientArgs {
 }
 
 const IMPORT_HELP: &str = "\
-The first line names the columns, in any order and case. A missing table is created with column types
-inferred from the first rows (boolean, bigint, double precision, timestamp, timestamptz, date, text); the
-statement is printed. Rows are sent in batches; a batch with a bad row is split until only the bad row is
-left out, so that every good row is loaded and every bad one reported with its line and the reason.
+The first line names the columns, in any order and case. A missing table is created with column \
+types inferred from the first rows (boolean, bigint, double precision, timestamp, timestamptz, date, \
+text); the statement is printed. Rows are sent in batches; a batch with a bad row is split until only \
+the bad row is left out, so that every good row is loaded and every bad one reported with its line \
+and the reason.
 
 Examples:
   chronos import temps machine_temperature.csv
@@ -232,7 +233,7 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = IMPORT_HELP)]
 pub(crate) struct ImportArgs {
-    /// Table to load, such as readings, plant.readings or '\"Mixed Case\"'
+    /// Table to load, such as readings, plant.readings or '"Mixed Case"'
     pub(crate) table: String,
 
     /// CSV file; .gz is decompressed; - is stdin
@@ -297,9 +298,10 @@ pub(crate) struct ImportArgs {
 const DEMO_HELP: &str = "\
 Needs a running node: chronos start
 
-A farm with a few dozen sensors: soil probes, a weather mast, tanks, pumps, a greenhouse. The demo posts
-some hours of history, then live readings; a pump fails, a sensor goes offline and sends its backlog late,
-a reading is corrected. Then it runs queries, current and historical, and prints them with their results.
+A farm with a few dozen sensors: soil probes, a weather mast, tanks, pumps, greenhouses. The demo \
+posts some hours of history, then live readings; a pump fails, a probe goes offline and sends its \
+backlog late, a reading is corrected. Then it runs queries, current and historical, and prints them \
+with their results.
 
 Examples:
   chronos demo
@@ -372,175 +374,11 @@ pub(crate) enum Format {
     Line,
 }
 
-/// When a write is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// After its fsync.
-    Strict,
-    /// Before its fsync, which follows within this time.
-    Interval(Duration),
-    /// Whenever the operating system writes it.
-    None,
-}
-
-impl FromStr for Durability {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "strict" => return Ok(Self::Strict),
-            "none" => return Ok(Self::None),
-            _ => {}
-        }
-        let duration = text
-            .strip_prefix("interval=")
-            .ok_or("expected strict, none or interval=100ms")?;
-        let digits = duration.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let amount: u64 = digits
-            .parse()
-            .map_err(|_| format!("{duration:?} is not a duration such as 100ms or 2s"))?;
-        let interval = match &duration[digits.len()..] {
-            "us" => Duration::from_micros(amount),
-            "ms" => Duration::from_millis(amount),
-            "s" => Duration::from_secs(amount),
-            unit => return Err(format!("unknown unit {unit:?}: use us, ms or s")),
-        };
-        if interval.is_zero() {
-            return Err("the interval must be longer than zero; use strict instead".to_owned());
-        }
-        if interval > Duration::from_secs(60) {
-            return Err("the interval must be at most 60s".to_owned());
-        }
-        Ok(Self::Interval(interval))
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Strict => f.write_str("strict"),
-            Self::Interval(interval) => write!(f, "interval={interval:?}"),
-            Self::None => f.write_str("none"),
-        }
-    }
-}
-
-/// A number of bytes, written as `4096`, `64KiB`, `512M`, `1.5GiB` (powers of 1024)
-/// or `500MB` (powers of 1000).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ByteSize(pub(crate) u64);
-
-impl FromStr for ByteSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let trimmed = text.trim();
-        let number = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = trimmed[number.len()..].to_ascii_lowercase();
-        let scale: u64 = match unit.as_str() {
-            "" | "b" => 1,
-            "k" | "kib" => 1 << 10,
-            "m" | "mib" => 1 << 20,
-            "g" | "gib" => 1 << 30,
-            "t" | "tib" => 1 << 40,
-            "kb" => 1_000,
-            "mb" => 1_000_000,
-            "gb" => 1_000_000_000,
-            "tb" => 1_000_000_000_000,
-            _ => return Err(format!("unknown unit {unit:?}: use KiB, MiB or GiB")),
-        };
-        let number = number.trim_end();
-        if let Ok(whole) = number.parse::<u64>() {
-            return whole
-                .checked_mul(scale)
-                .map(Self)
-                .ok_or_else(|| format!("{text} is more than 64 bits can count"));
-        }
-        match number.parse::<f64>() {
-            Ok(n) if n.is_finite() && n >= 0.0 && n * scale as f64 <= (1u64 << 53) as f64 => {
-                Ok(Self((n * scale as f64) as u64))
-            }
-            _ => Err(format!("{text:?} is not a size such as 512MiB")),
-        }
-    }
-}
-
-impl fmt::Display for ByteSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (scale, unit) in [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-            if self.0 >= scale && self.0.is_multiple_of(scale) {
-                return write!(f, "{}{unit}", self.0 / scale);
-            }
-        }
-        write!(f, "{}", self.0)
-    }
-}
-
-/// A host name or address and a port. An IPv6 address is written in brackets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostPort {
-    /// Without brackets.
-    pub(crate) host: String,
-    /// 0 lets the operating system choose, where one listens.
-    pub(crate) port: u16,
-}
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or("expected host:port, such as 127.0.0.1:8000")?;
-        let host = match host.strip_prefix('[') {
-            Some(rest) => rest
-                .strip_suffix(']')
-                .ok_or("missing ] after the address")?,
-            None if host.contains(':') => {
-                return Err(format!(
-                    "write an IPv6 address in brackets: [{host}]:{port}"
-                ))
-            }
-            None => host,
-        };
-        if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
-            return Err(format!("{host:?} is not a host name"));
-        }
-        let port = port
-            .parse()
-            .map_err(|_| format!("{port:?} is not a port (0 to 65535)"))?;
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-fn parse_delimiter(text: &str) -> Result<u8, String> {
-    match text {
-        "\\t" | "tab" => Ok(b'\t'),
-        _ => match text.as_bytes() {
-            [b'"' | b'\n' | b'\r'] => Err("the delimiter cannot be a quote or a line end".into()),
-            [byte] if byte.is_ascii() => Ok(*byte),
-            _ => Err("the delimiter is one ASCII character, or \\t".into()),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use std::time::Duration;
 
     #[test]
     fn the_definitions_are_consistent() {
@@ -569,29 +407,5 @@ mod tests {
     fn leader_and_url_exclude_each_other() {
         let line = "chronos client --leader h:8000 --url postgres://h";
         assert!(Cli::try_parse_from(line.split_whitespace()).is_err());
-    }
-
-    #[test]
-    fn durations_sizes_and_addresses_refuse_nonsense() {
-        for text in [
-            "interval=",
-            "interval=5",
-            "interval=0ms",
-            "interval=2h",
-            "fast",
-        ] {
-            assert!(text.parse::<Durability>().is_err(), "{text}");
-        }
-        for text in ["", "MiB", "-1", "12XB", "99999999999999999999G", "nan"] {
-            assert!(text.parse::<ByteSize>().is_err(), "{text}");
-        }
-        for text in ["host", ":1", "::1:80", "h:99999", "a b:1", "http://h:1"] {
-            assert!(text.parse::<HostPort>().is_err(), "{text}");
-        }
-        assert_eq!("1.5KiB".parse(), Ok(ByteSize(1536)));
-        assert_eq!("500MB".parse(), Ok(ByteSize(500_000_000)));
-        assert_eq!(ByteSize(16 << 20).to_string(), "16MiB");
-        assert_eq!(parse_delimiter("\\t"), Ok(b'\t'));
-        assert!(parse_delimiter("\"").is_err());
     }
 }

@@ -21,6 +21,7 @@ mod output;
 mod repl;
 mod reply;
 mod run;
+mod values;
 mod wire;
 
 pub(crate) use run::main;

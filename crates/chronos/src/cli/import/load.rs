@@ -208,6 +208,7 @@ fn reason(error: &SqlError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::wire::fake::{self, FakeNode, Request};
 
     #[test]
     fn only_errors_of_a_row_are_narrowed_down() {
@@ -235,5 +236,77 @@ mod tests {
             reason(&error),
             "duplicate key: Key (id)=(1)\\nalready exists."
         );
+    }
+
+    /// A node that refuses a COPY with a row that says `bad`, naming its line or not.
+    async fn node(blames: bool) -> FakeNode {
+        FakeNode::start(move |request| match request {
+            Request::Copy(data) => match data.lines().position(|line| line.contains("bad")) {
+                Some(nth) if blames => {
+                    let context = format!("COPY t, line {}, column v: \"bad\"", nth + 1);
+                    fake::error("ERROR", "22P02", "not a number", &context)
+                }
+                Some(_) => fake::error("ERROR", "22P02", "not a number", ""),
+                None if data.contains("full") => fake::error("ERROR", "53100", "disk full", ""),
+                None => fake::complete(&format!("COPY {}", data.lines().count())),
+            },
+            _ => fake::copy_in(),
+        })
+        .await
+    }
+
+    fn batch(records: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for (line, record) in (2..).zip(records) {
+            batch.data.extend_from_slice(record.as_bytes());
+            batch.data.push(b'\n');
+            batch.close_record(line);
+        }
+        batch
+    }
+
+    async fn load(
+        blames: bool,
+        max_rejects: u64,
+        records: &[&str],
+    ) -> (Load, Result<(), CliError>, Vec<String>) {
+        let node = node(blames).await;
+        let mut session = Session::connect(&node.target()).await.unwrap();
+        let mut load = Load::new("COPY".into(), max_rejects, None, Vec::new()).unwrap();
+        let reports = std::sync::Mutex::new(Vec::new());
+        let report = |line: &str| reports.lock().unwrap().push(line.to_owned());
+        let result = load.batch(&mut session, &batch(records), &report).await;
+        let reports = reports.into_inner().unwrap();
+        (load, result, reports)
+    }
+
+    #[tokio::test]
+    async fn good_rows_load_and_bad_ones_are_reported_by_line() {
+        for blames in [true, false] {
+            let records = ["1", "bad", "2", "3", "4", "bad", "bad"];
+            let (load, result, reports) = load(blames, 10, &records).await;
+            assert!(result.is_ok());
+            assert_eq!((load.stored, load.rejected), (4, 3));
+            let lines: Vec<&str> = reports.iter().filter_map(|r| r.split(':').next()).collect();
+            assert_eq!(lines, ["line 3", "line 7", "line 8"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_rejects_end_the_load() {
+        let (load, result, _) = load(true, 1, &["bad", "1", "bad", "2"]).await;
+        let text = result.unwrap_err().to_string();
+        assert!(
+            text.contains("more than 1 rows") && text.contains("line 4"),
+            "{text}"
+        );
+        assert_eq!((load.stored, load.rejected), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn an_error_that_is_no_rows_fault_ends_the_load() {
+        let (load, result, reports) = load(true, 10, &["1", "full"]).await;
+        assert!(result.is_err_and(|error| error.to_string().contains("disk full")));
+        assert_eq!((load.stored, load.rejected, reports.len()), (0, 0, 0));
     }
 }

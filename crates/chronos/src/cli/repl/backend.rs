@@ -55,15 +55,27 @@ impl Backend {
         }
     }
 
+    /// Withdraws it; the error the database answers with is the result.
+    pub(crate) async fn copy_fail(&mut self, reason: &str) -> Result<(), RunError> {
+        match self {
+            Self::Wire(session) => session.copy_fail(reason).await,
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
+        }
+    }
+
     /// Executes one statement and holds its rows.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<SmallResult, RunError> {
         let mut result = SmallResult::default();
-        let _ = self
+        let progress = self
             .run(sql, &mut |event| {
                 result.absorb(event);
                 Ok(())
             })
             .await?;
+        if progress == Progress::WantsCopyData {
+            self.copy_fail("no data is available here").await?;
+        }
         Ok(result)
     }
 

@@ -256,9 +256,14 @@ impl Session {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = lines
-                .read_until(b'\n', &mut line)
-                .map_err(RunError::Output)?;
+            let read = match lines.read_until(b'\n', &mut line) {
+                Ok(read) => read,
+                Err(error) => {
+                    let reason = format!("the data cannot be read: {error}");
+                    self.backend.copy_fail(&reason).await?;
+                    return Ok(consumed);
+                }
+            };
             consumed += 1;
             let end = line.strip_suffix(b"\n").unwrap_or(&line);
             if read == 0 || end.strip_suffix(b"\r").unwrap_or(end) == b"\\." {

@@ -13,7 +13,11 @@
 //! Refuses TLS (not built yet) and anything but UTF-8.
 
 mod connect;
+#[cfg(test)]
+pub(in crate::cli) mod fake;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
@@ -393,7 +397,7 @@ impl Canceller {
 }
 
 #[cfg(test)]
-mod tests {
+mod message_tests {
     use super::*;
     use bytes::BufMut;
 
