@@ -121,7 +121,7 @@ pub(crate) struct StartArgs {
         long,
         value_name = "SIZE",
         env = "CHRONOS_INGEST_MAX_BODY_BYTES",
-        default_value = "16MiB"
+        default_value = "8MiB"
     )]
     pub(crate) ingest_max_body_bytes: ByteSize,
 
@@ -130,7 +130,7 @@ pub(crate) struct StartArgs {
         long,
         value_name = "N",
         env = "CHRONOS_INGEST_MAX_INFLIGHT",
-        default_value_t = 256,
+        default_value_t = 64,
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub(crate) ingest_max_inflight: u32,
