@@ -101,7 +101,7 @@ impl Replica {
         }
         let mut payload = vec![0u8; HEADER_BYTES];
         payload.extend_from_slice(&set.encode()?);
-        let prepared = self.store.prepare(set, &self.store.catalog()).map_err(|e| self.apply_error(e))?;
+        let prepared = self.store.prepare(&set, &self.store.catalog()).map_err(|e| self.apply_error(e))?;
         let sender = self.applies.lock().clone();
         let Some(sender) = sender else {
             return Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down"));
@@ -187,7 +187,7 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
 /// Applies an entry of the log again. What was refused the first time is again.
 fn apply(store: &Store, index: LogIndex, recorded: Stamp, node: NodeId, set: WriteSet) -> Result<(), Error> {
     let result = store
-        .prepare(set, &store.catalog())
+        .prepare(&set, &store.catalog())
         .and_then(|prepared| store.apply(index, recorded, node, &prepared));
     match result {
         Ok(_) => Ok(()),

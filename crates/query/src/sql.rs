@@ -76,18 +76,18 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     if let Some(command) = parse_session_command(sql)? {
         return Ok(command);
     }
-    let rewritten = temporal::rewrite(sql).map_err(|e| {
-        let mut error = QueryError::new(e.code, e.message.clone());
-        error.offset = Some(e.position);
-        error
-    })?;
+    let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .try_with_sql(&text)
         .and_then(|mut p| p.parse_statements())
-        .map_err(|e| syntax_error(&e.to_string(), &text))?;
+        .map_err(|e| {
+            let mut error = syntax_error(&e.to_string(), &text);
+            error.offset = error.offset.map(|o| rewritten.original_position(o).min(sql.len()));
+            error
+        })?;
     match statements.len() {
         1 => classify(statements.remove(0)),
         0 => Err(QueryError::new(SqlState::SYNTAX_ERROR, "the statement is empty")),
@@ -169,14 +169,14 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "show" if word(1) == "transaction" => Command::Show("transaction_isolation".into()),
         "show" if word(1) == "session" => Command::Show("session_authorization".into()),
         "show" if matches!(word(1).as_str(), "tables" | "columns" | "create") => return Ok(None),
-        "show" if tokens.len() > 1 => Command::Show(setting_name(sql, &tokens[1..])),
-        "reset" if tokens.len() > 1 => Command::Reset(setting_name(sql, &tokens[1..])),
+        "show" if tokens.len() > 1 => Command::Show(setting_name(sql, &tokens[1..])?),
+        "reset" if tokens.len() > 1 => Command::Reset(setting_name(sql, &tokens[1..])?),
         "discard" => Command::Discard,
         "deallocate" => {
             let at = if word(1) == "prepare" { 2 } else { 1 };
             match word(at).as_str() {
                 "all" => Command::Deallocate(None),
-                _ => Command::Deallocate(tokens.get(at).map(|t| crate::lex::ident(t, sql).into_owned())),
+                _ => Command::Deallocate(tokens.get(at).map(|t| name_text(t, sql)).transpose()?),
             }
         }
         "set" => return parse_set(sql, &tokens),
@@ -191,16 +191,33 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
     Ok(Some(command))
 }
 
-fn setting_name(sql: &str, tokens: &[crate::lex::Token]) -> String {
-    tokens
-        .iter()
-        .take_while(|t| &sql[t.start..t.end] != ";")
-        .map(|t| {
-            let piece = &sql[t.start..t.end];
-            if piece == "." { piece.to_owned() } else { crate::lex::ident(t, sql).into_owned() }
-        })
-        .collect::<String>()
-        .to_ascii_lowercase()
+fn lexical(e: crate::lex::LexError) -> QueryError {
+    let mut error = QueryError::new(e.code, e.message);
+    error.offset = Some(e.position);
+    error
+}
+
+fn name_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
+    crate::lex::ident(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+}
+
+fn string_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
+    crate::lex::unescape_string(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+}
+
+fn setting_name(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
+    let mut name = String::new();
+    for token in tokens.iter().take_while(|t| t.text(sql) != ";") {
+        match token.text(sql) {
+            "." => name.push('.'),
+            _ if token.is_name() => name.push_str(&name_text(token, sql)?),
+            other => {
+                let message = format!("syntax error at or near \"{other}\"");
+                return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+            }
+        }
+    }
+    Ok(name.to_ascii_lowercase())
 }
 
 fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>, QueryError> {
@@ -212,9 +229,9 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
     }
     match word(at).as_str() {
         "transaction" | "characteristics" => return Ok(Some(Command::NoOperation("SET"))),
-        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..]))))),
+        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..])?)))),
         "time" if word(at + 1) == "zone" => {
-            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])))));
+            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])?))));
         }
         _ => {}
     }
@@ -223,19 +240,19 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         let message = "syntax error in SET: expected SET name = value";
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
     };
-    let name = setting_name(sql, &tokens[at..equals]);
-    let value = set_value(sql, &tokens[equals + 1..]);
+    let name = setting_name(sql, &tokens[at..equals])?;
+    let value = set_value(sql, &tokens[equals + 1..])?;
     let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
     Ok(Some(Command::Set(name, (!is_default).then_some(value))))
 }
 
-fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> String {
+fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
     use crate::lex::TokenKind;
     let mut value = String::new();
     for token in tokens.iter().take_while(|t| &sql[t.start..t.end] != ";") {
         let piece = match token.kind {
-            TokenKind::String => crate::lex::unescape_string(token, sql).into_owned(),
-            TokenKind::QuotedIdent => crate::lex::ident(token, sql).into_owned(),
+            TokenKind::String(_) => string_text(token, sql)?,
+            TokenKind::QuotedIdent => name_text(token, sql)?,
             _ => sql[token.start..token.end].to_owned(),
         };
         if piece == "," {
@@ -244,7 +261,7 @@ fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> String {
             value.push_str(&piece);
         }
     }
-    value
+    Ok(value)
 }
 
 fn classify(statement: ast::Statement) -> Result<Command, QueryError> {

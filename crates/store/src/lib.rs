@@ -1,4 +1,42 @@
-//! The storage engine: the replicated log, and the versions that applying it leaves.
+//! The store of one node: a replicated log's effects as immutable versions.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `log` | the write-ahead log and its thread |
+//! | `store` | the store's face, its published state, opening |
+//! | `prepare`, `apply` | a write set's way into the memtables |
+//! | `memtable` | new versions in memory |
+//! | `segment`, `version` | immutable columnar files of versions |
+//! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
+//! | `manifest` | which files there are |
+//! | `state`, `read_view` | what readers see |
+//! | `merge` | sorted sources to one stream; which versions are seen |
+//! | `scan` | plans and partitions of scans |
+//!
+//! Knows no SQL, no network and no clock: stamps come with the entries of the log.
+
 pub mod log;
 pub mod segment;
 pub mod version;
+
+mod apply;
+mod compaction;
+mod error;
+mod flush;
+mod maintenance;
+mod manifest;
+mod memtable;
+mod merge;
+mod prepare;
+mod read_view;
+mod scan;
+mod state;
+mod store;
+
+pub use apply::Applied;
+pub use error::{ApplyError, StoreError};
+pub use log::LogIndex;
+pub use prepare::PreparedWriteSet;
+pub use read_view::{Found, ReadView, RowData};
+pub use scan::{KeyRange, ScanColumn, ScanPartition, ScanRequest, VersionFilter};
+pub use store::{Store, StoreOptions, StoreStats};

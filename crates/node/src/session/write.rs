@@ -342,7 +342,7 @@ impl Session {
                 let found = view.get(table, &key.0).map_err(store_error)?;
                 let rows = match found {
                     None => vec![],
-                    Some(found) => vec![found.project(table, projection).map_err(store_error)?],
+                    Some(found) => vec![project(&found, projection)?],
                 };
                 let schema = plan.columns.clone().unwrap_or_else(|| table.arrow_schema());
                 let tag = CommandTag { verb: "SELECT", rows: Some(rows.len() as u64) };
@@ -408,7 +408,7 @@ impl Session {
 fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
     match view.get(table, &key.0).map_err(store_error)? {
         None => Ok(None),
-        Some(found) => Ok(Some(found.values(table).map_err(store_error)?)),
+        Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
     }
 }
 
@@ -493,4 +493,8 @@ fn numbered(batch: &RecordBatch) -> Result<RecordBatch, Error> {
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(Int64Array::from_iter_values(0..batch.num_rows() as i64)));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
+}
+
+fn project(found: &chronos_store::Found, projection: &[usize]) -> Result<Vec<Value>, Error> {
+    found.row.values(projection).map_err(store_error)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use chronos_model::TableSchema;
-use chronos_store::{ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter};
+use chronos_store::{KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::Statistics;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -112,7 +112,7 @@ impl DisplayAs for ScanExec {
             VersionFilter::All => write!(f, ", system_time=all")?,
             VersionFilter::Between { .. } => write!(f, ", system_time=range")?,
         }
-        if !self.request.key_range.is_full() {
+        if self.request.key_range != KeyRange::ALL {
             write!(f, ", key range")?;
         }
         if !self.request.column_bounds.is_empty() {

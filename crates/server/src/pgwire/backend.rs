@@ -156,20 +156,6 @@ pub(super) fn copy_out_response(out: &mut BytesMut, format: CopyFormat, columns:
     copy_response(out, b'H', format, columns);
 }
 
-/// `CopyData` around what `body` appends. Nothing is left in the buffer if it fails.
-pub(super) fn copy_data<E>(
-    out: &mut BytesMut,
-    body: impl FnOnce(&mut BytesMut) -> Result<(), E>,
-) -> Result<(), E> {
-    let start = out.len();
-    let mut result = Ok(());
-    message(out, b'd', |out| result = body(out));
-    if result.is_err() || out.len() == start + 5 {
-        out.truncate(start);
-    }
-    result
-}
-
 /// `ParameterDescription`.
 pub(super) fn parameter_description(out: &mut BytesMut, parameters: &[DataType]) {
     message(out, b't', |out| {
@@ -389,15 +375,5 @@ mod tests {
             panic!("not a CopyInResponse");
         };
         assert_eq!((copy.format, copy.column_formats), (1, vec![1, 1]));
-    }
-
-    #[test]
-    fn failed_copy_data_leaves_nothing() {
-        let mut out = BytesMut::new();
-        let failed = copy_data(&mut out, |out| {
-            out.put_slice(b"half");
-            Err(())
-        });
-        assert!(failed.is_err() && out.is_empty());
     }
 }

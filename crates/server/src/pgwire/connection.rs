@@ -205,7 +205,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         match self.wire.watch(&self.interrupt, run).await? {
             Outcome::Rows(rows) => {
                 let text = ResultFormats::All(FieldFormat::Text);
-                let mut cursor = Cursor::new(rows, None, |columns| text.expand(columns));
+                let mut cursor = Cursor::new(rows, None, text);
                 cursor.describe(&mut self.wire.output);
                 let sent = cursor.send(self.wire, &self.interrupt, None).await?;
                 if let Progress::Complete(tag) = sent {

@@ -21,7 +21,7 @@ use super::format::{CopyDecoder, CopyEncoder};
 use super::frontend::{self, Message};
 use super::wire::Frame;
 
-/// Rows of a batch that go into one CopyData message.
+/// Rows of a batch that are encoded between two looks at the output's size.
 const SLICE_ROWS: usize = 512;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     pub(super) async fn copy_in(&mut self, mut copy: CopyIn) -> Handled {
         let interrupt = self.interrupt.clone();
         let mut cancelled = pin!(interrupt.cancelled());
-        let mut decoder = CopyDecoder::new(&copy.options, copy.column_types());
+        let mut decoder = CopyDecoder::new(&copy.options, &copy.table, &copy.columns);
         let (format, columns) = (copy.options.format, copy.columns.len());
         backend::copy_in_response(&mut self.wire.output, format, columns);
         loop {
@@ -37,14 +37,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             match frontend::decode(frame.tag, &frame.body)? {
                 Message::CopyData(data) => {
                     self.wire.stats.copy_data.add(1);
-                    if let Some(batch) = decoder.push(data)? {
-                        self.session.copy_write(&mut copy, batch).await?;
-                    }
+                    decoder.push(data)?;
+                    self.write_batches(&mut decoder, &mut copy).await?;
                 }
                 Message::CopyDone => {
-                    if let Some(batch) = decoder.finish()? {
-                        self.session.copy_write(&mut copy, batch).await?;
-                    }
+                    decoder.finish()?;
+                    self.write_batches(&mut decoder, &mut copy).await?;
                     let tag = self.session.copy_finish(copy).await?;
                     self.complete(tag);
                     return Ok(());
@@ -68,6 +66,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    async fn write_batches(&mut self, decoder: &mut CopyDecoder, copy: &mut CopyIn) -> Handled {
+        while let Some(batch) = decoder.next_batch() {
+            self.session.copy_write(copy, batch).await?;
+        }
+        Ok(())
+    }
+
     async fn next_copy_frame(&mut self, mut cancelled: Pin<&mut Notified<'_>>) -> Handled<Frame> {
         loop {
             if let Some(frame) = self.wire.pop()? {
@@ -89,12 +94,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     pub(super) async fn copy_out(&mut self, mut copy: CopyOut) -> Handled {
         let mut encoder = CopyEncoder::new(&copy.options, &copy.schema);
         let columns = copy.schema.fields().len();
-        let out = &mut self.wire.output;
-        backend::copy_out_response(out, copy.options.format, columns);
-        backend::copy_data(out, |out| {
-            encoder.start(out);
-            Handled::Ok(())
-        })?;
+        let (format, out) = (copy.options.format, &mut self.wire.output);
+        backend::copy_out_response(out, format, columns);
         let mut rows = 0;
         while let Some(batch) = self
             .wire
@@ -104,19 +105,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         {
             for start in (0..batch.num_rows()).step_by(SLICE_ROWS) {
                 let slice = batch.slice(start, SLICE_ROWS.min(batch.num_rows() - start));
-                backend::copy_data(&mut self.wire.output, |out| {
-                    encoder.encode_batch(&slice, out)
-                })?;
-                rows += slice.num_rows() as u64;
+                rows += encoder.encode_batch(&slice, &mut self.wire.output)? as u64;
                 self.wire.relieve().await?;
             }
         }
-        let out = &mut self.wire.output;
-        backend::copy_data(out, |out| {
-            encoder.finish(out);
-            Handled::Ok(())
-        })?;
-        backend::copy_done(out);
+        encoder.finish(&mut self.wire.output)?;
+        backend::copy_done(&mut self.wire.output);
         self.complete(CommandTag {
             verb: "COPY",
             rows: Some(rows),

@@ -63,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         };
         match &statement.columns {
-            Some(columns) => columns.describe(out, &formats.expand(columns.len())),
+            Some(columns) => columns.describe(out, formats),
             None => backend::no_data(out),
         }
         Ok(())
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match self.wire.watch(&self.interrupt, execute).await? {
             Outcome::Rows(rows) => {
                 let columns = portal.statement.columns.as_ref();
-                let cursor = Cursor::new(rows, columns, |n| portal.formats.expand(n));
+                let cursor = Cursor::new(rows, columns, portal.formats.clone());
                 self.send_rows(portal, cursor, rows_max).await
             }
             Outcome::Done(tag) => {

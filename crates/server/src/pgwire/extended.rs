@@ -79,13 +79,23 @@ pub(super) enum ResultFormats {
 }
 
 impl ResultFormats {
-    /// One per column.
-    pub(super) fn expand(&self, columns: usize) -> Arc<[FieldFormat]> {
+    /// As the protocol and [`format`](super::format) have them: one per column, or one
+    /// for all.
+    pub(super) fn codes(&self) -> &[FieldFormat] {
         match self {
-            ResultFormats::All(format) => std::iter::repeat_n(*format, columns).collect(),
-            ResultFormats::Each(formats) if formats.len() == columns => formats.clone(),
-            // A plan whose columns changed after Bind: text is always readable.
-            ResultFormats::Each(_) => std::iter::repeat_n(FieldFormat::Text, columns).collect(),
+            ResultFormats::All(format) => std::slice::from_ref(format),
+            ResultFormats::Each(formats) => formats,
+        }
+    }
+
+    /// That of a column. One that Bind did not know of, because the plan changed since,
+    /// is text, which any client can read.
+    pub(super) fn of(&self, column: usize) -> FieldFormat {
+        match self {
+            ResultFormats::All(format) => *format,
+            ResultFormats::Each(formats) => {
+                formats.get(column).copied().unwrap_or(FieldFormat::Text)
+            }
         }
     }
 }
@@ -302,9 +312,102 @@ fn result_formats(formats: Formats<'_>, columns: usize) -> Handled<ResultFormats
     match formats.len() {
         0 => Ok(ResultFormats::All(FieldFormat::Text)),
         1 => Ok(ResultFormats::All(format(codes.next().unwrap_or(0))?)),
-        n if n == columns => Ok(ResultFormats::Each(codes.map(format).collect::<Handled<_>>()?)),
+        n if n == columns => Ok(ResultFormats::Each(
+            codes.map(format).collect::<Handled<_>>()?,
+        )),
         n => Err(Failure::violation(format!(
             "bind message has {n} result formats but query has {columns} columns"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgwire::frontend::{self, Message};
+    use arrow_schema::Schema;
+
+    /// `SELECT $1 ..` with text parameters and as many columns.
+    fn echo(parameters: usize) -> Arc<Statement> {
+        let fields = (0..parameters).map(|_| DataType::Text.to_field("c", true));
+        Statement::new(Some(Arc::new(Prepared {
+            sql: "SELECT".into(),
+            parameters: vec![DataType::Text; parameters],
+            columns: Some(Arc::new(Schema::new(fields.collect::<Vec<_>>()))),
+        })))
+    }
+
+    fn list(items: &[i16]) -> Vec<u8> {
+        let mut bytes = (items.len() as u16).to_be_bytes().to_vec();
+        bytes.extend(items.iter().flat_map(|i| i.to_be_bytes()));
+        bytes
+    }
+
+    /// Binds `""` or `"s"`-like names with NULL parameters.
+    fn bind(
+        extended: &mut Extended,
+        portal: &str,
+        parameter_formats: &[i16],
+        parameters: usize,
+        result_formats: &[i16],
+    ) -> Result<(), &'static str> {
+        let body = [
+            format!("{portal}\0s\0").into_bytes(),
+            list(parameter_formats),
+            (parameters as u16).to_be_bytes().to_vec(),
+            (-1_i32).to_be_bytes().repeat(parameters),
+            list(result_formats),
+        ]
+        .concat();
+        let Ok(Message::Bind(bind)) = frontend::decode(b'B', &body) else {
+            panic!("not a Bind");
+        };
+        extended.bind(&bind).map_err(|failure| match failure {
+            Failure::Statement(error) => error.code.0,
+            _ => panic!("{failure:?}"),
+        })
+    }
+
+    #[test]
+    fn formats_are_none_one_or_one_each() {
+        let mut extended = Extended::new();
+        extended.put_statement("s", echo(2));
+        let cases: [(&[i16], &[i16], Result<(), &str>); 8] = [
+            (&[], &[], Ok(())),
+            (&[1], &[1], Ok(())),
+            (&[0, 1], &[1, 0], Ok(())),
+            (&[0, 1, 0], &[], Err("08P01")),
+            (&[], &[0, 0, 0], Err("08P01")),
+            (&[2], &[], Err("22023")),
+            (&[0, 7], &[], Err("22023")),
+            (&[], &[2], Err("22023")),
+        ];
+        for (parameter_formats, result_formats, expected) in cases {
+            let bound = bind(&mut extended, "", parameter_formats, 2, result_formats);
+            assert_eq!(bound, expected, "{parameter_formats:?} {result_formats:?}");
+        }
+        assert_eq!(bind(&mut extended, "", &[], 1, &[]), Err("08P01"));
+        bind(&mut extended, "", &[], 2, &[1, 0]).unwrap();
+        let portal = extended.portal("").unwrap();
+        let expected = [FieldFormat::Binary, FieldFormat::Text];
+        assert_eq!(portal.formats.codes(), expected);
+    }
+
+    #[test]
+    fn named_ones_must_be_closed_before_they_are_made_again() {
+        let mut extended = Extended::new();
+        extended.put_statement("s", echo(0));
+        assert!(extended.check_new_statement("s").is_err());
+        assert!(extended.check_new_statement("").is_ok());
+        assert_eq!(bind(&mut extended, "p", &[], 0, &[]), Ok(()));
+        assert_eq!(bind(&mut extended, "p", &[], 0, &[]), Err("42P03"));
+        extended.close(Target::Portal("p"));
+        assert_eq!(bind(&mut extended, "p", &[], 0, &[]), Ok(()));
+        // A portal outlives its statement, and ends with its transaction.
+        extended.close(Target::Statement("s"));
+        assert!(extended.check_new_statement("s").is_ok());
+        assert!(extended.portal("p").is_ok());
+        extended.close_portals();
+        assert!(extended.portal("p").is_err());
     }
 }

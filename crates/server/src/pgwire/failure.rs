@@ -5,6 +5,8 @@ use std::io;
 use chronos_model::{DataError, SqlState};
 use chronos_node::Error;
 
+use super::format::CopyError;
+
 /// Why handling a message stopped.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -51,6 +53,12 @@ impl From<Error> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Failure {
         Failure::from(Error::from(error))
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Failure {
+        Failure::from(Error::new(error.code, error.message).with_detail(error.context))
     }
 }
 

@@ -273,7 +273,6 @@ mod tests {
     use super::*;
     use bytes::{Bytes, BytesMut};
     use pgwire::messages::extendedquery as ext;
-    use pgwire::messages::Message as _;
     use proptest::prelude::*;
 
     fn encoded(message: &impl pgwire::messages::Message) -> (u8, Bytes) {

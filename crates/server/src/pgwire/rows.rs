@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backend;
 use super::cancel::Interrupt;
+use super::extended::ResultFormats;
 use super::failure::Handled;
 use super::format::{encode_values, FieldFormat, RowEncoder};
 use super::wire::Wire;
@@ -45,18 +46,18 @@ impl Columns {
         self.types.len()
     }
 
-    /// Appends the RowDescription. `formats` has one per column.
-    pub(super) fn describe(&self, out: &mut BytesMut, formats: &[FieldFormat]) {
-        let fields = self.schema.fields().iter();
-        let columns = fields.zip(&self.types).zip(formats);
-        backend::row_description(out, columns.map(|((f, t), x)| (f.name().as_str(), t, *x)));
+    /// Appends the RowDescription.
+    pub(super) fn describe(&self, out: &mut BytesMut, formats: &ResultFormats) {
+        let columns = self.schema.fields().iter().zip(&self.types).enumerate();
+        let columns = columns.map(|(at, (f, t))| (f.name().as_str(), t, formats.of(at)));
+        backend::row_description(out, columns);
     }
 }
 
 /// A result of which some rows may have been sent.
 pub(super) struct Cursor {
     columns: Arc<Columns>,
-    formats: Arc<[FieldFormat]>,
+    formats: ResultFormats,
     data: Data,
     tag: CommandTag,
 }
@@ -87,19 +88,18 @@ impl Cursor {
     pub(super) fn new(
         rows: Rows,
         columns: Option<&Arc<Columns>>,
-        formats: impl FnOnce(usize) -> Arc<[FieldFormat]>,
+        formats: ResultFormats,
     ) -> Cursor {
         let columns = match columns {
             Some(columns) if Arc::ptr_eq(&columns.schema, &rows.schema) => columns.clone(),
             _ => Columns::of(&rows.schema),
         };
-        let formats = formats(columns.len());
         let data = match rows.data {
             RowData::Values(rows) => Data::Values(rows.into_iter()),
             RowData::Batches(stream) => Data::Batches {
                 stream,
                 rest: None,
-                encoder: RowEncoder::new(&columns.schema, &formats),
+                encoder: RowEncoder::new(&columns.schema, formats.codes()),
             },
         };
         Cursor {
@@ -130,7 +130,7 @@ impl Cursor {
                 Data::Values(rows) => {
                     let wanted = (rows_max - sent).min(SLICE_ROWS as u64) as usize;
                     let rows = rows.by_ref().take(wanted);
-                    encode_rows(rows, &self.columns, &self.formats, &mut wire.output)?
+                    encode_rows(rows, &self.columns, self.formats.codes(), &mut wire.output)?
                 }
                 Data::Batches {
                     stream,
@@ -153,7 +153,7 @@ impl Cursor {
                         let wanted = wanted.min(batch.num_rows());
                         let slice = batch.slice(0, wanted);
                         *batch = batch.slice(wanted, batch.num_rows() - wanted);
-                        encode_slice(encoder, &slice, &mut wire.output)?
+                        encoder.encode_batch(&slice, &mut wire.output)? as u64
                     }
                 },
                 Data::End => 0,
@@ -180,7 +180,7 @@ impl Cursor {
     }
 }
 
-/// Appends rows; none of a row that fails.
+/// Appends rows; nothing of one that fails.
 fn encode_rows(
     rows: impl Iterator<Item = Vec<Value>>,
     columns: &Columns,
@@ -189,26 +189,8 @@ fn encode_rows(
 ) -> Handled<u64> {
     let mut encoded = 0;
     for row in rows {
-        let start = out.len();
-        if let Err(error) = encode_values(&row, &columns.types, formats, out) {
-            out.truncate(start);
-            return Err(error.into());
-        }
+        encode_values(&row, &columns.types, formats, out)?;
         encoded += 1;
     }
     Ok(encoded)
-}
-
-/// Appends a slice of a batch, or nothing if that fails.
-fn encode_slice(
-    encoder: &mut RowEncoder,
-    slice: &RecordBatch,
-    out: &mut BytesMut,
-) -> Handled<u64> {
-    let start = out.len();
-    if let Err(error) = encoder.encode_batch(slice, out) {
-        out.truncate(start);
-        return Err(error.into());
-    }
-    Ok(slice.num_rows() as u64)
 }

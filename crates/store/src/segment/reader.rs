@@ -1,32 +1,72 @@
-//! Reads a segment. (Skeleton: the format follows.)
+//! Reads a segment: the footer once, then blocks as they are asked for.
+//!
+//! A scan asks for columns of a few consecutive pages ([`Segment::read_columns`]):
+//! their blocks stand side by side, are fetched with one positioned read per column
+//! and decoded into one array. A point read asks for a page's keys and then for rows
+//! ([`Segment::read_rows`]): decoded pages stay in the shared [`PageCache`].
+//!
+//! Every block's checksum is checked whenever it is read from the file, so damage is
+//! an error that names file, page and offset, and never an answer.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
-use chronos_env::Env;
-use chronos_model::{Keys, TableSchema};
+use arrow_array::builder::BinaryViewBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt8Type;
+use arrow_array::{new_null_array, Array, ArrayRef, UInt32Array};
+use chronos_env::{DiskFile, Env};
+use chronos_model::{Keys, Stamp, TableSchema};
 
-use super::{PageCache, PageColumn, PageMeta, SegmentError, SegmentMeta};
+use super::cache::{CacheKey, Cached};
+use super::encoding::ColumnDecoder;
+use super::layout::{self, slot, BlockRef, Footer, HEADER_BYTES, TRAILER_BYTES};
+use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
+use super::{bloom, BlockError, PageCache, PageColumn, PageMeta, SegmentError, SegmentMeta};
 
-/// An open segment.
+/// An open segment. Shared by all who read it; the file may be unlinked meanwhile.
 #[derive(Debug)]
 pub struct Segment {
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
+    schema: TableSchema,
     meta: SegmentMeta,
-    pages: Vec<PageMeta>,
+    footer: Footer,
+    cache: Arc<PageCache>,
 }
 
 impl Segment {
-    /// Opens the segment at `path`.
+    /// Opens the segment at `path`, written for `schema` or for an earlier shape of
+    /// that table with fewer columns.
+    ///
+    /// Errors: the file cannot be read, is damaged, of a newer format, or of another
+    /// table.
     pub fn open(
-        _env: &Env,
+        env: &Env,
         path: &Path,
-        _schema: &TableSchema,
-        _cache: Arc<PageCache>,
+        schema: &TableSchema,
+        cache: Arc<PageCache>,
     ) -> Result<Arc<Segment>, SegmentError> {
-        Err(skeleton(path))
+        let file = env
+            .disk
+            .open_read(path)
+            .map_err(|source| SegmentError::Io {
+                path: path.to_owned(),
+                action: "open",
+                source,
+            })?;
+        let (footer, bytes) = read_frame(file.as_ref(), path)?;
+        check_schema(&footer, schema, path)?;
+        let meta = meta_of(&footer, bytes);
+        Ok(Arc::new(Segment {
+            file,
+            path: path.to_owned(),
+            schema: schema.clone(),
+            meta,
+            footer,
+            cache,
+        }))
     }
 
     /// What a manifest says of it.
@@ -36,47 +76,513 @@ impl Segment {
 
     /// Its pages in key order.
     pub fn pages(&self) -> &[PageMeta] {
-        &self.pages
+        &self.footer.pages
     }
 
-    /// Whether versions of the key may be in the segment.
-    pub fn may_contain(&self, _key: &[u8]) -> bool {
-        true
+    /// The pages that may hold versions of a key, judging by their bounds; at most
+    /// one, unless the key's versions run over page ends.
+    pub fn pages_of(&self, key: &[u8]) -> Range<usize> {
+        let pages = self.pages();
+        let start = pages.partition_point(|p| *p.max_key < *key);
+        let end = start + pages[start..].partition_point(|p| *p.min_key <= *key);
+        start..end
     }
 
-    /// The encoded keys of a page.
-    pub fn read_keys(&self, _page: usize) -> Result<Arc<Keys>, SegmentError> {
-        Err(skeleton(&self.path))
+    /// Whether versions of the key may be in the segment. False is certain; true is
+    /// wrong for about one absent key in a hundred where there is a key filter. A
+    /// filter that cannot be read lets everything through: reading the page will tell.
+    pub fn may_contain(&self, key: &[u8]) -> bool {
+        let pages = self.pages_of(key);
+        if pages.is_empty() {
+            return false;
+        }
+        let group = self.footer.group_of(pages.start);
+        match self.filter(group) {
+            Ok(Some(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a key filter cannot be read");
+                true
+            }
+        }
     }
 
-    /// Columns of consecutive pages, one array per column over all the pages.
+    /// The encoded keys of a page. Panics if there is no such page.
+    pub fn read_keys(&self, page: usize) -> Result<Arc<Keys>, SegmentError> {
+        let key = self.cache_key(page, slot::KEY);
+        if let Some(Cached::Keys(keys)) = self.cache.get(&key) {
+            return Ok(keys);
+        }
+        let keys = Arc::new(self.decode_keys(page)?);
+        self.cache.insert(key, Cached::Keys(keys.clone()));
+        Ok(keys)
+    }
+
+    /// Columns of consecutive pages, one array per column over all the pages. Not
+    /// cached. Panics if there are no such pages.
     pub fn read_columns(
         &self,
-        _pages: Range<usize>,
-        _columns: &[PageColumn],
+        pages: Range<usize>,
+        columns: &[PageColumn],
     ) -> Result<Vec<ArrayRef>, SegmentError> {
-        Err(skeleton(&self.path))
+        columns
+            .iter()
+            .map(|column| match slot_of(*column) {
+                slot::KEY => {
+                    let keys = pages
+                        .clone()
+                        .map(|page| self.read_keys(page))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    Ok(keys_array(
+                        keys.iter().flat_map(|k| (0..k.len()).map(|i| k.get(i))),
+                    ))
+                }
+                slot => self.decode(pages.clone(), slot),
+            })
+            .collect()
     }
 
-    /// Columns of single rows of a page.
+    /// Columns of single rows of a page, in the order asked for. Pages decoded for it
+    /// are cached. Panics if there is no such page or row.
     pub fn read_rows(
         &self,
-        _page: usize,
-        _rows: &[u32],
-        _columns: &[PageColumn],
+        page: usize,
+        rows: &[u32],
+        columns: &[PageColumn],
     ) -> Result<Vec<ArrayRef>, SegmentError> {
-        Err(skeleton(&self.path))
+        let positions = UInt32Array::from(rows.to_vec());
+        columns
+            .iter()
+            .map(|column| {
+                let slot = slot_of(*column);
+                if slot == slot::KEY {
+                    let keys = self.read_keys(page)?;
+                    return Ok(keys_array(rows.iter().map(|row| keys.get(*row as usize))));
+                }
+                let array = self.cached_column(page, slot)?;
+                arrow_select::take::take(&array, &positions, None)
+                    .map_err(|e| self.damaged(Some(page), 0, e.to_string()))
+            })
+            .collect()
     }
 
-    /// Checks every checksum and decodes every page.
+    /// Reads the whole file again: checks every checksum, decodes every block and
+    /// compares every page's keys with its bounds.
     pub fn verify(&self) -> Result<(), SegmentError> {
-        Err(skeleton(&self.path))
+        read_frame(self.file.as_ref(), &self.path)?;
+        for group in 0..self.footer.groups.len() {
+            if let Some(filter) = self.footer.groups[group].1 {
+                self.fetch(filter, None)?;
+            }
+        }
+        let mut last: Option<Vec<u8>> = None;
+        for (page, meta) in self.pages().iter().enumerate() {
+            for slot in slot::RECORDED..self.footer.slots() {
+                self.decode(page..page + 1, slot)?;
+            }
+            let keys = self.decode_keys(page)?;
+            let is_sorted = (1..keys.len()).all(|i| keys.get(i - 1) <= keys.get(i));
+            let follows = last.as_deref().is_none_or(|last| last <= keys.get(0));
+            let ends = (keys.get(0), keys.get(keys.len() - 1));
+            if !is_sorted || !follows || ends != (&*meta.min_key, &*meta.max_key) {
+                return Err(self.damaged(Some(page), 0, "keys that are not in order"));
+            }
+            last = Some(ends.1.to_vec());
+        }
+        Ok(())
+    }
+
+    fn cache_key(&self, page: usize, slot: usize) -> CacheKey {
+        CacheKey {
+            segment: self.meta.id,
+            page: page as u32,
+            column: slot as u32,
+        }
+    }
+
+    fn cached_column(&self, page: usize, slot: usize) -> Result<ArrayRef, SegmentError> {
+        let key = self.cache_key(page, slot);
+        if let Some(Cached::Column(array)) = self.cache.get(&key) {
+            return Ok(array);
+        }
+        let array = self.decode(page..page + 1, slot)?;
+        self.cache.insert(key, Cached::Column(array.clone()));
+        Ok(array)
+    }
+
+    fn filter(&self, group: usize) -> Result<Option<Arc<[u8]>>, SegmentError> {
+        let Some((_, Some(block))) = self.footer.groups.get(group) else {
+            return Ok(None);
+        };
+        let key = CacheKey {
+            segment: self.meta.id,
+            page: group as u32,
+            column: CacheKey::FILTER,
+        };
+        if let Some(Cached::Filter(filter)) = self.cache.get(&key) {
+            return Ok(Some(filter));
+        }
+        let filter: Arc<[u8]> = self.fetch(*block, None)?.into();
+        self.cache.insert(key, Cached::Filter(filter.clone()));
+        Ok(Some(filter))
+    }
+
+    fn decode_keys(&self, page: usize) -> Result<Keys, SegmentError> {
+        let rows = self.pages()[page].rows as usize;
+        let block = self.footer.block(page, slot::KEY);
+        if self.footer.all_keys[page] {
+            return self.stored_keys(page, rows);
+        }
+        let columns = (self.footer.primary_key.iter())
+            .map(|c| self.decode(page..page + 1, slot::FIRST_COLUMN + c))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_empty = matches!(block, BlockRef::Inline { bytes: 0, .. });
+        let kinds = match is_empty {
+            true => None,
+            false => Some(self.decode(page..page + 1, slot::KIND)?),
+        };
+        let puts = kinds
+            .as_ref()
+            .and_then(|k| puts_of(k.as_primitive::<UInt8Type>().values()));
+        let error = |e: BlockError| self.block_error(page, slot::KEY, e);
+        let derived = derive_keys(&self.schema, &columns, puts.as_deref()).map_err(error)?;
+        let Some(puts) = puts else {
+            return match derived.len() == rows {
+                true => Ok(derived),
+                false => Err(error(BlockError::new("another count of keys than rows"))),
+            };
+        };
+        let deletes = self.stored_keys(page, rows - puts.len())?;
+        let mut keys = Keys::default();
+        let mut next_put = puts.iter().peekable();
+        let (mut put, mut delete) = (0, 0);
+        for row in 0..rows as u32 {
+            if next_put.next_if_eq(&&row).is_some() {
+                keys.push(derived.get(put));
+                put += 1;
+            } else {
+                keys.push(deletes.get(delete));
+                delete += 1;
+            }
+        }
+        Ok(keys)
+    }
+
+    fn stored_keys(&self, page: usize, count: usize) -> Result<Keys, SegmentError> {
+        let mut decoder = ColumnDecoder::new(&chronos_model::DataType::Bytea, count);
+        let array = self
+            .with_block(page, slot::KEY, |bytes| decoder.push(bytes, count))
+            .and_then(|()| {
+                let finished = decoder.finish();
+                finished.map_err(|e| self.block_error(page, slot::KEY, e))
+            })?;
+        let mut keys = Keys::default();
+        for row in 0..array.len() {
+            keys.push(array.as_binary_view().value(row));
+        }
+        Ok(keys)
+    }
+
+    /// Decodes one slot of consecutive pages into one array.
+    fn decode(&self, pages: Range<usize>, slot: usize) -> Result<ArrayRef, SegmentError> {
+        let rows: usize = self.pages()[pages.clone()]
+            .iter()
+            .map(|p| p.rows as usize)
+            .sum();
+        let is_words = slot < slot::FIRST_COLUMN;
+        let mut decoder = if is_words {
+            ColumnDecoder::of_words(words_type(slot), rows)
+        } else {
+            let column = slot - slot::FIRST_COLUMN;
+            let Some(stored) = self.footer.column_types.get(column) else {
+                // The column was added to the table after this segment was written.
+                let added = &self.schema.columns[column];
+                return Ok(new_null_array(&added.data_type.to_arrow(), rows));
+            };
+            ColumnDecoder::new(stored, rows)
+        };
+        self.each_block(pages.clone(), slot, |page, bytes| {
+            let rows = self.pages()[page].rows as usize;
+            let pushed = match (is_words, bytes) {
+                (true, [SAME_AS_RECORDED]) if slot != slot::RECORDED => {
+                    let recorded = self.decode(page..page + 1, slot::RECORDED)?;
+                    push_recorded(&mut decoder, &recorded, |r| r);
+                    Ok(())
+                }
+                (true, [MICROS_OF_RECORDED]) if slot != slot::RECORDED => {
+                    let recorded = self.decode(page..page + 1, slot::RECORDED)?;
+                    push_recorded(&mut decoder, &recorded, |r| Stamp(r).micros() as u64);
+                    Ok(())
+                }
+                (true, bytes) => decoder.push_words(bytes, rows),
+                (false, bytes) => decoder.push(bytes, rows),
+            };
+            pushed.map_err(|e| self.block_error(page, slot, e))
+        })?;
+        let array = decoder.finish();
+        array.map_err(|e| self.block_error(pages.start, slot, e))
+    }
+
+    fn with_block(
+        &self,
+        page: usize,
+        slot: usize,
+        use_block: impl FnOnce(&[u8]) -> Result<(), BlockError>,
+    ) -> Result<(), SegmentError> {
+        let used = match self.footer.block(page, slot) {
+            BlockRef::Inline { start, bytes } => use_block(self.footer.inline(start, bytes)),
+            block => use_block(&self.fetch(block, Some(page))?),
+        };
+        used.map_err(|e| self.block_error(page, slot, e))
+    }
+
+    /// Gives a slot's blocks page by page, reading neighbours at once.
+    fn each_block(
+        &self,
+        pages: Range<usize>,
+        slot: usize,
+        mut use_block: impl FnMut(usize, &[u8]) -> Result<(), SegmentError>,
+    ) -> Result<(), SegmentError> {
+        let mut page = pages.start;
+        while page < pages.end {
+            let (start, first) = match self.footer.block(page, slot) {
+                BlockRef::Inline { start, bytes } => {
+                    use_block(page, self.footer.inline(start, bytes))?;
+                    page += 1;
+                    continue;
+                }
+                BlockRef::At { offset, bytes, .. } => (offset, bytes),
+            };
+            let mut end = start + u64::from(first);
+            let mut last = page + 1;
+            while last < pages.end {
+                match self.footer.block(last, slot) {
+                    BlockRef::At { offset, bytes, .. } if offset == end => {
+                        end += u64::from(bytes);
+                    }
+                    BlockRef::Inline { .. } => {}
+                    BlockRef::At { .. } => break,
+                }
+                last += 1;
+            }
+            let read = self.read((end - start) as usize, start, Some(page))?;
+            for page in page..last {
+                match self.footer.block(page, slot) {
+                    BlockRef::Inline { start, bytes } => {
+                        use_block(page, self.footer.inline(start, bytes))?;
+                    }
+                    BlockRef::At { offset, bytes, crc } => {
+                        let from = (offset - start) as usize;
+                        let block = &read[from..from + bytes as usize];
+                        self.check(block, crc, offset, Some(page))?;
+                        use_block(page, block)?;
+                    }
+                }
+            }
+            page = last;
+        }
+        Ok(())
+    }
+
+    /// Reads one block and checks it.
+    fn fetch(&self, block: BlockRef, page: Option<usize>) -> Result<Vec<u8>, SegmentError> {
+        match block {
+            BlockRef::Inline { start, bytes } => Ok(self.footer.inline(start, bytes).to_vec()),
+            BlockRef::At { offset, bytes, crc } => {
+                let read = self.read(bytes as usize, offset, page)?;
+                self.check(&read, crc, offset, page)?;
+                Ok(read)
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        bytes: usize,
+        offset: u64,
+        page: Option<usize>,
+    ) -> Result<Vec<u8>, SegmentError> {
+        let mut buffer = vec![0; bytes];
+        read_exact(self.file.as_ref(), &self.path, &mut buffer, offset, page)?;
+        Ok(buffer)
+    }
+
+    fn check(
+        &self,
+        block: &[u8],
+        crc: u32,
+        offset: u64,
+        page: Option<usize>,
+    ) -> Result<(), SegmentError> {
+        match crc32fast::hash(block) == crc {
+            true => Ok(()),
+            false => Err(self.damaged(page, offset, "a block's checksum does not match")),
+        }
+    }
+
+    fn block_error(&self, page: usize, slot: usize, error: BlockError) -> SegmentError {
+        let offset = match self.footer.block(page, slot) {
+            BlockRef::At { offset, .. } => offset,
+            BlockRef::Inline { .. } => 0,
+        };
+        self.damaged(Some(page), offset, error.reason)
+    }
+
+    fn damaged(&self, page: Option<usize>, offset: u64, reason: impl Into<String>) -> SegmentError {
+        damaged(&self.path, page, offset, reason)
     }
 }
 
-fn skeleton(path: &Path) -> SegmentError {
-    SegmentError::InvalidInput {
+fn damaged(
+    path: &Path,
+    page: Option<usize>,
+    offset: u64,
+    reason: impl Into<String>,
+) -> SegmentError {
+    SegmentError::Damaged {
         path: path.to_owned(),
-        reason: "the format is not there yet".into(),
+        page,
+        offset,
+        reason: reason.into(),
     }
+}
+
+fn read_exact(
+    file: &dyn DiskFile,
+    path: &Path,
+    buffer: &mut [u8],
+    offset: u64,
+    page: Option<usize>,
+) -> Result<(), SegmentError> {
+    file.read_exact_at(buffer, offset)
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => damaged(path, page, offset, "it ends too early"),
+            _ => SegmentError::Io {
+                path: path.to_owned(),
+                action: "read",
+                source,
+            },
+        })
+}
+
+/// Reads and checks header, trailer and footer; also gives the file's length.
+fn read_frame(file: &dyn DiskFile, path: &Path) -> Result<(Footer, u64), SegmentError> {
+    let length = file.len().map_err(|source| SegmentError::Io {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    })?;
+    if length < HEADER_BYTES + TRAILER_BYTES {
+        return Err(damaged(path, None, length, "it is shorter than its frame"));
+    }
+    let mut header = [0; HEADER_BYTES as usize];
+    read_exact(file, path, &mut header, 0, None)?;
+    let version = layout::read_header(&header).map_err(|e| damaged(path, None, 0, e.reason))?;
+    if version != layout::FORMAT_VERSION {
+        return Err(SegmentError::UnknownVersion {
+            path: path.to_owned(),
+            version,
+            supported: layout::FORMAT_VERSION,
+        });
+    }
+    let end = length - TRAILER_BYTES;
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    read_exact(file, path, &mut trailer, end, None)?;
+    let (start, crc) =
+        layout::read_trailer(&trailer, length).map_err(|e| damaged(path, None, end, e.reason))?;
+    let mut bytes = vec![0; (end - start) as usize];
+    read_exact(file, path, &mut bytes, start, None)?;
+    if crc32fast::hash(&bytes) != crc {
+        let reason = "the footer's checksum does not match";
+        return Err(damaged(path, None, start, reason));
+    }
+    let footer =
+        layout::read_footer(bytes, start).map_err(|e| damaged(path, None, start, e.reason))?;
+    Ok((footer, length))
+}
+
+fn check_schema(footer: &Footer, schema: &TableSchema, path: &Path) -> Result<(), SegmentError> {
+    let mismatch = |reason: String| SegmentError::SchemaMismatch {
+        path: path.to_owned(),
+        table: schema.name.clone(),
+        reason,
+    };
+    if footer.table != schema.id {
+        return Err(mismatch(format!(
+            "it holds table {}, not {}",
+            footer.table.0, schema.id.0
+        )));
+    }
+    if footer.primary_key != schema.primary_key {
+        return Err(mismatch("its key columns are others".into()));
+    }
+    if footer.column_types.len() > schema.columns.len() {
+        return Err(mismatch(format!(
+            "it has {} columns, the table {}",
+            footer.column_types.len(),
+            schema.columns.len()
+        )));
+    }
+    for (stored, column) in footer.column_types.iter().zip(&schema.columns) {
+        if *stored != column.data_type {
+            return Err(mismatch(format!(
+                "column \"{}\" was {stored}, but is {}",
+                column.name, column.data_type
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn meta_of(footer: &Footer, bytes: u64) -> SegmentMeta {
+    let pages = &footer.pages;
+    let continues = |pair: &[PageMeta]| pair[0].max_key == pair[1].min_key;
+    SegmentMeta {
+        id: footer.id,
+        table: footer.table,
+        rows: pages.iter().map(|p| u64::from(p.rows)).sum(),
+        bytes,
+        min_key: pages
+            .first()
+            .map(|p| p.min_key.to_vec())
+            .unwrap_or_default(),
+        max_key: pages.last().map(|p| p.max_key.to_vec()).unwrap_or_default(),
+        min_recorded: pages
+            .iter()
+            .map(|p| p.min_recorded)
+            .min()
+            .unwrap_or(Stamp::MIN),
+        max_recorded: pages
+            .iter()
+            .map(|p| p.max_recorded)
+            .max()
+            .unwrap_or(Stamp::MIN),
+        one_version_per_key: pages.iter().all(|p| p.one_version_per_key)
+            && !pages.windows(2).any(continues),
+        has_deletes: pages.iter().any(|p| p.has_deletes),
+    }
+}
+
+fn slot_of(column: PageColumn) -> usize {
+    match column {
+        PageColumn::Key => slot::KEY,
+        PageColumn::Recorded => slot::RECORDED,
+        PageColumn::Origin => slot::ORIGIN,
+        PageColumn::OriginNode => slot::ORIGIN_NODE,
+        PageColumn::Kind => slot::KIND,
+        PageColumn::ValidFrom => slot::VALID_FROM,
+        PageColumn::ValidTo => slot::VALID_TO,
+        PageColumn::Column(i) => slot::FIRST_COLUMN + i,
+    }
+}
+
+fn push_recorded(decoder: &mut ColumnDecoder, recorded: &ArrayRef, f: impl Fn(u64) -> u64) {
+    let recorded = recorded.as_primitive::<arrow_array::types::UInt64Type>();
+    decoder.push_decoded(recorded.values().iter().map(|r| f(*r)));
+}
+
+fn keys_array<'a>(keys: impl Iterator<Item = &'a [u8]>) -> ArrayRef {
+    let mut builder = BinaryViewBuilder::new();
+    keys.for_each(|key| builder.append_value(key));
+    Arc::new(builder.finish())
 }

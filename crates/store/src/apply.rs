@@ -1,0 +1,421 @@
+//! Applying a write set: all preconditions are checked first, against what is stored
+//! and against the changes before in the same set; only then anything is changed.
+//!
+//! Everything here depends on the log alone, so that every replica that applies the
+//! same entries has the same rows and gives the same answers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow_array::UInt32Array;
+use chronos_model::{key_values, Catalog, Expect, Keys, Kind, NodeId, Stamp, TableId, TableSchema};
+
+use crate::error::{ApplyError, StoreError};
+use crate::memtable::{KeyRanges, Run};
+use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
+use crate::state::{StoreState, TableState};
+
+/// What became of a write set.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// Rows changed.
+    pub rows: u64,
+    /// Rows left out because they were present (`AbsentOrSkip`).
+    pub skipped: u64,
+    /// Which ones: positions, ascending, among all rows of the write set in order.
+    pub skipped_rows: Vec<u32>,
+    /// The table created, if one was.
+    pub created: Option<TableId>,
+}
+
+/// A write set whose preconditions hold.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) applied: Applied,
+    /// Per change, the rows not to be written, by their position in the change;
+    /// empty: all are written.
+    leave_out: Vec<Vec<bool>>,
+    /// Tables created, dropped or truncated.
+    pub(crate) catalog: Option<Catalog>,
+    pub(crate) truncated: Vec<TableId>,
+}
+
+/// Checks a write set; `state` is not changed.
+pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checked, ApplyError> {
+    let mut checker = Checker {
+        state,
+        begin: set.begin,
+        earlier: set.repeats.then(HashMap::new),
+        catalog: None,
+        truncated: Vec::new(),
+        applied: Applied::default(),
+        leave_out: vec![Vec::new(); set.changes.len()],
+    };
+    for (number, change) in set.changes.iter().enumerate() {
+        match change {
+            Prepared::CreateTable(schema) => checker.create(schema)?,
+            Prepared::DropTable(id) => checker.drop_table(*id)?,
+            Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
+            Prepared::Rows(rows) => checker.rows(number, rows)?,
+            Prepared::Batch(batch) => checker.batch(number, batch)?,
+        }
+    }
+    let Checker {
+        mut applied,
+        leave_out,
+        catalog,
+        truncated,
+        ..
+    } = checker;
+    applied.skipped_rows.sort_unstable();
+    applied.skipped = applied.skipped_rows.len() as u64;
+    Ok(Checked {
+        applied,
+        leave_out,
+        catalog,
+        truncated,
+    })
+}
+
+/// Where in the write set a key was last changed, and how.
+struct Earlier {
+    kind: Kind,
+    change: usize,
+    row: usize,
+}
+
+struct Checker<'a> {
+    state: &'a StoreState,
+    begin: Stamp,
+    /// Keys changed earlier in the set; `None`: no key occurs twice.
+    earlier: Option<HashMap<TableId, BTreeMap<Box<[u8]>, Earlier>>>,
+    catalog: Option<Catalog>,
+    truncated: Vec<TableId>,
+    applied: Applied,
+    leave_out: Vec<Vec<bool>>,
+}
+
+/// What is to be done with a row.
+enum Verdict {
+    Write,
+    Skip,
+}
+
+impl<'a> Checker<'a> {
+    fn catalog(&mut self) -> &mut Catalog {
+        let state = self.state;
+        self.catalog.get_or_insert_with(|| (*state.catalog).clone())
+    }
+
+    fn table(&self, id: TableId) -> Result<&'a Arc<TableState>, ApplyError> {
+        let exists = match &self.catalog {
+            Some(catalog) => catalog.table_by_id(id).is_some(),
+            None => true,
+        };
+        let found = self.state.tables.get(&id).filter(|_| exists);
+        found.ok_or(ApplyError::UnknownTable { id })
+    }
+
+    fn create(&mut self, schema: &TableSchema) -> Result<(), ApplyError> {
+        let catalog = self.catalog();
+        if catalog.tables.contains_key(&schema.name) {
+            return Err(ApplyError::DuplicateTable {
+                name: schema.name.clone(),
+            });
+        }
+        let id = TableId(catalog.next_table_id.max(1));
+        catalog.next_table_id = id.0 + 1;
+        let schema = TableSchema {
+            id,
+            ..schema.clone()
+        };
+        catalog.tables.insert(schema.name.clone(), Arc::new(schema));
+        catalog.version += 1;
+        self.applied.created = Some(id);
+        Ok(())
+    }
+
+    fn drop_table(&mut self, id: TableId) -> Result<(), ApplyError> {
+        let name = match self.catalog().table_by_id(id) {
+            Some(table) => table.name.clone(),
+            None => return Err(ApplyError::UnknownTable { id }),
+        };
+        let catalog = self.catalog();
+        catalog.tables.remove(&name);
+        catalog.version += 1;
+        Ok(())
+    }
+
+    /// Rows written before in the same set are gone too; they have the truncation's
+    /// stamp and would outlive it.
+    fn truncate(&mut self, id: TableId, before: &[Prepared]) -> Result<(), ApplyError> {
+        self.table(id)?;
+        if !self.truncated.contains(&id) {
+            self.truncated.push(id);
+        }
+        if let Some(earlier) = &mut self.earlier {
+            earlier.remove(&id);
+        }
+        for (leave_out, change) in self.leave_out.iter_mut().zip(before) {
+            match change {
+                Prepared::Rows(rows) if rows.changes.table == id => {
+                    *leave_out = vec![true; rows.changes.rows.len()];
+                }
+                Prepared::Batch(batch) if batch.table == id => {
+                    *leave_out = vec![true; batch.rows];
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, number: usize, rows: &PreparedRows) -> Result<(), ApplyError> {
+        let table = self.table(rows.changes.table)?;
+        self.leave_out[number] = vec![false; rows.changes.rows.len()];
+        let mut skips = false;
+        for (i, change) in rows.changes.rows.iter().enumerate() {
+            let key = &change.key.0;
+            let verdict = if key.is_empty() {
+                Verdict::Write
+            } else {
+                self.verdict(table, key, change.expect)?
+            };
+            match verdict {
+                Verdict::Skip => {
+                    skips = true;
+                    self.leave_out[number][i] = true;
+                    self.applied.skipped_rows.push(rows.first_row + i as u32);
+                }
+                Verdict::Write => {
+                    self.applied.rows += 1;
+                    if !key.is_empty() {
+                        self.remember(table.schema.id, key, change.kind, number, i);
+                    }
+                }
+            }
+        }
+        if !skips && self.earlier.is_none() {
+            self.leave_out[number].clear();
+        }
+        Ok(())
+    }
+
+    /// What is to be done with a row, by its key and its precondition.
+    fn verdict(
+        &self,
+        table: &TableState,
+        key: &[u8],
+        expect: Expect,
+    ) -> Result<Verdict, ApplyError> {
+        if expect == Expect::Any {
+            return Ok(Verdict::Write);
+        }
+        let id = table.schema.id;
+        let earlier = self.earlier.as_ref().and_then(|e| e.get(&id)?.get(key));
+        let present = match earlier {
+            Some(_) if expect == Expect::Unchanged => return Ok(Verdict::Write),
+            Some(earlier) => earlier.kind == Kind::Put,
+            None if self.truncated.contains(&id) => false,
+            None => {
+                let horizon = table.horizon(Stamp::MAX);
+                let newest = table.newest(key, Stamp::MAX)?;
+                if expect == Expect::Unchanged {
+                    let last = newest.map_or(horizon, |n| n.recorded.max(horizon));
+                    return if last > self.begin {
+                        Err(ApplyError::Conflict {
+                            table: table.schema.name.clone(),
+                        })
+                    } else {
+                        Ok(Verdict::Write)
+                    };
+                }
+                newest.is_some_and(|n| n.kind == Kind::Put && n.recorded >= horizon)
+            }
+        };
+        match (present, expect) {
+            (false, _) => Ok(Verdict::Write),
+            (true, Expect::AbsentOrSkip) => Ok(Verdict::Skip),
+            (true, _) => Err(violation(&table.schema, key)?),
+        }
+    }
+
+    /// Notes a change of a key, which replaces one made earlier in the set.
+    fn remember(&mut self, table: TableId, key: &[u8], kind: Kind, change: usize, row: usize) {
+        let Some(earlier) = &mut self.earlier else {
+            return;
+        };
+        let now = Earlier { kind, change, row };
+        let before = earlier.entry(table).or_default().insert(key.into(), now);
+        if let Some(before) = before {
+            self.leave_out[before.change][before.row] = true;
+        }
+    }
+
+    fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
+        let table = self.table(batch.table)?;
+        if let Some(key) = &batch.duplicate {
+            return Err(violation(&table.schema, &key.0)?);
+        }
+        let skipped = batch.skipped.iter().map(|row| batch.first_row + row);
+        self.applied.skipped_rows.extend(skipped);
+        self.applied.rows += (batch.rows + batch.overwritten) as u64;
+        if table.schema.has_hidden_key() {
+            return Ok(());
+        }
+        if self.earlier.is_some() {
+            return self.batch_by_row(number, batch, table);
+        }
+        if batch.expect == Expect::Any {
+            return Ok(());
+        }
+        let Some(present) = table.present(&batch.keys, &batch.ranges)? else {
+            return Ok(());
+        };
+        let Some(first) = present.iter().position(|p| *p) else {
+            return Ok(());
+        };
+        if batch.expect != Expect::AbsentOrSkip {
+            return Err(violation(&table.schema, batch.keys.get(first))?);
+        }
+        for row in (0..batch.rows).filter(|row| present[*row]) {
+            self.skip(batch, row);
+        }
+        self.leave_out[number] = present;
+        Ok(())
+    }
+
+    fn skip(&mut self, batch: &PreparedBatch, row: usize) {
+        let given = batch.order.as_ref().map_or(row as u32, |order| order[row]);
+        self.applied.skipped_rows.push(batch.first_row + given);
+        self.applied.rows -= 1;
+    }
+
+    fn batch_by_row(
+        &mut self,
+        number: usize,
+        batch: &PreparedBatch,
+        table: &TableState,
+    ) -> Result<(), ApplyError> {
+        self.leave_out[number] = vec![false; batch.rows];
+        for row in 0..batch.rows {
+            let key = batch.keys.get(row);
+            match self.verdict(table, key, batch.expect)? {
+                Verdict::Write => self.remember(batch.table, key, Kind::Put, number, row),
+                Verdict::Skip => {
+                    self.leave_out[number][row] = true;
+                    self.skip(batch, row);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn violation(schema: &TableSchema, key: &[u8]) -> Result<ApplyError, StoreError> {
+    Ok(ApplyError::UniqueViolation {
+        table: schema.name.clone(),
+        constraint: schema.primary_key_name(),
+        key: key_values(schema, key)?,
+    })
+}
+
+/// The key of a row without a primary key.
+fn hidden_key(recorded: Stamp, position: u32) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&recorded.0.to_be_bytes());
+    key[8..].copy_from_slice(&u64::from(position).to_be_bytes());
+    key
+}
+
+/// Writes the rows of a checked write set to the memtables; returns the bytes they
+/// take. Readers do not see them until the stamp is published.
+pub(crate) fn write(
+    state: &StoreState,
+    recorded: Stamp,
+    node: NodeId,
+    set: &PreparedWriteSet,
+    checked: &Checked,
+) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for (change, leave_out) in set.changes.iter().zip(&checked.leave_out) {
+        let stays = |i: usize| !leave_out.get(i).copied().unwrap_or(false);
+        match change {
+            Prepared::Rows(rows) => {
+                let Some(table) = state.tables.get(&rows.changes.table) else {
+                    continue;
+                };
+                for (i, change) in rows.changes.rows.iter().enumerate() {
+                    if !stays(i) {
+                        continue;
+                    }
+                    let hidden;
+                    let key: &[u8] = if change.key.0.is_empty() {
+                        hidden = hidden_key(recorded, rows.first_row + i as u32);
+                        &hidden
+                    } else {
+                        &change.key.0
+                    };
+                    bytes += table.active.insert(key, change, recorded, node);
+                }
+            }
+            Prepared::Batch(batch) => {
+                let Some(table) = state.tables.get(&batch.table) else {
+                    continue;
+                };
+                if let Some(run) = run(batch, leave_out, &table.schema, recorded, node)? {
+                    bytes += run.bytes;
+                    table.active.push(run)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(bytes)
+}
+
+fn run(
+    batch: &PreparedBatch,
+    leave_out: &[bool],
+    schema: &TableSchema,
+    recorded: Stamp,
+    node: NodeId,
+) -> Result<Option<Run>, StoreError> {
+    let keys = if schema.has_hidden_key() {
+        let mut keys = Keys::default();
+        for row in 0..batch.rows as u32 {
+            keys.push(&hidden_key(recorded, batch.first_row + row));
+        }
+        Arc::new(keys)
+    } else {
+        batch.keys.clone()
+    };
+    let ranges = batch.ranges.clone();
+    if !leave_out.contains(&true) {
+        let columns = batch.columns.clone();
+        return Ok(Some(Run::of_batch(keys, columns, ranges, recorded, node)));
+    }
+    let kept: Vec<u32> = (0..batch.rows as u32)
+        .filter(|i| !leave_out[*i as usize])
+        .collect();
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let mut kept_keys = Keys::default();
+    kept.iter()
+        .for_each(|i| kept_keys.push(keys.get(*i as usize)));
+    let kept = UInt32Array::from(kept);
+    let columns = batch
+        .columns
+        .iter()
+        .map(|c| arrow_select::take::take(c, &kept, None))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ranges = KeyRanges::of_columns(schema, &columns);
+    Ok(Some(Run::of_batch(
+        Arc::new(kept_keys),
+        columns,
+        ranges,
+        recorded,
+        node,
+    )))
+}

@@ -1,0 +1,208 @@
+//! What can go wrong in the store, and what can go wrong with a write set.
+//!
+//! The two are apart on purpose: an [`ApplyError`] other than
+//! [`ApplyError::Storage`] is the same on every node that applies the same log and
+//! is the client's answer; a [`StoreError`] is this node's own trouble and stops it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_schema::ArrowError;
+use chronos_model::{DataError, KeyError, SqlState, Stamp, TableId, Value};
+
+use crate::LogIndex;
+
+/// Trouble with this node's storage.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refused something.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `sync`, `rename`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+    /// A file does not hold what was written to it.
+    #[error("{} is damaged at byte {offset}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What was found.
+        reason: String,
+    },
+    /// A file was written by a version of Chronos that this one does not know.
+    #[error("{} has format version {found}, but this program reads up to {known}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The highest version this program reads.
+        known: u32,
+    },
+    /// The manifest names a file that is not there.
+    #[error("{} is missing, although the manifest names it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A segment failed.
+    #[error(transparent)]
+    Segment(Arc<crate::segment::SegmentError>),
+    /// Stored bytes do not decode.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// An Arrow kernel refused stored columns.
+    #[error("columns of stored versions do not fit together: {0}")]
+    Columns(String),
+    /// A read names a table that the view does not have.
+    #[error("table \"{name}\" does not exist")]
+    UnknownTable {
+        /// The table's name.
+        name: String,
+    },
+    /// Applied entries came out of order.
+    #[error("log entry {given} was given to apply after entry {applied}")]
+    IndexOrder {
+        /// The entry given.
+        given: LogIndex,
+        /// The last entry applied.
+        applied: LogIndex,
+    },
+    /// A commit's stamp is not after those before it.
+    #[error("commit stamp {given:?} does not follow {last:?}")]
+    StampOrder {
+        /// The commit's stamp.
+        given: Stamp,
+        /// The highest stamp applied before.
+        last: Stamp,
+    },
+    /// An earlier failure of a sync or of the manifest makes every later write unsafe.
+    #[error("the store has stopped, because {reason}")]
+    Poisoned {
+        /// The earlier failure.
+        reason: String,
+    },
+    /// The background thread cannot empty the memtables and they are full.
+    #[error("memtables are full and cannot be flushed: {reason}")]
+    CannotFlush {
+        /// Why flushing fails.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        }
+    }
+
+    /// The SQLSTATE a client is told.
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                SqlState::DISK_FULL
+            }
+            StoreError::Io { .. } => SqlState::IO_ERROR,
+            StoreError::Damaged { .. }
+            | StoreError::Format { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Data(_)
+            | StoreError::Columns(_)
+            | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
+            StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
+            StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
+                SqlState::CANNOT_CONNECT_NOW
+            }
+        }
+    }
+}
+
+impl From<ArrowError> for StoreError {
+    fn from(error: ArrowError) -> StoreError {
+        StoreError::Columns(error.to_string())
+    }
+}
+
+impl From<crate::segment::SegmentError> for StoreError {
+    fn from(error: crate::segment::SegmentError) -> StoreError {
+        StoreError::Segment(Arc::new(error))
+    }
+}
+
+/// Why a write set was not applied. Nothing of it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ApplyError {
+    /// A row that had to be absent is there.
+    #[error("duplicate key value violates unique constraint \"{constraint}\"")]
+    UniqueViolation {
+        /// The table's name.
+        table: String,
+        /// The constraint's name.
+        constraint: String,
+        /// The key columns' values, in key order.
+        key: Vec<Value>,
+    },
+    /// A row was changed by another transaction since this one read it.
+    #[error("could not serialize access to table \"{table}\" due to concurrent update")]
+    Conflict {
+        /// The table's name.
+        table: String,
+    },
+    /// The table was dropped.
+    #[error("table with id {} does not exist", id.0)]
+    UnknownTable {
+        /// Its id.
+        id: TableId,
+    },
+    /// A table of this name exists.
+    #[error("relation \"{name}\" already exists")]
+    DuplicateTable {
+        /// The name.
+        name: String,
+    },
+    /// A key column is NULL or a value has the wrong type.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A batch does not have the table's columns.
+    #[error("rows do not fit table \"{table}\": {reason}")]
+    Shape {
+        /// The table's name.
+        table: String,
+        /// What differs.
+        reason: String,
+    },
+    /// This node cannot go on.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+}
+
+impl ApplyError {
+    /// The SQLSTATE a client is told.
+    pub fn sqlstate(&self) -> SqlState {
+        match self {
+            ApplyError::UniqueViolation { .. } => SqlState::UNIQUE_VIOLATION,
+            ApplyError::Conflict { .. } => SqlState::SERIALIZATION_FAILURE,
+            ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,
+            ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
+            ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),
+            ApplyError::Shape { .. } => SqlState::DATATYPE_MISMATCH,
+            ApplyError::Storage(e) => e.sqlstate(),
+        }
+    }
+}

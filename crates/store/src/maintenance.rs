@@ -1,0 +1,94 @@
+//! The background threads: one flushes, one compacts, so that a long compaction never
+//! delays a flush and with it the writers.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::StoreError;
+use crate::store::Shared;
+
+/// After a failed flush (a full disk) it is tried again this much later.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Wakes the background threads.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// How often there was something new, and whether to stop.
+    state: Mutex<(u64, bool)>,
+    changed: Condvar,
+}
+
+impl Signals {
+    pub(crate) fn wake(&self) {
+        self.state.lock().0 += 1;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is something that was not there at `seen`, or until a
+    /// limit; false: stop.
+    fn wait(&self, seen: &mut u64, limit: Option<Duration>) -> bool {
+        let mut state = self.state.lock();
+        while state.0 == *seen && !state.1 {
+            match limit {
+                None => self.changed.wait(&mut state),
+                Some(limit) => {
+                    if self.changed.wait_for(&mut state, limit).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        *seen = state.0;
+        !state.1
+    }
+}
+
+/// Starts the threads; they end when the store stops.
+pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, StoreError> {
+    let spawn = |name: &str, work: fn(&Shared) -> Result<(), StoreError>| {
+        let shared = shared.clone();
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(&shared, work))
+            .map_err(|e| StoreError::io("start a thread for", &shared_dir(name), e))
+    };
+    Ok(vec![
+        spawn("store-flush", |shared| {
+            shared.flush_frozen()?;
+            Ok(())
+        })?,
+        spawn("store-compact", |shared| {
+            while shared.compact_once()? {}
+            Ok(())
+        })?,
+    ])
+}
+
+fn shared_dir(name: &str) -> std::path::PathBuf {
+    name.into()
+}
+
+fn run(shared: &Shared, work: fn(&Shared) -> Result<(), StoreError>) {
+    let mut seen = 0;
+    loop {
+        let failed = match work(shared) {
+            Ok(()) => false,
+            Err(error) if shared.check_usable().is_ok() => {
+                tracing::warn!(%error, "background work of the store failed and will be retried");
+                true
+            }
+            Err(_) => false,
+        };
+        if !shared.signals.wait(&mut seen, failed.then_some(RETRY)) {
+            return;
+        }
+    }
+}

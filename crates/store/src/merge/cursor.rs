@@ -1,0 +1,345 @@
+//! Reads one source of versions front to back within a range of keys, a block at a
+//! time.
+
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt64Type, UInt8Type};
+use arrow_array::{ArrayRef, BinaryViewArray, UInt8Array};
+use chronos_model::{
+    append_value, column_builder, decode_row, Keys, Kind, Stamp, TableSchema, Value,
+};
+
+use super::block::{i64_array, u32_array, u64_array, Block, PerVersion};
+use crate::error::StoreError;
+use crate::memtable::{key_of, recorded_of, Memtable, RowVersion, Run};
+use crate::scan::KeyRange;
+use crate::segment::{PageColumn, Segment};
+use crate::state::SegmentFile;
+use crate::version::UNTIL_CHANGED;
+
+/// Versions that a block of memtable rows holds at most.
+const ROWS_PER_BLOCK: usize = 1024;
+
+/// Where sorted versions come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The single rows of a memtable, not its runs.
+    Rows(Arc<Memtable>),
+    /// A run of a memtable.
+    Run(Arc<Run>),
+    /// A segment.
+    Segment(Arc<SegmentFile>),
+}
+
+#[derive(Debug)]
+enum Reader {
+    Rows {
+        memtable: Arc<Memtable>,
+        /// Position of the last entry taken; `None`: start at the lower bound.
+        last: Option<Box<[u8]>>,
+    },
+    Run {
+        run: Arc<Run>,
+        rows: Range<usize>,
+    },
+    Segment {
+        segment: Arc<SegmentFile>,
+        pages: Range<usize>,
+    },
+}
+
+/// A source, the current block and the position in it.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    reader: Reader,
+    range: KeyRange,
+    columns: Arc<[PageColumn]>,
+    pub(super) block: Block,
+    pub(super) position: usize,
+    /// Where the merger keeps this block for the batch it is making.
+    pub(super) pinned: Option<usize>,
+}
+
+impl Cursor {
+    /// Starts at the first version within the range; `None`: there is none.
+    pub(super) fn open(
+        source: Source,
+        range: &KeyRange,
+        columns: Arc<[PageColumn]>,
+        schema: &TableSchema,
+    ) -> Result<Option<Cursor>, StoreError> {
+        let reader = match source {
+            Source::Rows(memtable) => Reader::Rows {
+                memtable,
+                last: None,
+            },
+            Source::Run(run) => {
+                let rows = range.positions(run.len(), |i| run.keys().get(i));
+                Reader::Run { run, rows }
+            }
+            Source::Segment(segment) => {
+                let pages = segment.pages();
+                let first = pages.partition_point(|p| !range.reaches_up_to(&p.max_key));
+                let end = pages.partition_point(|p| range.reaches_down_to(&p.min_key));
+                let pages = first..end.max(first);
+                Reader::Segment { segment, pages }
+            }
+        };
+        let mut cursor = Cursor {
+            reader,
+            range: range.clone(),
+            columns,
+            block: Block::empty(),
+            position: 0,
+            pinned: None,
+        };
+        Ok(cursor.next_block(schema)?.then_some(cursor))
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        self.block.key(self.position)
+    }
+
+    /// Whether this cursor's version comes before the other's: by key, then newest
+    /// first.
+    pub(super) fn precedes(&self, other: &Cursor) -> bool {
+        let recorded = |c: &Cursor| c.block.recorded.get(c.position);
+        self.key()
+            .cmp(other.key())
+            .then_with(|| recorded(other).cmp(&recorded(self)))
+            .is_lt()
+    }
+
+    /// Loads the next block that has versions in the range. False: none is left.
+    pub(super) fn next_block(&mut self, schema: &TableSchema) -> Result<bool, StoreError> {
+        self.position = 0;
+        self.pinned = None;
+        loop {
+            let block = match &mut self.reader {
+                Reader::Rows { memtable, last } => {
+                    take_rows(memtable, last, &self.range, &self.columns, schema)?
+                }
+                Reader::Run { run, rows } => {
+                    let block = run.block(rows.start, rows.len(), &self.columns);
+                    rows.start = rows.end;
+                    (block.len() > 0).then_some(block)
+                }
+                Reader::Segment { segment, pages } => match pages.next() {
+                    None => None,
+                    Some(page) => Some(self.range.cut(read_page(segment, page, &self.columns)?)),
+                },
+            };
+            match block {
+                None => return Ok(false),
+                Some(block) if block.len() == 0 => {}
+                Some(block) => {
+                    self.block = block;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<Block, StoreError> {
+    let meta = &segment.pages()[page];
+    let mut wanted = Vec::with_capacity(columns.len() + 2);
+    if meta.min_recorded != meta.max_recorded {
+        wanted.push(PageColumn::Recorded);
+    }
+    if meta.has_deletes {
+        wanted.push(PageColumn::Kind);
+    }
+    wanted.extend_from_slice(columns);
+    let keys = segment.read_keys(page)?;
+    let mut arrays = segment.read_columns(page..page + 1, &wanted)?.into_iter();
+    let recorded = if meta.min_recorded == meta.max_recorded {
+        PerVersion::Same(meta.min_recorded.0)
+    } else {
+        let array = arrays.next().ok_or_else(too_few)?;
+        PerVersion::Each(array.as_primitive::<UInt64Type>().values().clone())
+    };
+    let kinds = if meta.has_deletes {
+        let array = arrays.next().ok_or_else(too_few)?;
+        Some(array.as_primitive::<UInt8Type>().values().clone())
+    } else {
+        None
+    };
+    let columns = arrays.collect();
+    let unique = meta.one_version_per_key;
+    Ok(Block::new(keys, recorded, kinds, unique, columns))
+}
+
+fn too_few() -> StoreError {
+    StoreError::Columns("a segment gave fewer columns than were asked for".into())
+}
+
+/// The next block of single rows after the position `last`.
+fn take_rows(
+    memtable: &Memtable,
+    last: &mut Option<Box<[u8]>>,
+    range: &KeyRange,
+    columns: &[PageColumn],
+    schema: &TableSchema,
+) -> Result<Option<Block>, StoreError> {
+    let mut entry = match last {
+        None => memtable.rows.first(&range.lower),
+        Some(position) => memtable.rows.after(position),
+    };
+    let mut keys = Keys::default();
+    let mut recorded = Vec::new();
+    let mut versions: Vec<RowVersion> = Vec::new();
+    while let Some(found) = entry {
+        if versions.len() == ROWS_PER_BLOCK || !range.reaches_down_to(key_of(found.key())) {
+            break;
+        }
+        keys.push(key_of(found.key()));
+        recorded.push(recorded_of(found.key()).0);
+        versions.push(found.value().clone());
+        if versions.len() == ROWS_PER_BLOCK {
+            *last = Some(found.key().clone());
+        }
+        entry = found.next();
+    }
+    if versions.is_empty() {
+        return Ok(None);
+    }
+    if versions.len() < ROWS_PER_BLOCK {
+        // The end was seen; what is inserted from now on is after every view.
+        *last = Some(end_position(&keys, &recorded));
+    }
+    let unique = (1..keys.len()).all(|i| keys.get(i - 1) != keys.get(i));
+    let kinds: Vec<u8> = versions.iter().map(|v| v.kind as u8).collect();
+    let has_deletes = versions.iter().any(|v| v.kind == Kind::Delete);
+    let arrays = decode_columns(schema, columns, &keys, &recorded, &versions)?;
+    Ok(Some(Block::new(
+        Arc::new(keys),
+        PerVersion::Each(recorded.into()),
+        has_deletes.then(|| kinds.into()),
+        unique,
+        arrays,
+    )))
+}
+
+fn end_position(keys: &Keys, recorded: &[u64]) -> Box<[u8]> {
+    let i = keys.len() - 1;
+    let mut position = keys.get(i).to_vec();
+    position.extend_from_slice(&(!recorded[i]).to_be_bytes());
+    position.into()
+}
+
+fn decode_columns(
+    schema: &TableSchema,
+    columns: &[PageColumn],
+    keys: &Keys,
+    recorded: &[u64],
+    versions: &[RowVersion],
+) -> Result<Vec<ArrayRef>, StoreError> {
+    let wants_values = columns.iter().any(|c| matches!(c, PageColumn::Column(_)));
+    let rows: Vec<Option<Vec<Value>>> = if wants_values {
+        let decode = |v: &RowVersion| match v.kind {
+            Kind::Put => decode_row(schema, &v.row).map(Some),
+            Kind::Delete => Ok(None),
+        };
+        versions.iter().map(decode).collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
+    let n = versions.len();
+    let column = |column: &PageColumn| -> Result<ArrayRef, StoreError> {
+        Ok(match column {
+            PageColumn::Column(i) => {
+                let mut builder = column_builder(&schema.columns[*i].data_type, n);
+                for row in &rows {
+                    match row {
+                        Some(values) => append_value(&mut builder, &values[*i])?,
+                        None => builder.append_null(),
+                    }
+                }
+                builder.finish()
+            }
+            PageColumn::Recorded | PageColumn::Origin => u64_array(recorded.to_vec().into()),
+            PageColumn::OriginNode => {
+                u32_array(versions.iter().map(|v| v.node.0).collect::<Vec<_>>().into())
+            }
+            PageColumn::Kind => Arc::new(UInt8Array::from_iter_values(
+                versions.iter().map(|v| v.kind as u8),
+            )),
+            PageColumn::ValidFrom => {
+                let micros: Vec<i64> = recorded.iter().map(|r| Stamp(*r).micros()).collect();
+                i64_array(micros.into())
+            }
+            PageColumn::ValidTo => i64_array(vec![UNTIL_CHANGED; n].into()),
+            PageColumn::Key => Arc::new(BinaryViewArray::from_iter_values(
+                (0..n).map(|i| keys.get(i)),
+            )),
+        })
+    };
+    columns.iter().map(column).collect()
+}
+
+/// Whether a key is within a lower bound.
+pub(crate) fn above(lower: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match lower {
+        Bound::Unbounded => true,
+        Bound::Included(bound) => key >= bound.as_slice(),
+        Bound::Excluded(bound) => key > bound.as_slice(),
+    }
+}
+
+/// Whether a key is within an upper bound.
+pub(crate) fn below(upper: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match upper {
+        Bound::Unbounded => true,
+        Bound::Included(bound) => key <= bound.as_slice(),
+        Bound::Excluded(bound) => key < bound.as_slice(),
+    }
+}
+
+impl KeyRange {
+    /// Whether keys up to `max` may be in the range as far as its lower bound goes.
+    pub(crate) fn reaches_up_to(&self, max: &[u8]) -> bool {
+        above(&self.lower, max)
+    }
+
+    /// Whether keys from `min` on may be in the range as far as its upper bound goes.
+    pub(crate) fn reaches_down_to(&self, min: &[u8]) -> bool {
+        below(&self.upper, min)
+    }
+
+    /// Whether a key is in the range.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        above(&self.lower, key) && below(&self.upper, key)
+    }
+
+    /// Positions of the keys in the range among `n` sorted ones.
+    pub(crate) fn positions<'a>(&self, n: usize, key: impl Fn(usize) -> &'a [u8]) -> Range<usize> {
+        let partition = |holds: &dyn Fn(usize) -> bool| {
+            let (mut low, mut high) = (0, n);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if holds(middle) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        let start = partition(&|i| !above(&self.lower, key(i)));
+        let end = partition(&|i| below(&self.upper, key(i)));
+        start..end.max(start)
+    }
+
+    /// The part of a block that is in the range.
+    fn cut(&self, block: Block) -> Block {
+        let n = block.len();
+        if n > 0 && self.contains(block.key(0)) && self.contains(block.key(n - 1)) {
+            return block;
+        }
+        let rows = self.positions(n, |i| block.key(i));
+        block.slice(rows.start, rows.len())
+    }
+}

@@ -1,0 +1,217 @@
+//! The merge itself: always advances the cursor that is first, by as many rows as
+//! come before the next cursor's key, found by galloping. Sources that interleave in
+//! stretches (as batches of time series do) merge at the cost of their stretches.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use chronos_model::{Keys, Stamp, TableSchema};
+
+use super::block::Block;
+use super::cursor::{Cursor, Source};
+use super::gather::{gather_column, gather_keys, gather_recorded};
+use super::resolve::{Resolution, Resolver, Selection};
+use crate::error::StoreError;
+use crate::scan::KeyRange;
+use crate::segment::PageColumn;
+
+/// Blocks that a batch may refer to; when there are more, the batch ends early, so
+/// that a stretch of versions nobody sees does not fill the memory.
+const PINNED_MAX: usize = 64;
+
+/// What is wanted of a merge.
+#[derive(Clone, Debug)]
+pub(crate) struct MergeRequest {
+    pub(crate) schema: Arc<TableSchema>,
+    /// Columns of the output.
+    pub(crate) columns: Arc<[PageColumn]>,
+    pub(crate) resolution: Resolution,
+    /// Nothing recorded later is seen.
+    pub(crate) view: Stamp,
+    /// When the table was truncated, ascending.
+    pub(crate) truncated: Arc<[Stamp]>,
+    /// Whether the keys, stamps and ends are wanted besides the columns.
+    pub(crate) wants: Wants,
+    /// Rows of an output batch at most.
+    pub(crate) batch_rows: usize,
+}
+
+/// What is wanted of each version besides its columns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wants {
+    pub(crate) keys: bool,
+    pub(crate) recorded: bool,
+    pub(crate) system_to: bool,
+}
+
+impl MergeRequest {
+    /// Every version, with its key and stamp.
+    pub(crate) fn everything(
+        schema: Arc<TableSchema>,
+        columns: Vec<PageColumn>,
+        batch_rows: usize,
+    ) -> MergeRequest {
+        MergeRequest {
+            schema,
+            columns: columns.into(),
+            resolution: Resolution::Everything,
+            view: Stamp::MAX,
+            truncated: Arc::from([]),
+            wants: Wants {
+                keys: true,
+                recorded: true,
+                system_to: false,
+            },
+            batch_rows,
+        }
+    }
+}
+
+/// A batch of merged versions.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    pub(crate) rows: usize,
+    /// As requested.
+    pub(crate) columns: Vec<ArrayRef>,
+    /// Empty unless wanted, as are the next two.
+    pub(crate) keys: Keys,
+    pub(crate) recorded: Vec<u64>,
+    /// `u64::MAX`: still current.
+    pub(crate) system_to: Vec<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Merger {
+    request: Arc<MergeRequest>,
+    /// Sorted by what they are at; none is at its end.
+    cursors: Vec<Cursor>,
+    resolver: Resolver,
+    selection: Selection,
+    /// Blocks that the selection refers to.
+    pinned: Vec<Block>,
+}
+
+impl Merger {
+    /// A merge of the versions of all sources whose keys are in a range.
+    pub(crate) fn open(
+        request: Arc<MergeRequest>,
+        sources: impl Iterator<Item = Source>,
+        range: &KeyRange,
+    ) -> Result<Merger, StoreError> {
+        let mut cursors = Vec::new();
+        for source in sources {
+            let columns = request.columns.clone();
+            cursors.extend(Cursor::open(source, range, columns, &request.schema)?);
+        }
+        cursors.sort_by(|a, b| {
+            if a.precedes(b) {
+                std::cmp::Ordering::Less
+            } else if b.precedes(a) {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Equal
+            }
+        });
+        let resolver = Resolver::new(
+            request.resolution,
+            request.view,
+            request.truncated.clone(),
+            request.wants.system_to,
+        );
+        Ok(Merger {
+            request,
+            cursors,
+            resolver,
+            selection: Selection::default(),
+            pinned: Vec::new(),
+        })
+    }
+
+    /// The next versions; `None`: all were given.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<Merged>, StoreError> {
+        while self.selection.rows < self.request.batch_rows && !self.cursors.is_empty() {
+            if self.pinned.len() >= PINNED_MAX && self.request.batch_rows != usize::MAX {
+                if self.selection.rows > 0 {
+                    break;
+                }
+                self.unpin();
+            }
+            self.step()?;
+        }
+        if self.selection.rows == 0 {
+            return Ok(None);
+        }
+        self.take_batch().map(Some)
+    }
+
+    /// Decides the versions of the first cursor up to the next cursor's key.
+    fn step(&mut self) -> Result<(), StoreError> {
+        let room = self.request.batch_rows - self.selection.rows;
+        let (first, others) = match self.cursors.split_first_mut() {
+            Some(parts) => parts,
+            None => return Ok(()),
+        };
+        let start = first.position;
+        let end = match others.first() {
+            None => first.block.len(),
+            // Of equal keys the first cursor has the newest version.
+            Some(next) => first.block.gallop(start, next.key()).max(start + 1),
+        };
+        let end = end.min(start.saturating_add(room));
+        let pinned = *first.pinned.get_or_insert_with(|| {
+            self.pinned.push(first.block.clone());
+            self.pinned.len() - 1
+        });
+        self.resolver
+            .push(&first.block, pinned, start, end, &mut self.selection);
+        first.position = end;
+        if end == first.block.len() && !first.next_block(&self.request.schema)? {
+            self.cursors.remove(0);
+            return Ok(());
+        }
+        self.sink_first();
+        Ok(())
+    }
+
+    /// Moves the first cursor to its place among the others, which are sorted.
+    fn sink_first(&mut self) {
+        let (first, others) = match self.cursors.split_first() {
+            Some(parts) => parts,
+            None => return,
+        };
+        let place = others.partition_point(|other| other.precedes(first));
+        self.cursors[..=place].rotate_left(1);
+    }
+
+    fn unpin(&mut self) -> Vec<Block> {
+        for cursor in &mut self.cursors {
+            cursor.pinned = None;
+        }
+        std::mem::take(&mut self.pinned)
+    }
+
+    fn take_batch(&mut self) -> Result<Merged, StoreError> {
+        let blocks = self.unpin();
+        let selection = std::mem::take(&mut self.selection);
+        let (ranges, rows) = (&selection.ranges, selection.rows);
+        let columns = (0..self.request.columns.len())
+            .map(|column| gather_column(&blocks, ranges, rows, column))
+            .collect::<Result<_, _>>()?;
+        let wants = self.request.wants;
+        Ok(Merged {
+            rows,
+            columns,
+            keys: if wants.keys {
+                gather_keys(&blocks, ranges)
+            } else {
+                Keys::default()
+            },
+            recorded: if wants.recorded {
+                gather_recorded(&blocks, ranges, rows)
+            } else {
+                Vec::new()
+            },
+            system_to: selection.system_to,
+        })
+    }
+}

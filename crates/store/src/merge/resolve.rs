@@ -1,0 +1,222 @@
+//! Which versions of a key a reader sees, and until when each was current.
+//!
+//! Versions arrive by key, newest first, so one remembered key and stamp suffice:
+//! the version that came before, if it has the same key, is the one that superseded
+//! this one. Nothing of this is stored; a version never knows its own end.
+//!
+//! A truncation at `t` ends every version of its table that was recorded before `t`.
+
+use std::sync::Arc;
+
+use chronos_model::{Keys, Stamp};
+
+use super::block::{Block, PerVersion};
+
+/// Which versions are seen.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Resolution {
+    /// The newest of each key recorded at or before a stamp, if it is a put.
+    Snapshot {
+        /// The stamp.
+        at: Stamp,
+    },
+    /// Every put that was current at some moment of a period.
+    History {
+        /// First moment.
+        from: Stamp,
+        /// Last moment.
+        to: Stamp,
+        /// Whether `to` belongs to the period.
+        inclusive_to: bool,
+    },
+    /// Every version, deletes too.
+    Everything,
+}
+
+/// The first truncation that ended a version recorded at `recorded`; MAX: none.
+pub(crate) fn ended_by(truncated: &[Stamp], recorded: Stamp) -> Stamp {
+    let i = truncated.partition_point(|t| *t <= recorded);
+    truncated.get(i).copied().unwrap_or(Stamp::MAX)
+}
+
+/// Rows that were chosen, as ranges of pinned blocks in output order.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) ranges: Vec<Selected>,
+    pub(super) rows: usize,
+    /// When each chosen version was superseded, if that was asked for.
+    pub(super) system_to: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Selected {
+    pub(super) block: usize,
+    pub(super) start: usize,
+    pub(super) rows: usize,
+}
+
+impl Selection {
+    fn add(&mut self, block: usize, start: usize, rows: usize) {
+        self.rows += rows;
+        if let Some(last) = self.ranges.last_mut() {
+            if last.block == block && last.start + last.rows == start {
+                last.rows += rows;
+                return;
+            }
+        }
+        self.ranges.push(Selected { block, start, rows });
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Resolver {
+    resolution: Resolution,
+    /// Nothing recorded later exists for the reader.
+    view: Stamp,
+    truncated: Arc<[Stamp]>,
+    /// For a snapshot: nothing recorded before is there any more.
+    horizon: Stamp,
+    want_system_to: bool,
+    /// The key of the version before.
+    last_key: Option<(Arc<Keys>, usize)>,
+    last_recorded: Stamp,
+    /// For a snapshot: whether the version of `last_key` was already decided.
+    decided: bool,
+}
+
+impl Resolver {
+    pub(super) fn new(
+        resolution: Resolution,
+        view: Stamp,
+        truncated: Arc<[Stamp]>,
+        want_system_to: bool,
+    ) -> Resolver {
+        let horizon = match resolution {
+            Resolution::Snapshot { at } => horizon(&truncated, at),
+            _ => Stamp::MIN,
+        };
+        Resolver {
+            resolution,
+            view,
+            truncated,
+            horizon,
+            want_system_to,
+            last_key: None,
+            last_recorded: Stamp::MAX,
+            decided: false,
+        }
+    }
+
+    /// Decides versions `start..end` of a block, which follow all decided before.
+    pub(super) fn push(
+        &mut self,
+        block: &Block,
+        pinned: usize,
+        start: usize,
+        end: usize,
+        out: &mut Selection,
+    ) {
+        if self.resolution == Resolution::Everything {
+            out.add(pinned, start, end - start);
+            return;
+        }
+        if self.passes_whole(block) {
+            let at = usize::from(self.decided && self.continues(block, start));
+            if end > start + at {
+                out.add(pinned, start + at, end - start - at);
+            }
+            self.last_key = Some(block.shared_key(end - 1));
+            self.last_recorded = Stamp(block.recorded.get(end - 1));
+            self.decided = true;
+            return;
+        }
+        // The last version of this block that exists for the reader.
+        let mut last = None;
+        for i in start..end {
+            let recorded = Stamp(block.recorded.get(i));
+            if recorded > self.view {
+                continue;
+            }
+            let same = match last {
+                None => self.continues(block, i),
+                Some(_) if block.one_version_per_key => false,
+                Some(last) => block.key(last) == block.key(i),
+            };
+            self.decide(block, pinned, i, same, recorded, out);
+            self.last_recorded = recorded;
+            last = Some(i);
+        }
+        if let Some(last) = last {
+            self.last_key = Some(block.shared_key(last));
+        }
+    }
+
+    /// Whether every version of the block is seen, but for a first one whose key was
+    /// decided before.
+    fn passes_whole(&self, block: &Block) -> bool {
+        let Resolution::Snapshot { at } = self.resolution else {
+            return false;
+        };
+        let PerVersion::Same(recorded) = block.recorded else {
+            return false;
+        };
+        let recorded = Stamp(recorded);
+        block.one_version_per_key
+            && block.kinds.is_none()
+            && !self.want_system_to
+            && recorded <= at
+            && recorded >= self.horizon
+    }
+
+    fn continues(&self, block: &Block, i: usize) -> bool {
+        self.last_key
+            .as_ref()
+            .is_some_and(|(keys, k)| keys.get(*k) == block.key(i))
+    }
+
+    fn decide(
+        &mut self,
+        block: &Block,
+        pinned: usize,
+        i: usize,
+        same: bool,
+        recorded: Stamp,
+        out: &mut Selection,
+    ) {
+        if !same {
+            self.decided = false;
+        }
+        let superseded = if same { self.last_recorded } else { Stamp::MAX };
+        let seen = match self.resolution {
+            Resolution::Snapshot { at } => {
+                let newest = !self.decided && recorded <= at;
+                self.decided |= newest;
+                newest && !block.is_delete(i) && recorded >= self.horizon
+            }
+            Resolution::History {
+                from,
+                to,
+                inclusive_to,
+            } => {
+                let ended = superseded.min(ended_by(&self.truncated, recorded));
+                let begins = recorded < to || (inclusive_to && recorded == to);
+                !block.is_delete(i) && begins && ended > from
+            }
+            Resolution::Everything => true,
+        };
+        if seen {
+            out.add(pinned, i, 1);
+            if self.want_system_to {
+                let ended = superseded.min(ended_by(&self.truncated, recorded));
+                out.system_to.push(ended.0);
+            }
+        }
+    }
+}
+
+/// The last truncation at or before a stamp: what was recorded before it is gone at
+/// that stamp.
+pub(crate) fn horizon(truncated: &[Stamp], at: Stamp) -> Stamp {
+    let i = truncated.partition_point(|t| *t <= at);
+    i.checked_sub(1).map_or(Stamp::MIN, |i| truncated[i])
+}

@@ -1,0 +1,129 @@
+//! Scans: which versions of a table a query wants, and how they are found without
+//! touching more than necessary.
+//!
+//! ```text
+//!   ScanRequest
+//!      | plan: stretches of keys that live in one place only pass, the rest is merged
+//!      v
+//!   [Pass pages 0..40 of s1] [Merge keys a..b of s1, s2, rows] [Pass ..] ..
+//!      | partition: shared out by rows
+//!      v
+//!   ScanPartition: iterators of record batches, in key order
+//! ```
+
+mod partition;
+mod plan;
+mod prune;
+
+use std::ops::Bound;
+
+use chronos_model::{Stamp, SystemColumn, Value};
+
+pub use partition::ScanPartition;
+pub(crate) use partition::ScanShape;
+pub(crate) use plan::plan;
+
+/// Which versions of each row a scan returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VersionFilter {
+    /// The current one.
+    Current,
+    /// The one that was current at a stamp.
+    AsOf(Stamp),
+    /// All that were current at some moment of a period.
+    Between {
+        /// First moment of the period.
+        from: Stamp,
+        /// Last moment.
+        to: Stamp,
+        /// Whether `to` belongs to the period.
+        inclusive_to: bool,
+    },
+    /// All.
+    All,
+}
+
+/// A column of a scan's output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanColumn {
+    /// The table's column at this position of its schema.
+    Column(usize),
+    /// A column that every table has.
+    System(SystemColumn),
+}
+
+/// A range of encoded keys. Bounds may be prefixes of keys: bytes are compared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// Where it begins.
+    pub lower: Bound<Vec<u8>>,
+    /// Where it ends.
+    pub upper: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// All keys.
+    pub const ALL: KeyRange = KeyRange {
+        lower: Bound::Unbounded,
+        upper: Bound::Unbounded,
+    };
+
+    /// One key.
+    pub fn only(key: &[u8]) -> KeyRange {
+        KeyRange {
+            lower: Bound::Included(key.to_vec()),
+            upper: Bound::Included(key.to_vec()),
+        }
+    }
+
+    /// Whether no key can be in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        match (&self.lower, &self.upper) {
+            (Bound::Included(l), Bound::Included(u)) => l > u,
+            (Bound::Included(l) | Bound::Excluded(l), Bound::Included(u) | Bound::Excluded(u)) => {
+                l >= u
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Default for KeyRange {
+    fn default() -> KeyRange {
+        KeyRange::ALL
+    }
+}
+
+/// What a scan is to return.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScanRequest {
+    /// The output's columns.
+    pub columns: Vec<ScanColumn>,
+    /// Which versions.
+    pub filter: VersionFilter,
+    /// Of which keys.
+    pub key_range: KeyRange,
+    /// How many iterators may share the work, at most.
+    pub partitions: usize,
+    /// Rows of a record batch, at most.
+    pub batch_rows: usize,
+    /// Each partition ends after so many rows.
+    pub limit: Option<usize>,
+    /// Bounds, both inclusive, that the query puts on columns. Pages certainly
+    /// outside are left out; rows outside may still be returned.
+    pub column_bounds: Vec<(usize, Option<Value>, Option<Value>)>,
+}
+
+impl Default for ScanRequest {
+    fn default() -> ScanRequest {
+        ScanRequest {
+            columns: Vec::new(),
+            filter: VersionFilter::Current,
+            key_range: KeyRange::ALL,
+            partitions: 1,
+            batch_rows: 8192,
+            limit: None,
+            column_bounds: Vec::new(),
+        }
+    }
+}

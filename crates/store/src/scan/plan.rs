@@ -1,0 +1,476 @@
+//! Cuts a scan into stretches of keys: those that one page or run holds alone, with
+//! every version seen as it stands, pass; the others are merged.
+//!
+//! A chunk is a page of a segment or a slice of a memtable run. Chunks sorted by their
+//! first key form clusters of chunks whose key intervals meet; a cluster of one chunk,
+//! into whose interval no single row of a memtable falls either, passes. Single rows
+//! are not listed for this: a search for the next one after each cluster is enough,
+//! and one search serves all clusters up to the row it found.
+
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use chronos_model::{Stamp, TableSchema, Value};
+
+use super::partition::ScanShape;
+use super::prune::excludes;
+use super::{KeyRange, ScanPartition, ScanRequest};
+use crate::memtable::{key_of, Memtable};
+use crate::merge::{horizon, Resolution, Source};
+use crate::segment::PageMeta;
+
+/// Rows of a memtable run that are judged together.
+const RUN_CHUNK_ROWS: usize = 8192;
+
+/// A stretch of keys, in the order of the scan.
+#[derive(Clone, Debug)]
+pub(super) enum Item {
+    /// Pages of a segment, or rows of a run, as they stand.
+    Pass {
+        source: usize,
+        part: Range<usize>,
+        rows: usize,
+    },
+    /// The versions of some sources in a range of keys.
+    Merge {
+        sources: Vec<usize>,
+        range: KeyRange,
+        rows: usize,
+        /// First keys of the chunks in it, where it may be split, with the rows
+        /// before.
+        splits: Vec<(Vec<u8>, usize)>,
+    },
+}
+
+impl Item {
+    fn rows(&self) -> usize {
+        match self {
+            Item::Pass { rows, .. } | Item::Merge { rows, .. } => *rows,
+        }
+    }
+}
+
+struct Chunk<'a> {
+    source: usize,
+    /// Page numbers or row numbers.
+    part: Range<usize>,
+    rows: usize,
+    min: &'a [u8],
+    max: &'a [u8],
+    passes: bool,
+    /// Certainly holds nothing the query wants, unless it hides something elsewhere.
+    unwanted: bool,
+}
+
+/// Cuts a scan into at most `request.partitions` partitions.
+pub(crate) fn plan(
+    sources: Vec<Source>,
+    shape: ScanShape,
+    request: &ScanRequest,
+) -> Vec<ScanPartition> {
+    let items = items(&sources, &shape, request);
+    let shape = Arc::new(shape);
+    let sources: Arc<[Source]> = sources.into();
+    share_out(items, request.partitions.max(1))
+        .into_iter()
+        .map(|items| ScanPartition::new(shape.clone(), sources.clone(), items, request))
+        .collect()
+}
+
+fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest) -> Vec<Item> {
+    let range = &request.key_range;
+    if range.is_empty() {
+        return Vec::new();
+    }
+    let mut chunks = chunks(sources, shape, request);
+    chunks.sort_by(|a, b| a.min.cmp(b.min));
+    let mut singles = Singles::new(sources);
+    let mut items = Vec::new();
+    let mut lower = range.lower.clone();
+    let mut chunks = chunks.into_iter().peekable();
+    while let Some(first) = chunks.next() {
+        let (min, mut max) = (first.min, first.max);
+        let mut cluster = vec![first];
+        while let Some(next) = chunks.next_if(|next| next.min <= max) {
+            max = max.max(next.max);
+            cluster.push(next);
+        }
+        let gap = KeyRange {
+            lower: std::mem::replace(&mut lower, Bound::Excluded(max.to_vec())),
+            upper: Bound::Excluded(min.to_vec()),
+        };
+        singles.add_gap(gap, &mut items);
+        let within = KeyRange {
+            lower: tighter_lower(&range.lower, min),
+            upper: tighter_upper(&range.upper, max),
+        };
+        let single_rows = singles.within(&within);
+        match cluster.as_slice() {
+            [only] if single_rows.is_empty() && only.unwanted => {}
+            [only] if single_rows.is_empty() && only.passes => pass(only, &mut items),
+            _ => items.push(merge(cluster, single_rows, within)),
+        }
+    }
+    let gap = KeyRange {
+        lower,
+        upper: range.upper.clone(),
+    };
+    singles.add_gap(gap, &mut items);
+    items
+}
+
+fn tighter_lower(bound: &Bound<Vec<u8>>, min: &[u8]) -> Bound<Vec<u8>> {
+    match bound {
+        Bound::Included(b) | Bound::Excluded(b) if b.as_slice() >= min => bound.clone(),
+        _ => Bound::Included(min.to_vec()),
+    }
+}
+
+fn tighter_upper(bound: &Bound<Vec<u8>>, max: &[u8]) -> Bound<Vec<u8>> {
+    match bound {
+        Bound::Included(b) | Bound::Excluded(b) if b.as_slice() <= max => bound.clone(),
+        _ => Bound::Included(max.to_vec()),
+    }
+}
+
+fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
+    if let Some(Item::Pass { source, part, rows }) = items.last_mut() {
+        if *source == chunk.source && part.end == chunk.part.start {
+            part.end = chunk.part.end;
+            *rows += chunk.rows;
+            return;
+        }
+    }
+    items.push(Item::Pass {
+        source: chunk.source,
+        part: chunk.part.clone(),
+        rows: chunk.rows,
+    });
+}
+
+fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> Item {
+    let mut sources = single_rows;
+    let mut splits = Vec::new();
+    let mut rows = 0;
+    for chunk in cluster {
+        if rows > 0 && range.contains(chunk.min) {
+            splits.push((chunk.min.to_vec(), rows));
+        }
+        rows += chunk.rows;
+        if !sources.contains(&chunk.source) {
+            sources.push(chunk.source);
+        }
+    }
+    Item::Merge {
+        sources,
+        range,
+        rows,
+        splits,
+    }
+}
+
+/// The chunks of all sources that may matter, in no order.
+fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -> Vec<Chunk<'a>> {
+    let range = &request.key_range;
+    let judge = Judge::new(shape, request);
+    let mut chunks = Vec::new();
+    for (source, from) in sources.iter().enumerate() {
+        match from {
+            Source::Rows(_) => {}
+            Source::Segment(segment) => {
+                let pages = segment.pages();
+                let first = pages.partition_point(|p| !range.reaches_up_to(&p.max_key));
+                let pages = pages.iter().enumerate().skip(first);
+                for (number, page) in pages.take_while(|(_, p)| range.reaches_down_to(&p.min_key)) {
+                    if judge.is_irrelevant(page) {
+                        continue;
+                    }
+                    chunks.push(Chunk {
+                        source,
+                        part: number..number + 1,
+                        rows: page.rows as usize,
+                        min: &page.min_key,
+                        max: &page.max_key,
+                        passes: judge.page_passes(page)
+                            && range.contains(&page.min_key)
+                            && range.contains(&page.max_key),
+                        unwanted: judge.page_passes(page) && judge.is_unwanted(page),
+                    });
+                }
+            }
+            Source::Run(run) => {
+                let keys = run.keys();
+                let rows = range.positions(keys.len(), |i| keys.get(i));
+                if run.min_recorded > shape.view || rows.is_empty() {
+                    continue;
+                }
+                let passes = run.one_version_per_key
+                    && judge.stamps_pass(run.min_recorded, run.max_recorded);
+                for start in rows.clone().step_by(RUN_CHUNK_ROWS) {
+                    let end = (start + RUN_CHUNK_ROWS).min(rows.end);
+                    chunks.push(Chunk {
+                        source,
+                        part: start..end,
+                        rows: end - start,
+                        min: keys.get(start),
+                        max: keys.get(end - 1),
+                        passes,
+                        unwanted: false,
+                    });
+                }
+            }
+        }
+    }
+    chunks
+}
+
+/// What the scan may do with a page, by what is known of it.
+struct Judge<'a> {
+    schema: &'a TableSchema,
+    shape: &'a ScanShape,
+    horizon: Stamp,
+    bounds: &'a [(usize, Option<Value>, Option<Value>)],
+}
+
+impl<'a> Judge<'a> {
+    fn new(shape: &'a ScanShape, request: &'a ScanRequest) -> Judge<'a> {
+        let horizon = match shape.resolution {
+            Resolution::Snapshot { at } => horizon(&shape.truncated, at),
+            _ => Stamp::MIN,
+        };
+        Judge {
+            schema: &shape.schema,
+            shape,
+            horizon,
+            bounds: &request.column_bounds,
+        }
+    }
+
+    /// Whether all versions recorded in this span are seen if none is superseded.
+    fn stamps_pass(&self, min: Stamp, max: Stamp) -> bool {
+        if max > self.shape.view {
+            return false;
+        }
+        let untouched = self.shape.truncated.last().is_none_or(|t| *t <= min);
+        match self.shape.resolution {
+            Resolution::Snapshot { at } => {
+                max <= at && min >= self.horizon && (untouched || !self.shape.wants.system_to)
+            }
+            Resolution::History {
+                to, inclusive_to, ..
+            } => untouched && (max < to || (inclusive_to && max == to)),
+            Resolution::Everything => true,
+        }
+    }
+
+    fn page_passes(&self, page: &PageMeta) -> bool {
+        page.one_version_per_key
+            && !page.has_deletes
+            && self.stamps_pass(page.min_recorded, page.max_recorded)
+    }
+
+    /// Whether the page can be left out, whatever else there is: no version of it is
+    /// seen, and none of it hides a version that is elsewhere.
+    fn is_irrelevant(&self, page: &PageMeta) -> bool {
+        let unseen = match self.shape.resolution {
+            Resolution::Snapshot { at } => {
+                page.max_recorded < self.horizon
+                    || (page.min_recorded > at && !self.shape.wants.system_to)
+            }
+            _ => false,
+        };
+        // All versions of a key have the same values in the key's columns. A delete
+        // has none.
+        let other_key = |bound: &(usize, Option<Value>, Option<Value>)| {
+            self.schema.primary_key.contains(&bound.0) && excludes(self.schema, page, bound)
+        };
+        unseen || (!page.has_deletes && self.bounds.iter().any(other_key))
+    }
+
+    /// Whether no row of the page is within the query's bounds.
+    fn is_unwanted(&self, page: &PageMeta) -> bool {
+        self.bounds
+            .iter()
+            .any(|bound| excludes(self.schema, page, bound))
+    }
+}
+
+/// Finds where single rows of memtables are, as the plan moves up through the keys.
+struct Singles<'a> {
+    memtables: Vec<(usize, &'a Memtable)>,
+    /// Per memtable, the first key at or after where the last search began.
+    next: Vec<Next>,
+}
+
+#[derive(Clone)]
+enum Next {
+    Unknown,
+    Key(Vec<u8>),
+    End,
+}
+
+impl<'a> Singles<'a> {
+    fn new(sources: &'a [Source]) -> Singles<'a> {
+        let memtables: Vec<_> = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(i, source)| match source {
+                Source::Rows(memtable) => Some((i, memtable.as_ref())),
+                _ => None,
+            })
+            .collect();
+        Singles {
+            next: vec![Next::Unknown; memtables.len()],
+            memtables,
+        }
+    }
+
+    /// The sources with single rows in a range that does not begin before any that
+    /// was asked for.
+    fn within(&mut self, range: &KeyRange) -> Vec<usize> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for ((source, memtable), next) in self.memtables.iter().zip(&mut self.next) {
+            let stale = match next {
+                Next::Unknown => true,
+                Next::Key(key) => !range.reaches_up_to(key),
+                Next::End => false,
+            };
+            if stale {
+                *next = match memtable.rows.first(&range.lower) {
+                    Some(entry) => Next::Key(key_of(entry.key()).to_vec()),
+                    None => Next::End,
+                };
+            }
+            if matches!(next, Next::Key(key) if range.reaches_down_to(key)) {
+                found.push(*source);
+            }
+        }
+        found
+    }
+
+    /// Adds an item for the single rows of a range in which there is nothing else.
+    fn add_gap(&mut self, range: KeyRange, items: &mut Vec<Item>) {
+        let sources = self.within(&range);
+        if sources.is_empty() {
+            return;
+        }
+        let of_source = |s: &usize| {
+            let own = self.memtables.iter().find(|(i, _)| i == s);
+            own.map_or(0, |(_, memtable)| memtable.rows.len())
+        };
+        let rows = sources.iter().map(of_source).sum::<usize>().min(1024);
+        items.push(Item::Merge {
+            sources,
+            range,
+            rows,
+            splits: Vec::new(),
+        });
+    }
+}
+
+/// Shares out items, in order, to at most `n` partitions of about as many rows.
+fn share_out(items: Vec<Item>, n: usize) -> Vec<Vec<Item>> {
+    let total: usize = items.iter().map(Item::rows).sum();
+    let share = total.div_ceil(n).max(1);
+    let mut partitions = vec![Vec::new()];
+    let mut filled = 0;
+    let mut rest: std::collections::VecDeque<Item> = items.into();
+    while let Some(item) = rest.pop_front() {
+        let room = share.saturating_sub(filled);
+        if room == 0 && partitions.len() < n {
+            partitions.push(Vec::new());
+            filled = 0;
+            rest.push_front(item);
+            continue;
+        }
+        let last = partitions.len() == n;
+        let (head, tail) = if last || item.rows() <= room {
+            (item, None)
+        } else {
+            split(item, room)
+        };
+        if let Some(tail) = tail {
+            rest.push_front(tail);
+            // The head fills what was left, even if it could not be cut exactly.
+            filled = share;
+        } else {
+            filled += head.rows();
+        }
+        if let Some(partition) = partitions.last_mut() {
+            partition.push(head);
+        }
+    }
+    partitions
+}
+
+/// Cuts an item after about `rows` rows, if it can be cut.
+fn split(item: Item, wanted: usize) -> (Item, Option<Item>) {
+    match item {
+        Item::Pass { source, part, rows } => {
+            let parts = part.len();
+            let head = (parts * wanted / rows.max(1)).clamp(1, parts);
+            if head == parts {
+                return (Item::Pass { source, part, rows }, None);
+            }
+            let head_rows = rows * head / parts;
+            let middle = part.start + head;
+            let item = |part, rows| Item::Pass { source, part, rows };
+            let tail = item(middle..part.end, rows - head_rows);
+            (item(part.start..middle, head_rows), Some(tail))
+        }
+        Item::Merge {
+            sources,
+            range,
+            rows,
+            mut splits,
+        } => {
+            let at = splits.partition_point(|(_, before)| *before < wanted);
+            if at >= splits.len() {
+                let item = Item::Merge {
+                    sources,
+                    range,
+                    rows,
+                    splits,
+                };
+                return (item, None);
+            }
+            let tail_splits = splits.split_off(at + 1);
+            let Some((key, before)) = splits.pop() else {
+                return (
+                    Item::Merge {
+                        sources,
+                        range,
+                        rows,
+                        splits,
+                    },
+                    None,
+                );
+            };
+            let tail = Item::Merge {
+                sources: sources.clone(),
+                range: KeyRange {
+                    lower: Bound::Included(key.clone()),
+                    upper: range.upper,
+                },
+                rows: rows - before,
+                splits: tail_splits
+                    .into_iter()
+                    .map(|(k, b)| (k, b - before))
+                    .collect(),
+            };
+            let head = Item::Merge {
+                sources,
+                range: KeyRange {
+                    lower: range.lower,
+                    upper: Bound::Excluded(key),
+                },
+                rows: before,
+                splits,
+            };
+            (head, Some(tail))
+        }
+    }
+}

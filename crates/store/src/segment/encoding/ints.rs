@@ -1,0 +1,464 @@
+//! Integers: stamps, timestamps, counters, lengths, codes.
+//!
+//! All integer types pass through as 64-bit words (narrower signed ones sign-
+//! extended) and all arithmetic wraps, so that every input has an encoding. The
+//! first byte says which one:
+//!
+//! | byte | encoding | value `i` |
+//! |---|---|---|
+//! | 0 | raw | 8 bytes little-endian |
+//! | 1 | constant | the one value |
+//! | 2 | packed | `base + factor * (slope * i + x[i])` |
+//! | 3 | delta | `base + factor * (sum of x[1..=i] + step * i)` |
+//! | 4 | run-length | runs of `values[j]`, `lengths[j]` long |
+//! | 5 | dictionary | `values[codes[i]]` |
+//! | 6 | pco | a pco standalone file of i64 |
+//!
+//! `x` is [bit-packed](super::bitpack). `factor` is the greatest common divisor of
+//! all distances from the smallest value, so that timestamps in whole seconds pay
+//! for seconds. `slope` follows regular readings without a running sum.
+//!
+//! The smallest encoding wins; pco, which decodes several times slower, only when it
+//! is smaller than 85 % of the best of the others.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use chronos_model::{Decoder, Encoder};
+
+use super::bitpack::{self, WidthCounts};
+use super::{put_nested, BlockError, Effort, PcoGate};
+
+const RAW: u8 = 0;
+const CONSTANT: u8 = 1;
+const PACKED: u8 = 2;
+const DELTA: u8 = 3;
+const RUNS: u8 = 4;
+const DICTIONARY: u8 = 5;
+const PCO: u8 = 6;
+
+/// Distinct values a dictionary may have.
+const DICTIONARY_MAX: usize = 256;
+
+/// An integer as it stands in an Arrow array.
+pub(super) trait Lane: Copy + Default {
+    fn narrow(word: u64) -> Self;
+    fn widen(self) -> u64;
+}
+
+macro_rules! lane {
+    ($($t:ty)*) => {$(
+        impl Lane for $t {
+            #[inline(always)]
+            fn narrow(word: u64) -> Self {
+                word as $t
+            }
+            #[inline(always)]
+            fn widen(self) -> u64 {
+                self as i64 as u64
+            }
+        }
+    )*};
+}
+lane!(u8 i16 u16 i32 u32 i64 u64);
+
+/// Appends the values in their smallest encoding; nothing for no values.
+pub(super) fn encode(
+    values: &[u64],
+    effort: Effort,
+    gate: Option<&mut PcoGate>,
+    out: &mut Vec<u8>,
+) {
+    let Some(first) = values.first() else {
+        return;
+    };
+    if effort == Effort::Raw {
+        out.push(RAW);
+        out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        return;
+    }
+    if values.iter().all(|v| v == first) {
+        let mut e = Encoder::default();
+        e.u8(CONSTANT);
+        e.varint(zigzag(*first));
+        out.extend_from_slice(&e.buffer);
+        return;
+    }
+    let mut best = arithmetic(values);
+    if best.len() > 8 {
+        let runs = run_length(values, best.len());
+        keep_smaller(&mut best, runs);
+        if best.len() > values.len() {
+            let dictionary = dictionary(values, best.len());
+            keep_smaller(&mut best, dictionary);
+        }
+    }
+    if let Some(gate) = gate {
+        if gate.may_try(values.len(), best.len()) {
+            let packed = pco_of(values);
+            let won = packed
+                .as_ref()
+                .is_some_and(|p| PcoGate::is_worth(p.len(), best.len()));
+            gate.note(won);
+            if let (true, Some(packed)) = (won, packed) {
+                best = packed;
+            }
+        }
+    }
+    if best.len() > values.len() * 8 {
+        return encode(values, Effort::Raw, None, out);
+    }
+    out.extend_from_slice(&best);
+}
+
+fn keep_smaller(best: &mut Vec<u8>, other: Option<Vec<u8>>) {
+    if let Some(other) = other.filter(|o| o.len() < best.len()) {
+        *best = other;
+    }
+}
+
+fn zigzag(v: u64) -> u64 {
+    (v << 1) ^ ((v as i64 >> 63) as u64)
+}
+
+fn unzigzag(v: u64) -> u64 {
+    (v >> 1) ^ (v & 1).wrapping_neg()
+}
+
+/// Packed or delta, with or without slope, whichever is estimated smallest.
+fn arithmetic(values: &[u64]) -> Vec<u8> {
+    let base = values.iter().map(|v| *v as i64).min().unwrap_or(0) as u64;
+    let factor = common_divisor(values, base);
+    let units: Vec<u64> = match factor {
+        1 => values.iter().map(|v| v.wrapping_sub(base)).collect(),
+        f => values.iter().map(|v| v.wrapping_sub(base) / f).collect(),
+    };
+    let (width, flat_bytes) = WidthCounts::of(units.iter().copied()).best();
+    let flat = Packing {
+        lowest: 0,
+        slope: 0,
+        width,
+        bytes: flat_bytes,
+    };
+    let sloped = sloped(&units);
+    let (steps, step) = steps(&units);
+    let (delta_width, delta_bytes) = WidthCounts::of(steps.iter().copied()).best();
+    let linear = if sloped.bytes < flat.bytes {
+        &sloped
+    } else {
+        &flat
+    };
+    let mut e = Encoder::default();
+    if delta_bytes < linear.bytes {
+        e.u8(DELTA);
+        e.varint(zigzag(values[0]));
+        e.varint(factor);
+        e.varint(zigzag(step));
+        bitpack::pack(&steps, delta_width, &mut e);
+    } else {
+        e.u8(PACKED);
+        e.varint(zigzag(
+            base.wrapping_add(linear.lowest.wrapping_mul(factor)),
+        ));
+        e.varint(factor);
+        e.varint(zigzag(linear.slope));
+        let residuals: Vec<u64> = residuals(&units, linear.slope)
+            .map(|r| r.wrapping_sub(linear.lowest))
+            .collect();
+        bitpack::pack(&residuals, linear.width, &mut e);
+    }
+    e.buffer
+}
+
+struct Packing {
+    /// Lowest residual.
+    lowest: u64,
+    slope: u64,
+    width: u8,
+    bytes: usize,
+}
+
+fn residuals(units: &[u64], slope: u64) -> impl Iterator<Item = u64> + '_ {
+    units
+        .iter()
+        .enumerate()
+        .map(move |(i, u)| u.wrapping_sub(slope.wrapping_mul(i as u64)))
+}
+
+/// The line through the first and the last value, and what is left above it.
+fn sloped(units: &[u64]) -> Packing {
+    let rise = units[units.len() - 1].wrapping_sub(units[0]) as i64;
+    let slope = (rise / (units.len() as i64 - 1).max(1)) as u64;
+    let lowest = residuals(units, slope).map(|r| r as i64).min().unwrap_or(0) as u64;
+    let counts = WidthCounts::of(residuals(units, slope).map(|r| r.wrapping_sub(lowest)));
+    let (width, bytes) = counts.best();
+    Packing {
+        lowest,
+        slope,
+        width,
+        bytes: bytes + 4,
+    }
+}
+
+/// Distances from value to value above the smallest of the common ones; the first is 0.
+fn steps(units: &[u64]) -> (Vec<u64>, u64) {
+    let mut steps: Vec<u64> = Vec::with_capacity(units.len());
+    steps.push(0);
+    steps.extend(units.windows(2).map(|w| w[1].wrapping_sub(w[0])));
+    let step = common_low(&steps[1..]);
+    for s in &mut steps[1..] {
+        *s = s.wrapping_sub(step);
+    }
+    (steps, step)
+}
+
+/// The smallest value after the lowest 1/256 are set aside: one jump back at a series'
+/// end must not widen all other values. The few below it wrap and become exceptions.
+fn common_low(steps: &[u64]) -> u64 {
+    let set_aside = steps.len() / 256;
+    let mut lowest: Vec<i64> = steps.iter().map(|s| *s as i64).collect();
+    match lowest.len() {
+        0 => 0,
+        _ => *lowest.select_nth_unstable(set_aside).1 as u64,
+    }
+}
+
+fn common_divisor(values: &[u64], base: u64) -> u64 {
+    let mut divisor = 0u64;
+    for value in values {
+        let distance = value.wrapping_sub(base);
+        if divisor != 0 && distance % divisor == 0 {
+            continue;
+        }
+        let (mut a, mut b) = (divisor, distance);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        divisor = a;
+        if divisor == 1 {
+            break;
+        }
+    }
+    divisor.max(1)
+}
+
+/// `None` when runs are too short to win over `limit` bytes.
+fn run_length(values: &[u64], limit: usize) -> Option<Vec<u8>> {
+    let runs = 1 + values.windows(2).filter(|w| w[0] != w[1]).count();
+    if runs * 4 > values.len() && runs > limit {
+        return None;
+    }
+    if runs * 2 > values.len() {
+        return None;
+    }
+    let (mut heads, mut lengths) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
+    for run in values.chunk_by(|a, b| a == b) {
+        heads.push(run[0]);
+        lengths.push(run.len() as u64);
+    }
+    let mut out = Encoder::default();
+    out.u8(RUNS);
+    out.varint(runs as u64);
+    put_nested(&mut out.buffer, |out| plain(&heads, out));
+    plain(&lengths, &mut out.buffer);
+    Some(out.buffer)
+}
+
+/// The arithmetic encodings only: nesting ends here.
+fn plain(values: &[u64], out: &mut Vec<u8>) {
+    match values {
+        [] => {}
+        [first, rest @ ..] if rest.iter().all(|v| v == first) => {
+            let mut e = Encoder::default();
+            e.u8(CONSTANT);
+            e.varint(zigzag(*first));
+            out.extend_from_slice(&e.buffer);
+        }
+        values => out.extend_from_slice(&arithmetic(values)),
+    }
+}
+
+/// `None` when there are too many distinct values to win over `limit` bytes.
+fn dictionary(values: &[u64], limit: usize) -> Option<Vec<u8>> {
+    let mut codes_of: HashMap<u64, u64, RandomState> =
+        HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
+    let mut distinct = Vec::new();
+    let mut codes = Vec::with_capacity(values.len());
+    for value in values {
+        let next = distinct.len() as u64;
+        let code = *codes_of.entry(*value).or_insert(next);
+        if code == next {
+            if distinct.len() == DICTIONARY_MAX || distinct.len() > limit {
+                return None;
+            }
+            distinct.push(*value);
+        }
+        codes.push(code);
+    }
+    let mut out = Encoder::default();
+    out.u8(DICTIONARY);
+    out.varint(distinct.len() as u64);
+    put_nested(&mut out.buffer, |out| plain(&distinct, out));
+    plain(&codes, &mut out.buffer);
+    Some(out.buffer)
+}
+
+fn pco_of(values: &[u64]) -> Option<Vec<u8>> {
+    let signed: Vec<i64> = values.iter().map(|v| *v as i64).collect();
+    let packed = pco::standalone::simple_compress(&signed, &super::pco_config()).ok()?;
+    let mut out = Vec::with_capacity(packed.len() + 1);
+    out.push(PCO);
+    out.extend_from_slice(&packed);
+    Some(out)
+}
+
+/// Decodes exactly `out.len()` values, which must be all that `bytes` holds.
+pub(super) fn decode<T: Lane>(bytes: &[u8], out: &mut [T]) -> Result<(), BlockError> {
+    decode_at(bytes, out, 0)
+}
+
+/// Encodings nest at most this deep.
+const DEPTH_MAX: u32 = 2;
+
+fn decode_at<T: Lane>(bytes: &[u8], out: &mut [T], depth: u32) -> Result<(), BlockError> {
+    let mut d = Decoder::new("integers", bytes);
+    if out.is_empty() {
+        return match bytes {
+            [] => Ok(()),
+            _ => Err(BlockError::new("bytes where no integers are expected")),
+        };
+    }
+    if depth > DEPTH_MAX {
+        return Err(BlockError::new("encodings nested too deep"));
+    }
+    match d.u8()? {
+        RAW => {
+            let values = d.take(out.len().saturating_mul(8))?;
+            for (o, eight) in out.iter_mut().zip(values.as_chunks::<8>().0) {
+                *o = T::narrow(u64::from_le_bytes(*eight));
+            }
+        }
+        CONSTANT => {
+            let value = unzigzag(d.varint()?);
+            out.fill(T::narrow(value));
+        }
+        PACKED => return decode_packed(&mut d, out),
+        DELTA => return decode_delta(&mut d, out),
+        RUNS => return decode_runs(bytes, &mut d, out, depth),
+        DICTIONARY => return decode_dictionary(bytes, &mut d, out, depth),
+        PCO => {
+            let mut signed = vec![0i64; out.len()];
+            super::decode_pco(&bytes[1..], &mut signed)?;
+            for (o, v) in out.iter_mut().zip(&signed) {
+                *o = T::narrow(*v as u64);
+            }
+            return Ok(());
+        }
+        other => return Err(BlockError::new(format!("unknown integer encoding {other}"))),
+    }
+    if !d.is_empty() {
+        return Err(BlockError::new("bytes follow the integers"));
+    }
+    Ok(())
+}
+
+fn decode_packed<T: Lane>(d: &mut Decoder<'_>, out: &mut [T]) -> Result<(), BlockError> {
+    let base = unzigzag(d.varint()?);
+    let factor = d.varint()?;
+    let slope = unzigzag(d.varint()?);
+    let count = out.len();
+    match (factor, slope) {
+        (1, 0) => bitpack::unpack(d, count, |start, run| {
+            for (o, x) in out[start..].iter_mut().zip(run) {
+                *o = T::narrow(base.wrapping_add(*x));
+            }
+        }),
+        (_, 0) => bitpack::unpack(d, count, |start, run| {
+            for (o, x) in out[start..].iter_mut().zip(run) {
+                *o = T::narrow(base.wrapping_add(factor.wrapping_mul(*x)));
+            }
+        }),
+        _ => bitpack::unpack(d, count, |start, run| {
+            let mut line = base.wrapping_add(factor.wrapping_mul(slope).wrapping_mul(start as u64));
+            let rise = factor.wrapping_mul(slope);
+            for (o, x) in out[start..].iter_mut().zip(run) {
+                *o = T::narrow(line.wrapping_add(factor.wrapping_mul(*x)));
+                line = line.wrapping_add(rise);
+            }
+        }),
+    }
+}
+
+fn decode_delta<T: Lane>(d: &mut Decoder<'_>, out: &mut [T]) -> Result<(), BlockError> {
+    let first = unzigzag(d.varint()?);
+    let factor = d.varint()?;
+    let step = unzigzag(d.varint()?).wrapping_mul(factor);
+    let mut value = first.wrapping_sub(step);
+    let count = out.len();
+    if factor == 1 {
+        return bitpack::unpack(d, count, |start, run| {
+            for (o, x) in out[start..].iter_mut().zip(run) {
+                value = value.wrapping_add(step).wrapping_add(*x);
+                *o = T::narrow(value);
+            }
+        });
+    }
+    bitpack::unpack(d, count, |start, run| {
+        for (o, x) in out[start..].iter_mut().zip(run) {
+            value = value
+                .wrapping_add(step)
+                .wrapping_add(factor.wrapping_mul(*x));
+            *o = T::narrow(value);
+        }
+    })
+}
+
+fn decode_runs<T: Lane>(
+    bytes: &[u8],
+    d: &mut Decoder<'_>,
+    out: &mut [T],
+    depth: u32,
+) -> Result<(), BlockError> {
+    let runs = d.varint()?;
+    if runs > out.len() as u64 {
+        return Err(BlockError::new("more runs than values"));
+    }
+    let mut heads = vec![T::default(); runs as usize];
+    let mut lengths = vec![0u32; runs as usize];
+    decode_at(d.bytes()?, &mut heads, depth + 1)?;
+    decode_at(&bytes[d.offset()..], &mut lengths, depth + 1)?;
+    let mut rest = out;
+    for (head, length) in heads.iter().zip(&lengths) {
+        let Some((run, after)) = rest.split_at_mut_checked(*length as usize) else {
+            return Err(BlockError::new("runs longer than the page"));
+        };
+        run.fill(*head);
+        rest = after;
+    }
+    match rest {
+        [] => Ok(()),
+        _ => Err(BlockError::new("runs shorter than the page")),
+    }
+}
+
+fn decode_dictionary<T: Lane>(
+    bytes: &[u8],
+    d: &mut Decoder<'_>,
+    out: &mut [T],
+    depth: u32,
+) -> Result<(), BlockError> {
+    let distinct = d.varint()?;
+    if distinct > DICTIONARY_MAX as u64 {
+        return Err(BlockError::new("a dictionary that is too large"));
+    }
+    let mut values = vec![T::default(); distinct as usize];
+    decode_at(d.bytes()?, &mut values, depth + 1)?;
+    let mut codes = vec![0u32; out.len()];
+    decode_at(&bytes[d.offset()..], &mut codes, depth + 1)?;
+    for (o, code) in out.iter_mut().zip(&codes) {
+        *o = *values
+            .get(*code as usize)
+            .ok_or_else(|| BlockError::new("a code that is not in the dictionary"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! A segment in use: its file lives until the manifest no longer names it and no
+//! reader uses it.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt64Type, UInt8Type};
+use chronos_env::Env;
+use chronos_model::{Keys, Kind, Stamp, TableSchema};
+
+use crate::error::StoreError;
+use crate::memtable::KeyRanges;
+use crate::merge::gallop;
+use crate::segment::{PageColumn, PageMeta, Segment};
+
+/// With so many wanted keys in a page, its keys are read without asking the filter.
+const KEYS_WITHOUT_FILTER: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    segment: Arc<Segment>,
+    pub(crate) ranges: KeyRanges,
+    env: Env,
+    path: PathBuf,
+    obsolete: AtomicBool,
+}
+
+impl Deref for SegmentFile {
+    type Target = Segment;
+
+    fn deref(&self) -> &Segment {
+        &self.segment
+    }
+}
+
+impl SegmentFile {
+    pub(crate) fn new(
+        env: Env,
+        path: PathBuf,
+        segment: Arc<Segment>,
+        schema: &TableSchema,
+    ) -> SegmentFile {
+        SegmentFile {
+            ranges: KeyRanges::of_pages(schema, segment.pages()),
+            segment,
+            env,
+            path,
+            obsolete: AtomicBool::new(false),
+        }
+    }
+
+    /// The manifest no longer names it: the file goes with the last reader.
+    pub(crate) fn set_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    /// The newest version of a key: page, row, stamp and kind.
+    pub(crate) fn newest(
+        &self,
+        key: &[u8],
+    ) -> Result<Option<(usize, u32, Stamp, Kind)>, StoreError> {
+        let pages = self.pages();
+        let page = pages.partition_point(|p| *p.max_key < *key);
+        if page == pages.len() || *pages[page].min_key > *key || !self.may_contain(key) {
+            return Ok(None);
+        }
+        let keys = self.read_keys(page)?;
+        let row = keys.lower_bound(key);
+        if row == keys.len() || keys.get(row) != key {
+            return Ok(None);
+        }
+        let mut found = None;
+        self.stamps(page, &[row as u32], |_, recorded, kind| {
+            found = Some((page, row as u32, recorded, kind));
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `hit(index, recorded, kind)` for each of the sorted, distinct keys that
+    /// is here, with its newest version.
+    pub(crate) fn for_each_common(
+        &self,
+        keys: &Keys,
+        mut hit: impl FnMut(usize, Stamp, Kind),
+    ) -> Result<(), StoreError> {
+        let pages = self.pages();
+        let (mut page, mut wanted) = (0, 0);
+        while wanted < keys.len() {
+            let key = keys.get(wanted);
+            page = gallop(page, pages.len(), |p| *pages[p].max_key < *key);
+            if page == pages.len() {
+                return Ok(());
+            }
+            let PageMeta {
+                min_key, max_key, ..
+            } = &pages[page];
+            if **min_key > *key {
+                wanted = gallop(wanted, keys.len(), |i| keys.get(i) < &**min_key);
+                continue;
+            }
+            let end = gallop(wanted, keys.len(), |i| keys.get(i) <= &**max_key);
+            self.common_in_page(page, keys, wanted, end, &mut hit)?;
+            wanted = end;
+        }
+        Ok(())
+    }
+
+    /// [`for_each_common`](Self::for_each_common) for keys `start..end`, which are in
+    /// the interval of one page.
+    fn common_in_page(
+        &self,
+        page: usize,
+        keys: &Keys,
+        start: usize,
+        end: usize,
+        hit: &mut impl FnMut(usize, Stamp, Kind),
+    ) -> Result<(), StoreError> {
+        if end - start < KEYS_WITHOUT_FILTER && !(start..end).any(|i| self.may_contain(keys.get(i)))
+        {
+            return Ok(());
+        }
+        let ours = self.read_keys(page)?;
+        let (mut at, mut wanted) = (0, start);
+        let (mut indices, mut rows) = (Vec::new(), Vec::new());
+        while wanted < end {
+            let key = keys.get(wanted);
+            at = gallop(at, ours.len(), |i| ours.get(i) < key);
+            if at == ours.len() {
+                break;
+            }
+            let found = ours.get(at);
+            if found == key {
+                indices.push(wanted);
+                rows.push(at as u32);
+                wanted += 1;
+            } else {
+                wanted = gallop(wanted, end, |i| keys.get(i) < found);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.stamps(page, &rows, |i, recorded, kind| {
+            hit(indices[i], recorded, kind)
+        })
+    }
+
+    /// Calls `give(i, recorded, kind)` for each of the rows of a page.
+    fn stamps(
+        &self,
+        page: usize,
+        rows: &[u32],
+        mut give: impl FnMut(usize, Stamp, Kind),
+    ) -> Result<(), StoreError> {
+        let meta = &self.pages()[page];
+        if meta.min_recorded == meta.max_recorded && !meta.has_deletes {
+            (0..rows.len()).for_each(|i| give(i, meta.min_recorded, Kind::Put));
+            return Ok(());
+        }
+        let columns = self.read_rows(page, rows, &[PageColumn::Recorded, PageColumn::Kind])?;
+        let [recorded, kinds] = columns.as_slice() else {
+            return Err(StoreError::Columns("a segment did not give stamps".into()));
+        };
+        let recorded = recorded.as_primitive::<UInt64Type>();
+        let kinds = kinds.as_primitive::<UInt8Type>();
+        for i in 0..rows.len() {
+            let kind = match kinds.value(i) {
+                0 => Kind::Put,
+                _ => Kind::Delete,
+            };
+            give(i, Stamp(recorded.value(i)), kind);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SegmentFile {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            if let Err(error) = self.env.disk.remove_file(&self.path) {
+                // Whoever opens the store next removes it: the manifest does not name it.
+                tracing::warn!(path = %self.path.display(), %error, "cannot remove an obsolete segment");
+            }
+        }
+    }
+}

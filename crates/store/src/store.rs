@@ -1,0 +1,586 @@
+//! The store as its users hold it, and the parts it is made of.
+//!
+//! ```text
+//!   log thread -> apply --> memtables --freeze--> frozen --flush--> segments --compact-->
+//!                   |                                   \              |
+//!                   v                                    manifest edit (index, files)
+//!               published state  <--- read_view()
+//! ```
+//!
+//! One thread applies; background threads flush and compact; readers clone the
+//! published state. Locks, in the order in which they may be held together: apply,
+//! flush or compact, manifest, published.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use chronos_env::Env;
+use chronos_model::{Catalog, NodeId, Stamp, TableId, WriteSet};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::apply::{self, Applied};
+use crate::error::{ApplyError, StoreError};
+use crate::flush::Frozen;
+use crate::log::LogIndex;
+use crate::maintenance::Signals;
+use crate::manifest::{Found, Manifest};
+use crate::prepare::{self, PreparedWriteSet};
+use crate::read_view::ReadView;
+use crate::segment::{PageCache, Segment, SegmentId, SegmentOptions};
+use crate::state::{SegmentFile, StoreState, TableState};
+
+/// How a store behaves. The defaults fit a small server.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoreOptions {
+    /// Bytes of new versions in memory beyond which they are flushed.
+    pub memtable_bytes_max: u64,
+    /// Bytes of decoded pages kept in memory.
+    pub cache_bytes: u64,
+    /// Full memtables that may wait for their flush; with more, applying waits.
+    pub frozen_max: usize,
+    /// Whether threads flush and compact by themselves. Without, that happens only
+    /// in [`Store::maintain`] and [`Store::flush_now`].
+    pub background: bool,
+    /// How segments are laid out.
+    pub segment: SegmentOptions,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            memtable_bytes_max: 64 << 20,
+            cache_bytes: 128 << 20,
+            frozen_max: 3,
+            background: true,
+            segment: SegmentOptions::default(),
+        }
+    }
+}
+
+/// What a store has done and holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreStats {
+    /// Bytes of versions in memory, those waiting for their flush included.
+    pub memtable_bytes: u64,
+    /// Bytes of all segments.
+    pub segment_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Versions in segments.
+    pub segment_rows: u64,
+    /// Bytes of decoded pages in memory.
+    pub cache_bytes: u64,
+    /// Flushes since the store was opened, as are the counts below.
+    pub flushes: u64,
+    /// Bytes written by flushes.
+    pub flush_bytes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Bytes written by compactions.
+    pub compaction_bytes: u64,
+    /// How often applying had to wait for a flush.
+    pub stalls: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compaction_bytes: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+}
+
+/// What readers may see.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) state: StoreState,
+    pub(crate) applied: LogIndex,
+    pub(crate) stamp: Stamp,
+}
+
+/// What only the applying thread, and whoever freezes, touches.
+#[derive(Debug)]
+pub(crate) struct ApplyState {
+    /// Bytes added to the active memtables.
+    pub(crate) active_bytes: u64,
+    /// The index up to which everything is frozen or flushed.
+    pub(crate) frozen_index: LogIndex,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: StoreOptions,
+    pub(crate) cache: Arc<PageCache>,
+    pub(crate) published: RwLock<Published>,
+    pub(crate) apply: Mutex<ApplyState>,
+    /// Oldest first; the first stays until its flush is published.
+    pub(crate) frozen: Mutex<VecDeque<Arc<Frozen>>>,
+    pub(crate) frozen_changed: Condvar,
+    pub(crate) manifest: Mutex<Manifest>,
+    /// Held for a whole flush, or a whole compaction.
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) flushed: AtomicU64,
+    pub(crate) files: Mutex<HashMap<SegmentId, Weak<SegmentFile>>>,
+    pub(crate) signals: Signals,
+    pub(crate) counters: Counters,
+    stopped: AtomicBool,
+    /// Why everything stopped, or why the last flush failed.
+    pub(crate) trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    pub(crate) poison: Option<String>,
+    pub(crate) flush: Option<String>,
+    pub(crate) closed: bool,
+}
+
+/// A store of bitemporal versions in one directory. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.shared.stop();
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            if thread.join().is_err() {
+                tracing::error!("a background thread of the store panicked");
+            }
+        }
+    }
+}
+
+pub(crate) const SEGMENTS: &str = "segments";
+
+pub(crate) fn segment_path(dir: &Path, id: SegmentId) -> PathBuf {
+    dir.join(SEGMENTS).join(format!("{id}.segment"))
+}
+
+impl Store {
+    /// Opens the store in a directory, which is created if it is not there. The
+    /// caller then applies the log from after [`applied_index`](Self::applied_index).
+    ///
+    /// Errors: the directory cannot be used, or files in it are damaged or missing.
+    pub fn open(env: &Env, dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+        create_dirs(env, dir)?;
+        let (manifest, found) = Manifest::open(env, dir)?;
+        let known = manifest.state();
+        remove_orphans(env, dir, found, &known.segments)?;
+        let cache = Arc::new(PageCache::new(options.cache_bytes));
+        let mut files = HashMap::new();
+        let state = initial_state(env, dir, &manifest, &cache, &mut files)?;
+        let applied = LogIndex(known.flushed_index);
+        let published = Published {
+            state,
+            applied,
+            stamp: Stamp(known.floor),
+        };
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            dir: dir.to_owned(),
+            cache,
+            published: RwLock::new(published),
+            apply: Mutex::new(ApplyState {
+                active_bytes: 0,
+                frozen_index: applied,
+            }),
+            frozen: Mutex::default(),
+            frozen_changed: Condvar::new(),
+            manifest: Mutex::new(manifest),
+            flushing: Mutex::new(()),
+            compacting: Mutex::new(()),
+            flushed: AtomicU64::new(applied.0),
+            files: Mutex::new(files),
+            signals: Signals::default(),
+            counters: Counters::default(),
+            stopped: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            options,
+        });
+        let threads = if shared.options.background {
+            crate::maintenance::start(&shared)?
+        } else {
+            Vec::new()
+        };
+        Ok(Store {
+            inner: Arc::new(Inner {
+                shared,
+                threads: Mutex::new(threads),
+            }),
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// The last log entry whose effects the store contains.
+    pub fn applied_index(&self) -> LogIndex {
+        self.shared().published.read().applied
+    }
+
+    /// Entries up to this one are durable in segments: the log may be cut after it.
+    pub fn flushed_index(&self) -> LogIndex {
+        LogIndex(self.shared().flushed.load(Ordering::Acquire))
+    }
+
+    /// The highest recorded stamp known: later stamps must follow it.
+    pub fn floor(&self) -> Stamp {
+        self.shared().published.read().stamp
+    }
+
+    /// The tables after the last applied entry.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.shared().published.read().state.catalog.clone()
+    }
+
+    /// Does the part of applying that needs no stored rows, for the tables as
+    /// `catalog` has them. Takes time in proportion to the rows; call it off the
+    /// applying thread.
+    pub fn prepare(
+        &self,
+        set: &WriteSet,
+        catalog: &Catalog,
+    ) -> Result<PreparedWriteSet, ApplyError> {
+        prepare::prepare(set, catalog)
+    }
+
+    /// Applies a committed write set, all of it or nothing. One thread calls this, in
+    /// the order of the log, with ascending stamps.
+    ///
+    /// Errors: [`ApplyError::Storage`] means that this node must stop; every other
+    /// one is the client's answer, and the entry counts as applied.
+    pub fn apply(
+        &self,
+        index: LogIndex,
+        recorded: Stamp,
+        node: NodeId,
+        set: &PreparedWriteSet,
+    ) -> Result<Applied, ApplyError> {
+        self.shared().apply(index, recorded, node, set)
+    }
+
+    /// Prepares and applies a write set: what replaying the log does.
+    pub fn apply_write_set(
+        &self,
+        index: LogIndex,
+        recorded: Stamp,
+        node: NodeId,
+        set: &WriteSet,
+    ) -> Result<Applied, ApplyError> {
+        match self.prepare(set, &self.catalog()) {
+            Ok(prepared) => self.apply(index, recorded, node, &prepared),
+            Err(error) => {
+                self.skip(index, recorded)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts an entry that changes no rows as applied. Its stamp may be
+    /// [`Stamp::MIN`] if it has none.
+    pub fn skip(&self, index: LogIndex, recorded: Stamp) -> Result<(), StoreError> {
+        let shared = self.shared();
+        let _apply = shared.apply.lock();
+        shared.check_usable()?;
+        shared.check_order(index, None)?;
+        let mut published = shared.published.write();
+        published.applied = index;
+        published.stamp = published.stamp.max(recorded);
+        Ok(())
+    }
+
+    /// A consistent view of everything applied so far.
+    pub fn read_view(&self) -> ReadView {
+        let published = self.shared().published.read();
+        ReadView::new(published.state.clone(), published.stamp)
+    }
+
+    /// Flushes everything applied so far to segments.
+    pub fn flush_now(&self) -> Result<(), StoreError> {
+        self.shared().freeze()?;
+        self.shared().flush_frozen()
+    }
+
+    /// Does all work that is due: flushes full memtables, compacts as the policy
+    /// says.
+    pub fn maintain(&self) -> Result<(), StoreError> {
+        self.shared().flush_frozen()?;
+        while self.shared().compact_once()? {}
+        Ok(())
+    }
+
+    /// Makes one segment of all segments of each table.
+    pub fn compact_now(&self) -> Result<(), StoreError> {
+        self.shared().compact_all()
+    }
+
+    /// Stops the background threads; what they have under way is finished. Nothing
+    /// can be applied after. Versions in memory are not flushed: the log has them.
+    pub fn close(&self) {
+        self.inner.stop();
+    }
+
+    /// What the store has done and holds.
+    pub fn stats(&self) -> StoreStats {
+        self.shared().stats()
+    }
+}
+
+impl Shared {
+    fn apply(
+        &self,
+        index: LogIndex,
+        recorded: Stamp,
+        node: NodeId,
+        set: &PreparedWriteSet,
+    ) -> Result<Applied, ApplyError> {
+        let mut apply = self.apply.lock();
+        self.check_usable()?;
+        self.check_order(index, Some(recorded))?;
+        self.wait_for_room()?;
+        let state = self.published.read().state.clone();
+        let checked = match apply::check(&state, set) {
+            Ok(checked) => checked,
+            Err(ApplyError::Storage(error)) => return Err(ApplyError::Storage(error)),
+            Err(refused) => {
+                self.publish(index, recorded);
+                return Err(refused);
+            }
+        };
+        let written = apply::write(&state, recorded, node, set, &checked);
+        apply.active_bytes += written.inspect_err(|error| self.poison(error))?;
+        let mut published = self.published.write();
+        if let Some(catalog) = checked.catalog {
+            published.state = with_catalog(&published.state, catalog);
+        }
+        for id in checked.truncated {
+            published.state = truncated(&published.state, id, recorded);
+        }
+        published.applied = index;
+        published.stamp = recorded;
+        drop(published);
+        if apply.active_bytes > self.options.memtable_bytes_max {
+            self.freeze_locked(&mut apply);
+        }
+        Ok(checked.applied)
+    }
+
+    fn publish(&self, index: LogIndex, recorded: Stamp) {
+        let mut published = self.published.write();
+        published.applied = index;
+        published.stamp = recorded;
+    }
+
+    pub(crate) fn check_usable(&self) -> Result<(), StoreError> {
+        if !self.stopped.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let trouble = self.trouble.lock();
+        Err(match &trouble.poison {
+            Some(reason) => StoreError::Poisoned {
+                reason: reason.clone(),
+            },
+            None => StoreError::Closed,
+        })
+    }
+
+    fn check_order(&self, index: LogIndex, recorded: Option<Stamp>) -> Result<(), StoreError> {
+        let published = self.published.read();
+        if index <= published.applied {
+            return Err(StoreError::IndexOrder {
+                given: index,
+                applied: published.applied,
+            });
+        }
+        match recorded {
+            Some(given) if given <= published.stamp => Err(StoreError::StampOrder {
+                given,
+                last: published.stamp,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// After a failed sync nothing on disk can be trusted any more.
+    pub(crate) fn poison(&self, error: &StoreError) {
+        let mut trouble = self.trouble.lock();
+        let cause = std::error::Error::source(error);
+        let reason = match cause {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        tracing::error!(%reason, "the store stops");
+        trouble.poison.get_or_insert(reason);
+        self.stopped.store(true, Ordering::Release);
+        drop(trouble);
+        self.frozen_changed.notify_all();
+        self.signals.stop();
+    }
+
+    fn stop(&self) {
+        self.trouble.lock().closed = true;
+        self.stopped.store(true, Ordering::Release);
+        self.frozen_changed.notify_all();
+        self.signals.stop();
+    }
+
+    /// Changes the published state, but for what only applying changes.
+    pub(crate) fn update(&self, change: impl FnOnce(&StoreState) -> StoreState) {
+        let mut published = self.published.write();
+        published.state = change(&published.state);
+    }
+
+    fn stats(&self) -> StoreStats {
+        let counters = &self.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut stats = StoreStats {
+            cache_bytes: self.cache.memory_bytes(),
+            flushes: get(&counters.flushes),
+            flush_bytes: get(&counters.flush_bytes),
+            compactions: get(&counters.compactions),
+            compaction_bytes: get(&counters.compaction_bytes),
+            stalls: get(&counters.stalls),
+            ..StoreStats::default()
+        };
+        let state = self.published.read().state.clone();
+        for table in state.tables.values() {
+            stats.memtable_bytes += table.memtables().map(|m| m.bytes()).sum::<u64>();
+            for segment in &table.segments {
+                stats.segments += 1;
+                stats.segment_bytes += segment.meta().bytes;
+                stats.segment_rows += segment.meta().rows;
+            }
+        }
+        stats
+    }
+}
+
+/// The state with another catalog: tables it lacks go, those it adds begin empty.
+fn with_catalog(state: &StoreState, catalog: Catalog) -> StoreState {
+    let mut next = state.with_tables(|tables| {
+        tables.retain(|id, _| catalog.table_by_id(*id).is_some());
+        for schema in catalog.tables.values() {
+            tables
+                .entry(schema.id)
+                .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
+        }
+    });
+    next.catalog = Arc::new(catalog);
+    next
+}
+
+fn truncated(state: &StoreState, id: TableId, at: Stamp) -> StoreState {
+    state.with_tables(|tables| {
+        if let Some(table) = tables.get_mut(&id) {
+            let mut next = (**table).clone();
+            next.truncated = next.truncated.iter().copied().chain([at]).collect();
+            *table = Arc::new(next);
+        }
+    })
+}
+
+fn create_dirs(env: &Env, dir: &Path) -> Result<(), StoreError> {
+    let segments = dir.join(SEGMENTS);
+    let disk = &env.disk;
+    if disk.exists(&segments).unwrap_or(false) {
+        return Ok(());
+    }
+    disk.create_dir_all(&segments)
+        .map_err(|e| StoreError::io("create", &segments, e))?;
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    for dir in [dir, parent] {
+        disk.sync_dir(dir)
+            .map_err(|e| StoreError::io("sync", dir, e))?;
+    }
+    Ok(())
+}
+
+/// Removes files of segments that the manifest does not name: what a flush or
+/// compaction left that was cut short, and what a reader used until the end.
+fn remove_orphans(
+    env: &Env,
+    dir: &Path,
+    found: Found,
+    named: &[crate::segment::SegmentMeta],
+) -> Result<(), StoreError> {
+    let segments = dir.join(SEGMENTS);
+    let names = env
+        .disk
+        .read_dir(&segments)
+        .map_err(|e| StoreError::io("list", &segments, e))?;
+    for name in names {
+        let path = segments.join(&name);
+        if named.iter().any(|meta| segment_path(dir, meta.id) == path) {
+            continue;
+        }
+        if found == Found::Nothing && name.ends_with(".segment") {
+            // Only a lost manifest explains this; its segments must not go too.
+            return Err(StoreError::Missing {
+                path: dir.join("manifest-*"),
+            });
+        }
+        tracing::info!(path = %path.display(), "removing a file that the manifest does not name");
+        env.disk
+            .remove_file(&path)
+            .map_err(|e| StoreError::io("remove", &path, e))?;
+    }
+    Ok(())
+}
+
+fn initial_state(
+    env: &Env,
+    dir: &Path,
+    manifest: &Manifest,
+    cache: &Arc<PageCache>,
+    files: &mut HashMap<SegmentId, Weak<SegmentFile>>,
+) -> Result<StoreState, StoreError> {
+    let known = manifest.state();
+    let truncations = known.truncations();
+    let mut tables = HashMap::new();
+    for schema in known.catalog.tables.values() {
+        let mut table = TableState::new(schema.clone());
+        if let Some(stamps) = truncations.get(&schema.id) {
+            table.truncated = stamps.clone().into();
+        }
+        for meta in known.segments.iter().filter(|s| s.table == schema.id) {
+            let path = segment_path(dir, meta.id);
+            if !env.disk.exists(&path).unwrap_or(true) {
+                return Err(StoreError::Missing { path });
+            }
+            let segment = Segment::open(env, &path, schema, cache.clone())?;
+            let file = Arc::new(SegmentFile::new(env.clone(), path, segment, schema));
+            files.insert(meta.id, Arc::downgrade(&file));
+            table.segments.push(file);
+        }
+        tables.insert(schema.id, Arc::new(table));
+    }
+    Ok(StoreState {
+        catalog: Arc::new(known.catalog.clone()),
+        tables: Arc::new(tables),
+    })
+}

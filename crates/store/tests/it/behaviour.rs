@@ -1,0 +1,1 @@
+//! What single operations do, each in a few lines.

@@ -1,0 +1,261 @@
+//! The naive store that the real one is compared with: a list of all versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chronos_model::{Change, Expect, Kind, Stamp, TableId, TableSchema, Value, WriteSet};
+use chronos_model::{decode_row, value_at};
+use chronos_store::{KeyRange, VersionFilter};
+
+use crate::fixture::{key_of, Shown};
+
+#[derive(Clone, Debug)]
+struct Version {
+    key: Vec<u8>,
+    recorded: Stamp,
+    row: Option<Vec<Value>>,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    schema: Arc<TableSchema>,
+    versions: Vec<Version>,
+    truncated: Vec<Stamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    tables: BTreeMap<TableId, Table>,
+    next_id: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Refused {
+    Unique(Vec<Value>),
+    Conflict,
+    UnknownTable,
+    DuplicateTable,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Done {
+    pub(crate) rows: u64,
+    pub(crate) skipped: Vec<u32>,
+}
+
+impl Table {
+    fn horizon(&self, at: Stamp) -> Stamp {
+        let before = self.truncated.iter().filter(|t| **t <= at);
+        before.max().copied().unwrap_or(Stamp::MIN)
+    }
+
+    fn newest(&self, key: &[u8], at: Stamp) -> Option<&Version> {
+        let versions = self.versions.iter();
+        versions
+            .filter(|v| v.key == key && v.recorded <= at)
+            .max_by_key(|v| v.recorded)
+    }
+
+    fn ended(&self, version: &Version) -> Stamp {
+        let newer = self.versions.iter();
+        let newer = newer.filter(|v| v.key == version.key && v.recorded > version.recorded);
+        let truncated = self.truncated.iter().filter(|t| **t > version.recorded);
+        let ends = newer.map(|v| v.recorded).chain(truncated.copied());
+        ends.min().unwrap_or(Stamp::MAX)
+    }
+
+    /// Without what was recorded after a view.
+    fn seen_by(&self, view: Stamp) -> Table {
+        let mut table = self.clone();
+        table.versions.retain(|v| v.recorded <= view);
+        table.truncated.retain(|t| *t <= view);
+        table
+    }
+
+    fn put(&mut self, key: Vec<u8>, recorded: Stamp, row: Option<Vec<Value>>) {
+        self.versions
+            .retain(|v| v.key != key || v.recorded != recorded);
+        self.versions.push(Version { key, recorded, row });
+    }
+}
+
+impl Model {
+    pub(crate) fn new() -> Model {
+        Model {
+            next_id: 1,
+            ..Model::default()
+        }
+    }
+
+    pub(crate) fn tables(&self) -> Vec<Arc<TableSchema>> {
+        self.tables.values().map(|t| t.schema.clone()).collect()
+    }
+
+    pub(crate) fn apply(&mut self, recorded: Stamp, set: &WriteSet) -> Result<Done, Refused> {
+        let mut next = self.clone();
+        let mut done = Done::default();
+        let mut position = 0;
+        let mut own = BTreeSet::new();
+        for change in &set.changes {
+            next.change(change, recorded, set.begin, &mut position, &mut own, &mut done)?;
+        }
+        done.skipped.sort_unstable();
+        *self = next;
+        Ok(done)
+    }
+
+    fn change(
+        &mut self,
+        change: &Change,
+        recorded: Stamp,
+        begin: Stamp,
+        position: &mut u32,
+        own: &mut BTreeSet<(TableId, Vec<u8>)>,
+        done: &mut Done,
+    ) -> Result<(), Refused> {
+        let (id, changes) = match change {
+            Change::CreateTable(schema) => {
+                if self.tables.values().any(|t| t.schema.name == schema.name) {
+                    return Err(Refused::DuplicateTable);
+                }
+                let id = TableId(self.next_id);
+                self.next_id += 1;
+                let schema = Arc::new(TableSchema {
+                    id,
+                    ..schema.clone()
+                });
+                let table = Table {
+                    schema,
+                    versions: Vec::new(),
+                    truncated: Vec::new(),
+                };
+                self.tables.insert(id, table);
+                return Ok(());
+            }
+            Change::DropTable(id) => {
+                return match self.tables.remove(id) {
+                    Some(_) => Ok(()),
+                    None => Err(Refused::UnknownTable),
+                };
+            }
+            Change::Truncate(id) => {
+                let table = self.tables.get_mut(id).ok_or(Refused::UnknownTable)?;
+                table.versions.retain(|v| v.recorded < recorded);
+                table.truncated.push(recorded);
+                return Ok(());
+            }
+            Change::Rows(rows) => {
+                let table = self.tables.get(&rows.table).ok_or(Refused::UnknownTable)?;
+                let row = |r: &chronos_model::RowChange| {
+                    let values = match r.kind {
+                        Kind::Put => Some(decode_row(&table.schema, &r.row).unwrap()),
+                        Kind::Delete => None,
+                    };
+                    (r.key.0.to_vec(), r.expect, values)
+                };
+                (rows.table, rows.rows.iter().map(row).collect::<Vec<_>>())
+            }
+            Change::Batch(b) => {
+                let table = self.tables.get(&b.table).ok_or(Refused::UnknownTable)?;
+                let row = |i: usize| {
+                    let columns = b.batch.columns().iter().zip(&table.schema.columns);
+                    let values: Vec<_> = columns
+                        .map(|(array, c)| value_at(array, i, &c.data_type).unwrap())
+                        .collect();
+                    let key = if table.schema.has_hidden_key() {
+                        Vec::new()
+                    } else {
+                        key_of(&table.schema, &values)
+                    };
+                    (key, b.expect, Some(values))
+                };
+                (b.table, (0..b.batch.num_rows()).map(row).collect())
+            }
+        };
+        let table = self.tables.get_mut(&id).ok_or(Refused::UnknownTable)?;
+        for (mut key, expect, row) in changes {
+            let at = *position;
+            *position += 1;
+            if key.is_empty() {
+                key = recorded.0.to_be_bytes().to_vec();
+                key.extend_from_slice(&u64::from(at).to_be_bytes());
+                table.put(key, recorded, row);
+                done.rows += 1;
+                continue;
+            }
+            let horizon = table.horizon(Stamp::MAX);
+            let newest = table.newest(&key, Stamp::MAX);
+            let present = newest.is_some_and(|v| v.row.is_some() && v.recorded >= horizon);
+            let changed = newest.map_or(horizon, |v| v.recorded.max(horizon));
+            match expect {
+                Expect::Absent if present => {
+                    let key = chronos_model::key_values(&table.schema, &key).unwrap();
+                    return Err(Refused::Unique(key));
+                }
+                Expect::AbsentOrSkip if present => {
+                    done.skipped.push(at);
+                    continue;
+                }
+                Expect::Unchanged
+                    if changed > begin
+                        && changed != recorded
+                        && !own.contains(&(id, key.clone())) =>
+                {
+                    return Err(Refused::Conflict);
+                }
+                _ => {}
+            }
+            own.insert((id, key.clone()));
+            table.put(key, recorded, row);
+            done.rows += 1;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, id: TableId, key: &[u8], view: Stamp) -> Option<(Vec<Value>, Stamp)> {
+        let table = &self.tables[&id];
+        let newest = table.newest(key, view)?;
+        let row = newest.row.clone()?;
+        (newest.recorded >= table.horizon(view)).then_some((row, newest.recorded))
+    }
+
+    pub(crate) fn scan(
+        &self,
+        id: TableId,
+        filter: VersionFilter,
+        range: &KeyRange,
+        view: Stamp,
+    ) -> Vec<Shown> {
+        use std::ops::RangeBounds;
+        let table = &self.tables[&id].seen_by(view);
+        let keys = (range.lower.clone(), range.upper.clone());
+        let seen = |v: &&Version| {
+            let ended = table.ended(v);
+            let overlaps = match filter {
+                VersionFilter::Current => v.recorded <= view && ended > view,
+                VersionFilter::AsOf(at) => v.recorded <= at.min(view) && ended > at.min(view),
+                VersionFilter::All => true,
+                VersionFilter::Between {
+                    from,
+                    to,
+                    inclusive_to,
+                } => {
+                    ended > from && (v.recorded < to || (inclusive_to && v.recorded == to))
+                }
+            };
+            v.row.is_some() && overlaps && keys.contains(&v.key)
+        };
+        let mut versions: Vec<&Version> = table.versions.iter().filter(seen).collect();
+        versions.sort_by(|a, b| a.key.cmp(&b.key).then(b.recorded.cmp(&a.recorded)));
+        let show = |v: &Version| {
+            let ended = table.ended(v);
+            Shown {
+                key: v.key.clone(),
+                from: v.recorded.micros(),
+                to: (ended != Stamp::MAX).then(|| ended.micros()),
+                values: v.row.clone().unwrap_or_default(),
+            }
+        };
+        versions.into_iter().map(show).collect()
+    }
+}

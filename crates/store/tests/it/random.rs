@@ -1,0 +1,401 @@
+//! Random histories on the store and on the naive model: whatever is asked of the one
+//! must be what the other answers.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use chronos_env::SimEnv;
+use chronos_model::{
+    Change, Expect, Kind, NodeId, Stamp, TableSchema, Value, WriteSet,
+};
+use chronos_store::{ApplyError, KeyRange, LogIndex, ReadView, Store, VersionFilter};
+use proptest::prelude::*;
+
+use crate::fixture::*;
+use crate::model::{Done, Model, Refused};
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Changes of one write set; `begin` counts entries back from now.
+    Write(Vec<Part>, Option<u64>),
+    Flush,
+    Maintain,
+    CompactAll,
+    Reopen,
+    /// Keeps a view, to be read at the end.
+    Keep,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    /// Single rows: which, precondition, put or delete.
+    Rows(usize, Vec<(u32, Expect, bool)>),
+    /// Rows `start, start + stride, ..` as a batch.
+    Batch {
+        table: usize,
+        expect: Expect,
+        start: u32,
+        stride: u32,
+        count: u32,
+        descending: bool,
+        repeat: bool,
+    },
+    Truncate(usize),
+    Drop(usize),
+    Create(bool),
+}
+
+fn expect() -> impl Strategy<Value = Expect> {
+    prop_oneof![
+        3 => Just(Expect::Any),
+        2 => Just(Expect::Absent),
+        2 => Just(Expect::AbsentOrSkip),
+        2 => Just(Expect::Unchanged),
+    ]
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    let one = (0u32..60, expect(), prop::bool::weighted(0.75));
+    let rows = (0usize..3, prop::collection::vec(one, 1..8));
+    let batch = (
+        (0usize..3, expect(), 0u32..150, 1u32..4),
+        (1u32..120, any::<bool>(), prop::bool::weighted(0.2)),
+    );
+    prop_oneof![
+        8 => rows.prop_map(|(table, rows)| Part::Rows(table, rows)),
+        6 => batch.prop_map(|((table, expect, start, stride), (count, descending, repeat))| {
+            let expect = match expect {
+                Expect::Unchanged => Expect::Any,
+                other => other,
+            };
+            Part::Batch { table, expect, start, stride, count, descending, repeat }
+        }),
+        1 => (0usize..3).prop_map(Part::Truncate),
+        1 => (0usize..3).prop_map(Part::Drop),
+        1 => any::<bool>().prop_map(Part::Create),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let parts = prop_oneof![
+        5 => prop::collection::vec(part(), 1..2),
+        1 => prop::collection::vec(part(), 2..4),
+    ];
+    prop_oneof![
+        12 => (parts, prop::option::of(0u64..4)).prop_map(|(parts, back)| Op::Write(parts, back)),
+        3 => Just(Op::Flush),
+        1 => Just(Op::Maintain),
+        1 => Just(Op::CompactAll),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::Keep),
+    ]
+}
+
+struct Run {
+    sim: SimEnv,
+    store: Store,
+    model: Model,
+    log: Vec<(LogIndex, Stamp, WriteSet)>,
+    kept: Vec<ReadView>,
+    content: u32,
+}
+
+const NODE: NodeId = NodeId(7);
+
+impl Run {
+    fn new() -> Run {
+        let sim = SimEnv::new(1);
+        let store = Store::open(&sim.env(), Path::new("/store"), options()).unwrap();
+        let mut run = Run {
+            sim,
+            store,
+            model: Model::new(),
+            log: Vec::new(),
+            kept: Vec::new(),
+            content: 0,
+        };
+        for (name, primary_key) in [("t", true), ("h", false)] {
+            run.write(WriteSet {
+                begin: Stamp::MAX,
+                changes: vec![Change::CreateTable(table(name, 0, primary_key))],
+            });
+        }
+        run
+    }
+
+    fn write(&mut self, set: WriteSet) {
+        let index = LogIndex(self.log.len() as u64 + 1);
+        let recorded = stamp(index.0);
+        let expected = self.model.apply(recorded, &set);
+        let got = self.store.apply_write_set(index, recorded, NODE, &set);
+        let got = match got {
+            Ok(applied) => {
+                assert_eq!(applied.skipped, applied.skipped_rows.len() as u64);
+                Ok(Done {
+                    rows: applied.rows,
+                    skipped: applied.skipped_rows,
+                })
+            }
+            Err(ApplyError::UniqueViolation { key, .. }) => Err(Refused::Unique(key)),
+            Err(ApplyError::Conflict { .. }) => Err(Refused::Conflict),
+            Err(ApplyError::UnknownTable { .. }) => Err(Refused::UnknownTable),
+            Err(ApplyError::DuplicateTable { .. }) => Err(Refused::DuplicateTable),
+            Err(other) => panic!("{other}"),
+        };
+        match (&got, &expected) {
+            // Which of several violations is named is not promised.
+            (Err(Refused::Unique(_)), Err(Refused::Unique(_))) => {}
+            _ => assert_eq!(got, expected),
+        }
+        assert_eq!(self.store.applied_index(), index);
+        self.log.push((index, recorded, set));
+    }
+
+    fn set(&mut self, parts: &[Part], back: Option<u64>) -> WriteSet {
+        let tables = self.model.tables();
+        let mut changes = Vec::new();
+        for part in parts {
+            changes.extend(self.part(part, &tables));
+        }
+        let now = self.log.len() as u64;
+        WriteSet {
+            begin: back.map_or(Stamp::MAX, |back| stamp(now.saturating_sub(back))),
+            changes,
+        }
+    }
+
+    fn part(&mut self, part: &Part, tables: &[Arc<TableSchema>]) -> Option<Change> {
+        Some(match part {
+            Part::Rows(t, given) => {
+                let table = tables.get(*t)?;
+                let mut seen = BTreeSet::new();
+                let mut changes = Vec::new();
+                for (n, expect, put) in given {
+                    if !seen.insert(*n) {
+                        continue;
+                    }
+                    self.content += 1;
+                    let values = row(*n, self.content);
+                    if table.has_hidden_key() {
+                        changes.push(change(&[], Expect::Any, Some(&values)));
+                    } else {
+                        let key = key_of(table, &values);
+                        changes.push(change(&key, *expect, put.then_some(&values)));
+                    }
+                }
+                rows(table.id, changes)
+            }
+            Part::Batch {
+                table,
+                expect,
+                start,
+                stride,
+                count,
+                descending,
+                repeat,
+            } => {
+                let table = tables.get(*table)?;
+                let mut all: Vec<_> = (0..*count)
+                    .map(|i| {
+                        self.content += 1;
+                        row(start + i * stride, self.content)
+                    })
+                    .collect();
+                if *descending {
+                    all.reverse();
+                }
+                if *repeat {
+                    all.push(row(*start, self.content + 1));
+                    self.content += 1;
+                }
+                batch(table, *expect, &all)
+            }
+            Part::Truncate(t) => Change::Truncate(tables.get(*t)?.id),
+            Part::Drop(t) => Change::DropTable(tables.get(*t)?.id),
+            Part::Create(primary_key) => {
+                let name = if *primary_key { "t" } else { "h" };
+                Change::CreateTable(table(name, 0, *primary_key))
+            }
+        })
+    }
+
+    fn reopen(&mut self) {
+        self.kept.clear();
+        self.store.close();
+        self.store = Store::open(&self.sim.env(), Path::new("/store"), options()).unwrap();
+        let from = self.store.applied_index();
+        assert_eq!(from, self.store.flushed_index());
+        for (index, recorded, set) in &self.log {
+            if *index > from {
+                let _ = self
+                    .store
+                    .apply_write_set(*index, *recorded, NODE, set)
+                    .is_ok();
+            }
+        }
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Write(parts, back) => {
+                let set = self.set(parts, *back);
+                self.write(set);
+            }
+            Op::Flush => {
+                self.store.flush_now().unwrap();
+                assert_eq!(self.store.flushed_index().0, self.log.len() as u64);
+            }
+            Op::Maintain => self.store.maintain().unwrap(),
+            Op::CompactAll => self.store.compact_now().unwrap(),
+            Op::Reopen => self.reopen(),
+            Op::Keep => self.kept.push(self.store.read_view()),
+        }
+    }
+
+    fn check(&self, view: &ReadView, seed: u64, partitions: usize, batch_rows: usize) {
+        let names = |tables: Vec<Arc<TableSchema>>| -> Vec<_> {
+            tables.iter().map(|t| (t.id, t.name.clone())).collect()
+        };
+        let mut in_view: Vec<_> = view.catalog().tables.values().cloned().collect();
+        in_view.sort_by_key(|t| t.id);
+        if view.stamp() == stamp(self.log.len() as u64) {
+            assert_eq!(names(in_view.clone()), names(self.model.tables()));
+        }
+        let past = |n: u64| stamp(seed.wrapping_mul(n) % (self.log.len() as u64 + 2));
+        let filters = [
+            VersionFilter::Current,
+            VersionFilter::AsOf(past(3)),
+            VersionFilter::AsOf(Stamp(past(5).0 + 1)),
+            VersionFilter::All,
+            VersionFilter::Between {
+                from: past(7).min(past(11)),
+                to: past(7).max(past(11)),
+                inclusive_to: seed % 2 == 0,
+            },
+        ];
+        let bound = |n: u64| row((seed.wrapping_mul(n) % 180) as u32, 0);
+        for table in &in_view {
+            if self.model.tables().iter().all(|t| t.id != table.id) {
+                continue;
+            }
+            let mut ranges = vec![KeyRange::ALL];
+            if !table.has_hidden_key() {
+                let (a, b) = (key_of(table, &bound(13)), key_of(table, &bound(17)));
+                ranges.push(range(Some(&a), Some(&b)));
+                ranges.push(KeyRange::only(&a));
+                // A prefix: all keys with the same text.
+                ranges.push(range(Some(&a[..a.len() - 8]), None));
+            }
+            for filter in filters {
+                for range in &ranges {
+                    let mut request = request(filter);
+                    request.key_range = range.clone();
+                    request.partitions = partitions;
+                    request.batch_rows = batch_rows;
+                    let got = scan(view, table, request.clone());
+                    let expected = self.model.scan(table.id, filter, range, view.stamp());
+                    assert_same(&got, &expected, &format!("{filter:?} {range:?}"));
+                    self.check_narrow(view, table, request, &expected);
+                }
+            }
+            self.check_gets(view, table);
+        }
+    }
+
+    /// Without the system columns other shortcuts are taken.
+    fn check_narrow(
+        &self,
+        view: &ReadView,
+        table: &Arc<TableSchema>,
+        mut request: chronos_store::ScanRequest,
+        expected: &[Shown],
+    ) {
+        request.columns = vec![chronos_store::ScanColumn::Column(3)];
+        let mut texts = Vec::new();
+        for partition in view.scan(table, request.clone()).unwrap() {
+            for batch in partition {
+                let batch = batch.unwrap();
+                for i in 0..batch.num_rows() {
+                    let text = &table.columns[3].data_type;
+                    texts.push(chronos_model::value_at(batch.column(0), i, text).unwrap());
+                }
+            }
+        }
+        let wanted: Vec<Value> = expected.iter().map(|s| s.values[3].clone()).collect();
+        assert_same(&texts, &wanted, &format!("{:?}", request.filter));
+        request.columns = Vec::new();
+        request.limit = Some(5);
+        request.partitions = 1;
+        let mut count = 0;
+        for partition in view.scan(table, request).unwrap() {
+            count += partition.map(|b| b.unwrap().num_rows()).sum::<usize>();
+        }
+        assert_eq!(count, expected.len().min(5));
+    }
+
+    fn check_gets(&self, view: &ReadView, table: &Arc<TableSchema>) {
+        let current = self
+            .model
+            .scan(table.id, VersionFilter::AsOf(view.stamp()), &KeyRange::ALL, view.stamp());
+        let (estimate, exact) = view.table_rows_estimate(table);
+        assert!(!exact || estimate == current.len() as u64, "{estimate} is not exact");
+        let mut keys: BTreeSet<Vec<u8>> = current.into_iter().map(|s| s.key).collect();
+        if !table.has_hidden_key() {
+            keys.extend((0..60).map(|n| key_of(table, &row(n, 0))));
+        }
+        for key in keys {
+            let expected = self.model.get(table.id, &key, view.stamp());
+            let got = view.get(table, &key).unwrap();
+            let got_all = got.as_ref().map(|f| (f.row.all_values().unwrap(), f.recorded));
+            assert_eq!(got_all, expected);
+            let newest = view.newest(table, &key).unwrap();
+            if let (Some(found), Some((values, recorded))) = (got, expected) {
+                assert_eq!(newest, Some((recorded, Kind::Put)));
+                let some = found.row.values(&[3, 0]).unwrap();
+                assert_eq!(some, [values[3].clone(), values[0].clone()]);
+                assert_eq!(found.row.values(&[1]).unwrap(), [values[1].clone()]);
+            }
+        }
+    }
+}
+
+/// Compares long lists and shows only where they first differ.
+fn assert_same<T: PartialEq + std::fmt::Debug>(got: &[T], expected: &[T], what: &str) {
+    if got != expected {
+        let at = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
+        panic!(
+            "{what}: {} rows instead of {}; row {at} is {:?} instead of {:?}",
+            got.len(),
+            expected.len(),
+            got.get(at),
+            expected.get(at)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_answers_as_the_model_does(
+        ops in prop::collection::vec(op(), 1..25),
+        seed in any::<u64>(),
+        partitions in 1usize..4,
+        batch_rows in 1usize..60,
+    ) {
+        let mut run = Run::new();
+        for op in &ops {
+            run.run(op);
+        }
+        run.check(&run.store.read_view(), seed, partitions, batch_rows);
+        for view in &run.kept {
+            run.check(view, seed, partitions, batch_rows);
+        }
+        run.reopen();
+        run.check(&run.store.read_view(), seed.rotate_left(9), partitions, batch_rows);
+        run.store.flush_now().unwrap();
+        run.store.compact_now().unwrap();
+        run.check(&run.store.read_view(), seed.rotate_left(21), partitions, batch_rows);
+    }
+}

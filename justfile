@@ -1,0 +1,42 @@
+# `just` lists what there is. Everything is a plain cargo command: `just` itself is a convenience.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_list:
+    @just --list --unsorted
+
+# What CI runs: format, clippy, documentation, dependencies, tests
+check:
+    .ci/run
+
+# All tests
+test *args:
+    cargo test --workspace --locked {{args}}
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Clippy, warnings are errors
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# API documentation
+doc *args:
+    cargo doc --workspace --no-deps --locked {{args}}
+
+# Licences, advisories, duplicates and sources of dependencies (needs cargo-deny)
+deny:
+    cargo deny --locked check
+
+# One node with every listener on loopback
+run *args:
+    cargo run --release --locked -- start {{args}}
+
+# Simulated sensors and the queries of the README, on a running node
+demo *args:
+    cargo run --release --locked -- demo {{args}}
+
+# How fast the log appends and syncs on this disk
+bench-log:
+    cargo run --release --locked -p chronos-store --example log_bench
