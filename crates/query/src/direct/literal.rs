@@ -116,10 +116,9 @@ impl<'a> Cursor<'a> {
         if is("TIMESTAMP") || is("TIME") {
             let is_timestamp = is("TIMESTAMP");
             let has_zone = self.is_word("WITH");
-            if self.word("WITH") || self.word("WITHOUT") {
-                if !self.word("TIME") || !self.word("ZONE") {
-                    return None;
-                }
+            let says_zone = self.word("WITH") || self.word("WITHOUT");
+            if says_zone && !(self.word("TIME") && self.word("ZONE")) {
+                return None;
             }
             return match (is_timestamp, has_zone) {
                 (true, true) => Some(DataType::TimestampTz),
