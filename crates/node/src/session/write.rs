@@ -494,3 +494,7 @@ fn numbered(batch: &RecordBatch) -> Result<RecordBatch, Error> {
     columns.push(Arc::new(Int64Array::from_iter_values(0..batch.num_rows() as i64)));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
 }
+
+fn project(found: &chronos_store::Found, projection: &[usize]) -> Result<Vec<Value>, Error> {
+    found.row.values(projection).map_err(store_error)
+}

@@ -260,9 +260,14 @@ pub(super) fn read_footer(bytes: Vec<u8>, footer_offset: u64) -> Result<Footer, 
     if count == 0 {
         return Err(BlockError::new("a segment without pages"));
     }
+    // Every block takes at least a byte: nothing is allocated on a count's word alone.
+    let slots = slot::FIRST_COLUMN + columns;
+    if count.saturating_mul(slots) > bytes.len() - d.offset() {
+        return Err(BlockError::new("more blocks than the footer can hold"));
+    }
     let mut pages = Vec::with_capacity(count);
     let mut all_keys = Vec::with_capacity(count);
-    let mut blocks = Vec::with_capacity(count * (slot::FIRST_COLUMN + columns));
+    let mut blocks = Vec::with_capacity(count * slots);
     for _ in 0..count {
         let (meta, all) = take_page(&mut d, columns, &mut blocks)?;
         pages.push(meta);

@@ -1,4 +1,26 @@
 //! Segments: immutable, sorted, columnar files of versions.
+//!
+//! Owns the file format (`docs/format/segment.md`), its encodings, and the cache of
+//! decoded pages. Refuses: what a version means (which one is current, what a reader
+//! may see), when segments are merged or dropped, and their names in a directory.
+//!
+//! ```text
+//!   VersionBatch, sorted by (key asc, origin desc)
+//!        | SegmentWriter::append
+//!        v
+//!   page of ~2,048 versions          page.rs, encoding/: one block per column,
+//!        |                           the smallest encoding, decoded and compared
+//!        v
+//!   group of ~64 pages               writer.rs: column by column, then a key filter
+//!        |
+//!        v
+//!   header | groups | footer | trailer        layout.rs: every byte under a checksum
+//!        |
+//!        | Segment::open reads the footer: bounds, statistics, places of blocks
+//!        v
+//!   read_columns (scan: several pages, one array per column, one read per column)
+//!   read_keys, read_rows (point: decoded pages stay in the PageCache)
+//! ```
 
 mod bloom;
 mod cache;
@@ -8,7 +30,6 @@ mod layout;
 mod meta;
 mod page;
 mod reader;
-mod statistics;
 mod stats;
 mod writer;
 
@@ -20,3 +41,6 @@ pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
 
 pub(crate) use error::BlockError;
+
+#[cfg(test)]
+mod tests;

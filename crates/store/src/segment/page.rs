@@ -12,7 +12,7 @@ use chronos_model::{encode_keys, DataType, Keys, Kind, Stamp, TableSchema};
 
 use super::encoding::{encode_column, encode_words, ColumnDecoder, Effort, PcoGate};
 use super::layout::slot;
-use super::statistics::column_stats;
+use super::stats::column_stats;
 use super::{BlockError, PageMeta};
 use crate::version::{VersionBatch, UNTIL_CHANGED};
 
@@ -48,11 +48,11 @@ pub(super) fn encode_page(
     let mut blocks = Vec::with_capacity(gates.len());
     let (all_keys, keys) = encode_key_block(schema, page)?;
     blocks.push(keys);
-    for slot in slot::RECORDED..slot::FIRST_COLUMN {
-        blocks.push(encode_version_column(page, slot, &mut gates[slot])?);
+    let (version, own) = gates.split_at_mut(slot::FIRST_COLUMN);
+    for (slot, gate) in version.iter_mut().enumerate().skip(slot::RECORDED) {
+        blocks.push(encode_version_column(page, slot, gate)?);
     }
-    for (i, (array, column)) in page.columns.iter().zip(&schema.columns).enumerate() {
-        let gate = &mut gates[slot::FIRST_COLUMN + i];
+    for ((array, column), gate) in page.columns.iter().zip(&schema.columns).zip(own) {
         blocks.push(checked(array, &column.data_type, gate)?);
     }
     Ok(EncodedPage {
@@ -74,7 +74,7 @@ fn describe(schema: &TableSchema, page: &VersionBatch) -> PageMeta {
         min_recorded: Stamp(recorded.iter().copied().min().unwrap_or(0)),
         max_recorded: Stamp(recorded.iter().copied().max().unwrap_or(0)),
         one_version_per_key: (1..rows).all(|i| page.keys.get(i - 1) != page.keys.get(i)),
-        has_deletes: (page.kind.values().iter()).any(|k| *k == Kind::Delete as u8),
+        has_deletes: page.kind.values().contains(&(Kind::Delete as u8)),
         open_valid,
         columns: (page.columns.iter().zip(&schema.columns))
             .map(|(array, column)| column_stats(array, &column.data_type))

@@ -230,10 +230,7 @@ impl SegmentWriter {
 
     fn check_order(&mut self, batch: &VersionBatch) -> Result<(), SegmentError> {
         let origin = |row: usize| (batch.origin.value(row), batch.origin_node.value(row));
-        let mut previous = match &self.last {
-            Some(last) => Some((&*last.key, last.origin)),
-            None => None,
-        };
+        let mut previous = self.last.as_ref().map(|last| (&*last.key, last.origin));
         let mut one_version = true;
         for row in 0..batch.num_rows() {
             let current = (batch.keys.get(row), origin(row));

@@ -64,6 +64,14 @@ impl Table {
         ends.min().unwrap_or(Stamp::MAX)
     }
 
+    /// Without what was recorded after a view.
+    fn seen_by(&self, view: Stamp) -> Table {
+        let mut table = self.clone();
+        table.versions.retain(|v| v.recorded <= view);
+        table.truncated.retain(|t| *t <= view);
+        table
+    }
+
     fn put(&mut self, key: Vec<u8>, recorded: Stamp, row: Option<Vec<Value>>) {
         self.versions
             .retain(|v| v.key != key || v.recorded != recorded);
@@ -219,7 +227,7 @@ impl Model {
         view: Stamp,
     ) -> Vec<Shown> {
         use std::ops::RangeBounds;
-        let table = &self.tables[&id];
+        let table = &self.tables[&id].seen_by(view);
         let keys = (range.lower.clone(), range.upper.clone());
         let seen = |v: &&Version| {
             let ended = table.ended(v);

@@ -38,56 +38,46 @@ pub(super) const PAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// lz4 cannot compress further than this.
 const LZ4_RATIO_MAX: usize = 256;
 
+/// Below this many bytes trying lz4 is not worth the time.
+const LZ4_BYTES_MIN: usize = 256;
+
 /// Appends the values in their smallest encoding; nothing for no values.
 pub(super) fn encode(values: &[&[u8]], effort: Effort, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }
     let total: usize = values.iter().map(|v| v.len()).sum();
-    let mut best = Vec::new();
-    if effort == Effort::Smallest {
-        if let Some(special) = uuids(values).or_else(|| words(values)) {
-            best = special;
-        }
-        if let Some(dictionary) = dictionary(values) {
-            if best.is_empty() || dictionary.len() < best.len() {
-                best = dictionary;
-            }
-        }
-    }
-    let mut e = Encoder::default();
-    e.u8(RAW);
-    put_lengths(&mut e, values);
-    let head = e.buffer.len();
-    if best.is_empty() || head + total < best.len() {
-        let mut joined = Vec::with_capacity(total);
-        values.iter().for_each(|v| joined.extend_from_slice(v));
-        if effort == Effort::Smallest && total >= 64 {
-            let packed = lz4_flex::block::compress(&joined);
-            if (head + packed.len()) * 100 < (head + total) * 85 {
-                out.push(LZ4);
-                out.extend_from_slice(&e.buffer[1..]);
-                out.extend_from_slice(&packed);
-                return;
-            }
-        }
-        out.extend_from_slice(&e.buffer);
-        out.extend_from_slice(&joined);
-        return;
-    }
-    if total >= 256 && best[0] == DICTIONARY && best.len() > 256 {
-        // Long values that repeat a little may still do better as a whole.
-        let mut joined = Vec::with_capacity(total);
-        values.iter().for_each(|v| joined.extend_from_slice(v));
-        let packed = lz4_flex::block::compress(&joined);
-        if (head + packed.len()) * 100 < best.len() * 85 {
+    let mut lengths = Encoder::default();
+    put_lengths(&mut lengths, values);
+    let raw_bytes = 1 + lengths.buffer.len() + total;
+    let structured = match effort {
+        Effort::Smallest => structured(values).filter(|s| s.len() <= raw_bytes),
+        Effort::Raw => None,
+    };
+    let smallest = structured.as_ref().map_or(raw_bytes, Vec::len);
+    if smallest >= LZ4_BYTES_MIN && effort == Effort::Smallest {
+        let packed = lz4_flex::block::compress(&values.concat());
+        if (1 + lengths.buffer.len() + packed.len()) * 100 < smallest * 85 {
             out.push(LZ4);
-            out.extend_from_slice(&e.buffer[1..]);
+            out.extend_from_slice(&lengths.buffer);
             out.extend_from_slice(&packed);
             return;
         }
     }
-    out.extend_from_slice(&best);
+    if let Some(structured) = structured {
+        out.extend_from_slice(&structured);
+        return;
+    }
+    out.push(RAW);
+    out.extend_from_slice(&lengths.buffer);
+    values.iter().for_each(|v| out.extend_from_slice(v));
+}
+
+/// The smallest of the encodings that know something of the values.
+fn structured(values: &[&[u8]]) -> Option<Vec<u8>> {
+    let special = uuids(values).or_else(|| words(values));
+    let candidates = [special, dictionary(values)];
+    candidates.into_iter().flatten().min_by_key(Vec::len)
 }
 
 fn put_lengths(e: &mut Encoder, values: &[&[u8]]) {

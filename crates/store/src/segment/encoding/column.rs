@@ -24,7 +24,7 @@ const NARROW: u8 = 0;
 const WIDE: u8 = 1;
 
 /// Items all arrays (or vectors) of a page's column may have together.
-const ITEMS_MAX: usize = 1 << 26;
+const ITEMS_MAX: usize = 1 << 24;
 
 /// Appends the block of a column of `data_type`.
 ///

@@ -1,0 +1,411 @@
+//! What the command line accepts: names, defaults, environment names and help.
+//!
+//! Owns the promised flags; refuses to act on them. A later configuration file
+//! enters here: clap already ranks environment below flags, and a file's values
+//! become the defaults that both override (file < environment < flag).
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::values::parse_delimiter;
+pub(crate) use super::values::{ByteSize, Durability, HostPort};
+
+/// Where a node's PostgreSQL port is unless told otherwise.
+pub(crate) const DEFAULT_PG_PORT: u16 = 5433;
+/// The HTTP port is this much above the gRPC port.
+pub(crate) const HTTP_PORT_OFFSET: u16 = 1000;
+
+const ROOT_HELP: &str = "\
+Examples:
+  chronos start                              one node, everything on loopback
+  chronos demo                               simulated sensors post to it; queries show the history
+  chronos client                             SQL prompt on that node
+  chronos client -c 'select count(*) from readings'
+  chronos import temps temps.csv             create a table from a CSV file and fill it
+  chronos single-node --data-dir ./db        SQL prompt on an embedded database, no network
+
+Any PostgreSQL client works as well: psql postgres://127.0.0.1:5433/chronos";
+
+/// A bitemporal SQL database for the places where data is born.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chronos",
+    version = version_text(),
+    about = "A bitemporal SQL database for the places where data is born",
+    long_about = "Chronos is a SQL database that never overwrites a fact: every change of a row is an \
+immutable version, with when it was true and when it was recorded. It speaks the PostgreSQL protocol.",
+    after_help = ROOT_HELP,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one node: SQL, HTTP and ingest on loopback
+    Start(StartArgs),
+    /// SQL prompt on an embedded database; opens no port
+    SingleNode(SingleNodeArgs),
+    /// SQL prompt, or a script, on a running node
+    Client(ClientArgs),
+    /// Load a CSV file into a table
+    Import(ImportArgs),
+    /// Simulated sensors post to a running node, then queries show what it can answer
+    Demo(DemoArgs),
+}
+
+/// The version, with the commit when the build knew it (`CHRONOS_COMMIT`).
+pub(crate) fn version_text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| match option_env!("CHRONOS_COMMIT") {
+        Some(commit) if !commit.is_empty() => {
+            format!("{} (commit {commit})", env!("CARGO_PKG_VERSION"))
+        }
+        _ => env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+const START_HELP: &str = "\
+Examples:
+  chronos start
+  chronos start --data-dir /var/lib/chronos --pg-address 127.0.0.1:5432
+  chronos start --profile potato --durability interval=100ms
+  chronos start --memory-limit 256MiB
+
+Stop it with Ctrl-C or SIGTERM: what is in flight is finished and flushed; a second signal stops \
+at once. RUST_LOG sets the log level, for example RUST_LOG=chronos_store=debug,info.";
+
+/// Arguments of `chronos start`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = START_HELP)]
+pub(crate) struct StartArgs {
+    /// Directory of the database; created when missing, locked while in use
+    #[arg(long, value_name = "DIR", default_value = "chronos-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// gRPC address; names the node to clients and peers
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
+    pub(crate) address: HostPort,
+
+    /// HTTP address (/sql, /ingest, /health, /metrics) [default: the gRPC port + 1000]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http_address: Option<HostPort>,
+
+    /// PostgreSQL address
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5433")]
+    pub(crate) pg_address: HostPort,
+
+    /// Hardware profile: worker threads and the durability default
+    #[arg(long, value_enum, default_value_t = Profile::Auto)]
+    pub(crate) profile: Profile,
+
+    /// When a write is acknowledged: after its fsync (strict), before it but synced every
+    /// interval (interval=100ms), or left to the operating system (none). Anything but strict
+    /// can lose acknowledged writes in a power cut [default: set by the profile]
+    #[arg(long, value_name = "strict|interval=DURATION|none")]
+    pub(crate) durability: Option<Durability>,
+
+    /// Memory for memtables, caches and queries together, such as 512MiB [default: set by the profile]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<ByteSize>,
+
+    /// Largest body POST /ingest accepts; a larger one is answered 413
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "CHRONOS_INGEST_MAX_BODY_BYTES",
+        default_value = "8MiB"
+    )]
+    pub(crate) ingest_max_body_bytes: ByteSize,
+
+    /// Most /ingest requests worked on at once; the next one is answered 429
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CHRONOS_INGEST_MAX_INFLIGHT",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) ingest_max_inflight: u32,
+
+    /// Write the log to this file instead of stderr
+    #[arg(long, value_name = "FILE", env = "CHRONOS_LOG_FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+impl StartArgs {
+    /// The HTTP address, derived from the gRPC address unless given.
+    pub(crate) fn http_address(&self) -> HostPort {
+        self.http_address.clone().unwrap_or_else(|| HostPort {
+            host: self.address.host.clone(),
+            port: match self.address.port {
+                0 => 0,
+                port => port.saturating_add(HTTP_PORT_OFFSET),
+            },
+        })
+    }
+}
+
+const SINGLE_NODE_HELP: &str = "\
+Examples:
+  chronos single-node --data-dir ./db
+  chronos single-node --data-dir ./db -c 'select * from readings limit 5' --format json
+  chronos single-node --data-dir ./db -f schema.sql";
+
+/// Arguments of `chronos single-node`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SINGLE_NODE_HELP)]
+pub(crate) struct SingleNodeArgs {
+    /// Directory of the database; created when missing, locked while in use
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) script: ScriptArgs,
+}
+
+/// What the prompt and its non-interactive forms share.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ScriptArgs {
+    /// Run these statements or this \command, then exit; may be repeated
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub(crate) commands: Vec<String>,
+
+    /// Run this file (- is stdin) after every -c, then exit; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+
+    /// How results are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+const CLIENT_HELP: &str = "\
+Examples:
+  chronos client                                       the node started by `chronos start`
+  chronos client --leader gateway-7:8000               a node by its gRPC address
+  chronos client --url postgres://ada@db.example:5433/chronos
+  chronos client -c 'select * from readings limit 10' --format csv > readings.csv
+  chronos client -f schema.sql -f data.sql
+  echo 'select 1' | chronos client
+
+Scripts stop at the first error. Exit codes: 1 a -c statement failed, 2 no connection, 3 a script \
+statement failed. At the prompt: \\? lists commands, \\h shows SQL by example, \\q leaves.";
+
+/// Arguments of `chronos client`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = CLIENT_HELP)]
+pub(crate) struct ClientArgs {
+    /// A node by its gRPC address; its SQL port is asked for over HTTP
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "url")]
+    pub(crate) leader: Option<HostPort>,
+
+    /// A node, or any PostgreSQL server, by its connection URL [default: postgres://127.0.0.1:5433/chronos]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) script: ScriptArgs,
+}
+
+const IMPORT_HELP: &str = "\
+The first line names the columns, in any order and case. A missing table is created with column \
+types inferred from the first rows (boolean, bigint, double precision, timestamp, timestamptz, date, \
+text); the statement is printed. Rows are sent in batches; a batch with a bad row is split until only \
+the bad row is left out, so that every good row is loaded and every bad one reported with its line \
+and the reason.
+
+Examples:
+  chronos import temps machine_temperature.csv
+  chronos import temps machine_temperature.csv --primary-key timestamp
+  chronos import temps day1.csv.gz --reject-file bad.csv
+  chronos import prices prices.csv --delimiter ';' --null NA
+  zcat big.csv.gz | chronos import big -";
+
+/// Arguments of `chronos import`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = IMPORT_HELP)]
+pub(crate) struct ImportArgs {
+    /// Table to load, such as readings, plant.readings or '"Mixed Case"'
+    pub(crate) table: String,
+
+    /// CSV file; .gz is decompressed; - is stdin
+    pub(crate) file: String,
+
+    /// The node's connection URL [default: postgres://127.0.0.1:5433/chronos]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// Create the table, and fail when it exists [default: create it when missing]
+    #[arg(long, conflicts_with = "no_create")]
+    pub(crate) create: bool,
+
+    /// Fail when the table is missing
+    #[arg(long)]
+    pub(crate) no_create: bool,
+
+    /// Primary key of a table created by this import
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        conflicts_with = "no_create"
+    )]
+    pub(crate) primary_key: Vec<String>,
+
+    /// Rows per COPY, each of which is one commit
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(crate) batch_rows: u32,
+
+    /// Field separator: one ASCII character, or \t
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = parse_delimiter)]
+    pub(crate) delimiter: u8,
+
+    /// Unquoted text that means NULL [default: the empty field]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) null: String,
+
+    /// The first line is data; columns are taken in the table's order
+    #[arg(long)]
+    pub(crate) no_header: bool,
+
+    /// Write rejected records to this file, as they were
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reject_file: Option<String>,
+
+    /// Give up after this many rejected rows
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) max_rejects: u64,
+}
+
+const DEMO_HELP: &str = "\
+Needs a running node: chronos start
+
+A farm with a few dozen sensors: soil probes, a weather mast, tanks, pumps, greenhouses. The demo \
+posts some hours of history, then live readings; a pump fails, a probe goes offline and sends its \
+backlog late, a reading is corrected. Then it runs queries, current and historical, and prints them \
+with their results.
+
+Examples:
+  chronos demo
+  chronos demo --seconds 60 --devices 100
+  chronos demo --seconds 0                   until Ctrl-C";
+
+/// Arguments of `chronos demo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = DEMO_HELP)]
+pub(crate) struct DemoArgs {
+    /// How long to post live readings; 0 is until Ctrl-C
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) seconds: u64,
+
+    /// How many devices
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 36,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub(crate) devices: u32,
+
+    /// Hours of history posted before the live part
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 6,
+        value_parser = clap::value_parser!(u32).range(1..=720)
+    )]
+    pub(crate) history_hours: u32,
+
+    /// The node's HTTP address, which takes the readings
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    pub(crate) url: String,
+
+    /// The node's connection URL for the queries
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "postgres://127.0.0.1:5433/chronos"
+    )]
+    pub(crate) pg_url: String,
+}
+
+/// Hardware profile of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Chosen from the machine's cores and memory
+    Auto,
+    /// Small boards with slow storage
+    Potato,
+    /// A small server or a gateway
+    Standard,
+    /// A server with many cores and fast storage
+    Server,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns that fit the terminal
+    #[default]
+    Table,
+    /// RFC 4180 quoting, a header line, NULL as an empty unquoted field
+    Csv,
+    /// One JSON object per row and line
+    Json,
+    /// One `column = value` per line, a blank line between rows
+    Line,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::time::Duration;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn promised_names_parse() {
+        let line = "chronos start --data-dir d --address 0.0.0.0:8000 --pg-address [::1]:5433 \
+                    --profile potato --durability interval=100ms --memory-limit 256MiB \
+                    --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l";
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Start(start) = cli.command else {
+            panic!("expected start")
+        };
+        assert_eq!(start.http_address().to_string(), "0.0.0.0:9000");
+        assert_eq!(start.pg_address.host, "::1");
+        assert_eq!(
+            start.durability,
+            Some(Durability::Interval(Duration::from_millis(100)))
+        );
+        assert_eq!(start.memory_limit, Some(ByteSize(256 << 20)));
+    }
+
+    #[test]
+    fn leader_and_url_exclude_each_other() {
+        let line = "chronos client --leader h:8000 --url postgres://h";
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_err());
+    }
+}

@@ -1,0 +1,270 @@
+//! Posting readings to a node, however busy it is.
+//!
+//! A node that answers 429 or 503, or does not answer, is tried again after a growing
+//! pause. Sending a message twice is harmless: `/ingest` recognises a reading by its
+//! device, metric, time and sequence number. Any other refusal ends the demo.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chronos_env::Env;
+use hyper::Uri;
+
+use super::site::Reading;
+use crate::cli::error::CliError;
+use crate::cli::http::{Answer, Client};
+use crate::cli::output::one_line;
+
+/// Tries of one message before the node counts as gone.
+const TRIES_MAX: u32 = 10;
+/// Pause after the first failure.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// No pause is longer, unless the node asks for it.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The longest pause a node may ask for.
+const PAUSE_ASKED_MAX: Duration = Duration::from_secs(10);
+
+/// Posts to one node and counts.
+#[derive(Debug)]
+pub(super) struct Feed {
+    client: Client,
+    uri: Uri,
+    health: Uri,
+    env: Env,
+    rows: AtomicU64,
+    posts: AtomicU64,
+    retries: AtomicU64,
+}
+
+/// What was posted so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Rows the node says it accepted.
+    pub(super) rows: u64,
+    /// Requests it answered with 200.
+    pub(super) posts: u64,
+    /// Requests that were sent again.
+    pub(super) retries: u64,
+}
+
+impl Feed {
+    /// A feed to the node whose HTTP address is `url`.
+    pub(super) fn new(url: &str, env: &Env) -> Result<Self, CliError> {
+        let page = |name: &str| {
+            format!("{}/{name}", url.trim_end_matches('/'))
+                .parse::<Uri>()
+                .map_err(|error| CliError::Usage(format!("--url {url}: {error}")))
+        };
+        let (uri, health) = (page("ingest")?, page("health")?);
+        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+            let message = format!("--url {url}: expected http://host:9000");
+            return Err(CliError::Usage(message));
+        }
+        Ok(Self {
+            client: Client::new(),
+            uri,
+            health,
+            env: env.clone(),
+            rows: AtomicU64::new(0),
+            posts: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        })
+    }
+
+    /// What was posted so far.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            rows: self.rows.load(Ordering::Relaxed),
+            posts: self.posts.load(Ordering::Relaxed),
+            retries: self.retries.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Fails at once, and helpfully, when nobody listens.
+    pub(super) async fn check(&self) -> Result<(), CliError> {
+        match self.client.get(&self.health).await {
+            // A node that is not well says so in its answers to readings.
+            Ok(_) => Ok(()),
+            Err(reason) => Err(self.unreachable(&reason)),
+        }
+    }
+
+    /// Posts these readings as one message; returns when they are stored.
+    pub(super) async fn post(&self, readings: &[Reading]) -> Result<(), CliError> {
+        let messages: Vec<serde_json::Value> = readings.iter().map(Reading::json).collect();
+        let body = Bytes::from(serde_json::Value::Array(messages).to_string());
+        let mut tries = 0;
+        loop {
+            let outcome = self.client.post_json(&self.uri, body.clone()).await;
+            tries += 1;
+            let asked = match &outcome {
+                Ok(answer) if answer.status == 200 => return self.accept(answer),
+                Ok(answer) if matches!(answer.status, 429 | 503) => answer.retry_after_secs,
+                Ok(answer) => return Err(refusal(&self.uri, answer)),
+                Err(_) => None,
+            };
+            if tries >= TRIES_MAX {
+                return Err(match outcome {
+                    Ok(answer) => refusal(&self.uri, &answer),
+                    Err(reason) => self.unreachable(&reason),
+                });
+            }
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(pause(tries, asked, self.env.random.u64())).await;
+        }
+    }
+
+    fn accept(&self, answer: &Answer) -> Result<(), CliError> {
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let Some(rows) = body.get("rows").and_then(serde_json::Value::as_u64) else {
+            return Err(CliError::Failed(format!(
+                "{} answered 200 without a number of rows; is it a chronos node?",
+                self.uri
+            )));
+        };
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.posts.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unreachable(&self, reason: &str) -> CliError {
+        CliError::Connect {
+            target: self.uri.to_string(),
+            reason: reason.to_owned(),
+            hint: "\nIs `chronos start` running?".to_owned(),
+        }
+    }
+}
+
+/// How long to wait after the `tries`-th failure: doubling, with jitter so that many
+/// senders do not return at the same moment, and no shorter than the node asked for.
+fn pause(tries: u32, asked_secs: Option<u64>, random: u64) -> Duration {
+    let doubled = PAUSE_FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16));
+    let longest = doubled.min(PAUSE_MAX).as_micros() as u64;
+    let jittered = Duration::from_micros(longest / 2 + random % (longest / 2 + 1));
+    let asked = Duration::from_secs(asked_secs.unwrap_or(0)).min(PAUSE_ASKED_MAX);
+    jittered.max(asked)
+}
+
+fn refusal(uri: &Uri, answer: &Answer) -> CliError {
+    let text = String::from_utf8_lossy(&answer.body);
+    let text = one_line(text.trim()).chars().take(500).collect::<String>();
+    CliError::Failed(format!("{uri} answered {}: {text}", answer.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn pauses_grow_within_bounds() {
+        for random in [0, 1, u64::MAX / 2, u64::MAX] {
+            let first = pause(1, None, random);
+            assert!(first >= PAUSE_FIRST / 2 && first <= PAUSE_FIRST);
+            assert!(pause(40, None, random) <= PAUSE_MAX);
+            assert!(pause(40, None, random) >= PAUSE_MAX / 2);
+            assert_eq!(pause(1, Some(3), random), Duration::from_secs(3));
+            assert_eq!(pause(1, Some(9999), random), PAUSE_ASKED_MAX);
+        }
+    }
+
+    /// Answers one request per connection from `answers`, then stops listening.
+    async fn node(
+        answers: &'static [(u16, &'static str)],
+    ) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let mut bodies = Vec::new();
+            for (status, body) in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                bodies.push(request_body(&mut socket).await);
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+            bodies
+        });
+        (url, served)
+    }
+
+    async fn request_body(socket: &mut tokio::net::TcpStream) -> String {
+        let mut text = String::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let read = socket.read(&mut buffer).await.unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let head = head.to_lowercase();
+                let (_, length) = head.split_once("content-length: ").unwrap();
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if read == 0 || body.len() >= length {
+                    return body.to_owned();
+                }
+            }
+        }
+    }
+
+    fn reading() -> Reading {
+        Reading {
+            device_id: "soil-01".into(),
+            ts_micros: 5,
+            seq: 1,
+            metrics: vec![("battery", 3.5)],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_node_is_tried_again_with_the_same_message() {
+        let (url, served) = node(&[(429, ""), (503, ""), (200, "{\"rows\":1}")]).await;
+        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        feed.post(&[reading()]).await.unwrap();
+        let expected = Counts {
+            rows: 1,
+            posts: 1,
+            retries: 2,
+        };
+        assert_eq!(feed.counts(), expected);
+        let bodies = served.await.unwrap();
+        assert!(bodies.iter().all(|body| *body == bodies[0]));
+        assert!(
+            bodies[0].contains("\"device_id\":\"soil-01\""),
+            "{}",
+            bodies[0]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_final_and_quoted() {
+        let (url, served) = node(&[(400, "{\"error\":\"bad ts\"}")]).await;
+        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        let error = feed.post(&[reading()]).await.unwrap_err().to_string();
+        assert!(error.contains("400") && error.contains("bad ts"), "{error}");
+        served.await.unwrap();
+        assert_eq!(feed.counts().posts, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_connection_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        let error = feed.check().await.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("chronos start"));
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        let env = Env::simulated(1);
+        assert!(Feed::new("https://h:1", &env).is_err());
+        assert!(Feed::new("h:1", &env).is_err());
+        assert!(Feed::new("http://h:1/", &env).is_ok_and(|f| f.uri.path() == "/ingest"));
+    }
+}

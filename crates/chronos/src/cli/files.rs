@@ -1,0 +1,111 @@
+//! The files a person names on the command line or at the prompt.
+//!
+//! The database's own files go through `chronos_env::Disk`, which the simulator can
+//! replace. Scripts, CSV files, result files and the history of the prompt belong to
+//! the person at the terminal, not to the database, so they are opened here, with
+//! `std::fs`, and nowhere else in the command line.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use super::error::CliError;
+
+/// Bytes read from, and written to, a file at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// An input the user named, with its size in bytes when that is known beforehand.
+pub(crate) struct Input {
+    /// The raw bytes, unbuffered.
+    pub(crate) reader: Box<dyn Read + Send>,
+    /// `None` for stdin and for what is not a regular file.
+    pub(crate) size_bytes: Option<u64>,
+}
+
+/// Opens `name` for reading; `-` is stdin.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+pub(crate) fn open(name: &str) -> Result<Input, CliError> {
+    if name == "-" {
+        return Ok(Input {
+            reader: Box::new(io::stdin()),
+            size_bytes: None,
+        });
+    }
+    let fail = |source| CliError::File {
+        action: "open",
+        name: name.to_owned(),
+        source,
+    };
+    let file = File::open(name).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if metadata.is_dir() {
+        return Err(fail(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    Ok(Input {
+        reader: Box::new(file),
+        size_bytes: metadata.is_file().then_some(metadata.len()),
+    })
+}
+
+/// Opens a script for reading line by line; `-` is stdin.
+pub(crate) fn open_script(name: &str) -> Result<BufReader<Box<dyn Read + Send>>, CliError> {
+    Ok(BufReader::with_capacity(BUFFER_BYTES, open(name)?.reader))
+}
+
+/// Creates `name`, replacing what it held.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+pub(crate) fn create(name: &str) -> Result<Box<dyn Write + Send>, CliError> {
+    let file = File::create(name).map_err(|source| CliError::File {
+        action: "create",
+        name: name.to_owned(),
+        source,
+    })?;
+    Ok(Box::new(BufWriter::with_capacity(BUFFER_BYTES, file)))
+}
+
+/// Where the prompt keeps its history: `$XDG_STATE_HOME/chronos/history`, or
+/// `~/.chronos_history`. `None` when there is no home directory.
+pub(crate) fn history_file() -> Option<PathBuf> {
+    history_path(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
+}
+
+fn history_path(state: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let state = state.map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(state) = state {
+        return Some(state.join("chronos").join("history"));
+    }
+    let home = home.map(PathBuf::from).filter(|path| path.is_absolute())?;
+    Some(home.join(".chronos_history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_prefers_the_state_directory() {
+        let some = |text: &str| Some(OsString::from(text));
+        assert_eq!(
+            history_path(some("/s"), some("/h")),
+            Some(PathBuf::from("/s/chronos/history"))
+        );
+        assert_eq!(
+            history_path(some("relative"), some("/h")),
+            Some(PathBuf::from("/h/.chronos_history"))
+        );
+        assert_eq!(history_path(None, None), None);
+    }
+
+    #[test]
+    fn a_missing_file_is_named_in_the_error() {
+        let error = open("/nonexistent/x.sql").err().map(|e| e.to_string());
+        assert!(error.is_some_and(|text| text.starts_with("cannot open /nonexistent/x.sql")));
+    }
+}

@@ -1,0 +1,116 @@
+//! A small HTTP/1.1 client, for `/ingest` and `/health`.
+//!
+//! Owns one pooled connection per host and bounds every request in time and size.
+//! Refuses https and redirects: it talks to a node's own port.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Uri};
+use hyper_util::client::legacy::{connect::HttpConnector, Client as Pool};
+use hyper_util::rt::TokioExecutor;
+
+use super::args::HostPort;
+
+/// For a request and its answer.
+const REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// For a page such as `/health`.
+const PAGE_WAIT: Duration = Duration::from_secs(3);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// An answer of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Seconds from `Retry-After`.
+    pub(crate) retry_after_secs: Option<u64>,
+    /// The body.
+    pub(crate) body: Bytes,
+}
+
+/// Sends requests to nodes.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client without connections yet.
+    pub(crate) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        Self {
+            pool: Pool::builder(TokioExecutor::new()).build(connector),
+        }
+    }
+
+    /// Posts JSON.
+    pub(crate) async fn post_json(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
+        self.send(Method::POST, uri, body, REQUEST_WAIT).await
+    }
+
+    /// Asks for a small page, such as `/health`.
+    pub(crate) async fn get(&self, uri: &Uri) -> Result<Answer, String> {
+        self.send(Method::GET, uri, Bytes::new(), PAGE_WAIT).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        uri: &Uri,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<Answer, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let exchange = async {
+            let response = self.pool.request(request).await.map_err(innermost)?;
+            let status = response.status().as_u16();
+            let retry_after_secs = response
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?
+                .to_bytes();
+            Ok(Answer {
+                status,
+                retry_after_secs,
+                body,
+            })
+        };
+        match tokio::time::timeout(wait, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {wait:?}")),
+        }
+    }
+}
+
+/// The reason at the bottom of an error: "connection refused", not "client error".
+fn innermost(error: hyper_util::client::legacy::Error) -> String {
+    let mut reason: &dyn std::error::Error = &error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    reason.to_string()
+}
+
+/// The SQL port that the node at this HTTP address reports as `pg_address` in `/health`.
+pub(crate) async fn pg_port(http: &HostPort) -> Option<u16> {
+    let uri: Uri = format!("http://{http}/health").parse().ok()?;
+    let answer = Client::new().get(&uri).await.ok()?;
+    let health: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let address: HostPort = health.get("pg_address")?.as_str()?.parse().ok()?;
+    Some(address.port)
+}

@@ -1,0 +1,27 @@
+//! The command line: arguments in, an exit code out.
+//!
+//! ```text
+//!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
+//!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
+//!                  ├─► import  ──► wire (COPY)
+//!                  └─► demo    ──► http (/ingest), wire (queries)
+//!                        repl, demo ──► output (table, csv, json, line)
+//! ```
+//!
+//! Everything that leaves through stdout is a result; prompts, progress and
+//! errors go to stderr. Files named by the user are opened in [`files`] only.
+
+mod args;
+mod demo;
+mod error;
+mod files;
+mod http;
+mod import;
+mod output;
+mod repl;
+mod reply;
+mod run;
+mod values;
+mod wire;
+
+pub(crate) use run::main;

@@ -1,0 +1,109 @@
+//! From arguments to the command that does the work, and from its ending to an exit code.
+
+use std::process::ExitCode;
+
+use chronos_env::Env;
+use clap::Parser;
+
+use super::args::{Cli, ClientArgs, Command, HostPort, SingleNodeArgs, StartArgs};
+use super::args::{DEFAULT_PG_PORT, HTTP_PORT_OFFSET};
+use super::error::{tell, CliError};
+use super::repl::Backend;
+use super::wire::{Session, Target};
+use super::{demo, http, import, repl};
+
+/// The command line's whole life.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Start(args) => start(args),
+        Command::SingleNode(args) => single_node(args),
+        Command::Client(args) => block_on(|env| async move { client(args, &env).await }),
+        Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
+        Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.is_silent() {
+                tell(&format!("chronos: {error}"));
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// `chronos start`: the server's body belongs to the library.
+fn start(args: StartArgs) -> Result<(), CliError> {
+    Err(CliError::Failed(format!(
+        "`chronos start` (PostgreSQL {}, HTTP {}) is not linked in this build",
+        args.pg_address,
+        args.http_address(),
+    )))
+}
+
+/// `chronos single-node`: opens the embedded database, wraps it as a [`Backend`] and
+/// hands it, with `args.script`, to [`repl::run`].
+fn single_node(args: SingleNodeArgs) -> Result<(), CliError> {
+    Err(CliError::Failed(format!(
+        "`chronos single-node` ({}) is not linked in this build",
+        args.data_dir.display(),
+    )))
+}
+
+/// Runs a command that waits on the network. The prompt blocks the calling thread while
+/// it reads keys; the runtime's own threads go on meanwhile.
+fn block_on<F>(command: impl FnOnce(Env) -> F) -> Result<(), CliError>
+where
+    F: std::future::Future<Output = Result<(), CliError>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(command(Env::real()));
+    // A thread that waits for stdin must not keep the program alive.
+    runtime.shutdown_background();
+    result
+}
+
+async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
+    let target = match &args.leader {
+        Some(leader) => leader_target(leader).await,
+        None => Target::from_option(args.url.as_deref())?,
+    };
+    let session = Session::connect(&target).await?;
+    repl::run(Backend::Wire(Box::new(session)), &args.script, env).await
+}
+
+/// The SQL endpoint of the node whose gRPC address is `leader`.
+///
+/// The node's `/health` (HTTP port = gRPC port + 1000) names its SQL port in
+/// `pg_address`. A node that does not answer there is tried on the default SQL port,
+/// and then at `leader` itself, in case that is a SQL address.
+async fn leader_target(leader: &HostPort) -> Target {
+    let mut ports = Vec::new();
+    if let Some(port) = leader.port.checked_add(HTTP_PORT_OFFSET) {
+        let http = HostPort {
+            host: leader.host.clone(),
+            port,
+        };
+        ports.extend(http::pg_port(&http).await);
+    }
+    if ports.is_empty() {
+        ports.extend([DEFAULT_PG_PORT, leader.port]);
+    }
+    ports.dedup();
+    let mut target = Target::at(leader.clone());
+    target.endpoints = ports
+        .into_iter()
+        .map(|port| {
+            super::wire::Endpoint::Tcp(HostPort {
+                host: leader.host.clone(),
+                port,
+            })
+        })
+        .collect();
+    target
+}

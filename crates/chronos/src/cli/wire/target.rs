@@ -1,0 +1,197 @@
+//! Where a session goes: a connection URL, taken apart and completed with defaults.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tokio_postgres::config::{Config, Host, SslMode};
+
+use crate::cli::args::{HostPort, DEFAULT_PG_PORT};
+use crate::cli::error::CliError;
+
+/// Database and user where a URL names none.
+const DEFAULT_NAME: &str = "chronos";
+/// Port where a URL names none: what every PostgreSQL client takes it to mean.
+const URL_PORT: u16 = 5432;
+
+/// One endpoint of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// Host name or address, and port.
+    Tcp(HostPort),
+    /// Path of a Unix socket.
+    Unix(std::path::PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Everything needed to open a session.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// Tried in order; never empty.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Role to log in as.
+    pub(crate) user: String,
+    /// Only sent when the node asks for it.
+    pub(crate) password: Option<Vec<u8>>,
+    /// Database to use.
+    pub(crate) database: String,
+    /// Start-up options (`-c name=value`), as in libpq.
+    pub(crate) options: Option<String>,
+}
+
+impl Target {
+    /// The node `chronos start` runs with its defaults.
+    pub(crate) fn local() -> Self {
+        Self::at(HostPort {
+            host: "127.0.0.1".into(),
+            port: DEFAULT_PG_PORT,
+        })
+    }
+
+    /// A node by the address of its PostgreSQL port.
+    pub(crate) fn at(address: HostPort) -> Self {
+        Self {
+            endpoints: vec![Endpoint::Tcp(address)],
+            user: default_user(),
+            password: environment_password(),
+            database: DEFAULT_NAME.into(),
+            options: None,
+        }
+    }
+
+    /// Parses `postgres://user:password@host:port/database`, or `host=.. port=..` pairs.
+    pub(crate) fn parse(url: &str) -> Result<Self, CliError> {
+        let usage = |reason: String| CliError::Usage(format!("the connection URL: {reason}"));
+        let config = Config::from_str(url).map_err(|error| {
+            let reason = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            usage(format!("{reason}; expected postgres://host:5433/chronos"))
+        })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(usage("this client cannot use TLS yet".into()));
+        }
+        let endpoints = endpoints(config.get_hosts(), config.get_ports());
+        if endpoints.is_empty() {
+            return Err(usage("no host is named".into()));
+        }
+        Ok(Self {
+            endpoints,
+            user: config.get_user().map_or_else(default_user, str::to_owned),
+            password: config
+                .get_password()
+                .map(<[u8]>::to_vec)
+                .or_else(environment_password),
+            database: config.get_dbname().unwrap_or(DEFAULT_NAME).to_owned(),
+            options: config.get_options().map(str::to_owned),
+        })
+    }
+
+    /// `url`, or the local node.
+    pub(crate) fn from_option(url: Option<&str>) -> Result<Self, CliError> {
+        url.map_or_else(|| Ok(Self::local()), Self::parse)
+    }
+
+    /// Whether only the machine itself can be meant.
+    pub(crate) fn is_local(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| match endpoint {
+            Endpoint::Unix(_) => true,
+            Endpoint::Tcp(address) => {
+                matches!(address.host.as_str(), "127.0.0.1" | "localhost" | "::1")
+            }
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, endpoint) in self.endpoints.iter().enumerate() {
+            let separator = if nth == 0 { "" } else { "," };
+            write!(f, "{separator}{endpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({}@{self}/{})", self.user, self.database)
+    }
+}
+
+fn endpoints(hosts: &[Host], ports: &[u16]) -> Vec<Endpoint> {
+    let port_of = |nth: usize| match ports {
+        [] => URL_PORT,
+        [only] => *only,
+        many => many.get(nth).copied().unwrap_or(URL_PORT),
+    };
+    if hosts.is_empty() {
+        let host = "127.0.0.1".to_owned();
+        let port = port_of(0);
+        return vec![Endpoint::Tcp(HostPort { host, port })];
+    }
+    let endpoint = |(nth, host): (usize, &Host)| match host {
+        Host::Tcp(host) => Endpoint::Tcp(HostPort {
+            host: host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port: port_of(nth),
+        }),
+        Host::Unix(directory) => {
+            Endpoint::Unix(directory.join(format!(".s.PGSQL.{}", port_of(nth))))
+        }
+    };
+    hosts.iter().enumerate().map(endpoint).collect()
+}
+
+fn default_user() -> String {
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| DEFAULT_NAME.to_owned())
+}
+
+fn environment_password() -> Option<Vec<u8>> {
+    std::env::var("PGPASSWORD").ok().map(String::into_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_completed_with_defaults() {
+        let target = Target::parse("postgres://ada:secret@db.example").unwrap();
+        assert_eq!(target.to_string(), "db.example:5432");
+        assert_eq!(
+            (target.user.as_str(), target.database.as_str()),
+            ("ada", "chronos")
+        );
+        assert_eq!(target.password.as_deref(), Some(&b"secret"[..]));
+        let target = Target::parse("postgresql://u@[::1]:7000/x").unwrap();
+        assert_eq!(target.to_string(), "[::1]:7000");
+        assert!(target.is_local());
+        let target = Target::parse("host=/run/pg port=5 user=u").unwrap();
+        assert_eq!(target.to_string(), "/run/pg/.s.PGSQL.5");
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        let target = Target::parse("postgres://ada:secret@h/d").unwrap();
+        assert!(!format!("{target:?} {target}").contains("secret"));
+    }
+
+    #[test]
+    fn tls_and_nonsense_are_refused() {
+        assert!(Target::parse("postgres://h/d?sslmode=require").is_err());
+        let error = Target::parse("http://h:9000").map_err(|e| e.to_string());
+        assert!(error.is_err_and(|text| text.contains("expected postgres://")));
+    }
+}

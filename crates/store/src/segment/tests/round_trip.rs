@@ -1,0 +1,304 @@
+//! Whatever versions are written are read back, bit for bit.
+
+use arrow_array::Array;
+use chronos_env::Env;
+use chronos_model::{DataType, Decimal, Interval, Key, Value};
+use proptest::prelude::*;
+
+use super::*;
+
+fn types() -> Vec<DataType> {
+    [
+        "bigint",
+        "boolean",
+        "smallint",
+        "int4",
+        "real",
+        "double precision",
+        "numeric",
+        "numeric(6,2)",
+        "text",
+        "varchar(9)",
+        "bytea",
+        "uuid",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "interval",
+        "json",
+        "jsonb",
+        "text[]",
+        "double precision[]",
+        "numeric[]",
+        "boolean[]",
+        "vector(3)",
+    ]
+    .map(|t| DataType::parse(t).unwrap())
+    .to_vec()
+}
+
+/// Values as they occur: few distinct ones, small steps, decimals, and anything.
+fn value(data_type: &DataType) -> BoxedStrategy<Value> {
+    let int = prop_oneof![
+        Just(0i64),
+        -3..3i64,
+        any::<i32>().prop_map(i64::from),
+        any::<i64>()
+    ];
+    let float = prop_oneof![
+        (-1000..1000i32).prop_map(|v| f64::from(v) / 100.0),
+        any::<u64>().prop_map(f64::from_bits),
+        Just(-0.0),
+        Just(f64::NAN),
+    ];
+    let text = prop_oneof![Just(String::new()), "[ab]{1,3}", "\\PC{0,30}"];
+    match data_type {
+        DataType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+        DataType::Int2 => int.prop_map(|v| Value::Int2(v as i16)).boxed(),
+        DataType::Int4 => int.prop_map(|v| Value::Int4(v as i32)).boxed(),
+        DataType::Int8 => int.prop_map(Value::Int8).boxed(),
+        DataType::Date => int.prop_map(|v| Value::Date(v as i32)).boxed(),
+        DataType::Time => int.prop_map(Value::Time).boxed(),
+        DataType::Timestamp => int.prop_map(Value::Timestamp).boxed(),
+        DataType::TimestampTz => int.prop_map(Value::TimestampTz).boxed(),
+        DataType::Float4 => float.prop_map(|v| Value::Float4(v as f32)).boxed(),
+        DataType::Float8 => float.prop_map(Value::Float8).boxed(),
+        DataType::Numeric(p) => {
+            let scale = DataType::numeric_shape(*p).1;
+            let limit = if p.is_some() {
+                999_999i128
+            } else {
+                10i128.pow(37)
+            };
+            prop_oneof![-99..99i128, -limit..limit]
+                .prop_map(move |unscaled| Value::Numeric(Decimal { unscaled, scale }))
+                .boxed()
+        }
+        DataType::Text | DataType::Varchar(_) => text.prop_map(Value::Text).boxed(),
+        DataType::Json => text.prop_map(Value::Json).boxed(),
+        DataType::Jsonb => text.prop_map(Value::Jsonb).boxed(),
+        DataType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
+        DataType::Bytea => prop::collection::vec(any::<u8>(), 0..20)
+            .prop_map(Value::Bytea)
+            .boxed(),
+        DataType::Interval => (any::<i32>(), any::<i32>(), any::<i64>())
+            .prop_map(|(months, days, nanos)| {
+                Value::Interval(Interval {
+                    months,
+                    days,
+                    nanos,
+                })
+            })
+            .boxed(),
+        DataType::Array(item) => {
+            let item = prop_oneof![4 => value(item), 1 => Just(Value::Null)];
+            prop::collection::vec(item, 0..5)
+                .prop_map(Value::Array)
+                .boxed()
+        }
+        DataType::Vector(n) => prop::collection::vec(any::<f32>(), *n as usize)
+            .prop_map(Value::Vector)
+            .boxed(),
+    }
+}
+
+fn row(columns: &[DataType]) -> BoxedStrategy<Vec<Value>> {
+    let values: Vec<_> = columns
+        .iter()
+        .map(|t| prop_oneof![5 => value(t), 1 => Just(Value::Null)])
+        .collect();
+    values.boxed()
+}
+
+/// Rows of all types behind a key column, some of them deletes, sorted.
+fn versions() -> impl Strategy<Value = Vec<Version>> {
+    let one = (
+        0..40i64,
+        any::<u32>(),
+        0..3u32,
+        any::<bool>(),
+        0..10u8,
+        row(&types()[1..]),
+    );
+    prop::collection::vec(one, 1..120).prop_map(|rows| {
+        let schema = schema();
+        let mut versions: Vec<Version> = rows
+            .into_iter()
+            .map(|(id, stamp, node, is_open, kind, mut row)| {
+                row.insert(0, Value::Int8(id));
+                let mut version = put(&schema, u64::from(stamp), row);
+                version.node = node;
+                if !is_open {
+                    version.recorded += 4096 * 7;
+                    version.valid = (i64::from(stamp) - 5, i64::from(stamp) + 5);
+                }
+                if kind == 0 {
+                    version.row = None;
+                }
+                version
+            })
+            .collect();
+        versions.sort_by(|a, b| {
+            a.key
+                .cmp(&b.key)
+                .then((b.origin, b.node).cmp(&(a.origin, a.node)))
+        });
+        versions
+    })
+}
+
+fn schema() -> TableSchema {
+    let types = types();
+    let names: Vec<String> = (0..types.len()).map(|i| format!("c{i}")).collect();
+    let columns: Vec<(&str, DataType)> = names.iter().map(String::as_str).zip(types).collect();
+    table(&columns, &[0])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn segments_give_back_what_was_written(versions in versions(), rows in 1..60usize, cut in 0..120usize) {
+        let (env, schema) = (Env::simulated(1), schema());
+        let all = batch(&schema, &versions);
+        let cut = cut.min(all.num_rows());
+        let parts = [all.slice(0, cut), all.slice(cut, all.num_rows() - cut)];
+        let meta = write(&env, &schema, &small_pages(rows), &parts).unwrap();
+        let segment = open(&env, &schema).unwrap();
+        prop_assert_eq!(segment.meta(), &meta);
+        assert_same(&segment, &schema, &all);
+    }
+
+    #[test]
+    fn damaged_blocks_never_panic(
+        versions in versions(),
+        slot in 0..40usize,
+        flips in prop::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+    ) {
+        use super::super::encoding::{encode_column, ColumnDecoder, Effort, PcoGate};
+        let (schema, types) = (schema(), types());
+        let column = slot % types.len();
+        let array = batch(&schema, &versions).columns[column].clone();
+        let mut block = Vec::new();
+        let mut gate = PcoGate::default();
+        encode_column(&array, &types[column], Effort::Smallest, &mut gate, &mut block).unwrap();
+        for (at, mask) in flips {
+            let at = at % block.len();
+            block[at] ^= mask;
+        }
+        let mut decoder = ColumnDecoder::new(&types[column], array.len());
+        if decoder.push(&block, array.len()).is_ok() {
+            if let Ok(decoded) = decoder.finish() {
+                prop_assert_eq!(decoded.len(), array.len());
+            }
+        }
+        for len in 0..block.len() {
+            let mut decoder = ColumnDecoder::new(&types[column], array.len());
+            let _ = decoder.push(&block[..len], array.len());
+        }
+    }
+}
+
+/// Integers in the shapes that series have.
+fn integers() -> impl Strategy<Value = Vec<i64>> {
+    let len = prop_oneof![
+        Just(1usize),
+        2..50usize,
+        Just(1024usize),
+        Just(2048usize),
+        2000..2100usize
+    ];
+    let shape = (
+        any::<i64>(),
+        0..5u8,
+        prop_oneof![Just(1i64), Just(1000), any::<i64>()],
+    );
+    (len, shape, any::<u64>()).prop_map(|(len, (start, shape, unit), seed)| {
+        let mut state = seed | 1;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as i64
+        };
+        let mut walk = start;
+        (0..len as i64)
+            .map(|i| match shape {
+                0 => start.wrapping_add(unit.wrapping_mul(random() % 100)),
+                1 => start
+                    .wrapping_add(unit.wrapping_mul(i))
+                    .wrapping_add(random() % 50),
+                2 => {
+                    walk = walk.wrapping_add(unit.wrapping_mul(random() % 20));
+                    walk
+                }
+                3 => start.wrapping_add((i / 37).wrapping_mul(unit)),
+                _ if random() % 99 == 0 => random(),
+                _ => start.wrapping_add(random() % 9),
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn series_of_integers_and_decimals_come_back(values in integers(), exponent in 0..9i32) {
+        let (env, schema) = (Env::simulated(1), table(
+            &[("k", DataType::Int8), ("v", DataType::TimestampTz), ("f", DataType::Float8)],
+            &[0],
+        ));
+        let versions: Vec<Version> = values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| {
+                let decimal = *v as f64 / 10f64.powi(exponent);
+                let row = vec![Value::Int8(i as i64), Value::TimestampTz(*v), Value::Float8(decimal)];
+                put(&schema, 77, row)
+            })
+            .collect();
+        let all = batch(&schema, &versions);
+        write(&env, &schema, &SegmentOptions::default(), &[all.clone()]).unwrap();
+        assert_same(&open(&env, &schema).unwrap(), &schema, &all);
+    }
+}
+
+#[test]
+fn hidden_keys_and_deletes_of_them_come_back() {
+    let (env, schema) = (Env::simulated(1), table(&[("v", DataType::Text)], &[]));
+    let versions: Vec<Version> = (0..500u64)
+        .map(|i| {
+            let mut version = put(
+                &schema,
+                1000 + i / 10,
+                vec![Value::Text(format!("row {i}"))],
+            );
+            let mut key = (Stamp::from_micros(i / 10).0).to_be_bytes().to_vec();
+            key.extend_from_slice(&(i % 10).to_be_bytes());
+            version.key = Key(key.into());
+            if i % 50 == 3 {
+                version.row = None;
+            }
+            version
+        })
+        .collect();
+    let all = batch(&schema, &versions);
+    write(&env, &schema, &small_pages(64), &[all.clone()]).unwrap();
+    assert_same(&open(&env, &schema).unwrap(), &schema, &all);
+}
+
+#[test]
+fn keys_that_columns_do_not_give_are_kept() {
+    let (env, schema) = (Env::simulated(1), table(&[("k", DataType::Float8)], &[0]));
+    let mut versions: Vec<Version> = [-0.0, 1.0, f64::NAN]
+        .iter()
+        .map(|v| put(&schema, 5, vec![Value::Float8(*v)]))
+        .collect();
+    versions.push(Version {
+        key: Key(vec![0xff; 20].into()),
+        ..versions[2].clone()
+    });
+    let all = batch(&schema, &versions);
+    write(&env, &schema, &small_pages(3), &[all.clone()]).unwrap();
+    assert_same(&open(&env, &schema).unwrap(), &schema, &all);
+}
