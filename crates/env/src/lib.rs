@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskFile, LockError, LockGuard, RealDisk, SequentialReader, SimDisk};
-pub use machine::{available_memory_bytes, cpu_count};
+pub use machine::{available_memory_bytes, cpu_count, resident_memory_bytes};
 pub use random::{OsRandom, Random, SimRandom};
 
 /// The world a component runs in. Cheap to clone; clones share the same world.

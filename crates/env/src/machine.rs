@@ -33,11 +33,21 @@ pub fn available_memory_bytes() -> Option<u64> {
     }
 }
 
+/// How much of the machine's memory this process holds now. `None` where the operating
+/// system does not say.
+pub fn resident_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    kibibytes_line(&status, "VmRSS:")
+}
+
 /// The `MemTotal` line of `/proc/meminfo`, whose "kB" are units of 1,024 bytes.
 fn memory_total_bytes(meminfo: &str) -> Option<u64> {
-    let rest = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes_line(meminfo, "MemTotal:")
+}
+
+/// The bytes that a line `name 123 kB` tells.
+fn kibibytes_line(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -122,6 +132,7 @@ mod tests {
         assert!(cpu_count() >= 1);
         if cfg!(target_os = "linux") {
             assert!(available_memory_bytes().unwrap() > 16 << 20);
+            assert!(resident_memory_bytes().unwrap() > 64 << 10);
         }
     }
 }
