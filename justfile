@@ -37,6 +37,7 @@ run *args:
 demo *args:
     cargo run --release --locked -- demo {{args}}
 
-# How fast the log appends and syncs on this disk
-bench-log:
+# Benchmarks: the log on this disk, segments
+bench:
     cargo run --release --locked -p chronos-store --example log_bench
+    cargo run --release --locked -p chronos-store --example segment_bench

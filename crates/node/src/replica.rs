@@ -158,9 +158,9 @@ impl Replica {
         }
         let storage = |e: chronos_store::StoreError| Error::new(e.sqlstate(), e.to_string());
         let stored = if self.fault().is_none() { self.store.flush_now() } else { Ok(()) };
-        let stopped = self.store.close();
+        self.store.close();
         logged.and(closed).map_err(log_error)?;
-        stored.and(stopped).map_err(storage)
+        stored.map_err(storage)
     }
 }
 
@@ -174,7 +174,7 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
             let entry = entry.map_err(log_error)?;
             let (recorded, node, set) = decode(&entry.payload)?;
             hlc.restore(recorded);
-            apply(store, entry.index, recorded, node, set)?;
+            apply(store, entry.index, recorded, node, &set)?;
             next = entry.index.next();
         }
     } else if log.next_index().is_some_and(|n| n < first) {
@@ -185,14 +185,10 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
 }
 
 /// Applies an entry of the log again. What was refused the first time is again.
-fn apply(store: &Store, index: LogIndex, recorded: Stamp, node: NodeId, set: WriteSet) -> Result<(), Error> {
-    let result = store
-        .prepare(&set, &store.catalog())
-        .and_then(|prepared| store.apply(index, recorded, node, &prepared));
-    match result {
-        Ok(_) => Ok(()),
+fn apply(store: &Store, index: LogIndex, recorded: Stamp, node: NodeId, set: &WriteSet) -> Result<(), Error> {
+    match store.apply_write_set(index, recorded, node, set) {
         Err(e @ ApplyError::Storage(_)) => Err(describe(e, store)),
-        Err(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -271,7 +267,7 @@ fn log_error(e: LogError) -> Error {
 }
 
 /// A failed apply in PostgreSQL's words.
-fn describe(e: ApplyError, store: &Store) -> Error {
+pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
     match e {
         ApplyError::UniqueViolation { table, constraint, key } => {
             let mut error = Error::new(

@@ -281,7 +281,7 @@ fn point(segment: &Segment, key: &[u8]) -> Fallible<f64> {
         return Err("a key is missing".into());
     }
     let page = segment.pages_of(key).start;
-    let row = segment.read_keys(page)?.lower_bound(key) as u32;
+    let row = segment.find_rows(page, key)?.start;
     let columns = [
         PageColumn::Recorded,
         PageColumn::Kind,

@@ -70,6 +70,16 @@ pub(crate) struct PreparedBatch {
 }
 
 impl PreparedWriteSet {
+    /// The tables whose rows it changes.
+    pub(crate) fn tables(&self) -> std::collections::BTreeSet<TableId> {
+        let of = |change: &Prepared| match change {
+            Prepared::Rows(rows) => Some(rows.changes.table),
+            Prepared::Batch(batch) => Some(batch.table),
+            _ => None,
+        };
+        self.changes.iter().filter_map(of).collect()
+    }
+
     /// How many rows it changes if none is skipped.
     pub fn rows(&self) -> u64 {
         let of = |change: &Prepared| match change {

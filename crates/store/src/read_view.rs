@@ -8,11 +8,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_column, decode_row, value_at, Catalog, Kind, Stamp, TableId, TableSchema, Value,
+    decode_column, decode_row, value_at, Catalog, Kind, NodeId, Stamp, TableId, TableSchema, Value,
+    WriteSet,
 };
 
-use crate::error::StoreError;
+use crate::apply::{write, Checked};
+use crate::error::{ApplyError, StoreError};
+use crate::memtable::Memtable;
 use crate::merge::Resolution;
+use crate::prepare::prepare;
 use crate::scan::{plan, ScanPartition, ScanRequest, ScanShape, VersionFilter};
 use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
@@ -89,6 +93,28 @@ impl ReadView {
     /// The tables it contains.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.state.catalog
+    }
+
+    /// This view with a transaction's own writes on top, as if they were committed
+    /// right after it. Preconditions are not checked; the store is not changed.
+    ///
+    /// Errors: a table that the view does not have; damaged rows.
+    pub fn with_writes(&self, set: &WriteSet) -> Result<ReadView, ApplyError> {
+        let prepared = prepare(set, &self.state.catalog)?;
+        // Commits differ in their microseconds, so the next stamp belongs to none.
+        let recorded = Stamp(self.stamp.0.saturating_add(1));
+        let state = self.state.with_tables(|tables| {
+            for id in prepared.tables() {
+                let Some(table) = tables.get(&id) else { continue };
+                let mut own = TableState::clone(table);
+                own.frozen.push(own.active.clone());
+                own.active = Arc::new(Memtable::new(own.schema.clone()));
+                tables.insert(id, Arc::new(own));
+            }
+        });
+        let unchecked = Checked::unchecked(&prepared);
+        write(&state, recorded, NodeId(0), &prepared, &unchecked)?;
+        Ok(ReadView::new(state, recorded))
     }
 
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {

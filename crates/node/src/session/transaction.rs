@@ -58,7 +58,8 @@ impl Transaction {
         if let Some(view) = &self.overlaid {
             return Ok(view.clone());
         }
-        let view = self.view.with_writes(self.writes.to_write_set(chronos_model::Stamp::MAX)).map_err(super::store_error)?;
+        let writes = self.writes.to_write_set(chronos_model::Stamp::MAX);
+        let view = self.view.with_writes(&writes).map_err(|e| Error::new(e.sqlstate(), e.to_string()))?;
         self.overlaid = Some(view.clone());
         Ok(view)
     }

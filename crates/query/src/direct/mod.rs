@@ -1,9 +1,191 @@
-//! stub
-#![allow(missing_docs)]
-use std::sync::Arc; use chronos_model::*; use arrow_schema::SchemaRef;
-pub struct DirectPlan{pub table:Arc<TableSchema>,pub parameters:Vec<DataType>,pub columns:Option<SchemaRef>}
-pub enum BoundDirect{Get{key:Key,projection:Vec<usize>},Insert{rows:Vec<Vec<Value>>,on_conflict_skip:bool,returning:Option<Vec<usize>>},Update{key:Key,assignments:Vec<(usize,Value)>,returning:Option<Vec<usize>>},Delete{key:Key,returning:Option<Vec<usize>>}}
-#[derive(Debug,thiserror::Error)] #[error("x")] pub struct BindError;
-impl BindError{pub fn sqlstate(&self)->SqlState{SqlState::INTERNAL} pub fn detail(&self)->Option<String>{None}}
-impl DirectPlan{pub fn bind(&self,_:&[Value])->Result<BoundDirect,BindError>{Err(BindError)}}
-pub fn plan(_:&str,_:&Catalog)->Option<DirectPlan>{None}
+//! The short way for statements that name one row by its whole primary key.
+//!
+//! ```text
+//! text -> tokens -> plan(sql, catalog) -> DirectPlan -> bind(parameters) -> BoundDirect
+//!                        |
+//!                        +-> None: the general planner takes it
+//! ```
+//!
+//! No syntax tree is built and no error is reported here: a statement is either
+//! understood to the last token, or left to the general planner, which knows how
+//! it is wrong. So everything that PostgreSQL would treat differently from "this
+//! value of this column's type" gives `None`: an `int_key = 1.5`, a literal that
+//! is none of its type, a comparison across types, a name that is a reserved
+//! word. Understood are
+//!
+//! ```text
+//! SELECT * | columns FROM t [alias] WHERE key [LIMIT n]
+//! INSERT INTO t [(columns)] VALUES (..), .. [ON CONFLICT [target] DO NOTHING] [RETURNING ..]
+//! UPDATE t [alias] SET c = value | c + integer, .. WHERE key [RETURNING ..]
+//! DELETE FROM t [alias] WHERE key [RETURNING ..]
+//! ```
+//!
+//! where *key* equates each column of the primary key, once, with a value: a
+//! constant (with a sign, a cast, a type before it) or a parameter.
+//!
+//! Literals of TIMESTAMPTZ without a zone are read in UTC, like everywhere below
+//! `query`; a session in another time zone must not come here with them.
+
+mod bind;
+mod cursor;
+mod insert;
+mod literal;
+mod modify;
+mod names;
+mod parameters;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use chronos_model::{Catalog, DataType, SystemColumn, TableSchema, Value};
+
+pub use bind::{BoundAssignment, BoundDirect, BoundRow, DirectError};
+
+use cursor::Cursor;
+use parameters::Parameters;
+
+/// A planned statement. It is as good as the catalog it was planned with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DirectPlan {
+    /// The table.
+    pub table: Arc<TableSchema>,
+    /// What to do.
+    pub kind: DirectKind,
+    /// Types of the parameters, `$1` first.
+    pub parameters: Vec<DataType>,
+    /// Columns of the rows that are returned; `None`: none are.
+    pub columns: Option<SchemaRef>,
+}
+
+/// What a [`DirectPlan`] does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum DirectKind {
+    /// `SELECT`: the row of a key.
+    Get {
+        /// What to return of it.
+        projection: Vec<ScanItem>,
+        /// Values of the key's columns in key order.
+        key: Vec<Operand>,
+        /// `LIMIT`, unless it is a constant above 0.
+        limit: Option<Operand>,
+    },
+    /// `INSERT .. VALUES`
+    Insert {
+        /// Rows in order, each with all columns of the table; two may have the
+        /// same key.
+        rows: Vec<Vec<Operand>>,
+        /// What becomes of a row whose key exists.
+        on_conflict: OnConflict,
+        /// Columns to return of each row inserted.
+        returning: Option<Vec<usize>>,
+    },
+    /// `UPDATE`: other columns for the row of a key.
+    Update {
+        /// Values of the key's columns in key order.
+        key: Vec<Operand>,
+        /// Columns, none of the key, and what they become.
+        assignments: Vec<(usize, Assignment)>,
+        /// Columns to return of the new row.
+        returning: Option<Vec<usize>>,
+    },
+    /// `DELETE`: the row of a key.
+    Delete {
+        /// Values of the key's columns in key order.
+        key: Vec<Operand>,
+        /// Columns to return of the row that was there.
+        returning: Option<Vec<usize>>,
+    },
+}
+
+/// A column that a SELECT returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanItem {
+    /// A column of the table, by position.
+    Column(usize),
+    /// A column that every table has.
+    System(SystemColumn),
+}
+
+/// A value, now or when parameters are bound.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Operand {
+    /// A value of the column's type, or NULL.
+    Value(Value),
+    /// A parameter by position: 0 is `$1`.
+    Parameter(usize),
+}
+
+/// What a column becomes by an UPDATE.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Assignment {
+    /// A value.
+    Set(Operand),
+    /// `source + operand`, of integers; NULL if either is.
+    Add {
+        /// Column whose old value is taken.
+        source: usize,
+        /// What is added to it; an INT8 or a parameter.
+        operand: Operand,
+        /// Whether it is subtracted.
+        negated: bool,
+    },
+}
+
+/// What becomes of an inserted row whose key exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnConflict {
+    /// The statement fails with 23505.
+    Error,
+    /// The row is left out.
+    DoNothing,
+}
+
+/// Plans a statement, or leaves it to the general planner: `None`.
+pub fn plan(sql: &str, catalog: &Catalog) -> Option<DirectPlan> {
+    plan_declared(sql, catalog, &[])
+}
+
+/// Like [`plan`], for a client that says what types its parameters are of:
+/// `declared[0]` is that of `$1`; `None` and missing ones are inferred.
+pub fn plan_declared(
+    sql: &str,
+    catalog: &Catalog,
+    declared: &[Option<DataType>],
+) -> Option<DirectPlan> {
+    let mut planner = Planner {
+        cursor: Cursor::new(sql),
+        catalog,
+        parameters: Parameters::new(declared, sql.len()),
+    };
+    let verb = planner.cursor.peek()?;
+    let (table, kind, columns) = if verb.is_word(sql, "SELECT") {
+        planner.select()?
+    } else if verb.is_word(sql, "INSERT") {
+        planner.insert()?
+    } else if verb.is_word(sql, "UPDATE") {
+        planner.update()?
+    } else if verb.is_word(sql, "DELETE") {
+        planner.delete()?
+    } else {
+        return None;
+    };
+    planner.cursor.statement_end()?;
+    Some(DirectPlan {
+        table,
+        kind,
+        parameters: planner.parameters.finish()?,
+        columns,
+    })
+}
+
+/// What the parts of a plan share.
+struct Planner<'a> {
+    cursor: Cursor<'a>,
+    catalog: &'a Catalog,
+    parameters: Parameters<'a>,
+}
+
+type Planned = (Arc<TableSchema>, DirectKind, Option<SchemaRef>);

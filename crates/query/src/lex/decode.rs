@@ -2,41 +2,37 @@
 
 use std::borrow::Cow;
 
-use chronos_model::SqlState;
-
 use super::scan::continuation;
-use super::{LexError, StringKind, Token, TokenKind};
+use super::{Fault, StringKind, Token, TokenKind};
 
 /// The name a token stands for: a word folded to lower case (ASCII letters only,
-/// as PostgreSQL does in UTF-8), a quoted identifier without its quotes.
-///
-/// Errors: the token is no name, or has a bad Unicode escape.
-pub fn ident<'a>(sql: &'a str, token: &Token) -> Result<Cow<'a, str>, LexError> {
+/// as PostgreSQL does in UTF-8), a quoted identifier without its quotes. Of a
+/// token that is no name, its text.
+pub fn ident<'a>(token: &Token, sql: &'a str) -> Cow<'a, str> {
     let text = token.text(sql);
     match token.kind {
-        TokenKind::Word => Ok(if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        TokenKind::Word if text.bytes().any(|b| b.is_ascii_uppercase()) => {
             Cow::Owned(text.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(text)
-        }),
-        TokenKind::QuotedIdent => Ok(undouble(inner(text, 1, 1), "\"\"", "\"")),
-        TokenKind::UnicodeIdent => {
-            let name = undouble(inner(text, 3, 1), "\"\"", "\"");
-            unicode_escapes(name, token.start)
         }
-        _ => Err(LexError::near("syntax error", sql, token)),
+        TokenKind::QuotedIdent => undouble(inner(text, 1, 1)),
+        TokenKind::UnicodeIdent => unicode_name(text).unwrap_or(Cow::Borrowed(text)),
+        _ => Cow::Borrowed(text),
     }
 }
 
 /// The value of a string constant. Of `B'..'` and `X'..'` it is their digits, of
-/// `U&'..'` the text with `\` as the escape character.
-///
-/// Errors: the token is no string, or has a bad escape.
-pub fn unescape_string<'a>(sql: &'a str, token: &Token) -> Result<Cow<'a, str>, LexError> {
-    let TokenKind::String(kind) = token.kind else {
-        return Err(LexError::near("syntax error", sql, token));
-    };
+/// `U&'..'` the text with `\` as the escape character. Of a token that is no
+/// string, its text.
+pub fn unescape_string<'a>(token: &Token, sql: &'a str) -> Cow<'a, str> {
     let text = token.text(sql);
+    match token.string_kind(sql) {
+        // The scanner has checked the escapes of every token of kind String.
+        Some(kind) => string_value(text, kind).unwrap_or(Cow::Borrowed(text)),
+        None => Cow::Borrowed(text),
+    }
+}
+
+pub(super) fn string_value(text: &str, kind: StringKind) -> Result<Cow<'_, str>, Fault> {
     match kind {
         StringKind::Dollar => {
             let tag = text.match_indices('$').nth(1).map_or(0, |(at, _)| at + 1);
@@ -44,9 +40,13 @@ pub fn unescape_string<'a>(sql: &'a str, token: &Token) -> Result<Cow<'a, str>, 
         }
         StringKind::Plain => Ok(parts(text, 1)),
         StringKind::Bit | StringKind::Hex => Ok(parts(text, 2)),
-        StringKind::Unicode => unicode_escapes(parts(text, 3), token.start),
-        StringKind::Escape => backslash_escapes(text, token.start),
+        StringKind::Unicode => unicode_escapes(parts(text, 3)),
+        StringKind::Escape => backslash_escapes(text),
     }
+}
+
+pub(super) fn unicode_name(text: &str) -> Result<Cow<'_, str>, Fault> {
+    unicode_escapes(undouble(inner(text, 3, 1)))
 }
 
 fn inner(text: &str, front: usize, back: usize) -> &str {
@@ -54,9 +54,9 @@ fn inner(text: &str, front: usize, back: usize) -> &str {
         .unwrap_or("")
 }
 
-fn undouble<'a>(text: &'a str, double: &str, single: &str) -> Cow<'a, str> {
-    if text.contains(double) {
-        Cow::Owned(text.replace(double, single))
+fn undouble(text: &str) -> Cow<'_, str> {
+    if text.contains("\"\"") {
+        Cow::Owned(text.replace("\"\"", "\""))
     } else {
         Cow::Borrowed(text)
     }
@@ -88,16 +88,8 @@ fn parts(text: &str, front: usize) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
-fn escape_error(message: &str, position: usize) -> LexError {
-    LexError {
-        code: SqlState("22025"),
-        message: message.to_owned(),
-        position,
-    }
-}
-
 /// The body of an `E'..'` string.
-fn backslash_escapes(text: &str, start: usize) -> Result<Cow<'_, str>, LexError> {
+fn backslash_escapes(text: &str) -> Result<Cow<'_, str>, Fault> {
     let body = inner(text, 2, 1);
     if !body.bytes().any(|b| matches!(b, b'\'' | b'\\')) {
         return Ok(Cow::Borrowed(body));
@@ -115,23 +107,22 @@ fn backslash_escapes(text: &str, start: usize) -> Result<Cow<'_, str>, LexError>
                 Some(next) => at = next,
                 None => break,
             },
-            b'\\' => at = escape(bytes, at, start, &mut value)?,
+            b'\\' => at = escape(bytes, at, &mut value)?,
             _ => {
                 value.push(byte);
                 at += 1;
             }
         }
     }
-    let text = String::from_utf8(value).ok().filter(|s| !s.contains('\0'));
-    text.map(Cow::Owned).ok_or_else(|| LexError {
-        code: SqlState::INVALID_ENCODING,
-        message: "invalid byte sequence for encoding \"UTF8\" in a string constant".to_owned(),
-        position: start,
-    })
+    String::from_utf8(value)
+        .ok()
+        .filter(|s| !s.contains('\0'))
+        .map(Cow::Owned)
+        .ok_or(Fault::BadUtf8)
 }
 
 /// Resolves the escape at `bytes[at]`, a backslash, and returns where it ends.
-fn escape(bytes: &[u8], at: usize, start: usize, value: &mut Vec<u8>) -> Result<usize, LexError> {
+fn escape(bytes: &[u8], at: usize, value: &mut Vec<u8>) -> Result<usize, Fault> {
     let Some(&letter) = bytes.get(at + 1) else {
         return Ok(at + 1);
     };
@@ -160,7 +151,7 @@ fn escape(bytes: &[u8], at: usize, start: usize, value: &mut Vec<u8>) -> Result<
             return Ok(at + 2 + count);
         }
         b'u' | b'U' => {
-            let (c, end) = backslash_unicode(bytes, at, start)?;
+            let (c, end) = backslash_unicode(bytes, at)?;
             value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             return Ok(end);
         }
@@ -170,7 +161,7 @@ fn escape(bytes: &[u8], at: usize, start: usize, value: &mut Vec<u8>) -> Result<
 }
 
 /// `\uXXXX` or `\UXXXXXXXX` at `at`; two of them may make a surrogate pair.
-fn backslash_unicode(bytes: &[u8], at: usize, start: usize) -> Result<(char, usize), LexError> {
+fn backslash_unicode(bytes: &[u8], at: usize) -> Result<(char, usize), Fault> {
     let unit = |at: usize| -> Option<(u32, usize)> {
         let count = match bytes.get(at..at + 2)? {
             b"\\u" => 4,
@@ -181,25 +172,17 @@ fn backslash_unicode(bytes: &[u8], at: usize, start: usize) -> Result<(char, usi
         let all = digits.iter().all(u8::is_ascii_hexdigit);
         all.then(|| (number(digits, 16), at + 2 + count))
     };
-    let position = start + at;
-    let (first, end) = unit(at).ok_or_else(|| escape_error("invalid Unicode escape", position))?;
-    let (code, end) = match surrogates(first, || unit(end)) {
-        Some(pair) => pair,
-        None => (first, end),
-    };
+    let (first, end) = unit(at).ok_or(Fault::BadEscape)?;
+    let (code, end) = surrogates(first, || unit(end)).unwrap_or((first, end));
+    Ok((character(code)?, end))
+}
+
+fn character(code: u32) -> Result<char, Fault> {
     match char::from_u32(code) {
-        Some(c) if c != '\0' => Ok((c, end)),
-        Some(_) => Err(escape_error("invalid Unicode escape value", position)),
-        None if (0xd800..0xe000).contains(&code) => Err(LexError {
-            code: SqlState::SYNTAX_ERROR,
-            message: "invalid Unicode surrogate pair".to_owned(),
-            position,
-        }),
-        None => Err(LexError {
-            code: SqlState::SYNTAX_ERROR,
-            message: "invalid Unicode escape value".to_owned(),
-            position,
-        }),
+        Some('\0') => Err(Fault::BadEscapeValue),
+        Some(c) => Ok(c),
+        None if (0xd800..0xe000).contains(&code) => Err(Fault::BadSurrogatePair),
+        None => Err(Fault::BadEscapeValue),
     }
 }
 
@@ -221,7 +204,7 @@ fn number(digits: &[u8], radix: u32) -> u32 {
 }
 
 /// Resolves `\XXXX`, `\+XXXXXX` and `\\`.
-fn unicode_escapes(text: Cow<'_, str>, start: usize) -> Result<Cow<'_, str>, LexError> {
+fn unicode_escapes(text: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     if !text.contains('\\') {
         return Ok(text);
     }
@@ -245,12 +228,9 @@ fn unicode_escapes(text: Cow<'_, str>, start: usize) -> Result<Cow<'_, str>, Lex
             from = at + 2;
             continue;
         }
-        let (first, end) = unit(at).ok_or_else(|| escape_error("invalid Unicode escape", start))?;
+        let (first, end) = unit(at).ok_or(Fault::BadEscape)?;
         let (code, end) = surrogates(first, || unit(end)).unwrap_or((first, end));
-        let c = char::from_u32(code)
-            .filter(|c| *c != '\0')
-            .ok_or_else(|| escape_error("invalid Unicode escape value", start))?;
-        value.push(c);
+        value.push(character(code)?);
         from = end;
     }
     value.push_str(&text[from..]);

@@ -4,7 +4,7 @@
 //! is a kind and a byte range. White space is skipped, comments are tokens, and
 //! what cannot be a token is one of kind [`TokenKind::Error`], so that scanning
 //! never fails half-way. Text is decoded only when asked for, by [`ident`] and
-//! [`unescape_string`].
+//! [`unescape_string`]; escapes were checked by then.
 //!
 //! ```text
 //! SELECT "A b", E'x\n'::text FROM t; -- all
@@ -51,8 +51,9 @@ pub enum TokenKind {
     QuotedIdent,
     /// `U&"identifier"`
     UnicodeIdent,
-    /// A string constant, with the further parts that a line break joins to it.
-    String(StringKind),
+    /// A string constant, with the further parts that a line break joins to it;
+    /// [`Token::string_kind`] says of which form.
+    String,
     /// `1`, `1.5`, `.5`, `1e10`, `1_000`, `0x1F`; never signed.
     Number,
     /// `$1`
@@ -113,6 +114,14 @@ pub enum Fault {
     BadBinary,
     /// A character that begins no token.
     UnexpectedCharacter,
+    /// An escape that is none, as `\\u12`.
+    BadEscape,
+    /// An escape of what is no character, as `\\U00110000`.
+    BadEscapeValue,
+    /// Half a surrogate pair.
+    BadSurrogatePair,
+    /// Byte escapes that are no UTF-8, or a zero byte.
+    BadUtf8,
 }
 
 impl Fault {
@@ -132,6 +141,19 @@ impl Fault {
             Fault::BadOctal => "invalid octal integer",
             Fault::BadBinary => "invalid binary integer",
             Fault::UnexpectedCharacter => "syntax error",
+            Fault::BadEscape => "invalid Unicode escape",
+            Fault::BadEscapeValue => "invalid Unicode escape value",
+            Fault::BadSurrogatePair => "invalid Unicode surrogate pair",
+            Fault::BadUtf8 => "invalid byte sequence for encoding \"UTF8\"",
+        }
+    }
+
+    /// Its SQLSTATE.
+    pub fn code(self) -> SqlState {
+        match self {
+            Fault::BadEscape => SqlState("22025"),
+            Fault::BadUtf8 => SqlState::INVALID_ENCODING,
+            _ => SqlState::SYNTAX_ERROR,
         }
     }
 }
@@ -165,9 +187,27 @@ impl Token {
     /// The error it stands for, if it is of kind [`TokenKind::Error`].
     pub fn error(&self, sql: &str) -> Option<LexError> {
         match self.kind {
-            TokenKind::Error(fault) => Some(LexError::near(fault.message(), sql, self)),
+            TokenKind::Error(fault) => Some(LexError {
+                code: fault.code(),
+                ..LexError::near(fault.message(), sql, self)
+            }),
             _ => None,
         }
+    }
+
+    /// The form of a string constant.
+    pub fn string_kind(&self, sql: &str) -> Option<StringKind> {
+        if self.kind != TokenKind::String {
+            return None;
+        }
+        Some(match sql.as_bytes().get(self.start)? {
+            b'e' | b'E' => StringKind::Escape,
+            b'b' | b'B' => StringKind::Bit,
+            b'x' | b'X' => StringKind::Hex,
+            b'u' | b'U' => StringKind::Unicode,
+            b'$' => StringKind::Dollar,
+            _ => StringKind::Plain,
+        })
     }
 }
 

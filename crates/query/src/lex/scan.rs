@@ -4,7 +4,7 @@
 //! are ASCII, and every byte above 127 is a letter, so a token never ends inside
 //! a UTF-8 sequence.
 
-use super::{Fault, StringKind, Token, TokenKind};
+use super::{decode, Fault, StringKind, Token, TokenKind};
 
 const SPACE: u8 = 1;
 const IDENT_START: u8 = 2;
@@ -123,7 +123,7 @@ impl Scanner<'_> {
         match first {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(start, first),
             b'0'..=b'9' => self.number(start),
-            b'\'' => self.quoted(start + 1, StringKind::Plain),
+            b'\'' => self.quoted(start, start + 1, StringKind::Plain),
             b'"' => self.quoted_ident(start, start + 1, TokenKind::QuotedIdent),
             b'$' => self.dollar(start),
             b'.' => match self.at(start + 1) {
@@ -149,11 +149,11 @@ impl Scanner<'_> {
     #[inline]
     fn word(&self, start: usize, first: u8) -> (TokenKind, usize) {
         match (first, self.at(start + 1)) {
-            (b'e' | b'E', b'\'') => return self.quoted(start + 2, StringKind::Escape),
-            (b'b' | b'B', b'\'') => return self.quoted(start + 2, StringKind::Bit),
-            (b'x' | b'X', b'\'') => return self.quoted(start + 2, StringKind::Hex),
+            (b'e' | b'E', b'\'') => return self.quoted(start, start + 2, StringKind::Escape),
+            (b'b' | b'B', b'\'') => return self.quoted(start, start + 2, StringKind::Bit),
+            (b'x' | b'X', b'\'') => return self.quoted(start, start + 2, StringKind::Hex),
             (b'u' | b'U', b'&') => match self.at(start + 2) {
-                b'\'' => return self.quoted(start + 3, StringKind::Unicode),
+                b'\'' => return self.quoted(start, start + 3, StringKind::Unicode),
                 b'"' => return self.quoted_ident(start, start + 3, TokenKind::UnicodeIdent),
                 _ => {}
             },
@@ -163,15 +163,27 @@ impl Scanner<'_> {
     }
 
     /// A string whose body begins at `body`.
-    fn quoted(&self, body: usize, kind: StringKind) -> (TokenKind, usize) {
+    fn quoted(&self, start: usize, body: usize, kind: StringKind) -> (TokenKind, usize) {
         let mut at = body;
+        let mut has_escape = false;
         while let Some(&byte) = self.bytes.get(at) {
             match byte {
-                b'\\' if kind == StringKind::Escape => at += 2,
+                b'\\' if kind == StringKind::Escape => {
+                    has_escape = true;
+                    at += 2;
+                }
+                b'\\' => {
+                    has_escape |= kind == StringKind::Unicode;
+                    at += 1;
+                }
                 b'\'' if self.at(at + 1) == b'\'' => at += 2,
                 b'\'' => match continuation(self.bytes, at + 1) {
                     Some(next) => at = next,
-                    None => return (TokenKind::String(kind), at + 1),
+                    None => {
+                        let checked = has_escape.then(|| self.check(start, at + 1, kind));
+                        let fault = checked.and_then(Result::err);
+                        return (fault.map_or(TokenKind::String, TokenKind::Error), at + 1);
+                    }
                 },
                 _ => at += 1,
             }
@@ -184,6 +196,13 @@ impl Scanner<'_> {
         (TokenKind::Error(fault), self.bytes.len())
     }
 
+    /// Whether the escapes of the constant `start..end` mean something.
+    #[cold]
+    fn check(&self, start: usize, end: usize, kind: StringKind) -> Result<(), Fault> {
+        let text = std::str::from_utf8(&self.bytes[start..end]).map_err(|_| Fault::BadUtf8)?;
+        decode::string_value(text, kind).map(|_| ())
+    }
+
     fn quoted_ident(&self, start: usize, body: usize, kind: TokenKind) -> (TokenKind, usize) {
         let mut at = body;
         while let Some(&byte) = self.bytes.get(at) {
@@ -194,10 +213,13 @@ impl Scanner<'_> {
             } else if at == body {
                 return (TokenKind::Error(Fault::EmptyIdent), at + 1);
             } else {
-                return (kind, at + 1);
+                let text = std::str::from_utf8(&self.bytes[start..=at]);
+                let checked = (kind == TokenKind::UnicodeIdent)
+                    .then(|| decode::unicode_name(text.unwrap_or("")).map(|_| ()));
+                let fault = checked.and_then(Result::err);
+                return (fault.map_or(kind, TokenKind::Error), at + 1);
             }
         }
-        debug_assert!(start < self.bytes.len());
         (TokenKind::Error(Fault::UnterminatedIdent), self.bytes.len())
     }
 
@@ -222,7 +244,7 @@ impl Scanner<'_> {
         while let Some(found) = self.bytes[at..].iter().position(|b| *b == b'$') {
             at += found;
             if self.bytes[at..].starts_with(tag) {
-                return (TokenKind::String(StringKind::Dollar), at + tag.len());
+                return (TokenKind::String, at + tag.len());
             }
             at += 1;
         }

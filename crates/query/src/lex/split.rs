@@ -23,11 +23,11 @@ pub fn split(sql: &str) -> Result<Vec<StatementSpan>, LexError> {
     let mut statements = Vec::new();
     let mut current: Option<StatementSpan> = None;
     for token in tokens(sql) {
+        if let Some(error) = token.error(sql) {
+            return Err(error);
+        }
         match token.kind {
             TokenKind::Comment => {}
-            TokenKind::Error(fault) => {
-                return Err(LexError::near(fault.message(), sql, &token));
-            }
             TokenKind::Punct(b';') => statements.extend(current.take()),
             _ => {
                 let start = current.map_or(token.start, |s| s.start);

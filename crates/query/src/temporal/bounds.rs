@@ -40,8 +40,7 @@ impl<'a> Words<'a> {
     }
 
     fn is_string(&self, i: usize) -> bool {
-        self.get(i)
-            .is_some_and(|t| matches!(t.kind, TokenKind::String(_)))
+        self.get(i).is_some_and(|t| t.kind == TokenKind::String)
     }
 
     /// The error of a token that should not stand there.
@@ -119,7 +118,7 @@ impl<'a> Words<'a> {
             return Err(self.unexpected(at));
         };
         match token.kind {
-            TokenKind::String(_) | TokenKind::Number | TokenKind::Param => Ok(at + 1),
+            TokenKind::String | TokenKind::Number | TokenKind::Param => Ok(at + 1),
             TokenKind::Punct(b'(') => self.group_end(at),
             TokenKind::Word if self.is_word(at, "CASE") => self.case_end(at),
             TokenKind::Word if self.is_clause_word(at) => Err(self.unexpected(at)),

@@ -24,7 +24,7 @@ mod copy;
 mod execute;
 mod extended;
 mod failure;
-mod format;
+pub mod format;
 mod frontend;
 mod rows;
 mod server;

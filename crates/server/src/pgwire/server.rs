@@ -218,28 +218,18 @@ where
             )))
         }
     };
+    // Closing a socket with unread input resets it, and the client would lose the error
+    // before it could read it. At shutdown the clients were silent, and are many.
+    let is_refused = farewell
+        .as_ref()
+        .is_some_and(|error| error.code != SqlState::ADMIN_SHUTDOWN);
     if let Some(error) = farewell {
         options.stats.errors.add(1);
         backend::error_response(&mut wire.output, ErrorSeverity::Fatal, &error);
-        let heard = error.code == SqlState::ADMIN_SHUTDOWN;
-        let _ = timeout(LINGER, take_leave(&mut wire, heard)).await;
-    } else {
-        let _ = timeout(LINGER, wire.close()).await;
     }
-}
-
-/// Sends what is left and closes. Unless the client was silent, what it still sends is
-/// read to the end: closing a socket with unread input would reset it, and the client
-/// would lose the error before it could read it.
-async fn take_leave<S>(wire: &mut Wire<S>, silent: bool) -> Handled
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    wire.close().await?;
-    while !silent {
-        wire.discard().await?;
+    if timeout(LINGER, wire.close()).await.is_ok() && is_refused {
+        let _ = timeout(LINGER, wire.discard()).await;
     }
-    Ok(())
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -213,10 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.output.clear();
     }
 
-    /// Reads and forgets what the client still sends, while it is being turned away.
-    pub(super) async fn discard(&mut self) -> Handled {
+    /// Reads and forgets what the client still sends, until it leaves.
+    pub(super) async fn discard(&mut self) {
         self.input.clear();
-        self.fill().await
+        while self.fill().await.is_ok() {
+            self.input.clear();
+        }
     }
 
     /// Sends the replies and closes the stream.

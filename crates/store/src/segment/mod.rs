@@ -26,6 +26,7 @@ mod bloom;
 mod cache;
 mod encoding;
 mod error;
+mod frame;
 mod layout;
 mod meta;
 mod page;

@@ -8,20 +8,22 @@
 //! Every block's checksum is checked whenever it is read from the file, so damage is
 //! an error that names file, page and offset, and never an answer.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::BinaryViewBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::types::UInt8Type;
+use arrow_array::types::{UInt64Type, UInt8Type};
 use arrow_array::{new_null_array, Array, ArrayRef, UInt32Array};
 use chronos_env::{DiskFile, Env};
 use chronos_model::{Keys, Stamp, TableSchema};
 
 use super::cache::{CacheKey, Cached};
 use super::encoding::ColumnDecoder;
-use super::layout::{self, slot, BlockRef, Footer, HEADER_BYTES, TRAILER_BYTES};
+use super::frame::{check_schema, damaged, meta_of, read_exact, read_frame};
+use super::layout::{slot, BlockRef, Footer};
 use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
 use super::{bloom, BlockError, PageCache, PageColumn, PageMeta, SegmentError, SegmentMeta};
 
@@ -118,6 +120,30 @@ impl Segment {
         Ok(keys)
     }
 
+    /// The rows of a page that have this key, newest origin first; empty if none has.
+    /// For single keys faster than [`Segment::read_keys`], which makes all keys of the
+    /// page. Panics if there is no such page.
+    pub fn find_rows(&self, page: usize, key: &[u8]) -> Result<Range<u32>, SegmentError> {
+        let rows = self.pages()[page].rows as usize;
+        let cached = self.cache.get(&self.cache_key(page, slot::KEY));
+        if cached.is_some() || self.footer.all_keys[page] || self.pages()[page].has_deletes {
+            let keys = self.read_keys(page)?;
+            let compare = |row: usize| Ok(keys.get(row).cmp(key));
+            return equal_range(rows, compare);
+        }
+        let columns = (self.footer.primary_key.iter())
+            .map(|c| self.cached_column(page, slot::FIRST_COLUMN + c))
+            .collect::<Result<Vec<_>, _>>()?;
+        equal_range(rows, |row| {
+            let row: Vec<ArrayRef> = columns.iter().map(|c| c.slice(row, 1)).collect();
+            match derive_keys(&self.schema, &row, None) {
+                Ok(keys) if keys.len() == 1 => Ok(keys.get(0).cmp(key)),
+                Ok(_) => Err(self.damaged(Some(page), 0, "a row without a key")),
+                Err(error) => Err(self.block_error(page, slot::KEY, error)),
+            }
+        })
+    }
+
     /// Columns of consecutive pages, one array per column over all the pages. Not
     /// cached. Panics if there are no such pages.
     pub fn read_columns(
@@ -125,21 +151,22 @@ impl Segment {
         pages: Range<usize>,
         columns: &[PageColumn],
     ) -> Result<Vec<ArrayRef>, SegmentError> {
-        columns
-            .iter()
-            .map(|column| match slot_of(*column) {
+        let mut recorded = None;
+        let mut arrays = Vec::with_capacity(columns.len());
+        for column in columns {
+            arrays.push(match slot_of(*column) {
                 slot::KEY => {
                     let keys = pages
                         .clone()
                         .map(|page| self.read_keys(page))
                         .collect::<Result<Vec<_>, _>>()?;
-                    Ok(keys_array(
-                        keys.iter().flat_map(|k| (0..k.len()).map(|i| k.get(i))),
-                    ))
+                    keys_array(keys.iter().flat_map(|k| (0..k.len()).map(|i| k.get(i))))
                 }
-                slot => self.decode(pages.clone(), slot),
-            })
-            .collect()
+                slot::RECORDED => self.recorded(&pages, &mut recorded)?,
+                slot => self.decode_with(pages.clone(), slot, &mut recorded)?,
+            });
+        }
+        Ok(arrays)
     }
 
     /// Columns of single rows of a page, in the order asked for. Pages decoded for it
@@ -285,10 +312,30 @@ impl Segment {
 
     /// Decodes one slot of consecutive pages into one array.
     fn decode(&self, pages: Range<usize>, slot: usize) -> Result<ArrayRef, SegmentError> {
-        let rows: usize = self.pages()[pages.clone()]
-            .iter()
-            .map(|p| p.rows as usize)
-            .sum();
+        self.decode_with(pages, slot, &mut None)
+    }
+
+    /// The recorded stamps of pages, decoded once per request: others derive from them.
+    fn recorded(
+        &self,
+        pages: &Range<usize>,
+        recorded: &mut Option<ArrayRef>,
+    ) -> Result<ArrayRef, SegmentError> {
+        if let Some(recorded) = recorded {
+            return Ok(recorded.clone());
+        }
+        let decoded = self.decode(pages.clone(), slot::RECORDED)?;
+        Ok(recorded.insert(decoded).clone())
+    }
+
+    fn decode_with(
+        &self,
+        pages: Range<usize>,
+        slot: usize,
+        recorded: &mut Option<ArrayRef>,
+    ) -> Result<ArrayRef, SegmentError> {
+        let rows_of = |page: usize| self.pages()[page].rows as usize;
+        let rows: usize = pages.clone().map(rows_of).sum();
         let is_words = slot < slot::FIRST_COLUMN;
         let mut decoder = if is_words {
             ColumnDecoder::of_words(words_type(slot), rows)
@@ -301,22 +348,20 @@ impl Segment {
             };
             ColumnDecoder::new(stored, rows)
         };
+        let is_derived = matches!(slot, slot::ORIGIN | slot::VALID_FROM);
+        let mut row = 0;
         self.each_block(pages.clone(), slot, |page, bytes| {
-            let rows = self.pages()[page].rows as usize;
+            let rows = rows_of(page);
             let pushed = match (is_words, bytes) {
-                (true, [SAME_AS_RECORDED]) if slot != slot::RECORDED => {
-                    let recorded = self.decode(page..page + 1, slot::RECORDED)?;
-                    push_recorded(&mut decoder, &recorded, |r| r);
-                    Ok(())
-                }
-                (true, [MICROS_OF_RECORDED]) if slot != slot::RECORDED => {
-                    let recorded = self.decode(page..page + 1, slot::RECORDED)?;
-                    push_recorded(&mut decoder, &recorded, |r| Stamp(r).micros() as u64);
+                (true, [tag @ (SAME_AS_RECORDED | MICROS_OF_RECORDED)]) if is_derived => {
+                    let stamps = self.recorded(&pages, recorded)?.slice(row, rows);
+                    push_recorded(&mut decoder, &stamps, *tag);
                     Ok(())
                 }
                 (true, bytes) => decoder.push_words(bytes, rows),
                 (false, bytes) => decoder.push(bytes, rows),
             };
+            row += rows;
             pushed.map_err(|e| self.block_error(page, slot, e))
         })?;
         let array = decoder.finish();
@@ -433,136 +478,6 @@ impl Segment {
     }
 }
 
-fn damaged(
-    path: &Path,
-    page: Option<usize>,
-    offset: u64,
-    reason: impl Into<String>,
-) -> SegmentError {
-    SegmentError::Damaged {
-        path: path.to_owned(),
-        page,
-        offset,
-        reason: reason.into(),
-    }
-}
-
-fn read_exact(
-    file: &dyn DiskFile,
-    path: &Path,
-    buffer: &mut [u8],
-    offset: u64,
-    page: Option<usize>,
-) -> Result<(), SegmentError> {
-    file.read_exact_at(buffer, offset)
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => damaged(path, page, offset, "it ends too early"),
-            _ => SegmentError::Io {
-                path: path.to_owned(),
-                action: "read",
-                source,
-            },
-        })
-}
-
-/// Reads and checks header, trailer and footer; also gives the file's length.
-fn read_frame(file: &dyn DiskFile, path: &Path) -> Result<(Footer, u64), SegmentError> {
-    let length = file.len().map_err(|source| SegmentError::Io {
-        path: path.to_owned(),
-        action: "read",
-        source,
-    })?;
-    if length < HEADER_BYTES + TRAILER_BYTES {
-        return Err(damaged(path, None, length, "it is shorter than its frame"));
-    }
-    let mut header = [0; HEADER_BYTES as usize];
-    read_exact(file, path, &mut header, 0, None)?;
-    let version = layout::read_header(&header).map_err(|e| damaged(path, None, 0, e.reason))?;
-    if version != layout::FORMAT_VERSION {
-        return Err(SegmentError::UnknownVersion {
-            path: path.to_owned(),
-            version,
-            supported: layout::FORMAT_VERSION,
-        });
-    }
-    let end = length - TRAILER_BYTES;
-    let mut trailer = [0; TRAILER_BYTES as usize];
-    read_exact(file, path, &mut trailer, end, None)?;
-    let (start, crc) =
-        layout::read_trailer(&trailer, length).map_err(|e| damaged(path, None, end, e.reason))?;
-    let mut bytes = vec![0; (end - start) as usize];
-    read_exact(file, path, &mut bytes, start, None)?;
-    if crc32fast::hash(&bytes) != crc {
-        let reason = "the footer's checksum does not match";
-        return Err(damaged(path, None, start, reason));
-    }
-    let footer =
-        layout::read_footer(bytes, start).map_err(|e| damaged(path, None, start, e.reason))?;
-    Ok((footer, length))
-}
-
-fn check_schema(footer: &Footer, schema: &TableSchema, path: &Path) -> Result<(), SegmentError> {
-    let mismatch = |reason: String| SegmentError::SchemaMismatch {
-        path: path.to_owned(),
-        table: schema.name.clone(),
-        reason,
-    };
-    if footer.table != schema.id {
-        return Err(mismatch(format!(
-            "it holds table {}, not {}",
-            footer.table.0, schema.id.0
-        )));
-    }
-    if footer.primary_key != schema.primary_key {
-        return Err(mismatch("its key columns are others".into()));
-    }
-    if footer.column_types.len() > schema.columns.len() {
-        return Err(mismatch(format!(
-            "it has {} columns, the table {}",
-            footer.column_types.len(),
-            schema.columns.len()
-        )));
-    }
-    for (stored, column) in footer.column_types.iter().zip(&schema.columns) {
-        if *stored != column.data_type {
-            return Err(mismatch(format!(
-                "column \"{}\" was {stored}, but is {}",
-                column.name, column.data_type
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn meta_of(footer: &Footer, bytes: u64) -> SegmentMeta {
-    let pages = &footer.pages;
-    let continues = |pair: &[PageMeta]| pair[0].max_key == pair[1].min_key;
-    SegmentMeta {
-        id: footer.id,
-        table: footer.table,
-        rows: pages.iter().map(|p| u64::from(p.rows)).sum(),
-        bytes,
-        min_key: pages
-            .first()
-            .map(|p| p.min_key.to_vec())
-            .unwrap_or_default(),
-        max_key: pages.last().map(|p| p.max_key.to_vec()).unwrap_or_default(),
-        min_recorded: pages
-            .iter()
-            .map(|p| p.min_recorded)
-            .min()
-            .unwrap_or(Stamp::MIN),
-        max_recorded: pages
-            .iter()
-            .map(|p| p.max_recorded)
-            .max()
-            .unwrap_or(Stamp::MIN),
-        one_version_per_key: pages.iter().all(|p| p.one_version_per_key)
-            && !pages.windows(2).any(continues),
-        has_deletes: pages.iter().any(|p| p.has_deletes),
-    }
-}
-
 fn slot_of(column: PageColumn) -> usize {
     match column {
         PageColumn::Key => slot::KEY,
@@ -576,9 +491,41 @@ fn slot_of(column: PageColumn) -> usize {
     }
 }
 
-fn push_recorded(decoder: &mut ColumnDecoder, recorded: &ArrayRef, f: impl Fn(u64) -> u64) {
-    let recorded = recorded.as_primitive::<arrow_array::types::UInt64Type>();
-    decoder.push_decoded(recorded.values().iter().map(|r| f(*r)));
+fn push_recorded(decoder: &mut ColumnDecoder, stamps: &ArrayRef, tag: u8) {
+    let stamps = stamps.as_primitive::<UInt64Type>().values().iter().copied();
+    match tag {
+        SAME_AS_RECORDED => decoder.push_decoded(stamps),
+        _ => decoder.push_decoded(stamps.map(|r| Stamp(r).micros() as u64)),
+    }
+}
+
+/// The sorted rows that compare as equal.
+fn equal_range(
+    rows: usize,
+    compare: impl Fn(usize) -> Result<Ordering, SegmentError>,
+) -> Result<Range<u32>, SegmentError> {
+    let first_not = |is_before: fn(Ordering) -> bool, from: usize| {
+        let (mut low, mut high) = (from, rows);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_before(compare(middle)?) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    };
+    let start = first_not(Ordering::is_lt, 0)?;
+    if start == rows || compare(start)? != Ordering::Equal {
+        return Ok(start as u32..start as u32);
+    }
+    // Most keys have one version.
+    let end = match start + 1 == rows || compare(start + 1)? != Ordering::Equal {
+        true => start + 1,
+        false => first_not(Ordering::is_le, start + 1)?,
+    };
+    Ok(start as u32..end as u32)
 }
 
 fn keys_array<'a>(keys: impl Iterator<Item = &'a [u8]>) -> ArrayRef {

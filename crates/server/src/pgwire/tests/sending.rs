@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{DataType, SqlState, Value};
-use chronos_node::{CommandTag, Error, RowData, Rows};
+use chronos_node::{CommandTag, CopyFormat, CopyOptions, CopyOut, Error, RowData, Rows};
 use futures::StreamExt;
 
 use super::*;
 use crate::pgwire::cancel::Interrupt;
+use crate::pgwire::connection::Connection;
 use crate::pgwire::extended::ResultFormats;
 use crate::pgwire::failure::Failure;
 use crate::pgwire::format::FieldFormat;
@@ -97,10 +98,12 @@ async fn a_large_result_is_not_buffered() {
     const BATCH_ROWS: i64 = 4_096;
     let produced = Arc::new(AtomicU64::new(0));
     let counter = produced.clone();
-    let batches = futures::stream::iter(0..BATCHES).map(move |_| {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Ok(batch(BATCH_ROWS))
-    });
+    let batches = futures::stream::iter(0..BATCHES)
+        .map(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            batch(BATCH_ROWS)
+        })
+        .map(Ok);
     let (mut client, theirs) = duplex(4_096);
     let mut wire = wire(theirs);
     let sending = tokio::spawn(async move {
@@ -135,6 +138,59 @@ async fn an_error_between_rows_leaves_whole_messages() {
     assert_eq!(error.code, SqlState::DIVISION_BY_ZERO);
     let length = u32::from_be_bytes(*wire.output[1..].first_chunk().unwrap()) as usize;
     assert_eq!(wire.output.len(), 1 + length);
+}
+
+/// A connection past start-up whose client has nothing to say.
+fn connection(wire: &mut Wire<DuplexStream>) -> Connection<'_, DuplexStream> {
+    let shutdown = CancellationToken::new();
+    Connection::new(wire, session(), interrupt(), shutdown, None)
+}
+
+fn copy_out(batches: Vec<Result<RecordBatch, Error>>) -> CopyOut {
+    CopyOut {
+        schema: schema(),
+        options: CopyOptions {
+            format: CopyFormat::Csv,
+            delimiter: b',',
+            null: String::new(),
+            header: true,
+            quote: b'"',
+            escape: b'"',
+        },
+        batches: futures::stream::iter(batches).boxed(),
+    }
+}
+
+#[tokio::test]
+async fn copy_out_sends_data_and_counts_rows() {
+    let (mut client, theirs) = duplex(100_000);
+    let mut wire = wire(theirs);
+    let copy = copy_out(vec![Ok(batch(1)), Ok(batch(2))]);
+    connection(&mut wire).copy_out(copy).await.unwrap();
+    in_time(wire.close()).await.unwrap();
+    let mut sent = Vec::new();
+    in_time(client.read_to_end(&mut sent)).await.unwrap();
+    let expected = [
+        frame(b'H', &[0, 0, 1, 0, 0]),
+        frame(b'd', b"n\n"),
+        frame(b'd', b"0\n"),
+        frame(b'd', b"0\n"),
+        frame(b'd', b"1\n"),
+        frame(b'c', b""),
+        frame(b'C', b"COPY 3\0"),
+    ];
+    assert_eq!(sent, expected.concat());
+}
+
+#[tokio::test]
+async fn a_failed_copy_out_is_not_done() {
+    let (_client, theirs) = duplex(100_000);
+    let mut wire = wire(theirs);
+    let failure = Error::new(SqlState::QUERY_CANCELED, "cancelled");
+    let copy = copy_out(vec![Ok(batch(1)), Err(failure)]);
+    let failed = connection(&mut wire).copy_out(copy).await;
+    assert!(matches!(failed, Err(Failure::Statement(_))));
+    assert!(wire.output.ends_with(&frame(b'd', b"0\n")));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ fn small() -> (TableSchema, Vec<u8>, VersionBatch) {
         })
         .collect();
     let all = batch(&schema, &versions);
-    write(&env, &schema, &small_pages(20), &[all.clone()]).unwrap();
+    write(&env, &schema, &small_pages(20), std::slice::from_ref(&all)).unwrap();
     let bytes = env.disk.read(Path::new("s")).unwrap();
     (schema, bytes, all)
 }

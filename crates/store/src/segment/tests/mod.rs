@@ -157,6 +157,7 @@ fn assert_same(segment: &Segment, schema: &TableSchema, expected: &VersionBatch)
         assert_eq!(array.as_ref(), expected.as_ref(), "{column:?}");
         assert_eq!(array.data_type(), expected.data_type(), "{column:?}");
     }
+    assert_found(segment, expected);
     let mut row = 0;
     for (page, meta) in segment.pages().iter().enumerate() {
         let keys = segment.read_keys(page).unwrap();
@@ -176,4 +177,23 @@ fn assert_same(segment: &Segment, schema: &TableSchema, expected: &VersionBatch)
         }
     }
     assert_eq!(row, expected.num_rows());
+}
+
+/// Panics unless every key is found at exactly its rows, with and without decoded keys.
+fn assert_found(segment: &Segment, expected: &VersionBatch) {
+    let mut start = 0;
+    for (page, meta) in segment.pages().iter().enumerate() {
+        let rows = meta.rows as usize;
+        let key = |row: usize| expected.keys.get(start + row);
+        for row in (0..rows).step_by(1 + rows / 50) {
+            let first = (0..rows).find(|r| key(*r) == key(row)).unwrap();
+            let count = (0..rows).filter(|r| key(*r) == key(row)).count();
+            let found = segment.find_rows(page, key(row)).unwrap();
+            assert_eq!(found, first as u32..(first + count) as u32);
+            let mut absent = key(row).to_vec();
+            absent.push(0);
+            assert!(segment.find_rows(page, &absent).unwrap().is_empty());
+        }
+        start += rows;
+    }
 }

@@ -44,7 +44,7 @@ fn series(schema: &TableSchema, devices: u64, ticks: i64) -> Vec<Version> {
 fn pages_know_their_columns() {
     let (env, schema) = (Env::simulated(1), readings());
     let all = batch(&schema, &series(&schema, 2, 100));
-    let meta = write(&env, &schema, &small_pages(100), &[all.clone()]).unwrap();
+    let meta = write(&env, &schema, &small_pages(100), std::slice::from_ref(&all)).unwrap();
     let segment = open(&env, &schema).unwrap();
     assert_eq!((meta.rows, segment.pages().len()), (200, 2));
     assert!(meta.one_version_per_key && !meta.has_deletes);
@@ -97,7 +97,7 @@ fn a_key_over_a_page_end_marks_both_pages() {
     versions.insert(10, reading(&schema, 0, 9, 9));
     versions[9].origin += 1;
     let all = batch(&schema, &versions);
-    let meta = write(&env, &schema, &small_pages(10), &[all.clone()]).unwrap();
+    let meta = write(&env, &schema, &small_pages(10), std::slice::from_ref(&all)).unwrap();
     assert!(!meta.one_version_per_key);
     let segment = open(&env, &schema).unwrap();
     let flags: Vec<bool> = segment
@@ -229,7 +229,13 @@ fn wide_rows_make_short_pages() {
         })
         .collect();
     let all = batch(&schema, &versions);
-    write(&env, &schema, &SegmentOptions::default(), &[all.clone()]).unwrap();
+    write(
+        &env,
+        &schema,
+        &SegmentOptions::default(),
+        std::slice::from_ref(&all),
+    )
+    .unwrap();
     let segment = open(&env, &schema).unwrap();
     assert_eq!(segment.pages()[0].rows, 11);
     assert_same(&segment, &schema, &all);
@@ -239,7 +245,7 @@ fn wide_rows_make_short_pages() {
 fn a_cache_of_one_byte_still_reads() {
     let (env, schema) = (Env::simulated(1), readings());
     let all = batch(&schema, &series(&schema, 3, 50));
-    write(&env, &schema, &small_pages(16), &[all.clone()]).unwrap();
+    write(&env, &schema, &small_pages(16), std::slice::from_ref(&all)).unwrap();
     let cache = Arc::new(PageCache::new(1));
     let segment = Segment::open(&env, Path::new("s"), &schema, cache.clone()).unwrap();
     assert_same(&segment, &schema, &all);

@@ -156,7 +156,7 @@ fn schema() -> TableSchema {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn segments_give_back_what_was_written(versions in versions(), rows in 1..60usize, cut in 0..120usize) {
@@ -242,6 +242,8 @@ fn integers() -> impl Strategy<Value = Vec<i64>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn series_of_integers_and_decimals_come_back(values in integers(), exponent in 0..9i32) {
         let (env, schema) = (Env::simulated(1), table(
@@ -258,7 +260,7 @@ proptest! {
             })
             .collect();
         let all = batch(&schema, &versions);
-        write(&env, &schema, &SegmentOptions::default(), &[all.clone()]).unwrap();
+        write(&env, &schema, &SegmentOptions::default(), std::slice::from_ref(&all)).unwrap();
         assert_same(&open(&env, &schema).unwrap(), &schema, &all);
     }
 }
@@ -283,7 +285,7 @@ fn hidden_keys_and_deletes_of_them_come_back() {
         })
         .collect();
     let all = batch(&schema, &versions);
-    write(&env, &schema, &small_pages(64), &[all.clone()]).unwrap();
+    write(&env, &schema, &small_pages(64), std::slice::from_ref(&all)).unwrap();
     assert_same(&open(&env, &schema).unwrap(), &schema, &all);
 }
 
@@ -299,6 +301,6 @@ fn keys_that_columns_do_not_give_are_kept() {
         ..versions[2].clone()
     });
     let all = batch(&schema, &versions);
-    write(&env, &schema, &small_pages(3), &[all.clone()]).unwrap();
+    write(&env, &schema, &small_pages(3), std::slice::from_ref(&all)).unwrap();
     assert_same(&open(&env, &schema).unwrap(), &schema, &all);
 }

@@ -1,0 +1,171 @@
+//! `INSERT .. VALUES`.
+
+use std::sync::Arc;
+
+use chronos_model::{TableSchema, Value};
+
+use super::cursor::Cursor;
+use super::names::Target;
+use super::{DirectKind, OnConflict, Operand, Planned, Planner};
+
+/// Rows beyond which a statement is bulk work, for which columns serve better.
+const ROWS_MAX: usize = 10_000;
+
+impl<'a> Planner<'a> {
+    /// `INSERT INTO t [(columns)] VALUES (..), .. [ON CONFLICT ..] [RETURNING ..]`
+    pub(super) fn insert(&mut self) -> Option<Planned> {
+        self.cursor.advance();
+        if !self.cursor.word("INTO") {
+            return None;
+        }
+        let table = self.table()?;
+        let (targets, is_list) = self.insert_columns(table)?;
+        if !self.cursor.word("VALUES") {
+            return None;
+        }
+        let rows = self.insert_rows(table, &targets, is_list)?;
+        let on_conflict = self.on_conflict(table)?;
+        let target = Target { table, alias: None };
+        let (returning, columns) = self.returning(&target)?;
+        let kind = DirectKind::Insert {
+            rows,
+            on_conflict,
+            returning,
+        };
+        Some((Arc::clone(table), kind, columns))
+    }
+
+    /// The columns that values are given for, and whether they were listed.
+    fn insert_columns(&mut self, table: &TableSchema) -> Option<(Vec<usize>, bool)> {
+        if !self.cursor.punct(b'(') {
+            return Some(((0..table.columns.len()).collect(), false));
+        }
+        let columns = self.column_list(table)?;
+        Some((columns, true))
+    }
+
+    /// `a, b)`, without repetition, behind its `(`.
+    fn column_list(&mut self, table: &TableSchema) -> Option<Vec<usize>> {
+        let mut columns = Vec::with_capacity(table.columns.len());
+        loop {
+            let column = table.column_index(&self.cursor.name()?)?;
+            if columns.contains(&column) {
+                return None;
+            }
+            columns.push(column);
+            if self.cursor.punct(b')') {
+                return Some(columns);
+            }
+            if !self.cursor.punct(b',') {
+                return None;
+            }
+        }
+    }
+
+    fn insert_rows(
+        &mut self,
+        table: &TableSchema,
+        targets: &[usize],
+        is_list: bool,
+    ) -> Option<Vec<Vec<Operand>>> {
+        let mut rows: Vec<Vec<Operand>> = Vec::new();
+        let mut template: Vec<Operand> = Vec::new();
+        let mut width = 0;
+        loop {
+            if !self.cursor.punct(b'(') || rows.len() == ROWS_MAX {
+                return None;
+            }
+            let mut given = Vec::with_capacity(targets.len());
+            loop {
+                let column = *targets.get(given.len())?;
+                given.push(self.insert_value(table, column)?);
+                if !self.cursor.punct(b',') {
+                    break;
+                }
+            }
+            if !self.cursor.punct(b')') {
+                return None;
+            }
+            if rows.is_empty() {
+                width = given.len();
+                if is_list && width != targets.len() {
+                    return None;
+                }
+                template = defaults(table, &targets[..width])?;
+            } else if given.len() != width {
+                return None;
+            }
+            let is_whole_row = !is_list && width == table.columns.len();
+            rows.push(if is_whole_row {
+                given
+            } else {
+                let mut row = template.clone();
+                for (column, operand) in targets.iter().zip(given) {
+                    row[*column] = operand;
+                }
+                row
+            });
+            if !self.cursor.punct(b',') {
+                return Some(rows);
+            }
+        }
+    }
+
+    fn insert_value(&mut self, table: &TableSchema, column: usize) -> Option<Operand> {
+        if self.cursor.word("DEFAULT") {
+            return default_of(table, column);
+        }
+        let literal = self.cursor.literal()?;
+        self.stored_operand(literal, &table.columns[column].data_type)
+    }
+
+    /// `[ON CONFLICT [(key)| ON CONSTRAINT t_pkey] DO NOTHING]`
+    fn on_conflict(&mut self, table: &TableSchema) -> Option<OnConflict> {
+        if !self.cursor.word("ON") {
+            return Some(OnConflict::Error);
+        }
+        if !self.cursor.word("CONFLICT") {
+            return None;
+        }
+        if self.cursor.punct(b'(') {
+            let columns = self.column_list(table)?;
+            let is_key = columns.len() == table.primary_key.len()
+                && columns.iter().all(|c| table.primary_key.contains(c));
+            if !is_key {
+                return None;
+            }
+        } else if self.cursor.word("ON") {
+            let is_key = self.cursor.word("CONSTRAINT")
+                && !table.has_hidden_key()
+                && self.cursor.name()? == table.primary_key_name();
+            if !is_key {
+                return None;
+            }
+        }
+        (self.cursor.word("DO") && self.cursor.word("NOTHING")).then_some(OnConflict::DoNothing)
+    }
+}
+
+/// A row of the defaults of all columns that are not `given`.
+fn defaults(table: &TableSchema, given: &[usize]) -> Option<Vec<Operand>> {
+    (0..table.columns.len())
+        .map(|column| match given.contains(&column) {
+            true => Some(Operand::Value(Value::Null)),
+            false => default_of(table, column),
+        })
+        .collect()
+}
+
+/// A column's default if it is a constant.
+pub(super) fn default_of(table: &TableSchema, column: usize) -> Option<Operand> {
+    let column = &table.columns[column];
+    let Some(expression) = &column.default else {
+        return Some(Operand::Value(Value::Null));
+    };
+    let mut cursor = Cursor::new(expression);
+    let literal = cursor.literal()?;
+    if literal.is_parameter() || cursor.peek().is_some() {
+        return None;
+    }
+    literal.stored(&column.data_type).map(Operand::Value)
+}

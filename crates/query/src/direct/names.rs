@@ -1,0 +1,278 @@
+//! Words that PostgreSQL's grammar takes for itself, and how names resolve.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow_schema::{Field, Schema, SchemaRef};
+use chronos_model::{SystemColumn, TableSchema};
+
+use super::{Planner, ScanItem};
+
+/// Whether a folded word without quotes cannot be a column, a table or an alias
+/// (PostgreSQL 17, appendix C: "reserved", with and without "can be function or
+/// type").
+pub(super) fn is_reserved(word: &str) -> bool {
+    match word.len() {
+        2 => matches!(word, "as" | "do" | "in" | "is" | "on" | "or" | "to"),
+        3 => matches!(word, "all" | "and" | "any" | "asc" | "end" | "for" | "not"),
+        4 => matches!(
+            word,
+            "both"
+                | "case"
+                | "cast"
+                | "desc"
+                | "else"
+                | "from"
+                | "full"
+                | "into"
+                | "join"
+                | "left"
+                | "like"
+                | "null"
+                | "only"
+                | "some"
+                | "then"
+                | "true"
+                | "user"
+                | "when"
+                | "with"
+        ),
+        5 => matches!(
+            word,
+            "array"
+                | "check"
+                | "cross"
+                | "false"
+                | "fetch"
+                | "grant"
+                | "group"
+                | "ilike"
+                | "inner"
+                | "limit"
+                | "order"
+                | "outer"
+                | "right"
+                | "table"
+                | "union"
+                | "using"
+                | "where"
+        ),
+        6 => matches!(
+            word,
+            "binary"
+                | "column"
+                | "create"
+                | "except"
+                | "freeze"
+                | "having"
+                | "isnull"
+                | "offset"
+                | "select"
+                | "unique"
+                | "window"
+        ),
+        7 => matches!(
+            word,
+            "analyse"
+                | "analyze"
+                | "collate"
+                | "default"
+                | "foreign"
+                | "lateral"
+                | "leading"
+                | "natural"
+                | "notnull"
+                | "placing"
+                | "primary"
+                | "similar"
+                | "verbose"
+        ),
+        8 => matches!(word, "distinct" | "overlaps" | "trailing" | "variadic"),
+        9 => matches!(
+            word,
+            "collation" | "initially" | "intersect" | "localtime" | "returning" | "symmetric"
+        ),
+        _ => matches!(
+            word,
+            "asymmetric"
+                | "authorization"
+                | "concurrently"
+                | "constraint"
+                | "current_catalog"
+                | "current_date"
+                | "current_role"
+                | "current_schema"
+                | "current_time"
+                | "current_timestamp"
+                | "current_user"
+                | "deferrable"
+                | "localtimestamp"
+                | "references"
+                | "session_user"
+                | "system_user"
+                | "tablesample"
+        ),
+    }
+}
+
+/// Whether a folded word names an output column only behind `AS`.
+pub(super) fn needs_as(word: &str) -> bool {
+    matches!(
+        word,
+        "char"
+            | "character"
+            | "day"
+            | "filter"
+            | "hour"
+            | "minute"
+            | "month"
+            | "over"
+            | "precision"
+            | "second"
+            | "varying"
+            | "within"
+            | "without"
+            | "year"
+    )
+}
+
+/// A table as a statement calls it.
+pub(super) struct Target<'a> {
+    pub(super) table: &'a Arc<TableSchema>,
+    /// The alias, which hides the name.
+    pub(super) alias: Option<Cow<'a, str>>,
+}
+
+impl Target<'_> {
+    fn is_called(&self, name: &str) -> bool {
+        match &self.alias {
+            Some(alias) => alias == name,
+            None => self.table.name == name,
+        }
+    }
+}
+
+/// Columns to return, and their schema.
+pub(super) struct Projection {
+    pub(super) items: Vec<ScanItem>,
+    pub(super) schema: SchemaRef,
+}
+
+impl Projection {
+    /// The items as columns of the table; `None` if a system column is among
+    /// them.
+    pub(super) fn columns(&self) -> Option<Vec<usize>> {
+        self.items
+            .iter()
+            .map(|item| match item {
+                ScanItem::Column(c) => Some(*c),
+                ScanItem::System(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl<'a> Planner<'a> {
+    /// `[public.]t`
+    pub(super) fn table(&mut self) -> Option<&'a Arc<TableSchema>> {
+        let mut name = self.cursor.name()?;
+        if self.cursor.punct(b'.') {
+            if name != "public" {
+                return None;
+            }
+            name = self.cursor.name()?;
+        } else if name.starts_with("pg_") {
+            // `pg_catalog` is searched before `public`.
+            return None;
+        }
+        self.catalog.table(&name)
+    }
+
+    /// `[public.]t [[AS] alias]`; a following `SET` is no alias.
+    pub(super) fn target(&mut self) -> Option<Target<'a>> {
+        let table = self.table()?;
+        let alias = if self.cursor.word("AS") {
+            Some(self.cursor.name()?)
+        } else if self.cursor.is_word("SET") {
+            None
+        } else {
+            self.cursor.name()
+        };
+        Some(Target { table, alias })
+    }
+
+    /// `[qualifier.]column` of the table.
+    pub(super) fn column(&mut self, target: &Target<'_>) -> Option<usize> {
+        let mut name = self.cursor.name()?;
+        if self.cursor.punct(b'.') {
+            if !target.is_called(&name) {
+                return None;
+            }
+            name = self.cursor.label()?;
+        }
+        target.table.column_index(&name)
+    }
+
+    /// A list of `*` and columns with their labels.
+    pub(super) fn projection(&mut self, target: &Target<'_>) -> Option<Projection> {
+        let table = target.table;
+        let mut items = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
+            if self.cursor.operator("*") {
+                all_columns(table, &mut items, &mut fields);
+            } else {
+                self.projected(target, &mut items, &mut fields)?;
+            }
+            if !self.cursor.punct(b',') {
+                break;
+            }
+        }
+        Some(Projection {
+            items,
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+
+    fn projected(
+        &mut self,
+        target: &Target<'_>,
+        items: &mut Vec<ScanItem>,
+        fields: &mut Vec<Field>,
+    ) -> Option<()> {
+        let mut name = self.cursor.name()?;
+        if self.cursor.punct(b'.') {
+            if !target.is_called(&name) {
+                return None;
+            }
+            if self.cursor.operator("*") {
+                all_columns(target.table, items, fields);
+                return Some(());
+            }
+            name = self.cursor.label()?;
+        }
+        let label = if self.cursor.word("AS") {
+            Some(self.cursor.label()?)
+        } else {
+            self.cursor.bare_label()
+        };
+        let label = label.as_deref().unwrap_or(&name);
+        if let Some(index) = target.table.column_index(&name) {
+            let column = &target.table.columns[index];
+            items.push(ScanItem::Column(index));
+            fields.push(column.data_type.to_field(label, column.nullable));
+        } else {
+            let column = SystemColumn::of_name(&name)?;
+            items.push(ScanItem::System(column));
+            fields.push(column.arrow_field().with_name(label));
+        }
+        Some(())
+    }
+}
+
+fn all_columns(table: &TableSchema, items: &mut Vec<ScanItem>, fields: &mut Vec<Field>) {
+    for (index, column) in table.columns.iter().enumerate() {
+        items.push(ScanItem::Column(index));
+        fields.push(column.arrow_field());
+    }
+}
