@@ -72,6 +72,19 @@ pub(crate) fn create(name: &str) -> Result<Box<dyn Write + Send>, CliError> {
 
 /// Where the prompt keeps its history: `$XDG_STATE_HOME/chronos/history`, or
 /// `~/.chronos_history`. `None` when there is no home directory.
+pub(crate) fn append(path: &std::path::Path) -> Result<std::fs::File, CliError> {
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|source| CliError::File {
+            action: "open",
+            name: path.display().to_string(),
+            source,
+        })
+}
+
+/// Where the prompt keeps its history.
 pub(crate) fn history_file() -> Option<PathBuf> {
     history_path(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
 }

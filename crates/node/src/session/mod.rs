@@ -9,6 +9,7 @@
 mod cancel;
 mod command;
 mod copy;
+mod direct;
 mod prepare;
 mod read;
 mod settings;
@@ -246,6 +247,10 @@ impl Session {
     /// A handle that cancels this session's statement.
     pub fn cancel_handle(&self) -> CancelHandle {
         self.cancel.clone()
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
     }
 
     fn now_micros(&self) -> i64 {
