@@ -25,6 +25,7 @@ use datafusion::sql::sqlparser::ast;
 use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
 use crate::sql::fold;
+use crate::functions::{self, Scope};
 use crate::{system_tables, QueryError};
 
 /// Everything that names may refer to in one statement.
@@ -35,15 +36,14 @@ pub(super) struct PlanContext<'a> {
 }
 
 struct Names {
-    catalog: Arc<Catalog>,
-    facts: SessionFacts,
+    scope: Arc<Scope>,
     temporaries: HashMap<String, Arc<MemTable>>,
     exposes_system_columns: bool,
 }
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Names(catalog version {})", self.catalog.version)
+        write!(f, "Names(catalog version {})", self.scope.catalog.version)
     }
 }
 
@@ -55,12 +55,14 @@ impl<'a> PlanContext<'a> {
         temporaries: HashMap<String, Arc<MemTable>>,
         exposes_system_columns: bool,
     ) -> Self {
-        let names = Arc::new(Names { catalog, facts, temporaries, exposes_system_columns });
+        let scope = Arc::new(Scope { catalog, facts });
+        let names = Arc::new(Names { scope, temporaries, exposes_system_columns });
         let planner = TemporalRelations { names: Arc::clone(&names) };
         PlanContext { state, names, relation_planners: vec![Arc::new(planner)] }
     }
 
-    pub(super) fn plan(&self, statement: ast::Statement, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan, QueryError> {
+    pub(super) fn plan(&self, mut statement: ast::Statement, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan, QueryError> {
+        system_tables::rewrite::rewrite(&mut statement);
         let options = &self.state.config_options().sql_parser;
         let parser_options = ParserOptions {
             parse_float_as_decimal: options.parse_float_as_decimal,
@@ -90,11 +92,11 @@ impl Names {
             return Ok(Arc::clone(temporary) as _);
         }
         if matches!(schema, None | Some("public")) {
-            if let Some(found) = self.catalog.table(table) {
+            if let Some(found) = self.scope.catalog.table(table) {
                 return Ok(Arc::new(self.chronos_table(found, TemporalClause::Current)));
             }
         }
-        let system = system_tables::table(schema, table, &self.catalog, &self.facts)?;
+        let system = system_tables::table(schema, table, &self.scope.catalog, &self.scope.facts)?;
         system.ok_or_else(|| QueryError::unknown_table(&unqualified(schema, table)))
     }
 
@@ -145,7 +147,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.state.scalar_functions().get(name).cloned()
+        functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| self.state.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -240,7 +242,7 @@ impl TemporalRelations {
     fn temporal(&self, table: TableReference, clauses: Vec<Marker<'_>>, context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
         let name = table.table().to_owned();
         let schema = match table.schema() {
-            None | Some("public") => self.names.catalog.table(&name),
+            None | Some("public") => self.names.scope.catalog.table(&name),
             _ => None,
         };
         let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
@@ -280,7 +282,7 @@ impl TemporalRelations {
             Some(ast::Expr::Identifier(ident)) => fold(ident),
             _ => return Err(usage().into()),
         };
-        let schema = self.names.catalog.table(&name).ok_or_else(|| QueryError::unknown_table(&name))?;
+        let schema = self.names.scope.catalog.table(&name).ok_or_else(|| QueryError::unknown_table(&name))?;
         let values = expressions.collect::<Option<Vec<_>>>().ok_or_else(usage)?;
         if !values.is_empty() && (schema.has_hidden_key() || values.len() != schema.primary_key.len()) {
             let key: Vec<&str> = schema.primary_key.iter().map(|&c| schema.columns[c].name.as_str()).collect();
