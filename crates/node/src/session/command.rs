@@ -31,7 +31,10 @@ impl Session {
                 let copy = sql::copy(copy)?;
                 self.execute_copy(&copy, token).await
             }
-            Command::Begin(modes) => self.begin(sql::is_read_only(modes)),
+            Command::Begin(modes) => {
+                sql::check_isolation(modes)?;
+                self.begin(sql::is_read_only(modes))
+            }
             Command::Commit => self.commit().await,
             Command::Rollback(None) => self.rollback(),
             Command::Rollback(Some(savepoint)) => self.rollback_to(savepoint),
