@@ -11,9 +11,7 @@ use chronos_model::{
     TableSchema, Value,
 };
 use chronos_store::segment::SegmentOptions;
-use chronos_store::{
-    KeyRange, ReadView, ScanColumn, ScanRequest, StoreOptions, VersionFilter,
-};
+use chronos_store::{KeyRange, ReadView, ScanColumn, ScanRequest, StoreOptions, VersionFilter};
 
 /// `(a INT8, b TEXT, v FLOAT8, s TEXT)` with the primary key `(b, a)` or none.
 pub(crate) fn table(name: &str, id: u32, has_primary_key: bool) -> TableSchema {
@@ -137,11 +135,15 @@ pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanReque
 }
 
 fn show(table: &TableSchema, batch: &RecordBatch, shown: &mut Vec<Shown>) {
-    let micros = |column: usize, row: usize| {
-        match value_at(batch.column(column), row, &DataType::TimestampTz).unwrap() {
-            Value::TimestampTz(t) => Some(t),
-            _ => None,
-        }
+    let micros = |column: usize, row: usize| match value_at(
+        batch.column(column),
+        row,
+        &DataType::TimestampTz,
+    )
+    .unwrap()
+    {
+        Value::TimestampTz(t) => Some(t),
+        _ => None,
     };
     for row in 0..batch.num_rows() {
         let value = |c: usize| value_at(batch.column(c), row, &table.columns[c].data_type).unwrap();
