@@ -74,8 +74,15 @@ fn batch(schema: &TableSchema, number: usize) -> RecordBatch {
     RecordBatch::try_new(schema.arrow_schema(), columns).unwrap()
 }
 
+#[derive(Clone, Copy)]
+enum Order {
+    ByKey,
+    Any,
+}
+
 fn scan(
     view: &ReadView,
+    order: Order,
     schema: &Arc<TableSchema>,
     columns: &[usize],
     filter: VersionFilter,
@@ -87,7 +94,11 @@ fn scan(
         ..ScanRequest::default()
     };
     let position = columns.iter().position(|c| *c == 2);
-    let partitions = view.scan(schema, request).unwrap();
+    let partitions = match order {
+        Order::ByKey => view.scan(schema, request),
+        Order::Any => view.scan_unordered(schema, request),
+    }
+    .unwrap();
     let sums: Vec<(u64, f64)> = std::thread::scope(|scope| {
         let threads: Vec<_> = partitions
             .into_iter()
@@ -125,14 +136,15 @@ fn report(what: &str, count: u64, unit: &str, since: Instant) {
 
 fn scans(store: &Store, schema: &Arc<TableSchema>, state: &str, rows: u64) {
     let view = store.read_view();
-    for (name, columns) in [
-        ("count(*)", &[][..]),
-        ("sum(value)", &[2][..]),
-        ("device, ts, value", &[0, 1, 2][..]),
+    for (name, order, columns) in [
+        ("count(*)", Order::ByKey, &[][..]),
+        ("sum(value)", Order::ByKey, &[2][..]),
+        ("device, ts, value", Order::ByKey, &[0, 1, 2][..]),
+        ("device, ts, value unordered", Order::Any, &[0, 1, 2][..]),
     ] {
         for round in ["first", "again"] {
             let start = Instant::now();
-            let (seen, _) = scan(&view, schema, columns, VersionFilter::Current);
+            let (seen, _) = scan(&view, order, schema, columns, VersionFilter::Current);
             assert_eq!(seen, rows);
             report(
                 &format!("scan {name}, {state}, {round}"),
@@ -144,7 +156,7 @@ fn scans(store: &Store, schema: &Arc<TableSchema>, state: &str, rows: u64) {
     }
     let middle = Stamp::from_micros(START as u64 + rows / BATCH as u64 / 2);
     let start = Instant::now();
-    let (seen, _) = scan(&view, schema, &[2], VersionFilter::AsOf(middle));
+    let (seen, _) = scan(&view, Order::Any, schema, &[2], VersionFilter::AsOf(middle));
     report(
         &format!("scan sum(value) AS OF half, {state}"),
         seen,

@@ -11,7 +11,9 @@ use chronos_model::{
     TableSchema, Value,
 };
 use chronos_store::segment::SegmentOptions;
-use chronos_store::{KeyRange, ReadView, ScanColumn, ScanRequest, StoreOptions, VersionFilter};
+use chronos_store::{
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreOptions, VersionFilter,
+};
 
 /// `(a INT8, b TEXT, v FLOAT8, s TEXT)` with the primary key `(b, a)` or none.
 pub(crate) fn table(name: &str, id: u32, has_primary_key: bool) -> TableSchema {
@@ -118,8 +120,27 @@ pub(crate) fn request(filter: VersionFilter) -> ScanRequest {
 
 /// Runs a scan of the columns that [`request`] names.
 pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanRequest) -> Vec<Shown> {
-    let batch_rows = request.batch_rows;
     let partitions = view.scan(table, request.clone()).unwrap();
+    collect(partitions, table, &request)
+}
+
+/// The same without an order, sorted afterwards.
+pub(crate) fn scan_unordered(
+    view: &ReadView,
+    table: &Arc<TableSchema>,
+    request: ScanRequest,
+) -> Vec<Shown> {
+    let partitions = view.scan_unordered(table, request.clone()).unwrap();
+    let mut shown = collect(partitions, table, &request);
+    shown.sort_by(|a, b| a.key.cmp(&b.key).then(b.from.cmp(&a.from)));
+    shown
+}
+
+fn collect(
+    partitions: Vec<ScanPartition>,
+    table: &TableSchema,
+    request: &ScanRequest,
+) -> Vec<Shown> {
     assert!(partitions.len() <= request.partitions.max(1));
     let mut shown = Vec::new();
     for partition in partitions {
@@ -127,7 +148,7 @@ pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanReque
         for batch in partition {
             let batch = batch.unwrap();
             assert_eq!(batch.schema(), schema);
-            assert!(batch.num_rows() > 0 && batch.num_rows() <= batch_rows.max(16));
+            assert!(batch.num_rows() > 0 && batch.num_rows() <= request.batch_rows.max(16));
             show(table, &batch, &mut shown);
         }
     }

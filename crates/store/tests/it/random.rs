@@ -296,6 +296,8 @@ impl Run {
                     let got = scan(view, table, request.clone());
                     let expected = self.model.scan(table.id, filter, range, view.stamp());
                     assert_same(&got, &expected, &format!("{filter:?} {range:?}"));
+                    let got = scan_unordered(view, table, request.clone());
+                    assert_same(&got, &expected, &format!("unordered {filter:?} {range:?}"));
                     self.check_narrow(view, table, request, &expected);
                 }
             }
