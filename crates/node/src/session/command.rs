@@ -92,7 +92,7 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        self.node.inner.replica.propose(WriteSet { begin: Stamp::MAX, changes: vec![change] }).await?;
+        self.propose(WriteSet { begin: Stamp::MAX, changes: vec![change] }).await?;
         let view = self.node.inner.replica.store.read_view();
         if let Some(transaction) = &mut self.transaction {
             transaction.view = view;
