@@ -56,7 +56,7 @@ pub(crate) fn row(n: u32, content: u32) -> Vec<Value> {
     vec![
         Value::Int8(i64::from(n / 3)),
         Value::Text(["", "x", "a longer text\0 with a zero byte"][n as usize % 3].into()),
-        if content % 5 == 0 {
+        if content.is_multiple_of(5) {
             Value::Null
         } else {
             Value::Float8(f64::from(content))

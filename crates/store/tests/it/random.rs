@@ -269,7 +269,7 @@ impl Run {
             VersionFilter::Between {
                 from: past(7).min(past(11)),
                 to: past(7).max(past(11)),
-                inclusive_to: seed % 2 == 0,
+                inclusive_to: seed.is_multiple_of(2),
             },
         ];
         let bound = |n: u64| row((seed.wrapping_mul(n) % 180) as u32, 0);
