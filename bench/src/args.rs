@@ -87,7 +87,11 @@ impl Scale {
 /// Reads the arguments; `None` when help was asked for.
 pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options>> {
     let args: Vec<String> = args.collect();
-    let scale = if args.iter().any(|arg| arg == "--quick") { Scale::quick() } else { Scale::full() };
+    let scale = if args.iter().any(|arg| arg == "--quick") {
+        Scale::quick()
+    } else {
+        Scale::full()
+    };
     let mut options = Options {
         suites: suite::NAMES.iter().map(|&name| name.to_owned()).collect(),
         chronos: None,
@@ -128,7 +132,11 @@ fn names(list: &str, known: &[&str]) -> Result<Vec<String>> {
     if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
         return Err(format!("{unknown} is not one of {}", known.join(", ")).into());
     }
-    Ok(known.iter().filter(|name| asked.contains(name)).map(|&name| name.to_owned()).collect())
+    Ok(known
+        .iter()
+        .filter(|name| asked.contains(name))
+        .map(|&name| name.to_owned())
+        .collect())
 }
 
 /// A number of at least 1.

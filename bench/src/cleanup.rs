@@ -93,7 +93,8 @@ impl Scratch {
             (None, None) => "/var/tmp".into(),
         };
         let path = parent.join(format!("chronos-bench-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+        std::fs::create_dir(&path)
+            .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         // PostgreSQL may run as another user and has to reach its own directory in here.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&path, mode)?;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Devices of the readings.
 pub(crate) const DEVICES: u64 = 100;
@@ -34,7 +35,11 @@ pub(crate) fn reading(position: u64) -> Reading {
     let wave = (second as f64 / 86_400.0 * std::f64::consts::TAU + device as f64).sin();
     let noise = (hash(position) % 1000) as f64 / 1000.0;
     let value = 20.0 + (device % 10) as f64 + 5.0 * wave + noise;
-    Reading { device, micros: micros_of_second(second), value: (value * 100.0).round() / 100.0 }
+    Reading {
+        device,
+        micros: micros_of_second(second),
+        value: (value * 100.0).round() / 100.0,
+    }
 }
 
 /// The time of a second of the series.
@@ -49,11 +54,17 @@ pub(crate) fn write_device(out: &mut String, device: u64) {
 
 /// A time as PostgreSQL writes it: `2026-03-01 00:00:00+00`, with microseconds where there are any.
 pub(crate) fn write_time(out: &mut String, micros: i64) {
-    let (days, of_day) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
+    let (days, of_day) = (
+        micros.div_euclid(86_400_000_000),
+        micros.rem_euclid(86_400_000_000),
+    );
     let (year, month, day) = civil(days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let _ = write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
+    );
     if fraction != 0 {
         let _ = write!(out, ".{fraction:06}");
     }
@@ -69,7 +80,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -81,14 +96,19 @@ fn hash(number: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A repeatable stream of numbers.
+/// A stream of numbers. No two in a process are alike: clients that follow each other through
+/// the same keys and values would find everything in a cache, and updates with nothing to do
+/// (SQLite commits those without a write).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
+/// Streams begun so far.
+static STREAMS: AtomicU64 = AtomicU64::new(0);
+
 impl Random {
-    /// The stream of a seed.
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
+    /// The next stream.
+    pub(crate) fn new() -> Random {
+        Random(hash(STREAMS.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A number in [0, end).
@@ -141,7 +161,12 @@ impl Chunk {
                 text.clear();
             }
         }
-        Chunk { shape, first, rows, messages }
+        Chunk {
+            shape,
+            first,
+            rows,
+            messages,
+        }
     }
 }
 
@@ -152,7 +177,10 @@ pub(crate) fn expected(rows: u64) -> BTreeMap<String, (f64, f64)> {
         let entry = &mut all[row.device as usize];
         *entry = (entry.0 + row.value, entry.1 + 1, entry.2.max(row.value));
     }
-    let named = all.into_iter().enumerate().filter(|(_, (_, count, _))| *count > 0);
+    let named = all
+        .into_iter()
+        .enumerate()
+        .filter(|(_, (_, count, _))| *count > 0);
     let named = named.map(|(device, (sum, count, max))| {
         let mut name = String::new();
         write_device(&mut name, device as u64);

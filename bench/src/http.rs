@@ -22,7 +22,10 @@ pub(crate) fn address(url: &str) -> Result<SocketAddr> {
     let bad = || format!("{url} is not http://host:port");
     let place = url.strip_prefix("http://").ok_or_else(bad)?;
     let place = place.split('/').next().unwrap_or(place);
-    let found = place.to_socket_addrs().map_err(|error| format!("{url}: {error}"))?.next();
+    let found = place
+        .to_socket_addrs()
+        .map_err(|error| format!("{url}: {error}"))?
+        .next();
     found.ok_or_else(|| bad().into())
 }
 
@@ -33,7 +36,11 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Connection { stream, input: Vec::new(), request: Vec::new() })
+        Ok(Connection {
+            stream,
+            input: Vec::new(),
+            request: Vec::new(),
+        })
     }
 
     /// Posts JSON; returns the body of a reply with status 200, anything else is an error.
@@ -54,10 +61,14 @@ impl Connection {
             self.fill()?;
         };
         let head = String::from_utf8_lossy(&self.input[..head_end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"));
         let length: usize = match length.map(|text| text.trim().parse()) {
             Some(Ok(length)) if length <= REPLY_BYTES_MAX => length,
-            _ => return Err(format!("a reply without a usable Content-Length: {:.80}", head).into()),
+            _ => {
+                return Err(format!("a reply without a usable Content-Length: {:.80}", head).into())
+            }
         };
         while self.input.len() < head_end + length {
             self.fill()?;

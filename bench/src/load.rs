@@ -116,7 +116,11 @@ pub(crate) struct Load {
 impl Load {
     /// An operation on a table that holds the keys [0, keys).
     pub(crate) fn new(operation: Operation, protocol: Protocol, keys: u64) -> Load {
-        Load { operation, protocol, keys: AtomicU64::new(keys) }
+        Load {
+            operation,
+            protocol,
+            keys: AtomicU64::new(keys),
+        }
     }
 
     /// Keys there are by now.
@@ -206,7 +210,7 @@ impl Load {
             }
             Operation::Select => values.push(Value::Int(random.below(self.keys()) as i64)),
             Operation::Update => {
-                values.push(Value::Float(random.below(10_000) as f64 / 100.0));
+                values.push(Value::Float(random.below(1_000_000_000) as f64 / 100.0));
                 values.push(Value::Int(random.below(self.keys()) as i64));
             }
         }
@@ -221,11 +225,17 @@ mod tests {
     fn statements_in_both_forms() {
         let load = Load::new(Operation::Insert { rows: 2 }, Protocol::Prepared, 7);
         let text = load.statement(|out, n| out.push_str(&format!("${n}")));
-        assert_eq!(text, "INSERT INTO rows (id, device, ts, value) VALUES ($1, $2, $3, $4), ($5, $6, $7, $8)");
+        assert_eq!(
+            text,
+            "INSERT INTO rows (id, device, ts, value) VALUES ($1, $2, $3, $4), ($5, $6, $7, $8)"
+        );
         let (mut values, mut literal) = (Vec::new(), String::new());
-        load.next(&mut Random::new(1), &mut values);
+        load.next(&mut Random::new(), &mut values);
         load.literal(&values, &mut literal);
-        assert!(literal.contains("VALUES (7, 'dev-007', '2026-03-01 00:00:00+00', "), "{literal}");
+        assert!(
+            literal.contains("VALUES (7, 'dev-007', '2026-03-01 00:00:00+00', "),
+            "{literal}"
+        );
         assert!(literal.contains("), (8, 'dev-008', "), "{literal}");
         assert_eq!((load.keys(), load.answer()), (9, 2));
         let load = Load::new(Operation::Update, Protocol::Simple, 1);

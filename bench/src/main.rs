@@ -73,7 +73,8 @@ fn run(options: &Options) -> Result<()> {
     print!("{}", table::render(&report, &machine));
     if let Some(path) = &options.json {
         let text = report::to_json(&report, &machine, options);
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        std::fs::write(path, text)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         println!("\nwritten: {}", path.display());
     }
     Ok(())

@@ -27,12 +27,22 @@ impl Server {
     /// Starts `command` in a process group of its own, so that a Ctrl-C in the terminal
     /// reaches only the benchmark, which then ends it with `signal`.
     pub(crate) fn start(command: &mut Command, signal: Signal) -> Result<Server> {
-        let name = Path::new(command.get_program()).file_name().unwrap_or(OsStr::new("?"));
+        let name = Path::new(command.get_program())
+            .file_name()
+            .unwrap_or(OsStr::new("?"));
         let name = name.to_string_lossy().into_owned();
-        let child = command.process_group(0).spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+        let child = command
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("cannot start {name}: {error}"))?;
         let pid = Pid::from_child(&child);
         cleanup::register_process(pid, signal);
-        Ok(Server { child, pid, signal, name })
+        Ok(Server {
+            child,
+            pid,
+            signal,
+            name,
+        })
     }
 
     /// Its process id.
@@ -67,7 +77,11 @@ impl Server {
                     self.child.kill()?;
                     self.child.wait()?;
                     cleanup::forget_process(self.pid);
-                    return Err(format!("{} did not stop within {STOP_WITHIN:?} and was killed", self.name).into());
+                    return Err(format!(
+                        "{} did not stop within {STOP_WITHIN:?} and was killed",
+                        self.name
+                    )
+                    .into());
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -93,10 +107,15 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
 /// Resident memory of a process and its children, in bytes; pages they share count once.
 pub(crate) fn proportional_bytes(pid: u32) -> Option<u64> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    let children = children.split_whitespace().filter_map(|text| text.parse::<u32>().ok());
+    let children = children
+        .split_whitespace()
+        .filter_map(|text| text.parse::<u32>().ok());
     let all = std::iter::once(pid).chain(children);
     // A child that ended meanwhile holds nothing.
-    Some(all.filter_map(|pid| field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")).sum())
+    Some(
+        all.filter_map(|pid| field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
+            .sum(),
+    )
 }
 
 /// A field of one of the kernel's tables of `name: number kB`, in bytes.
@@ -115,7 +134,9 @@ fn processor_time(pid: u32) -> Option<Duration> {
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let ticks = rustix::param::clock_ticks_per_second();
-    Some(Duration::from_secs_f64((user + system) as f64 / ticks as f64))
+    Some(Duration::from_secs_f64(
+        (user + system) as f64 / ticks as f64,
+    ))
 }
 
 /// Waits until a process uses less than a twentieth of a core, at most `limit` long.
@@ -139,7 +160,9 @@ pub(crate) fn wait_until_quiet(pid: u32, limit: Duration) -> Duration {
 /// lengths: a preallocated file costs what it takes, a sparse one only what was written.
 pub(crate) fn disk_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
         Ok(meta) => meta.blocks() * 512,

@@ -1,5 +1,7 @@
 //! The figures of a run: which there are, every single value, and what went wrong.
 
+use std::time::Duration;
+
 use serde_json::{json, Map, Value};
 
 use crate::args::Options;
@@ -71,7 +73,11 @@ pub(crate) struct Figure {
 impl Figure {
     /// The values of one peer, in the order they were measured.
     pub(crate) fn runs(&self, peer: Kind) -> Vec<f64> {
-        self.runs.iter().filter(|(kind, _)| *kind == peer).map(|(_, value)| *value).collect()
+        self.runs
+            .iter()
+            .filter(|(kind, _)| *kind == peer)
+            .map(|(_, value)| *value)
+            .collect()
     }
 
     /// The middle one.
@@ -82,7 +88,11 @@ impl Figure {
     /// Chronos against PostgreSQL, turned so that more than 1 means Chronos is better.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let (chronos, postgres) = (self.median(Kind::Chronos)?, self.median(Kind::Postgres)?);
-        let ratio = if self.unit.more_is_better() { chronos / postgres } else { postgres / chronos };
+        let ratio = if self.unit.more_is_better() {
+            chronos / postgres
+        } else {
+            postgres / chronos
+        };
         ratio.is_finite().then_some(ratio)
     }
 
@@ -111,11 +121,22 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing measured yet.
     pub(crate) fn new(peers: Vec<Kind>) -> Report {
-        Report { peers, figures: Vec::new(), notes: Vec::new() }
+        Report {
+            peers,
+            figures: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// One value of a figure without a floor.
-    pub(crate) fn add(&mut self, suite: &'static str, name: &str, unit: Unit, peer: Kind, value: f64) {
+    pub(crate) fn add(
+        &mut self,
+        suite: &'static str,
+        name: &str,
+        unit: Unit,
+        peer: Kind,
+        value: f64,
+    ) {
         self.add_with_floor(suite, name, unit, None, peer, value);
     }
 
@@ -129,9 +150,18 @@ impl Report {
         peer: Kind,
         value: f64,
     ) {
-        let known = self.figures.iter().position(|figure| figure.suite == suite && figure.name == name && figure.unit == unit);
+        let known = self
+            .figures
+            .iter()
+            .position(|figure| figure.suite == suite && figure.name == name && figure.unit == unit);
         let index = known.unwrap_or_else(|| {
-            self.figures.push(Figure { suite, name: name.to_owned(), unit, floor, runs: Vec::new() });
+            self.figures.push(Figure {
+                suite,
+                name: name.to_owned(),
+                unit,
+                floor,
+                runs: Vec::new(),
+            });
             self.figures.len() - 1
         });
         self.figures[index].runs.push((peer, value));
@@ -149,10 +179,14 @@ impl Report {
 /// Everything, every single run included.
 pub(crate) fn to_json(report: &Report, machine: &Machine, options: &Options) -> String {
     let figures = report.figures.iter().map(|figure| {
-        let values = report.peers.iter().filter(|peer| !figure.runs(**peer).is_empty()).map(|&peer| {
-            let value = json!({ "median": figure.median(peer), "runs": figure.runs(peer) });
-            (peer.name().to_owned(), value)
-        });
+        let values = report
+            .peers
+            .iter()
+            .filter(|peer| !figure.runs(**peer).is_empty())
+            .map(|&peer| {
+                let value = json!({ "median": figure.median(peer), "runs": figure.runs(peer) });
+                (peer.name().to_owned(), value)
+            });
         let floor = figure.floor.map(|floor| match floor {
             Floor::AtLeast(number) => json!({ "at_least": number }),
             Floor::AtMost(number) => json!({ "at_most": number }),
@@ -168,7 +202,7 @@ pub(crate) fn to_json(report: &Report, machine: &Machine, options: &Options) -> 
             "met": figure.met(),
         })
     });
-    let (p50, p99) = machine.fdatasync;
+    let us = |(p50, p99): (Duration, Duration)| json!({ "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64 });
     let whole = json!({
         "machine": {
             "cores": machine.cores,
@@ -176,8 +210,8 @@ pub(crate) fn to_json(report: &Report, machine: &Machine, options: &Options) -> 
             "memory_bytes": machine.memory,
             "kernel": machine.kernel,
             "disk": machine.disk,
-            "fdatasync_p50_us": p50.as_micros() as u64,
-            "fdatasync_p99_us": p99.as_micros() as u64,
+            "fdatasync_append": us(machine.append),
+            "fdatasync_in_place": us(machine.overwrite),
             "load_at_start": machine.load.0,
             "load_at_end": machine.load.1,
         },

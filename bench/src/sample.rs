@@ -14,7 +14,10 @@ pub(crate) struct Bound {
 impl Bound {
     /// A phase of `time`; the number of operations only guards the memory of the sample.
     pub(crate) fn time(time: Duration) -> Bound {
-        Bound { time, ops: 5_000_000 }
+        Bound {
+            time,
+            ops: 5_000_000,
+        }
     }
 
     /// Whether another operation may begin.
@@ -63,7 +66,12 @@ impl Sample {
         let mut sorted = self.latencies_ns.clone();
         sorted.sort_unstable();
         let last = sorted.len().saturating_sub(1);
-        Duration::from_nanos(sorted.get((last as f64 * q).round() as usize).copied().unwrap_or(0))
+        Duration::from_nanos(
+            sorted
+                .get((last as f64 * q).round() as usize)
+                .copied()
+                .unwrap_or(0),
+        )
     }
 
     /// The same in microseconds.

@@ -44,8 +44,14 @@ pub(crate) struct Chronos {
 
 /// How the node comes about.
 enum Start {
-    Here { binary: PathBuf, data: PathBuf, told: PathBuf },
-    Elsewhere { pg_url: String },
+    Here {
+        binary: PathBuf,
+        data: PathBuf,
+        told: PathBuf,
+    },
+    Elsewhere {
+        pg_url: String,
+    },
 }
 
 struct Child {
@@ -60,23 +66,48 @@ impl Chronos {
         if let Some(pg_url) = &options.pg_url {
             let http = options.http_url.as_deref().map(http::address).transpose()?;
             let server = Some(Server::connect(Target::parse(pg_url)?)?);
-            let start = Start::Elsewhere { pg_url: pg_url.clone() };
-            return Ok(Some(Chronos { server, http, child: None, start }));
+            let start = Start::Elsewhere {
+                pg_url: pg_url.clone(),
+            };
+            return Ok(Some(Chronos {
+                server,
+                http,
+                child: None,
+                start,
+            }));
         }
-        let found = BINARIES.iter().map(PathBuf::from).find(|path| path.is_file());
-        let Some(binary) = options.chronos.clone().or(found) else { return Ok(None) };
-        let start = Start::Here { binary, data: scratch.join("chronos"), told: scratch.join("chronos.log") };
-        let mut chronos = Chronos { server: None, http: None, child: None, start };
+        let found = BINARIES
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.is_file());
+        let Some(binary) = options.chronos.clone().or(found) else {
+            return Ok(None);
+        };
+        let start = Start::Here {
+            binary,
+            data: scratch.join("chronos"),
+            told: scratch.join("chronos.log"),
+        };
+        let mut chronos = Chronos {
+            server: None,
+            http: None,
+            child: None,
+            start,
+        };
         chronos.begin()?;
         Ok(Some(chronos))
     }
 
     /// Starts the child on its data directory; how long until it took a connection.
     fn begin(&mut self) -> Result<Duration> {
-        let Start::Here { binary, data, told } = &self.start else { return Ok(Duration::ZERO) };
+        let Start::Here { binary, data, told } = &self.start else {
+            return Ok(Duration::ZERO);
+        };
         let start = Instant::now();
-        let child = Child::start(binary, data, told).map_err(|error| with_log(&error.to_string(), told))?;
-        let server = Server::connect(Target::parse(&child.pg_url)?).map_err(|error| with_log(&error.to_string(), told))?;
+        let child =
+            Child::start(binary, data, told).map_err(|error| with_log(&error.to_string(), told))?;
+        let server = Server::connect(Target::parse(&child.pg_url)?)
+            .map_err(|error| with_log(&error.to_string(), told))?;
         let took = start.elapsed();
         self.http = Some(http::address(&child.http_url)?);
         (self.server, self.child) = (Some(server), Some(child));
@@ -116,7 +147,9 @@ impl Chronos {
             };
             return Err(told.into());
         }
-        self.server.as_mut().ok_or_else(|| "chronos is not running".into())
+        self.server
+            .as_mut()
+            .ok_or_else(|| "chronos is not running".into())
     }
 }
 
@@ -124,20 +157,39 @@ impl Child {
     fn start(binary: &Path, data: &Path, told: &Path) -> Result<Child> {
         let mut command = Command::new(binary);
         command.arg("start").arg("--data-dir").arg(data);
-        command.args(["--pg-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(told)?);
+        command.args([
+            "--pg-address",
+            "127.0.0.1:0",
+            "--http-address",
+            "127.0.0.1:0",
+        ]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(told)?);
         let mut process = process::Server::start(&mut command, Signal::TERM)?;
-        let stdout = process.child_mut().stdout.take().ok_or("no pipe from chronos")?;
+        let stdout = process
+            .child_mut()
+            .stdout
+            .take()
+            .ok_or("no pipe from chronos")?;
         let (send, lines) = mpsc::channel();
         // Reads on for as long as the child writes, so that it never waits for us.
         std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+            for line in BufReader::new(stdout)
+                .lines()
+                .map_while(std::result::Result::ok)
+            {
                 // Nobody listens any more once the addresses are known.
                 let _ = send.send(line);
             }
         });
         let (pg_url, http_url) = addresses(&lines)?;
-        Ok(Child { process, pg_url, http_url })
+        Ok(Child {
+            process,
+            pg_url,
+            http_url,
+        })
     }
 }
 
@@ -147,7 +199,9 @@ fn addresses(lines: &Receiver<String>) -> Result<(String, String)> {
     let (mut pg, mut http) = (None, None);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let line = lines.recv_timeout(left).map_err(|_| "chronos printed no postgres:// and http:// address")?;
+        let line = lines
+            .recv_timeout(left)
+            .map_err(|_| "chronos printed no postgres:// and http:// address")?;
         pg = pg.or_else(|| url(&line, "postgres://"));
         http = http.or_else(|| url(&line, "http://"));
         if let (Some(pg), Some(http)) = (&pg, &http) {
@@ -159,7 +213,9 @@ fn addresses(lines: &Receiver<String>) -> Result<(String, String)> {
 /// The URL of a scheme in a line of prose.
 fn url(line: &str, scheme: &str) -> Option<String> {
     let from = &line[line.find(scheme)?..];
-    let end = from.find(|c: char| c.is_whitespace() || "'\"`,;)]\u{1b}".contains(c)).unwrap_or(from.len());
+    let end = from
+        .find(|c: char| c.is_whitespace() || "'\"`,;)]\u{1b}".contains(c))
+        .unwrap_or(from.len());
     Some(from[..end].trim_end_matches('.').to_owned())
 }
 
@@ -178,7 +234,10 @@ impl Peer for Chronos {
 
     fn describe(&self) -> String {
         match &self.start {
-            Start::Here { binary, .. } => format!("{}, defaults (strict durability), over TCP", binary.display()),
+            Start::Here { binary, .. } => format!(
+                "{}, defaults (strict durability), over TCP",
+                binary.display()
+            ),
             Start::Elsewhere { pg_url } => format!("a running node at {pg_url}"),
         }
     }
@@ -208,7 +267,13 @@ impl Peer for Chronos {
         self.server()?.query(sql)
     }
 
-    fn load(&mut self, load: &Load, clients: usize, warm_up: Bound, bound: Bound) -> Result<Sample> {
+    fn load(
+        &mut self,
+        load: &Load,
+        clients: usize,
+        warm_up: Bound,
+        bound: Bound,
+    ) -> Result<Sample> {
         let target = self.server()?.target.clone();
         wire::run_load(&target, load, clients, warm_up, bound)
     }
@@ -221,7 +286,10 @@ impl Peer for Chronos {
         if let Some(child) = &self.child {
             let took = process::wait_until_quiet(child.process.pid(), SETTLE_WITHIN);
             if took > Duration::from_secs(1) {
-                println!("  chronos: flushes and compactions went on for {:.1} s", took.as_secs_f64());
+                println!(
+                    "  chronos: flushes and compactions went on for {:.1} s",
+                    took.as_secs_f64()
+                );
             }
         }
         Ok(())
@@ -256,10 +324,20 @@ mod tests {
     #[test]
     fn addresses_are_found_in_prose() {
         let (send, lines) = mpsc::channel();
-        for line in ["chronos 0.1.0", "  SQL   psql 'postgres://127.0.0.1:4711/chronos'", "  HTTP  http://127.0.0.1:4712, .."] {
+        for line in [
+            "chronos 0.1.0",
+            "  SQL   psql 'postgres://127.0.0.1:4711/chronos'",
+            "  HTTP  http://127.0.0.1:4712, ..",
+        ] {
             send.send(line.to_owned()).unwrap();
         }
         let found = addresses(&lines).unwrap();
-        assert_eq!(found, ("postgres://127.0.0.1:4711/chronos".into(), "http://127.0.0.1:4712".into()));
+        assert_eq!(
+            found,
+            (
+                "postgres://127.0.0.1:4711/chronos".into(),
+                "http://127.0.0.1:4712".into()
+            )
+        );
     }
 }

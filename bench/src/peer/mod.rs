@@ -68,7 +68,8 @@ pub(crate) trait Peer {
     fn query(&mut self, sql: &str) -> Result<Vec<Vec<String>>>;
 
     /// Runs a load from so many clients.
-    fn load(&mut self, load: &Load, clients: usize, warm_up: Bound, bound: Bound) -> Result<Sample>;
+    fn load(&mut self, load: &Load, clients: usize, warm_up: Bound, bound: Bound)
+        -> Result<Sample>;
 
     /// Stores a chunk in one transaction; the time until it is durable.
     fn copy(&mut self, table: Table, chunk: &Chunk) -> Result<Duration>;

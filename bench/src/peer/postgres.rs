@@ -26,14 +26,27 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 /// The directory with `initdb` and `postgres`, newest version first, else one in PATH.
 pub(crate) fn find_binaries() -> Option<PathBuf> {
     let complete = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("postgres").is_file();
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).filter(complete).collect();
-    let number = |dir: &PathBuf| -> Option<u32> { dir.parent()?.file_name()?.to_str()?.parse().ok() };
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut versions: Vec<PathBuf> = versions
+        .map(|entry| entry.path().join("bin"))
+        .filter(complete)
+        .collect();
+    let number =
+        |dir: &PathBuf| -> Option<u32> { dir.parent()?.file_name()?.to_str()?.parse().ok() };
     versions.sort_by_key(number);
     let path = std::env::var_os("PATH").unwrap_or_default();
     // A link in PATH would hide where the rest of the installation is, so it is followed.
     let in_path = std::env::split_paths(&path).filter(complete);
-    let in_path = in_path.filter_map(|dir| dir.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned));
+    let in_path = in_path.filter_map(|dir| {
+        dir.join("postgres")
+            .canonicalize()
+            .ok()?
+            .parent()
+            .map(Path::to_owned)
+    });
     versions.pop().into_iter().chain(in_path).next()
 }
 
@@ -44,11 +57,15 @@ fn unprivileged() -> Result<Option<(u32, u32)>> {
     }
     let users = std::fs::read_to_string("/etc/passwd")?;
     let ids = ["postgres", "nobody"].iter().find_map(|wanted| {
-        let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let mut fields = users
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
         let found = fields.find(|fields| fields.first() == Some(wanted))?;
         Some((found.get(2)?.parse().ok()?, found.get(3)?.parse().ok()?))
     });
-    ids.map(Some).ok_or_else(|| "started as root, and there is no user postgres or nobody to run PostgreSQL as".into())
+    ids.map(Some).ok_or_else(|| {
+        "started as root, and there is no user postgres or nobody to run PostgreSQL as".into()
+    })
 }
 
 /// The cluster.
@@ -71,7 +88,10 @@ impl Postgres {
         }
         let command = |program: &str| {
             let mut command = Command::new(binaries.join(program));
-            command.current_dir(&home).env("LC_ALL", "C").stdin(std::process::Stdio::null());
+            command
+                .current_dir(&home)
+                .env("LC_ALL", "C")
+                .stdin(std::process::Stdio::null());
             if let Some((uid, gid)) = user {
                 command.uid(uid).gid(gid);
             }
@@ -79,22 +99,52 @@ impl Postgres {
         };
         let data = home.join("data");
         let mut initdb = command("initdb");
-        initdb.args(["--auth", "trust", "--username", "bench", "--encoding", "UTF8", "--locale", "C", "--pgdata"]);
-        let made = initdb.arg(&data).output().map_err(|error| format!("cannot run initdb: {error}"))?;
+        initdb.args([
+            "--auth",
+            "trust",
+            "--username",
+            "bench",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C",
+            "--pgdata",
+        ]);
+        let made = initdb
+            .arg(&data)
+            .output()
+            .map_err(|error| format!("cannot run initdb: {error}"))?;
         if !made.status.success() {
-            return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim()).into());
+            return Err(format!(
+                "initdb failed: {}",
+                String::from_utf8_lossy(&made.stderr).trim()
+            )
+            .into());
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
         let log = home.join("log");
         let mut postgres = command("postgres");
-        postgres.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"]).arg(&home);
-        postgres.stdout(File::create(&log)?).stderr(File::create(&log)?);
+        postgres
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"])
+            .arg(&home);
+        postgres
+            .stdout(File::create(&log)?)
+            .stderr(File::create(&log)?);
         // SIGINT is its "fast" shutdown: sessions are ended, data is flushed.
         let mut process = process::Server::start(&mut postgres, Signal::INT)?;
         let target = Target::parse(&format!("postgres://bench@127.0.0.1:{port}/postgres"))?;
         let mut server = connect(&target, &mut process, &log)?;
         let version = server.value("SHOW server_version")?;
-        Ok(Postgres { server, data, version, process })
+        Ok(Postgres {
+            server,
+            data,
+            version,
+            process,
+        })
     }
 }
 
@@ -107,7 +157,9 @@ fn connect(target: &Target, process: &mut process::Server, log: &Path) -> Result
                 let ended = process.ended();
                 if ended.is_some() || Instant::now() >= deadline {
                     let told = std::fs::read_to_string(log).unwrap_or_default();
-                    return Err(format!("{}: {told}", ended.unwrap_or_else(|| error.to_string())).into());
+                    return Err(
+                        format!("{}: {told}", ended.unwrap_or_else(|| error.to_string())).into(),
+                    );
                 }
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -126,7 +178,8 @@ impl Peer for Postgres {
 
     fn fresh(&mut self) -> Result<()> {
         for table in [Table::Rows, Table::Series, Table::Loose] {
-            self.server.query(&format!("DROP TABLE IF EXISTS {}", table.name()))?;
+            self.server
+                .query(&format!("DROP TABLE IF EXISTS {}", table.name()))?;
         }
         self.server.query("CHECKPOINT")?;
         Ok(())
@@ -140,7 +193,13 @@ impl Peer for Postgres {
         self.server.query(sql)
     }
 
-    fn load(&mut self, load: &Load, clients: usize, warm_up: Bound, bound: Bound) -> Result<Sample> {
+    fn load(
+        &mut self,
+        load: &Load,
+        clients: usize,
+        warm_up: Bound,
+        bound: Bound,
+    ) -> Result<Sample> {
         wire::run_load(&self.server.target, load, clients, warm_up, bound)
     }
 
@@ -149,7 +208,8 @@ impl Peer for Postgres {
     }
 
     fn settle(&mut self, table: Table) -> Result<()> {
-        self.server.query(&format!("VACUUM ANALYZE {}", table.name()))?;
+        self.server
+            .query(&format!("VACUUM ANALYZE {}", table.name()))?;
         self.server.query("CHECKPOINT")?;
         Ok(())
     }
@@ -160,8 +220,16 @@ impl Peer for Postgres {
 
     fn disk(&mut self, table: Table) -> Result<Option<Disk>> {
         self.server.query("CHECKPOINT")?;
-        let bytes = self.server.value(&format!("SELECT pg_total_relation_size('{}')", table.name()))?;
-        let table = bytes.parse().map_err(|_| format!("{bytes} is not a size"))?;
-        Ok(Some(Disk { table, all: disk_bytes(&self.data) }))
+        let bytes = self.server.value(&format!(
+            "SELECT pg_total_relation_size('{}')",
+            table.name()
+        ))?;
+        let table = bytes
+            .parse()
+            .map_err(|_| format!("{bytes} is not a size"))?;
+        Ok(Some(Disk {
+            table,
+            all: disk_bytes(&self.data),
+        }))
     }
 }

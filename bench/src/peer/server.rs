@@ -30,13 +30,17 @@ impl Server {
     /// One statement's first value.
     pub(crate) fn value(&mut self, sql: &str) -> Result<String> {
         let rows = self.query(sql)?;
-        rows.into_iter().flatten().next().ok_or_else(|| format!("no row from {sql}").into())
+        rows.into_iter()
+            .flatten()
+            .next()
+            .ok_or_else(|| format!("no row from {sql}").into())
     }
 
     /// Makes a table, in place of one that is there.
     pub(crate) fn create(&mut self, table: Table) -> Result<()> {
         self.query(&format!("DROP TABLE IF EXISTS {}", table.name()))?;
-        let columns = "device TEXT NOT NULL, ts TIMESTAMPTZ NOT NULL, value DOUBLE PRECISION NOT NULL";
+        let columns =
+            "device TEXT NOT NULL, ts TIMESTAMPTZ NOT NULL, value DOUBLE PRECISION NOT NULL";
         let definition = match table {
             Table::Rows => format!("id BIGINT PRIMARY KEY, {columns}"),
             Table::Series => format!("{columns}, PRIMARY KEY (device, ts)"),

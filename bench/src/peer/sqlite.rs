@@ -56,7 +56,10 @@ impl Sqlite {
         let dir = scratch.join("sqlite");
         std::fs::create_dir(&dir)?;
         let file = dir.join("bench.db");
-        Ok(Sqlite { connection: connect(&file)?, file })
+        Ok(Sqlite {
+            connection: connect(&file)?,
+            file,
+        })
     }
 
     fn dir(&self) -> &Path {
@@ -88,10 +91,10 @@ fn run(statement: &mut Statement<'_>) -> Result<u64> {
 }
 
 /// One client's phase on a connection of its own.
-fn client(file: &Path, load: &Load, seed: u64, writer: &Mutex<()>, bounds: [Bound; 2]) -> Result<Sample> {
+fn client(file: &Path, load: &Load, writer: &Mutex<()>, bounds: [Bound; 2]) -> Result<Sample> {
     let connection = connect(file)?;
     let mut prepared = connection.prepare(&load.statement(|out, _| out.push('?')))?;
-    let (mut random, mut values, mut text) = (Random::new(seed), Vec::new(), String::new());
+    let (mut random, mut values, mut text) = (Random::new(), Vec::new(), String::new());
     let mut sample = Sample::default();
     for bound in bounds {
         sample = Sample::default();
@@ -125,7 +128,10 @@ impl Peer for Sqlite {
     }
 
     fn describe(&self) -> String {
-        format!("{}, in this process, WAL, synchronous=FULL", rusqlite::version())
+        format!(
+            "{}, in this process, WAL, synchronous=FULL",
+            rusqlite::version()
+        )
     }
 
     fn fresh(&mut self) -> Result<()> {
@@ -145,7 +151,9 @@ impl Peer for Sqlite {
             Table::Loose => format!("({columns})"),
         };
         let name = table.name();
-        self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {name}; CREATE TABLE {name} {definition};"))?;
+        self.connection.execute_batch(&format!(
+            "DROP TABLE IF EXISTS {name}; CREATE TABLE {name} {definition};"
+        ))?;
         Ok(())
     }
 
@@ -159,7 +167,9 @@ impl Peer for Sqlite {
                     ValueRef::Null => "NULL".to_owned(),
                     ValueRef::Integer(number) => number.to_string(),
                     ValueRef::Real(number) => number.to_string(),
-                    ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                    ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                        String::from_utf8_lossy(bytes).into_owned()
+                    }
                 })
             };
             all.push((0..columns).map(text).collect::<Result<Vec<String>>>()?);
@@ -167,15 +177,26 @@ impl Peer for Sqlite {
         Ok(all)
     }
 
-    fn load(&mut self, load: &Load, clients: usize, warm_up: Bound, bound: Bound) -> Result<Sample> {
+    fn load(
+        &mut self,
+        load: &Load,
+        clients: usize,
+        warm_up: Bound,
+        bound: Bound,
+    ) -> Result<Sample> {
         let (writer, file) = (Mutex::new(()), self.file.as_path());
-        let bound = Bound { ops: bound.ops / clients as u64, ..bound };
+        let bound = Bound {
+            ops: bound.ops / clients as u64,
+            ..bound
+        };
         let samples = std::thread::scope(|scope| {
             let writer = &writer;
-            let start = |number| scope.spawn(move || client(file, load, number, writer, [warm_up, bound]));
-            let clients: Vec<_> = (0..clients as u64).map(start).collect();
+            let start = |_| scope.spawn(move || client(file, load, writer, [warm_up, bound]));
+            let clients: Vec<_> = (0..clients).map(start).collect();
             let joined = clients.into_iter().map(|client| client.join());
-            joined.map(|result| result.unwrap_or_else(|_| Err("a client panicked".into()))).collect::<Result<Vec<Sample>>>()
+            joined
+                .map(|result| result.unwrap_or_else(|_| Err("a client panicked".into())))
+                .collect::<Result<Vec<Sample>>>()
         })?;
         let mut all = Sample::default();
         samples.into_iter().for_each(|sample| all.merge(sample));
@@ -186,8 +207,16 @@ impl Peer for Sqlite {
         let start = Instant::now();
         let transaction = self.connection.transaction()?;
         {
-            let marks = if chunk.shape == Shape::Keyed { "?, ?, ?, ?" } else { "?, ?, ?" };
-            let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", table.name(), table.columns());
+            let marks = if chunk.shape == Shape::Keyed {
+                "?, ?, ?, ?"
+            } else {
+                "?, ?, ?"
+            };
+            let sql = format!(
+                "INSERT INTO {} ({}) VALUES ({marks})",
+                table.name(),
+                table.columns()
+            );
             let mut statement = transaction.prepare(&sql)?;
             for position in chunk.first..chunk.first + chunk.rows {
                 let row = data::reading(position);
@@ -218,7 +247,10 @@ impl Peer for Sqlite {
     fn disk(&mut self, _table: Table) -> Result<Option<Disk>> {
         let all = disk_bytes(self.dir());
         self.query("PRAGMA wal_checkpoint(TRUNCATE)")?;
-        Ok(Some(Disk { table: disk_bytes(self.dir()), all }))
+        Ok(Some(Disk {
+            table: disk_bytes(self.dir()),
+            all,
+        }))
     }
 
     fn time_literal(&self, micros: i64) -> String {

@@ -19,11 +19,29 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
         if let Some(bytes) = peer.memory() {
             let mebibytes = bytes as f64 / (1u64 << 20) as f64;
             let floor = Some(Floor::AtMost(50.0));
-            report.add_with_floor("idle", "resident, fresh and idle", Unit::Mebibytes, floor, peer.kind(), mebibytes);
+            report.add_with_floor(
+                "idle",
+                "resident, fresh and idle",
+                Unit::Mebibytes,
+                floor,
+                peer.kind(),
+                mebibytes,
+            );
         }
-        if let Some(took) = peer.as_chronos().map(|chronos| chronos.restart()).transpose()?.flatten() {
+        if let Some(took) = peer
+            .as_chronos()
+            .map(|chronos| chronos.restart())
+            .transpose()?
+            .flatten()
+        {
             let millis = took.as_secs_f64() * 1e3;
-            report.add("idle", "start of an empty node until connected", Unit::Millis, peer.kind(), millis);
+            report.add(
+                "idle",
+                "start of an empty node until connected",
+                Unit::Millis,
+                peer.kind(),
+                millis,
+            );
         }
         Ok(())
     });

@@ -34,7 +34,13 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
             };
             let sample = post(address, scale, clients, metrics, &next)?;
             let kind = peer.kind();
-            report.add("ingest", &name, Unit::PerSecond, kind, sample.per_second() * metrics as f64);
+            report.add(
+                "ingest",
+                &name,
+                Unit::PerSecond,
+                kind,
+                sample.per_second() * metrics as f64,
+            );
             let latency = name.replace(", metrics", ", p99");
             report.add("ingest", &latency, Unit::Micros, kind, sample.micros(0.99));
             Ok(())
@@ -43,27 +49,46 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
     }
     bench.each("ingest", |peer, report| {
         if let (Kind::Chronos, Some(bytes)) = (peer.kind(), peer.memory()) {
-            report.add("ingest", "resident afterwards", Unit::Mebibytes, Kind::Chronos, bytes as f64 / (1u64 << 20) as f64);
+            report.add(
+                "ingest",
+                "resident afterwards",
+                Unit::Mebibytes,
+                Kind::Chronos,
+                bytes as f64 / (1u64 << 20) as f64,
+            );
         }
         Ok(())
     });
 }
 
 /// One phase; a client's body is made while nothing of it is under way, outside its latency.
-fn post(address: SocketAddr, scale: &Scale, clients: usize, metrics: u64, next: &AtomicU64) -> Result<Sample> {
+fn post(
+    address: SocketAddr,
+    scale: &Scale,
+    clients: usize,
+    metrics: u64,
+    next: &AtomicU64,
+) -> Result<Sample> {
     let bounds = [Bound::time(scale.warm_up), Bound::time(scale.phase)];
     let samples = std::thread::scope(|scope| {
         let start = |_| scope.spawn(|| client(address, metrics, next, bounds));
         let clients: Vec<_> = (0..clients).map(start).collect();
         let joined = clients.into_iter().map(|client| client.join());
-        joined.map(|result| result.unwrap_or_else(|_| Err("a client panicked".into()))).collect::<Result<Vec<Sample>>>()
+        joined
+            .map(|result| result.unwrap_or_else(|_| Err("a client panicked".into())))
+            .collect::<Result<Vec<Sample>>>()
     })?;
     let mut all = Sample::default();
     samples.into_iter().for_each(|sample| all.merge(sample));
     Ok(all)
 }
 
-fn client(address: SocketAddr, metrics: u64, next: &AtomicU64, bounds: [Bound; 2]) -> Result<Sample> {
+fn client(
+    address: SocketAddr,
+    metrics: u64,
+    next: &AtomicU64,
+    bounds: [Bound; 2],
+) -> Result<Sample> {
     let mut connection = Connection::open(address)?;
     let mut body = String::new();
     let mut sample = Sample::default();
@@ -73,7 +98,11 @@ fn client(address: SocketAddr, metrics: u64, next: &AtomicU64, bounds: [Bound; 2
         let start = Instant::now();
         while bound.allows(sample.count(), start) {
             let readings = metrics / METRICS.len() as u64;
-            write_body(&mut body, next.fetch_add(readings, Ordering::Relaxed), readings);
+            write_body(
+                &mut body,
+                next.fetch_add(readings, Ordering::Relaxed),
+                readings,
+            );
             let begun = Instant::now();
             let answer = connection.post("/ingest", body.as_bytes())?;
             sample.add(begun.elapsed());
@@ -94,7 +123,11 @@ fn write_body(body: &mut String, first: u64, readings: u64) {
         body.push(if position == first { '[' } else { ',' });
         body.push_str("{\"device_id\":\"");
         data::write_device(body, row.device);
-        let _ = write!(body, "\",\"ts\":{},\"seq\":{position},\"metrics\":{{", row.micros);
+        let _ = write!(
+            body,
+            "\",\"ts\":{},\"seq\":{position},\"metrics\":{{",
+            row.micros
+        );
         for (index, metric) in METRICS.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let _ = write!(body, "{comma}\"{metric}\":{}", row.value + index as f64);

@@ -16,7 +16,9 @@ use crate::report::Report;
 use crate::sample::{Bound, Sample};
 
 /// The suites, in the order they are run.
-pub(crate) const NAMES: [&str; 8] = ["idle", "insert", "batch", "point", "update", "copy", "scan", "ingest"];
+pub(crate) const NAMES: [&str; 8] = [
+    "idle", "insert", "batch", "point", "update", "copy", "scan", "ingest",
+];
 
 /// The peers and where their figures go.
 pub(crate) struct Bench<'a> {
@@ -35,7 +37,12 @@ pub(crate) struct Bench<'a> {
 pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report: &mut Report) {
     for name in &options.suites {
         println!("\n{name}");
-        let mut bench = Bench { scale: &options.scale, peers, report, out: Vec::new() };
+        let mut bench = Bench {
+            scale: &options.scale,
+            peers,
+            report,
+            out: Vec::new(),
+        };
         bench.each(name, |peer, _| peer.fresh());
         match name.as_str() {
             "idle" => idle::run(&mut bench),
@@ -52,19 +59,34 @@ pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report:
 
 impl Bench<'_> {
     /// Does something with each peer that is still in, in turn.
-    pub(crate) fn each(&mut self, what: &str, mut action: impl FnMut(&mut dyn Peer, &mut Report) -> Result<()>) {
+    pub(crate) fn each(
+        &mut self,
+        what: &str,
+        mut action: impl FnMut(&mut dyn Peer, &mut Report) -> Result<()>,
+    ) {
         self.each_from(0, what, &mut action);
     }
 
     /// The same as often as there are repetitions, beginning with another peer each time, so
     /// that none always runs in the wake of the same other one.
-    pub(crate) fn repeat(&mut self, what: &str, mut action: impl FnMut(&mut dyn Peer, &mut Report, usize) -> Result<()>) {
+    pub(crate) fn repeat(
+        &mut self,
+        what: &str,
+        mut action: impl FnMut(&mut dyn Peer, &mut Report, usize) -> Result<()>,
+    ) {
         for repetition in 0..self.scale.reps {
-            self.each_from(repetition, what, &mut |peer, report| action(peer, report, repetition));
+            self.each_from(repetition, what, &mut |peer, report| {
+                action(peer, report, repetition)
+            });
         }
     }
 
-    fn each_from(&mut self, first: usize, what: &str, action: &mut dyn FnMut(&mut dyn Peer, &mut Report) -> Result<()>) {
+    fn each_from(
+        &mut self,
+        first: usize,
+        what: &str,
+        action: &mut dyn FnMut(&mut dyn Peer, &mut Report) -> Result<()>,
+    ) {
         let count = self.peers.len();
         for index in (0..count).map(|index| (first + index) % count) {
             let peer = &mut self.peers[index];
@@ -73,7 +95,8 @@ impl Bench<'_> {
                 continue;
             }
             if let Err(error) = action(peer.as_mut(), self.report) {
-                self.report.note(format!("{}: {what}: {error}", kind.name()));
+                self.report
+                    .note(format!("{}: {what}: {error}", kind.name()));
                 self.out.push(kind);
             }
         }
@@ -96,8 +119,18 @@ impl Bench<'_> {
 }
 
 /// One measured phase of a load, behind its warm-up.
-pub(crate) fn measure(peer: &mut dyn Peer, scale: &Scale, load: &Load, clients: usize) -> Result<Sample> {
-    let sample = peer.load(load, clients, Bound::time(scale.warm_up), Bound::time(scale.phase))?;
+pub(crate) fn measure(
+    peer: &mut dyn Peer,
+    scale: &Scale,
+    load: &Load,
+    clients: usize,
+) -> Result<Sample> {
+    let sample = peer.load(
+        load,
+        clients,
+        Bound::time(scale.warm_up),
+        Bound::time(scale.phase),
+    )?;
     if sample.count() == 0 {
         return Err("not one operation was finished".into());
     }

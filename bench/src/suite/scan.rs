@@ -25,7 +25,14 @@ pub(crate) fn run(bench: &mut Bench<'_>) {
     load(bench, rows);
     let expected = data::expected(rows);
     bench.repeat("scan", |peer, report, _| {
-        aggregate(peer, report, "avg, max by device, rows", BY_DEVICE, rows, &expected)?;
+        aggregate(
+            peer,
+            report,
+            "avg, max by device, rows",
+            BY_DEVICE,
+            rows,
+            &expected,
+        )?;
         count(peer, report, rows)?;
         hour(peer, report, rows)
     });
@@ -41,13 +48,20 @@ fn load(bench: &mut Bench<'_>, rows: u64) {
     for first in (0..rows).step_by(step as usize) {
         let chunk = Chunk::new(Table::Series.shape(), first, step);
         bench.each("loading", |peer, _| {
-            *seconds.entry(peer.kind()).or_default() += peer.copy(Table::Series, &chunk)?.as_secs_f64();
+            *seconds.entry(peer.kind()).or_default() +=
+                peer.copy(Table::Series, &chunk)?.as_secs_f64();
             Ok(())
         });
     }
     bench.each("settling", |peer, report| {
         let took = seconds.get(&peer.kind()).copied().unwrap_or(f64::NAN);
-        report.add("scan", "COPYs into the growing table, rows", Unit::PerSecond, peer.kind(), rows as f64 / took);
+        report.add(
+            "scan",
+            "COPYs into the growing table, rows",
+            Unit::PerSecond,
+            peer.kind(),
+            rows as f64 / took,
+        );
         memory(peer, report, "resident right after the load");
         peer.settle(Table::Series)
     });
@@ -55,7 +69,13 @@ fn load(bench: &mut Bench<'_>, rows: u64) {
 
 fn memory(peer: &mut dyn Peer, report: &mut Report, name: &str) {
     if let Some(bytes) = peer.memory() {
-        report.add("scan", name, Unit::Mebibytes, peer.kind(), bytes as f64 / (1u64 << 20) as f64);
+        report.add(
+            "scan",
+            name,
+            Unit::Mebibytes,
+            peer.kind(),
+            bytes as f64 / (1u64 << 20) as f64,
+        );
     }
 }
 
@@ -72,15 +92,38 @@ fn aggregate(
     let answer = peer.query(sql)?;
     let took = start.elapsed().as_secs_f64();
     let floor = (name == "avg, max by device, rows").then_some(Floor::AtLeast(50e6));
-    report.add_with_floor("scan", name, Unit::PerSecond, floor, peer.kind(), rows as f64 / took);
+    report.add_with_floor(
+        "scan",
+        name,
+        Unit::PerSecond,
+        floor,
+        peer.kind(),
+        rows as f64 / took,
+    );
     if answer.len() != expected.len() {
-        report.note(format!("{}: WRONG: {name}: {} groups instead of {}", peer.kind().name(), answer.len(), expected.len()));
+        report.note(format!(
+            "{}: WRONG: {name}: {} groups instead of {}",
+            peer.kind().name(),
+            answer.len(),
+            expected.len()
+        ));
     }
     for row in answer {
-        let [device, avg, max] = &row[..] else { return Err("three columns were asked for".into()) };
-        let near = |text: &str, wanted: f64| text.parse().is_ok_and(|value: f64| (value - wanted).abs() <= 1e-9 * wanted.abs());
-        if !expected.get(device).is_some_and(|(a, m)| near(avg, *a) && near(max, *m)) {
-            report.note(format!("{}: WRONG: {name}: {device} is {avg}, {max}", peer.kind().name()));
+        let [device, avg, max] = &row[..] else {
+            return Err("three columns were asked for".into());
+        };
+        let near = |text: &str, wanted: f64| {
+            text.parse()
+                .is_ok_and(|value: f64| (value - wanted).abs() <= 1e-9 * wanted.abs())
+        };
+        if !expected
+            .get(device)
+            .is_some_and(|(a, m)| near(avg, *a) && near(max, *m))
+        {
+            report.note(format!(
+                "{}: WRONG: {name}: {device} is {avg}, {max}",
+                peer.kind().name()
+            ));
             break;
         }
     }
@@ -91,9 +134,18 @@ fn count(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
     let start = Instant::now();
     let answer = peer.query("SELECT count(*) FROM series")?;
     let took = start.elapsed().as_secs_f64();
-    report.add("scan", "count(*), rows", Unit::PerSecond, peer.kind(), rows as f64 / took);
+    report.add(
+        "scan",
+        "count(*), rows",
+        Unit::PerSecond,
+        peer.kind(),
+        rows as f64 / took,
+    );
     if answer != [[rows.to_string()]] {
-        report.note(format!("{}: WRONG: count(*) is {answer:?} instead of {rows}", peer.kind().name()));
+        report.note(format!(
+            "{}: WRONG: count(*) is {answer:?} instead of {rows}",
+            peer.kind().name()
+        ));
     }
     Ok(())
 }
@@ -101,7 +153,7 @@ fn count(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
 /// One hour of one device by a range of the key.
 fn hour(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
     let seconds = rows / DEVICES;
-    let mut random = data::Random::new(rows);
+    let mut random = data::Random::new();
     let mut sample = Sample::default();
     let begin = Instant::now();
     for _ in 0..HOURS {
@@ -109,7 +161,8 @@ fn hour(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
         let to = (from + 3600).min(seconds);
         let mut device = String::new();
         data::write_device(&mut device, random.below(DEVICES));
-        let [low, high] = [from, to].map(|second| peer.time_literal(data::micros_of_second(second)));
+        let [low, high] =
+            [from, to].map(|second| peer.time_literal(data::micros_of_second(second)));
         let sql = format!(
             "SELECT count(*), avg(value), max(value) FROM series WHERE device = '{device}' AND ts >= {low} AND ts < {high}"
         );
@@ -117,12 +170,28 @@ fn hour(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
         let answer = peer.query(&sql)?;
         sample.add(start.elapsed());
         if answer.first().and_then(|row| row.first()) != Some(&(to - from).to_string()) {
-            report.note(format!("{}: WRONG: an hour of {device}: {answer:?} instead of {}", peer.kind().name(), to - from));
+            report.note(format!(
+                "{}: WRONG: an hour of {device}: {answer:?} instead of {}",
+                peer.kind().name(),
+                to - from
+            ));
         }
     }
     sample.finish(begin.elapsed());
-    report.add("scan", "one device, one hour (3600 rows), p50", Unit::Micros, peer.kind(), sample.micros(0.5));
-    report.add("scan", "one device, one hour (3600 rows), p99", Unit::Micros, peer.kind(), sample.micros(0.99));
+    report.add(
+        "scan",
+        "one device, one hour (3600 rows), p50",
+        Unit::Micros,
+        peer.kind(),
+        sample.micros(0.5),
+    );
+    report.add(
+        "scan",
+        "one device, one hour (3600 rows), p99",
+        Unit::Micros,
+        peer.kind(),
+        sample.micros(0.99),
+    );
     Ok(())
 }
 
@@ -135,19 +204,47 @@ fn history(bench: &mut Bench<'_>, rows: u64, expected: &BTreeMap<String, (f64, f
     let mut before = String::new();
     bench.each("update of one device", |peer, report| {
         if peer.kind() == Kind::Chronos {
-            before = peer.query("SELECT now()")?.into_iter().flatten().next().unwrap_or_default();
+            before = peer
+                .query("SELECT now()")?
+                .into_iter()
+                .flatten()
+                .next()
+                .unwrap_or_default();
         }
         let start = Instant::now();
         peer.query("UPDATE series SET value = value + 1 WHERE device = 'dev-007'")?;
         let took = start.elapsed().as_secs_f64();
-        report.add("scan", "UPDATE of 1 % of the rows, rows", Unit::PerSecond, peer.kind(), (rows / DEVICES) as f64 / took);
+        report.add(
+            "scan",
+            "UPDATE of 1 % of the rows, rows",
+            Unit::PerSecond,
+            peer.kind(),
+            (rows / DEVICES) as f64 / took,
+        );
         peer.settle(Table::Series)
     });
     bench.repeat("history", |peer, report, _| {
-        aggregate(peer, report, "avg, max by device after that, rows", BY_DEVICE, rows, &changed)?;
+        aggregate(
+            peer,
+            report,
+            "avg, max by device after that, rows",
+            BY_DEVICE,
+            rows,
+            &changed,
+        )?;
         if peer.kind() == Kind::Chronos {
-            let past = BY_DEVICE.replace("FROM series", &format!("FROM series FOR SYSTEM_TIME AS OF '{before}'"));
-            aggregate(peer, report, "the same AS OF before that, rows", &past, rows, expected)?;
+            let past = BY_DEVICE.replace(
+                "FROM series",
+                &format!("FROM series FOR SYSTEM_TIME AS OF '{before}'"),
+            );
+            aggregate(
+                peer,
+                report,
+                "the same AS OF before that, rows",
+                &past,
+                rows,
+                expected,
+            )?;
         }
         Ok(())
     });
@@ -157,11 +254,34 @@ fn history(bench: &mut Bench<'_>, rows: u64, expected: &BTreeMap<String, (f64, f
 fn space(peer: &mut dyn Peer, report: &mut Report, rows: u64) -> Result<()> {
     memory(peer, report, "resident after the queries");
     if let Some(disk) = peer.disk(Table::Series)? {
-        report.add("scan", "disk, table and its index", Unit::BytesPerRow, peer.kind(), disk.table as f64 / rows as f64);
-        report.add("scan", "disk, all files with logs", Unit::BytesPerRow, peer.kind(), disk.all as f64 / rows as f64);
+        report.add(
+            "scan",
+            "disk, table and its index",
+            Unit::BytesPerRow,
+            peer.kind(),
+            disk.table as f64 / rows as f64,
+        );
+        report.add(
+            "scan",
+            "disk, all files with logs",
+            Unit::BytesPerRow,
+            peer.kind(),
+            disk.all as f64 / rows as f64,
+        );
     }
-    if let Some(took) = peer.as_chronos().map(|chronos| chronos.restart()).transpose()?.flatten() {
-        report.add("scan", "start with this table until connected", Unit::Millis, peer.kind(), took.as_secs_f64() * 1e3);
+    if let Some(took) = peer
+        .as_chronos()
+        .map(|chronos| chronos.restart())
+        .transpose()?
+        .flatten()
+    {
+        report.add(
+            "scan",
+            "start with this table until connected",
+            Unit::Millis,
+            peer.kind(),
+            took.as_secs_f64() * 1e3,
+        );
     }
     Ok(())
 }

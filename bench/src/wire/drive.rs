@@ -21,7 +21,13 @@ use crate::load::{Load, Protocol, Value};
 use crate::sample::{Bound, Sample};
 
 /// Runs `load` from `clients` connections of its own: a warm-up, then the measured phase.
-pub(crate) fn run_load(target: &Target, load: &Load, clients: usize, warm_up: Bound, bound: Bound) -> Result<Sample> {
+pub(crate) fn run_load(
+    target: &Target,
+    load: &Load,
+    clients: usize,
+    warm_up: Bound,
+    bound: Bound,
+) -> Result<Sample> {
     let mut driver = Driver::new(target, load, clients)?;
     driver.run(warm_up)?;
     driver.run(bound)
@@ -53,10 +59,20 @@ impl<'a> Driver<'a> {
             if load.protocol == Protocol::Prepared {
                 connection.prepare(&statement)?;
             }
-            Ok(Client { connection, sent: Instant::now(), reply: Reply::default() })
+            Ok(Client {
+                connection,
+                sent: Instant::now(),
+                reply: Reply::default(),
+            })
         };
         let clients = (0..clients).map(open).collect::<Result<Vec<Client>>>()?;
-        Ok(Driver { load, clients, random: Random::new(load.keys()), values: Vec::new(), buffer: String::new() })
+        Ok(Driver {
+            load,
+            clients,
+            random: Random::new(),
+            values: Vec::new(),
+            buffer: String::new(),
+        })
     }
 
     /// One phase; afterwards no operation is under way.
@@ -88,9 +104,17 @@ impl<'a> Driver<'a> {
         let set = epoll::create(CreateFlags::CLOEXEC)?;
         for (index, client) in self.clients.iter().enumerate() {
             client.connection.stream.set_nonblocking(true)?;
-            epoll::add(&set, &client.connection.stream, EventData::new_u64(index as u64), EventFlags::IN)?;
+            epoll::add(
+                &set,
+                &client.connection.stream,
+                EventData::new_u64(index as u64),
+                EventFlags::IN,
+            )?;
         }
-        let wait = Timespec { tv_sec: REPLY_WITHIN.as_secs() as i64, tv_nsec: 0 };
+        let wait = Timespec {
+            tv_sec: REPLY_WITHIN.as_secs() as i64,
+            tv_nsec: 0,
+        };
         let mut events = Vec::with_capacity(self.clients.len());
         let (mut begun, mut under_way) = (0, 0);
         for index in 0..self.clients.len() {
@@ -150,7 +174,12 @@ impl<'a> Driver<'a> {
             return Err(error.into());
         }
         if reply.affected != self.load.answer() {
-            return Err(format!("{} rows answered instead of {}", reply.affected, self.load.answer()).into());
+            return Err(format!(
+                "{} rows answered instead of {}",
+                reply.affected,
+                self.load.answer()
+            )
+            .into());
         }
         sample.add(latency);
         Ok(())

@@ -45,7 +45,14 @@ fn text(out: &mut Vec<u8>, text: &str) {
 pub(crate) fn startup(out: &mut Vec<u8>, user: &str, database: &str) {
     message(out, None, |out| {
         out.extend_from_slice(&196_608u32.to_be_bytes());
-        for part in ["user", user, "database", database, "application_name", "bench"] {
+        for part in [
+            "user",
+            user,
+            "database",
+            database,
+            "application_name",
+            "bench",
+        ] {
             text(out, part);
         }
         out.push(0);
@@ -116,7 +123,9 @@ pub(crate) fn scan(input: &[u8], reply: &mut Reply) -> Result<(usize, bool)> {
             }
             b'E' if reply.error.is_none() => reply.error = Some(error(body)),
             b'R' if !body.starts_with(&[0, 0, 0, 0]) => {
-                return Err("the server asks for a password, which this client does not send".into());
+                return Err(
+                    "the server asks for a password, which this client does not send".into(),
+                );
             }
             _ => {}
         }
@@ -126,9 +135,16 @@ pub(crate) fn scan(input: &[u8], reply: &mut Reply) -> Result<(usize, bool)> {
 
 /// The number at the end of a command tag: `INSERT 0 5`, `SELECT 1`, `COPY 100`.
 fn tag_count(body: &[u8]) -> u64 {
-    let digits = body.iter().rev().skip(1).take_while(|byte| byte.is_ascii_digit());
+    let digits = body
+        .iter()
+        .rev()
+        .skip(1)
+        .take_while(|byte| byte.is_ascii_digit());
     let (number, _) = digits.fold((0u64, 1u64), |(number, place), byte| {
-        (number + u64::from(byte - b'0') * place, place.saturating_mul(10))
+        (
+            number + u64::from(byte - b'0') * place,
+            place.saturating_mul(10),
+        )
     });
     number
 }
@@ -140,7 +156,9 @@ fn row(body: &[u8]) -> Vec<String> {
     while let [a, b, c, d, tail @ ..] = rest {
         let size = i32::from_be_bytes([*a, *b, *c, *d]);
         let value = usize::try_from(size).ok().and_then(|size| tail.get(..size));
-        values.push(value.map_or("NULL".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned()));
+        values.push(value.map_or("NULL".to_owned(), |bytes| {
+            String::from_utf8_lossy(bytes).into_owned()
+        }));
         rest = &tail[value.map_or(0, <[u8]>::len)..];
     }
     values
@@ -152,7 +170,9 @@ fn error(body: &[u8]) -> String {
     let field = |wanted: u8| {
         let mut found = fields.clone().filter_map(|field| field.split_first());
         let found = found.find(|(kind, _)| **kind == wanted);
-        found.map_or("?".to_owned(), |(_, text)| String::from_utf8_lossy(text).into_owned())
+        found.map_or("?".to_owned(), |(_, text)| {
+            String::from_utf8_lossy(text).into_owned()
+        })
     };
     format!("{}: {}", field(b'C'), field(b'M'))
 }
@@ -172,9 +192,18 @@ mod tests {
         message(&mut bytes, Some(b'C'), |out| text(out, "SELECT 120"));
         let whole = bytes.len();
         message(&mut bytes, Some(b'Z'), |out| out.push(b'I'));
-        let mut reply = Reply { rows: Some(Vec::new()), ..Reply::default() };
-        assert_eq!(scan(&bytes[..whole + 3], &mut reply).unwrap(), (whole, false));
-        assert_eq!(reply.rows, Some(vec![vec!["ab".to_owned(), "NULL".to_owned()]]));
+        let mut reply = Reply {
+            rows: Some(Vec::new()),
+            ..Reply::default()
+        };
+        assert_eq!(
+            scan(&bytes[..whole + 3], &mut reply).unwrap(),
+            (whole, false)
+        );
+        assert_eq!(
+            reply.rows,
+            Some(vec![vec!["ab".to_owned(), "NULL".to_owned()]])
+        );
         assert_eq!((reply.affected, reply.row_count), (120, 1));
         assert_eq!(scan(&bytes[whole..], &mut reply).unwrap(), (6, true));
     }

@@ -44,7 +44,12 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_WITHIN))?;
         stream.set_write_timeout(Some(REPLY_WITHIN))?;
-        let mut connection = Connection { stream, input: vec![0; READ_BYTES], held: 0, output: Vec::new() };
+        let mut connection = Connection {
+            stream,
+            input: vec![0; READ_BYTES],
+            held: 0,
+            output: Vec::new(),
+        };
         message::startup(&mut connection.output, &target.user, &target.database);
         connection.send()?;
         connection.finish(&mut Reply::default())?;
@@ -53,10 +58,14 @@ impl Connection {
 
     /// Runs a statement by the simple protocol; rows and their values are kept as text.
     pub(crate) fn query(&mut self, sql: &str) -> Result<Vec<Vec<String>>> {
-        let mut reply = Reply { rows: Some(Vec::new()), ..Reply::default() };
+        let mut reply = Reply {
+            rows: Some(Vec::new()),
+            ..Reply::default()
+        };
         message::query(&mut self.output, sql);
         self.send()?;
-        self.finish(&mut reply).map_err(|error| Error::from(format!("{error} (in: {sql:.120})")))?;
+        self.finish(&mut reply)
+            .map_err(|error| Error::from(format!("{error} (in: {sql:.120})")))?;
         Ok(reply.rows.unwrap_or_default())
     }
 
@@ -64,7 +73,8 @@ impl Connection {
     fn prepare(&mut self, sql: &str) -> Result<()> {
         message::prepare(&mut self.output, sql);
         self.send()?;
-        self.finish(&mut Reply::default()).map_err(|error| Error::from(format!("{error} (preparing: {sql:.120})")))
+        self.finish(&mut Reply::default())
+            .map_err(|error| Error::from(format!("{error} (preparing: {sql:.120})")))
     }
 
     /// Sends a chunk's rows; from the statement's sending until the server has committed.
@@ -75,13 +85,18 @@ impl Connection {
         let mut reply = Reply::default();
         while !reply.copying {
             if self.scan(&mut reply)? {
-                return Err(reply.error.unwrap_or_else(|| "COPY was not begun".to_owned()).into());
+                return Err(reply
+                    .error
+                    .unwrap_or_else(|| "COPY was not begun".to_owned())
+                    .into());
             }
             if !reply.copying {
                 self.wait()?;
             }
         }
-        self.stream.write_all(&chunk.messages).map_err(|error| format!("COPY broke off: {error}"))?;
+        self.stream
+            .write_all(&chunk.messages)
+            .map_err(|error| format!("COPY broke off: {error}"))?;
         message::copy_done(&mut self.output);
         self.send()?;
         self.finish(&mut reply)?;
@@ -93,7 +108,9 @@ impl Connection {
 
     /// Writes what was put into the output buffer.
     fn send(&mut self) -> Result<()> {
-        self.stream.write_all(&self.output).map_err(|error| format!("cannot send: {error}"))?;
+        self.stream
+            .write_all(&self.output)
+            .map_err(|error| format!("cannot send: {error}"))?;
         self.output.clear();
         Ok(())
     }
