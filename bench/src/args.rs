@@ -11,7 +11,7 @@ pub(crate) const HELP: &str = "\
 Chronos beside SQLite and PostgreSQL, in one run.
 
   --suite NAME,..    only these: idle, insert, batch, point, update, copy, scan, ingest
-  --chronos PATH     the binary to start [default: target/release/chronos, where it exists]
+  --chronos PATH     the binary to start [default: release/chronos in $CARGO_TARGET_DIR or target, if it exists]
   --pg-url URL       a running node, instead of starting one (memory and disk are not seen then)
   --http-url URL     its HTTP address, for the ingest suite
   --without NAME,..  leave peers out: sqlite, postgres, chronos
@@ -120,7 +120,11 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
-    if options.scale.scan_rows % options.scale.copy_rows != 0 {
+    if !options
+        .scale
+        .scan_rows
+        .is_multiple_of(options.scale.copy_rows)
+    {
         return Err(format!("--rows must be a multiple of {}", options.scale.copy_rows).into());
     }
     Ok(Some(options))

@@ -30,8 +30,15 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// How long flushes and compactions may go on behind a load before a phase begins anyway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where the release binary is, seen from the repository's root and from `bench/`.
-const BINARIES: [&str; 2] = ["target/release/chronos", "../target/release/chronos"];
+/// The release binary, where cargo puts it, seen from the repository's root or from `bench/`.
+fn built() -> Option<PathBuf> {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let dirs = named
+        .into_iter()
+        .chain(["target".into(), "../target".into()]);
+    dirs.map(|dir| dir.join("release/chronos"))
+        .find(|path| path.is_file())
+}
 
 /// The node.
 pub(crate) struct Chronos {
@@ -76,11 +83,7 @@ impl Chronos {
                 start,
             }));
         }
-        let found = BINARIES
-            .iter()
-            .map(PathBuf::from)
-            .find(|path| path.is_file());
-        let Some(binary) = options.chronos.clone().or(found) else {
+        let Some(binary) = options.chronos.clone().or_else(built) else {
             return Ok(None);
         };
         let start = Start::Here {

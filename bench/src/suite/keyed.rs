@@ -140,8 +140,8 @@ pub(crate) fn point(bench: &mut Bench<'_>) {
         ),
         (Protocol::Simple, MANY, "point SELECT, simple, 64 clients"),
     ];
-    bench.repeat("point", |peer, report, _| {
-        for (protocol, clients, name) in phases {
+    for (protocol, clients, name) in phases {
+        bench.repeat(name, |peer, report, _| {
             let load = Load::new(Operation::Select, protocol, scale.keyed_rows);
             let sample = measure(peer, scale, &load, clients)?;
             let (rate, p50) = match clients {
@@ -157,24 +157,26 @@ pub(crate) fn point(bench: &mut Bench<'_>) {
                 Some(Floor::TimesPostgres(rate)),
                 p50,
             );
-        }
-        Ok(())
-    });
+            Ok(())
+        });
+        bench.forgive();
+    }
 }
 
 /// Durable updates of one row by its key, uniformly at random.
 pub(crate) fn update(bench: &mut Bench<'_>) {
     let scale = bench.scale;
     bench.fill(Table::Rows, scale.keyed_rows);
-    bench.repeat("update", |peer, report, _| {
-        for (clients, name) in [
-            (1, "durable updates by key, 1 client"),
-            (MANY, "durable updates by key, 64 clients"),
-        ] {
+    for (clients, name) in [
+        (1, "durable updates by key, 1 client"),
+        (MANY, "durable updates by key, 64 clients"),
+    ] {
+        bench.repeat(name, |peer, report, _| {
             let load = Load::new(Operation::Update, Protocol::Prepared, scale.keyed_rows);
             let sample = measure(peer, scale, &load, clients)?;
             add(report, peer, "update", name, &sample, None, None);
-        }
-        check_count(peer, scale.keyed_rows)
-    });
+            check_count(peer, scale.keyed_rows)
+        });
+        bench.forgive();
+    }
 }

@@ -7,6 +7,8 @@ mod ingest;
 mod keyed;
 mod scan;
 
+use std::time::Instant;
+
 use crate::args::{Options, Scale};
 use crate::data::Chunk;
 use crate::error::Result;
@@ -28,22 +30,27 @@ pub(crate) struct Bench<'a> {
     pub(crate) peers: &'a mut Vec<Box<dyn Peer>>,
     /// The figures so far.
     pub(crate) report: &'a mut Report,
-    /// Peers that failed in this suite and sit out the rest of it.
+    /// Peers that failed: they sit out.
     out: Vec<Kind>,
+    /// How many of them, from the front, sit out the whole suite.
+    out_for_good: usize,
 }
 
 /// Runs the suites that were asked for. A peer that fails is noted, sits out the rest of
 /// that suite, and starts afresh in the next.
 pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report: &mut Report) {
     for name in &options.suites {
-        println!("\n{name}");
+        println!("{name} ..");
+        let start = Instant::now();
         let mut bench = Bench {
             scale: &options.scale,
             peers,
             report,
             out: Vec::new(),
+            out_for_good: 0,
         };
         bench.each(name, |peer, _| peer.fresh());
+        bench.out_for_good = bench.out.len();
         match name.as_str() {
             "idle" => idle::run(&mut bench),
             "insert" => keyed::insert(&mut bench),
@@ -54,6 +61,7 @@ pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report:
             "scan" => scan::run(&mut bench),
             _ => ingest::run(&mut bench),
         }
+        println!("{name}: {:.0} s", start.elapsed().as_secs_f64());
     }
 }
 
@@ -102,9 +110,10 @@ impl Bench<'_> {
         }
     }
 
-    /// Lets a peer that failed at one figure take part in the next one.
+    /// Lets a peer that failed at one figure take part in the next one, unless it has not even
+    /// the table.
     pub(crate) fn forgive(&mut self) {
-        self.out.clear();
+        self.out.truncate(self.out_for_good);
     }
 
     /// Makes a table on each peer and fills it with the first `rows` rows.
@@ -115,6 +124,7 @@ impl Bench<'_> {
             peer.copy(table, &chunk)?;
             peer.settle(table)
         });
+        self.out_for_good = self.out.len();
     }
 }
 
