@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::server::Server;
+use super::server::{with_log, Server};
 use super::{Disk, Kind, Peer};
 use crate::args::Options;
 use crate::data::Chunk;
@@ -107,10 +107,10 @@ impl Chronos {
             return Ok(Duration::ZERO);
         };
         let start = Instant::now();
-        let child =
-            Child::start(binary, data, told).map_err(|error| with_log(&error.to_string(), told))?;
-        let server = Server::connect(Target::parse(&child.pg_url)?)
-            .map_err(|error| with_log(&error.to_string(), told))?;
+        let mut child = Child::start(binary, data, told).map_err(|error| with_log(&error, told))?;
+        let target = Target::parse(&child.pg_url)?;
+        let server = Server::connect_within(START_WITHIN, target, &mut child.process)
+            .map_err(|error| with_log(&error, told))?;
         let took = start.elapsed();
         self.http = Some(http::address(&child.http_url)?);
         (self.server, self.child) = (Some(server), Some(child));
@@ -144,11 +144,10 @@ impl Chronos {
     /// The connection; an error that says what became of the process if there is none.
     fn server(&mut self) -> Result<&mut Server> {
         if let Some(ended) = self.child.as_mut().and_then(|child| child.process.ended()) {
-            let told = match &self.start {
-                Start::Here { told, .. } => with_log(&ended, told),
-                Start::Elsewhere { .. } => ended,
-            };
-            return Err(told.into());
+            return Err(match &self.start {
+                Start::Here { told, .. } => with_log(&ended.into(), told),
+                Start::Elsewhere { .. } => ended.into(),
+            });
         }
         self.server
             .as_mut()
@@ -220,14 +219,6 @@ fn url(line: &str, scheme: &str) -> Option<String> {
         .find(|c: char| c.is_whitespace() || "'\"`,;)]\u{1b}".contains(c))
         .unwrap_or(from.len());
     Some(from[..end].trim_end_matches('.').to_owned())
-}
-
-/// An error with the last lines the node told.
-fn with_log(error: &str, told: &Path) -> String {
-    let text = std::fs::read_to_string(told).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(5).collect();
-    let lines: Vec<&str> = lines.into_iter().rev().collect();
-    format!("{error}; it told: {}", lines.join(" | "))
 }
 
 impl Peer for Chronos {

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::server::Server;
+use super::server::{with_log, Server};
 use super::{Disk, Kind, Peer};
 use crate::data::Chunk;
 use crate::error::Result;
@@ -137,7 +137,8 @@ impl Postgres {
         // SIGINT is its "fast" shutdown: sessions are ended, data is flushed.
         let mut process = process::Server::start(&mut postgres, Signal::INT)?;
         let target = Target::parse(&format!("postgres://bench@127.0.0.1:{port}/postgres"))?;
-        let mut server = connect(&target, &mut process, &log)?;
+        let mut server = Server::connect_within(START_WITHIN, target, &mut process)
+            .map_err(|error| with_log(&error, &log))?;
         let version = server.value("SHOW server_version")?;
         Ok(Postgres {
             server,
@@ -145,25 +146,6 @@ impl Postgres {
             version,
             process,
         })
-    }
-}
-
-fn connect(target: &Target, process: &mut process::Server, log: &Path) -> Result<Server> {
-    let deadline = Instant::now() + START_WITHIN;
-    loop {
-        match Server::connect(target.clone()) {
-            Ok(server) => return Ok(server),
-            Err(error) => {
-                let ended = process.ended();
-                if ended.is_some() || Instant::now() >= deadline {
-                    let told = std::fs::read_to_string(log).unwrap_or_default();
-                    return Err(
-                        format!("{}: {told}", ended.unwrap_or_else(|| error.to_string())).into(),
-                    );
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the peers that speak PostgreSQL's protocol do alike.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::data::Chunk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::load::Table;
+use crate::process;
 use crate::wire::{Connection, Target};
 
 /// A server and one kept connection for the suites' own statements.
@@ -20,6 +22,28 @@ impl Server {
     pub(crate) fn connect(target: Target) -> Result<Server> {
         let connection = Connection::open(&target)?;
         Ok(Server { target, connection })
+    }
+
+    /// Connects to a process that may not listen yet.
+    pub(crate) fn connect_within(
+        limit: Duration,
+        target: Target,
+        process: &mut process::Server,
+    ) -> Result<Server> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let error = match Server::connect(target.clone()) {
+                Ok(server) => return Ok(server),
+                Err(error) => error,
+            };
+            if let Some(ended) = process.ended() {
+                return Err(ended.into());
+            }
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// One statement.
@@ -60,4 +84,12 @@ impl Server {
         }
         result
     }
+}
+
+/// An error with the last lines the server wrote.
+pub(crate) fn with_log(error: &Error, log: &Path) -> Error {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let mut lines: Vec<&str> = text.lines().rev().take(5).collect();
+    lines.reverse();
+    format!("{error}; it wrote: {}", lines.join(" | ")).into()
 }

@@ -50,7 +50,7 @@ pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report:
             out_for_good: 0,
         };
         bench.each(name, |peer, _| peer.fresh());
-        bench.out_for_good = bench.out.len();
+        bench.exclude();
         match name.as_str() {
             "idle" => idle::run(&mut bench),
             "insert" => keyed::insert(&mut bench),
@@ -116,6 +116,11 @@ impl Bench<'_> {
         self.out.truncate(self.out_for_good);
     }
 
+    /// Whoever has failed by now has not what the suite needs, and sits it out.
+    pub(crate) fn exclude(&mut self) {
+        self.out_for_good = self.out.len();
+    }
+
     /// Makes a table on each peer and fills it with the first `rows` rows.
     pub(crate) fn fill(&mut self, table: Table, rows: u64) {
         let chunk = Chunk::new(table.shape(), 0, rows);
@@ -124,7 +129,7 @@ impl Bench<'_> {
             peer.copy(table, &chunk)?;
             peer.settle(table)
         });
-        self.out_for_good = self.out.len();
+        self.exclude();
     }
 }
 
