@@ -474,6 +474,18 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
 
 pub use ast::{CreateTable, ObjectName};
 
+/// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
+pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {
+    let serializable = modes.iter().any(|m| {
+        matches!(m, ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable))
+    });
+    if serializable {
+        return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
+            .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
+    }
+    Ok(())
+}
+
 /// Whether BEGIN asks for a read-only transaction.
 pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
     modes

@@ -2,6 +2,7 @@
 //! kept until COMMIT.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch, UInt32Array};
@@ -286,7 +287,7 @@ impl Session {
             }
             None if changes.is_empty() => Ok(None),
             None => {
-                let committal = self.node.inner.replica.propose(WriteSet { begin, changes }).await?;
+                let committal = self.propose(WriteSet { begin, changes }).await?;
                 Ok(Some(committal.applied))
             }
         }
@@ -295,9 +296,15 @@ impl Session {
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<(), Error> {
         let set = transaction.writes.to_write_set(transaction.view.stamp());
         if !set.changes.is_empty() {
-            self.node.inner.replica.propose(set).await?;
+            self.propose(set).await?;
         }
         Ok(())
+    }
+
+    /// Proposes a write set; from here on the statement is not cancelled.
+    pub(super) async fn propose(&mut self, set: WriteSet) -> Result<crate::replica::Committal, Error> {
+        self.committing.store(true, Ordering::Release);
+        self.node.inner.replica.propose(set).await
     }
 
     async fn finish_write(
