@@ -143,7 +143,7 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         }
         None => {
             targets.clear();
-            parse_query("SELECT")?
+            parse_query("SELECT NULL")?
         }
     };
     let on_conflict = on_conflict(&insert.on, &table)?;
@@ -193,7 +193,34 @@ fn prepare_values(
             }
         }
     }
+    let has_subquery = values.rows.iter().flat_map(|r| &r.content).any(holds_subquery);
+    if has_subquery {
+        // The engine evaluates VALUES before it runs queries.
+        let selects: Vec<String> = values
+            .rows
+            .iter()
+            .map(|row| {
+                let list: Vec<String> = row.content.iter().map(ToString::to_string).collect();
+                format!("SELECT {}", list.join(", "))
+            })
+            .collect();
+        if let ast::Statement::Query(select) = parse_query(&selects.join(" UNION ALL "))? {
+            query.body = select.body;
+        }
+    }
     Ok(Some(width))
+}
+
+fn holds_subquery(expr: &ast::Expr) -> bool {
+    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
 }
 
 fn parse_expression(sql: &str) -> Result<ast::Expr, QueryError> {
@@ -271,7 +298,9 @@ impl Insert {
     ///
     /// Errors: a value does not fit, or is NULL where NULL may not be.
     pub fn rows(&self, batch: &RecordBatch) -> Result<RecordBatch, QueryError> {
-        check_width(batch.num_columns(), self.targets.len(), true)?;
+        if !self.targets.is_empty() {
+            check_width(batch.num_columns(), self.targets.len(), true)?;
+        }
         let rows = batch.num_rows();
         let schema = batch.schema();
         let mut fields = Vec::with_capacity(self.table.columns.len());
@@ -542,7 +571,8 @@ pub fn key_of(table: &TableSchema, values: &[Value]) -> Result<Key, QueryError> 
 /// New rows as changes: few as rows, many as columns.
 pub fn insertions(table: &TableSchema, rows: RecordBatch, expect: Expect) -> Result<Change, QueryError> {
     if rows.num_rows() >= COLUMNAR_ROWS_MIN {
-        let batch = rows.with_schema(table.arrow_schema()).map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?;
+        let batch = RecordBatch::try_new(table.arrow_schema(), rows.columns().to_vec())
+            .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?;
         return Ok(Change::Batch(BatchChange { table: table.id, expect, batch }));
     }
     let rows = (0..rows.num_rows())

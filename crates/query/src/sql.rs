@@ -129,28 +129,57 @@ fn syntax_error(message: &str, text: &str) -> QueryError {
     error
 }
 
-/// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`.
-fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
-    use crate::lex::TokenKind;
-    let is = |t: &crate::lex::Token, word: &str| sql[t.start..t.end].eq_ignore_ascii_case(word);
-    if !sql.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(b"ttl")) {
+/// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`. Works on text that the lexer
+/// may refuse, and touches nothing but CREATE TABLE.
+pub fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
+    let lower = sql.to_ascii_lowercase();
+    if !lower.trim_start().starts_with("create") || !lower.contains("ttl") {
         return sql.into();
     }
-    let tokens: Vec<_> = crate::lex::tokens(sql).filter(|t| t.kind != TokenKind::Comment).collect();
-    if !tokens.first().is_some_and(|t| is(t, "create")) {
-        return sql.into();
-    }
-    for i in 1..tokens.len().saturating_sub(2) {
-        if is(&tokens[i - 1], "with") && is(&tokens[i], "ttl") && is(&tokens[i + 1], "=") {
-            let start = tokens[i + 2].start;
-            let value_end = sql[start..]
-                .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
-                .map_or(sql.len(), |n| start + n);
-            let value = sql[start..value_end].trim_matches('\'');
-            return format!("{}(ttl='{}'){}", &sql[..tokens[i].start], value, &sql[value_end..]).into();
+    for (at, _) in lower.match_indices("ttl") {
+        let before = lower[..at].trim_end();
+        let preceded = before.ends_with("with") && before.len() < at && before.len() > 4;
+        let Some(after) = lower[at + 3..].trim_start().strip_prefix('=') else { continue };
+        if !preceded {
+            continue;
         }
+        let start = sql.len() - after.trim_start().len();
+        let value_end = sql[start..]
+            .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
+            .map_or(sql.len(), |n| start + n);
+        let value = sql[start..value_end].trim_matches('\'');
+        if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            continue;
+        }
+        return format!("{}(ttl='{value}'){}", &sql[..at], &sql[value_end..]).into();
     }
     sql.into()
+}
+
+/// `WITH .. INSERT`: the common table expressions move to where the rows come from.
+/// `None`: the query is no write.
+fn write_with_ctes(query: &ast::Query) -> Option<Result<ast::Statement, QueryError>> {
+    let with = query.with.as_ref();
+    match query.body.as_ref() {
+        ast::SetExpr::Insert(ast::Statement::Insert(insert)) => {
+            let mut insert = insert.clone();
+            if let (Some(with), Some(source)) = (with, insert.source.as_mut()) {
+                if source.with.is_some() {
+                    return Some(Err(QueryError::unsupported("WITH both before and in an INSERT")));
+                }
+                source.with = Some(with.clone());
+            }
+            Some(Ok(ast::Statement::Insert(insert)))
+        }
+        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write) if with.is_none() => {
+            Some(Ok(write.clone()))
+        }
+        ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
+            Some(Err(QueryError::unsupported("WITH before UPDATE or DELETE")
+                .with_hint("Put the WITH into a subquery of the WHERE clause.")))
+        }
+        _ => None,
+    }
 }
 
 /// Statements about the session, read from tokens: drivers send spellings that
@@ -228,7 +257,17 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         at += 1;
     }
     match word(at).as_str() {
-        "transaction" | "characteristics" => return Ok(Some(Command::NoOperation("SET"))),
+        "transaction" | "characteristics" => {
+            let asks = |what: &str| (at..tokens.len()).any(|i| word(i) == what);
+            if asks("serializable") {
+                return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
+                    .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
+            }
+            if asks("only") {
+                return Err(QueryError::unsupported("SET .. READ ONLY").with_hint("Write BEGIN READ ONLY."));
+            }
+            return Ok(Some(Command::NoOperation("SET")));
+        }
         "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..]))))),
         "time" if word(at + 1) == "zone" => {
             return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])))));
@@ -270,6 +309,9 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Query(ref query) => {
             if query.locks.iter().any(|l| l.nonblock.is_some()) {
                 return Err(QueryError::unsupported("SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED"));
+            }
+            if let Some(write) = write_with_ctes(query) {
+                return classify(write?);
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
                 if select.into.is_some() {
@@ -324,7 +366,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
 pub fn fold(ident: &ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        None => ident.value.to_ascii_lowercase(),
     }
 }
 

@@ -79,7 +79,7 @@ impl Session {
 
     /// Changes the catalog at once, also within a transaction, which from then on
     /// sees the new catalog and everything committed so far.
-    async fn change_catalog(&mut self, change: Change) -> Result<(), Error> {
+    async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(SqlState::READ_ONLY_TRANSACTION, "cannot change tables in a read-only transaction"));
@@ -92,7 +92,7 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        self.propose(WriteSet { begin: Stamp::MAX, changes: vec![change] }).await?;
+        self.propose(WriteSet { begin: Stamp::MAX, changes }).await?;
         let view = self.node.inner.replica.store.read_view();
         if let Some(transaction) = &mut self.transaction {
             transaction.view = view;
@@ -104,7 +104,7 @@ impl Session {
         let schema = ddl::table_schema(create)?;
         self.check_defaults(&schema)?;
         let name = schema.name.clone();
-        match self.change_catalog(Change::CreateTable(schema)).await {
+        match self.change_catalog(vec![Change::CreateTable(schema)]).await {
             Err(e) if e.code == SqlState::DUPLICATE_TABLE && create.if_not_exists => {
                 self.notice(Severity::Notice, SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists, skipping"));
             }
@@ -130,11 +130,12 @@ impl Session {
     }
 
     async fn drop_tables(&mut self, names: &[sql::ObjectName], if_exists: bool) -> Result<Outcome, Error> {
+        let mut found = Vec::with_capacity(names.len());
         for name in names {
             let name = sql::table_name(name)?;
-            let found = self.catalog().table(&name).map(|t| t.id);
-            match found {
-                Some(id) => self.change_catalog(Change::DropTable(id)).await?,
+            let table = self.catalog().table(&name).map(|t| t.id);
+            match table {
+                Some(id) => found.push(id),
                 None if if_exists => {
                     self.notice(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, format!("table \"{name}\" does not exist, skipping"));
                 }
@@ -144,15 +145,20 @@ impl Session {
                 }
             }
         }
+        if !found.is_empty() {
+            self.change_catalog(found.into_iter().map(Change::DropTable).collect()).await?;
+        }
         done("DROP TABLE")
     }
 
     async fn truncate(&mut self, names: &[sql::ObjectName]) -> Result<Outcome, Error> {
+        let mut found = Vec::with_capacity(names.len());
         for name in names {
             let name = sql::table_name(name)?;
-            let id = self.catalog().table(&name).map(|t| t.id).ok_or_else(|| QueryError::unknown_table(&name))?;
-            self.change_catalog(Change::Truncate(id)).await?;
+            let table = self.catalog().table(&name).map(|t| t.id);
+            found.push(table.ok_or_else(|| QueryError::unknown_table(&name))?);
         }
+        self.change_catalog(found.into_iter().map(Change::Truncate).collect()).await?;
         done("TRUNCATE TABLE")
     }
 

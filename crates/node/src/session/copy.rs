@@ -31,7 +31,7 @@ impl Session {
                 let plan = self.plan_copy_query(query)?;
                 let context = self.read_context()?;
                 let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
-                let batches = drive(stream, Arc::clone(&plan.schema), token.clone());
+                let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));
                 Ok(Outcome::CopyOut(CopyOut { schema: Arc::clone(&plan.schema), options, batches }))
             }
         }
@@ -72,7 +72,6 @@ impl Session {
         if has_other_defaults {
             return self.copy_with_defaults(copy).await;
         }
-        let schema = table.arrow_schema();
         let mut changes = Vec::new();
         let mut gathered: Vec<RecordBatch> = Vec::new();
         let mut gathered_rows = 0;
@@ -89,7 +88,6 @@ impl Session {
             let batch = super::write::concat(&table, &gathered)?;
             changes.push(dml::insertions(&table, batch, Expect::Absent)?);
         }
-        drop(schema);
         self.write(changes, Stamp::MAX).await?;
         Ok(rows)
     }

@@ -76,6 +76,8 @@ impl Session {
     /// Splits a query string into its statements (PostgreSQL's lexical rules:
     /// quotes, dollar quotes, nested comments).
     pub fn split(&self, sql: &str) -> Result<Vec<Statement>, Error> {
+        let rewritten = chronos_query::sql::rewrite_ttl(sql);
+        let sql = rewritten.as_ref();
         let spans = lex::split(sql).map_err(|e| {
             let mut error = Error::new(e.code, e.message.clone());
             error.position = Some(characters(sql, e.position));

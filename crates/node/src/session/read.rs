@@ -11,20 +11,32 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{cancelled, Session};
+use super::{interruption, Session};
 use crate::{CommandTag, Error, Outcome, RowData, RowStream, Rows};
 
 /// Batches that may wait for a slow client.
 const BATCHES_AHEAD: usize = 2;
 
+/// What ends a query before its end.
+pub(super) struct Stop {
+    token: CancellationToken,
+    limit: Option<std::time::Duration>,
+}
+
 impl Session {
+    /// A statement's token, and the session's time limit from now on.
+    pub(super) fn stop_of(&self, token: &CancellationToken) -> Stop {
+        let limit = self.settings.statement_timeout_ms().map(std::time::Duration::from_millis);
+        Stop { token: token.clone(), limit }
+    }
+
     pub(super) async fn execute_query(&mut self, plan: &QueryPlan, parameters: &[Value], token: &CancellationToken) -> Result<Outcome, Error> {
         let context = self.read_context()?;
         let stream = self.node.inner.engine.execute(plan, parameters, context).await?;
         let is_explain = plan.is_explain();
         Ok(Outcome::Rows(Rows {
             schema: Arc::clone(&plan.schema),
-            data: RowData::Batches(drive(stream, Arc::clone(&plan.schema), token.clone())),
+            data: RowData::Batches(drive(stream, Arc::clone(&plan.schema), self.stop_of(token))),
             tag: CommandTag { verb: if is_explain { "EXPLAIN" } else { "SELECT" }, rows: None },
         }))
     }
@@ -46,13 +58,15 @@ impl Session {
 
 /// Runs the query on its own task, a few batches ahead of the client. It ends
 /// when it is done, cancelled, or when the client drops the stream.
-pub(super) fn drive(mut stream: SendableRecordBatchStream, schema: SchemaRef, token: CancellationToken) -> RowStream {
+pub(super) fn drive(mut stream: SendableRecordBatchStream, schema: SchemaRef, stop: Stop) -> RowStream {
     let (sender, receiver) = mpsc::channel::<Result<RecordBatch, Error>>(BATCHES_AHEAD);
     tokio::spawn(async move {
+        let interrupted = interruption(&stop.token, stop.limit);
+        tokio::pin!(interrupted);
         loop {
             let next = tokio::select! {
                 biased;
-                () = token.cancelled() => Some(Err(cancelled())),
+                e = &mut interrupted => Some(Err(e)),
                 () = sender.closed() => return,
                 next = stream.next() => next.map(|batch| {
                     batch.map_err(|e| Error::from(QueryError::from(e))).and_then(|b| conform(b, &schema))

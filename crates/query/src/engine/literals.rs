@@ -32,6 +32,9 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
 }
 
 fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    if let ast::Expr::Value(value) = expr {
+        return Ok(bare(&value.value));
+    }
     let (written, sql_type) = match expr {
         ast::Expr::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => match expr.as_ref() {
             ast::Expr::Value(value) => (&value.value, data_type),
@@ -54,6 +57,26 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
     Ok(literal(&value, &data_type, sql_type))
 }
 
+/// Constants without a cast that the engine does not read.
+fn bare(value: &ast::Value) -> Option<ast::Expr> {
+    match value {
+        ast::Value::UnicodeStringLiteral(s) | ast::Value::NationalStringLiteral(s) => Some(string(s)),
+        // Beyond a decimal's digits a number is a double, as far as that goes.
+        ast::Value::Number(number, _) if is_beyond_decimal(number) => {
+            Some(cast_as(string(number), parse_type(&DataType::Float8)?))
+        }
+        _ => None,
+    }
+}
+
+fn is_beyond_decimal(number: &str) -> bool {
+    let (digits, exponent) = match number.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().unwrap_or(i32::MAX)),
+        None => return number.chars().filter(char::is_ascii_digit).count() > 38,
+    };
+    digits.len() as i32 + exponent.saturating_abs() > 37
+}
+
 /// Left to the engine: texts, whose length it cuts; intervals; words that mean a time.
 fn is_engines_own(data_type: &DataType, text: &str) -> bool {
     let is_word = || {
@@ -61,7 +84,7 @@ fn is_engines_own(data_type: &DataType, text: &str) -> bool {
         matches!(word.as_str(), "now" | "today" | "tomorrow" | "yesterday" | "epoch" | "infinity" | "-infinity")
     };
     match data_type {
-        DataType::Text | DataType::Varchar(_) | DataType::Interval | DataType::Bytea => true,
+        DataType::Text | DataType::Varchar(_) | DataType::Interval => true,
         DataType::Date | DataType::Timestamp | DataType::TimestampTz => is_word(),
         _ => false,
     }
@@ -79,6 +102,10 @@ fn literal(value: &Value, data_type: &DataType, sql_type: &ast::DataType) -> Opt
     let items = match (value, data_type) {
         (Value::Array(items), DataType::Array(item)) => items.iter().map(|v| cast(v, item)).collect::<Option<Vec<_>>>()?,
         (Value::Vector(floats), _) => floats.iter().map(|f| cast(&Value::Float4(*f), &DataType::Float4)).collect::<Option<Vec<_>>>()?,
+        (Value::Bytea(bytes), _) => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            return Some(ast::Expr::Value(ast::Value::HexStringLiteral(hex).into()));
+        }
         _ => return cast_as(string(&text::format(value)), sql_type.clone()).into(),
     };
     let array = ast::Expr::Array(ast::Array { elem: items, named: true });

@@ -5,8 +5,10 @@
 //! ([`Engine::execute`]): plans name tables and system-time bounds, never data,
 //! so a cached plan reads whatever view it is later given.
 
+mod checked;
 mod coerce;
 mod context;
+mod dialect;
 mod filters;
 mod literals;
 mod names;
@@ -111,6 +113,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
+            .with_analyzer_rule(Arc::new(checked::CheckIntegers))
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
@@ -134,6 +137,7 @@ impl Engine {
         }
         names::assign(&mut statement);
         literals::rewrite(&mut statement)?;
+        dialect::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
             tables.insert(name.clone(), Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?));
@@ -141,7 +145,15 @@ impl Engine {
         let context = PlanContext::new(&self.state, Arc::clone(catalog), facts.clone(), tables, exposes_system_columns);
         let logical = context.plan(statement, parameter_types)?;
         let parameters = parameters_of(&logical, parameter_types)?;
-        let schema = names::unmarked(logical.schema().as_arrow());
+        // Coercion decides the types of UNIONs and the like; while parameters have none,
+        // it may not be possible yet.
+        let analyzed = self.state.analyzer().execute_and_check(logical.clone(), self.state.config_options(), |_, _| {});
+        let typed = match &analyzed {
+            Ok(plan) => plan,
+            Err(_) if !parameters.is_empty() => &logical,
+            Err(_) => return Err(analyzed.err().map_or_else(|| QueryError::new(SqlState::INTERNAL, "no plan"), QueryError::from)),
+        };
+        let schema = names::unmarked(typed.schema().as_arrow());
         Ok(QueryPlan { logical, parameters, schema })
     }
 

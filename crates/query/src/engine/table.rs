@@ -56,10 +56,12 @@ pub(super) struct ChronosTable {
 }
 
 impl ChronosTable {
+    /// All columns count as nullable: the engine carries NOT NULL through subqueries and
+    /// outer rows that can be NULL after all.
     pub(super) fn new(table: Arc<TableSchema>, clause: TemporalClause, exposes_system_columns: bool) -> ChronosTable {
-        let mut fields: Vec<Field> = table.columns.iter().map(|c| c.arrow_field()).collect();
+        let mut fields: Vec<Field> = table.columns.iter().map(|c| c.arrow_field().with_nullable(true)).collect();
         if exposes_system_columns {
-            fields.extend(SystemColumn::ALL.into_iter().map(SystemColumn::arrow_field));
+            fields.extend(SystemColumn::ALL.into_iter().map(|c| c.arrow_field().with_nullable(true)));
         }
         ChronosTable { table, clause, arrow: Arc::new(Schema::new(fields)) }
     }
