@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
@@ -21,11 +22,21 @@ use parking_lot::Mutex;
 
 use crate::QueryError;
 
+/// In what order a scan gives its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum RowOrder {
+    /// As they lie: nothing has to be merged.
+    Any,
+    /// By key, within each partition.
+    Key,
+}
+
 /// Reads versions of one table out of a read view.
 pub(super) struct ScanExec {
     table: Arc<TableSchema>,
     view: ReadView,
     request: ScanRequest,
+    order: RowOrder,
     /// Planned partitions, each taken by its first execution.
     partitions: Mutex<Vec<Option<ScanPartition>>>,
     properties: Arc<PlanProperties>,
@@ -41,11 +52,26 @@ impl ScanExec {
         schema: SchemaRef,
         statistics: Statistics,
     ) -> DfResult<ScanExec> {
-        let partitions = view.scan(&table, request.clone()).map_err(store_error)?;
-        let ordering = key_ordering(&table, &request, &schema);
-        let equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(&schema), ordering);
+        let metrics = ExecutionPlanMetricsSet::new();
+        ScanExec::plan(table, view, request, RowOrder::Any, schema, Arc::new(statistics), metrics)
+    }
+
+    fn plan(
+        table: Arc<TableSchema>,
+        view: ReadView,
+        request: ScanRequest,
+        order: RowOrder,
+        schema: SchemaRef,
+        statistics: Arc<Statistics>,
+        metrics: ExecutionPlanMetricsSet,
+    ) -> DfResult<ScanExec> {
+        let partitions = partitions(&table, &view, &request, order)?;
+        let ordering = match order {
+            RowOrder::Any => vec![],
+            RowOrder::Key => key_ordering(&table, &request, &schema),
+        };
         let properties = PlanProperties::new(
-            equivalence,
+            EquivalenceProperties::new_with_orderings(schema, ordering),
             Partitioning::UnknownPartitioning(partitions.len().max(1)),
             EmissionType::Incremental,
             Boundedness::Bounded,
@@ -54,10 +80,11 @@ impl ScanExec {
             table,
             view,
             request,
+            order,
             partitions: Mutex::new(partitions.into_iter().map(Some).collect()),
             properties: Arc::new(properties),
-            statistics: Arc::new(statistics),
-            metrics: ExecutionPlanMetricsSet::new(),
+            statistics,
+            metrics,
         })
     }
 
@@ -68,14 +95,22 @@ impl ScanExec {
             None if planned.is_empty() => Ok(None),
             // Executed a second time (a recursive query, say): plan it anew.
             None => {
-                let mut again = self.view.scan(&self.table, self.request.clone()).map_err(store_error)?;
+                let mut again = partitions(&self.table, &self.view, &self.request, self.order)?;
                 Ok((partition < again.len()).then(|| again.swap_remove(partition)))
             }
         }
     }
 }
 
-/// Rows leave each partition in key order.
+fn partitions(table: &Arc<TableSchema>, view: &ReadView, request: &ScanRequest, order: RowOrder) -> DfResult<Vec<ScanPartition>> {
+    let planned = match order {
+        RowOrder::Any => view.scan_unordered(table, request.clone()),
+        RowOrder::Key => view.scan(table, request.clone()),
+    };
+    planned.map_err(store_error)
+}
+
+/// The order of rows that leave a partition by key.
 fn key_ordering(table: &TableSchema, request: &ScanRequest, schema: &SchemaRef) -> Vec<Vec<PhysicalSortExpr>> {
     let mut ordering = Vec::new();
     for &key in &table.primary_key {
@@ -111,6 +146,9 @@ impl DisplayAs for ScanExec {
             }
             VersionFilter::All => write!(f, ", system_time=all")?,
             VersionFilter::Between { .. } => write!(f, ", system_time=range")?,
+        }
+        if self.order == RowOrder::Key {
+            write!(f, ", by key")?;
         }
         if self.request.key_range != KeyRange::ALL {
             write!(f, ", key range")?;
@@ -161,6 +199,28 @@ impl ExecutionPlan for ScanExec {
             Ok(batch.with_schema(Arc::clone(&expected))?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
+    }
+
+    /// Rows by key are to be had, at the price of a merge.
+    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> DfResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let by_key = key_ordering(&self.table, &self.request, &self.schema());
+        let is_prefix = by_key.first().is_some_and(|key| {
+            order.len() <= key.len()
+                && order.iter().zip(key).all(|(wanted, given)| wanted.expr.eq(&given.expr) && !wanted.options.descending)
+        });
+        if !is_prefix || self.order == RowOrder::Key {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
+        let ordered = ScanExec::plan(
+            Arc::clone(&self.table),
+            self.view.clone(),
+            self.request.clone(),
+            RowOrder::Key,
+            self.schema(),
+            Arc::clone(&self.statistics),
+            self.metrics.clone(),
+        )?;
+        Ok(SortOrderPushdownResult::Exact { inner: Arc::new(ordered) })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
