@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use chronos_model::TableSchema;
-use chronos_store::{KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter};
+use chronos_store::{
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter,
+};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::Statistics;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -17,7 +19,9 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
 use parking_lot::Mutex;
 
 use crate::QueryError;
@@ -53,7 +57,15 @@ impl ScanExec {
         statistics: Statistics,
     ) -> DfResult<ScanExec> {
         let metrics = ExecutionPlanMetricsSet::new();
-        ScanExec::plan(table, view, request, RowOrder::Any, schema, Arc::new(statistics), metrics)
+        ScanExec::plan(
+            table,
+            view,
+            request,
+            RowOrder::Any,
+            schema,
+            Arc::new(statistics),
+            metrics,
+        )
     }
 
     fn plan(
@@ -102,7 +114,12 @@ impl ScanExec {
     }
 }
 
-fn partitions(table: &Arc<TableSchema>, view: &ReadView, request: &ScanRequest, order: RowOrder) -> DfResult<Vec<ScanPartition>> {
+fn partitions(
+    table: &Arc<TableSchema>,
+    view: &ReadView,
+    request: &ScanRequest,
+    order: RowOrder,
+) -> DfResult<Vec<ScanPartition>> {
     let planned = match order {
         RowOrder::Any => view.scan_unordered(table, request.clone()),
         RowOrder::Key => view.scan(table, request.clone()),
@@ -111,15 +128,27 @@ fn partitions(table: &Arc<TableSchema>, view: &ReadView, request: &ScanRequest, 
 }
 
 /// The order of rows that leave a partition by key.
-fn key_ordering(table: &TableSchema, request: &ScanRequest, schema: &SchemaRef) -> Vec<Vec<PhysicalSortExpr>> {
+fn key_ordering(
+    table: &TableSchema,
+    request: &ScanRequest,
+    schema: &SchemaRef,
+) -> Vec<Vec<PhysicalSortExpr>> {
     let mut ordering = Vec::new();
     for &key in &table.primary_key {
-        let position = request.columns.iter().position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
+        let position = request
+            .columns
+            .iter()
+            .position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
         let Some(position) = position else { break };
-        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(position).name(), position));
+        let column: Arc<dyn PhysicalExpr> =
+            Arc::new(Column::new(schema.field(position).name(), position));
         ordering.push(PhysicalSortExpr::new_default(column));
     }
-    if ordering.is_empty() { vec![] } else { vec![ordering] }
+    if ordering.is_empty() {
+        vec![]
+    } else {
+        vec![ordering]
+    }
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
@@ -135,7 +164,14 @@ impl fmt::Debug for ScanExec {
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScanExec: table={}", self.table.name)?;
-        let names: Vec<&str> = self.properties.eq_properties.schema().fields().iter().map(|c| c.name().as_str()).collect();
+        let names: Vec<&str> = self
+            .properties
+            .eq_properties
+            .schema()
+            .fields()
+            .iter()
+            .map(|c| c.name().as_str())
+            .collect();
         write!(f, ", columns=[{}]", names.join(", "))?;
         match &self.request.filter {
             VersionFilter::Current => {}
@@ -154,7 +190,11 @@ impl DisplayAs for ScanExec {
             write!(f, ", key range")?;
         }
         if !self.request.column_bounds.is_empty() {
-            write!(f, ", pruned by {} column(s)", self.request.column_bounds.len())?;
+            write!(
+                f,
+                ", pruned by {} column(s)",
+                self.request.column_bounds.len()
+            )?;
         }
         if let Some(limit) = self.request.limit {
             write!(f, ", limit={limit}")?;
@@ -183,11 +223,18 @@ impl ExecutionPlan for ScanExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        _: Arc<TaskContext>,
+    ) -> DfResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let batches = self.take_partition(partition)?.into_iter().flatten();
@@ -198,15 +245,23 @@ impl ExecutionPlan for ScanExec {
             // Same columns; the plan's schema carries the table's field metadata.
             Ok(batch.with_schema(Arc::clone(&expected))?)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            schema,
+            futures::stream::iter(batches),
+        )))
     }
 
     /// Rows by key are to be had, at the price of a merge.
-    fn try_pushdown_sort(&self, order: &[PhysicalSortExpr]) -> DfResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> DfResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
         let by_key = key_ordering(&self.table, &self.request, &self.schema());
         let is_prefix = by_key.first().is_some_and(|key| {
             order.len() <= key.len()
-                && order.iter().zip(key).all(|(wanted, given)| wanted.expr.eq(&given.expr) && !wanted.options.descending)
+                && order.iter().zip(key).all(|(wanted, given)| {
+                    wanted.expr.eq(&given.expr) && !wanted.options.descending
+                })
         });
         if !is_prefix || self.order == RowOrder::Key {
             return Ok(SortOrderPushdownResult::Unsupported);
@@ -220,14 +275,20 @@ impl ExecutionPlan for ScanExec {
             Arc::clone(&self.statistics),
             self.metrics.clone(),
         )?;
-        Ok(SortOrderPushdownResult::Exact { inner: Arc::new(ordered) })
+        Ok(SortOrderPushdownResult::Exact {
+            inner: Arc::new(ordered),
+        })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> DfResult<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> DfResult<Arc<Statistics>> {
         match args.partition() {
             None => Ok(Arc::clone(&self.statistics)),
             Some(_) => Ok(Arc::new(Statistics::new_unknown(&self.schema()))),

@@ -8,8 +8,12 @@ use crate::QueryError;
 
 /// All of them.
 pub(super) const FUNCTIONS: &[Definition] = &[
-    strict("quote_ident", (1, 1), text, |call| Ok(Value::Text(quote_ident(&call.text(0)?)))),
-    strict("quote_literal", (1, 1), text, |call| Ok(Value::Text(quote_literal(&call.text(0)?)))),
+    strict("quote_ident", (1, 1), text, |call| {
+        Ok(Value::Text(quote_ident(&call.text(0)?)))
+    }),
+    strict("quote_literal", (1, 1), text, |call| {
+        Ok(Value::Text(quote_literal(&call.text(0)?)))
+    }),
     lenient("quote_nullable", (1, 1), text, |call| match &call.args[0] {
         Value::Null => Ok(Value::Text("NULL".into())),
         _ => Ok(Value::Text(quote_literal(&call.text(0)?))),
