@@ -37,7 +37,12 @@ run *args:
 demo *args:
     cargo run --release --locked -- demo {{args}}
 
-# Benchmarks: the log on this disk, segments
-bench:
+# Chronos beside SQLite and PostgreSQL; see docs/benchmarks.md (`just bench --quick`)
+bench *args:
+    cargo build --release --locked
+    cargo run --release --locked --manifest-path bench/Cargo.toml -- {{args}}
+
+# The log on this disk, and segments, without a server
+bench-store:
     cargo run --release --locked -p chronos-store --example log_bench
     cargo run --release --locked -p chronos-store --example segment_bench

@@ -223,6 +223,35 @@ impl Value {
     }
 }
 
+macro_rules! from {
+    ($($given:ty => $variant:ident($convert:expr);)*) => {
+        $(impl From<$given> for Value {
+            fn from(v: $given) -> Value {
+                Value::$variant($convert(v))
+            }
+        })*
+    };
+}
+
+from! {
+    bool => Bool(std::convert::identity);
+    i16 => Int2(std::convert::identity);
+    i32 => Int4(std::convert::identity);
+    i64 => Int8(std::convert::identity);
+    f32 => Float4(std::convert::identity);
+    f64 => Float8(std::convert::identity);
+    String => Text(std::convert::identity);
+    &str => Text(str::to_owned);
+    Vec<u8> => Bytea(std::convert::identity);
+    Vec<f32> => Vector(std::convert::identity);
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(v: Option<T>) -> Value {
+        v.map_or(Value::Null, Into::into)
+    }
+}
+
 fn out_of_range(value: &Value, data_type: &DataType) -> DataError {
     DataError::OutOfRange {
         type_name: data_type.to_string(),

@@ -58,6 +58,7 @@ pub(crate) struct Inner {
     durability: Durability,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
+    pg_address: Mutex<Option<String>>,
 }
 
 impl Node {
@@ -101,6 +102,7 @@ impl Node {
             durability,
             started_nanos,
             lock: Mutex::new(Some(lock)),
+            pg_address: Mutex::new(None),
         };
         Ok(Node { inner: Arc::new(inner) })
     }
@@ -133,6 +135,11 @@ impl Node {
         closed
     }
 
+    /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
+    pub fn announce_pg_address(&self, address: String) {
+        *self.inner.pg_address.lock() = Some(address);
+    }
+
     /// The node at this moment.
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
@@ -153,6 +160,7 @@ impl Node {
             ready: fault.is_none(),
             fault,
             data_dir: inner.data_dir.display().to_string(),
+            pg_address: inner.pg_address.lock().clone(),
             log: self.log_status(),
             store: self.store_status(),
         }

@@ -45,8 +45,6 @@ struct Committed {
 #[derive(Debug)]
 pub(crate) struct Committal {
     pub(crate) applied: Applied,
-    /// When it was recorded.
-    pub(crate) recorded: Stamp,
 }
 
 /// One node's replica of the database.
@@ -237,7 +235,7 @@ impl Applier {
             return Err(log_error(e.clone()));
         }
         match self.store.apply(entry.index, entry.recorded, self.node, &entry.set) {
-            Ok(applied) => Ok(Committal { applied, recorded: entry.recorded }),
+            Ok(applied) => Ok(Committal { applied }),
             Err(e) => {
                 if let ApplyError::Storage(fault) = &e {
                     *self.fault.lock() = Some(fault.to_string());

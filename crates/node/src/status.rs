@@ -29,6 +29,9 @@ pub struct NodeStatus {
     pub fault: Option<String>,
     /// Where its files are.
     pub data_dir: String,
+    /// Where PostgreSQL clients connect, if a server for them runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pg_address: Option<String>,
     /// The log.
     pub log: LogStatus,
     /// The store.

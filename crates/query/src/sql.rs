@@ -176,7 +176,7 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
             let at = if word(1) == "prepare" { 2 } else { 1 };
             match word(at).as_str() {
                 "all" => Command::Deallocate(None),
-                _ => Command::Deallocate(tokens.get(at).map(|t| name_text(t, sql)).transpose()?),
+                _ => Command::Deallocate(tokens.get(at).map(|t| name_text(t, sql))),
             }
         }
         "set" => return parse_set(sql, &tokens),
@@ -197,12 +197,12 @@ fn lexical(e: crate::lex::LexError) -> QueryError {
     error
 }
 
-fn name_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
-    crate::lex::ident(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+fn name_text(token: &crate::lex::Token, sql: &str) -> String {
+    crate::lex::ident(token, sql).into_owned()
 }
 
-fn string_text(token: &crate::lex::Token, sql: &str) -> Result<String, QueryError> {
-    crate::lex::unescape_string(sql, token).map(std::borrow::Cow::into_owned).map_err(lexical)
+fn string_text(token: &crate::lex::Token, sql: &str) -> String {
+    crate::lex::unescape_string(token, sql).into_owned()
 }
 
 fn setting_name(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
@@ -210,7 +210,7 @@ fn setting_name(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, Query
     for token in tokens.iter().take_while(|t| t.text(sql) != ";") {
         match token.text(sql) {
             "." => name.push('.'),
-            _ if token.is_name() => name.push_str(&name_text(token, sql)?),
+            _ if token.is_name() => name.push_str(&name_text(token, sql)),
             other => {
                 let message = format!("syntax error at or near \"{other}\"");
                 return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
@@ -229,9 +229,9 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
     }
     match word(at).as_str() {
         "transaction" | "characteristics" => return Ok(Some(Command::NoOperation("SET"))),
-        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..])?)))),
+        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..]))))),
         "time" if word(at + 1) == "zone" => {
-            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])?))));
+            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])))));
         }
         _ => {}
     }
@@ -241,18 +241,18 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
     };
     let name = setting_name(sql, &tokens[at..equals])?;
-    let value = set_value(sql, &tokens[equals + 1..])?;
+    let value = set_value(sql, &tokens[equals + 1..]);
     let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
     Ok(Some(Command::Set(name, (!is_default).then_some(value))))
 }
 
-fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryError> {
+fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> String {
     use crate::lex::TokenKind;
     let mut value = String::new();
     for token in tokens.iter().take_while(|t| &sql[t.start..t.end] != ";") {
         let piece = match token.kind {
-            TokenKind::String(_) => string_text(token, sql)?,
-            TokenKind::QuotedIdent => name_text(token, sql)?,
+            TokenKind::String => string_text(token, sql),
+            TokenKind::QuotedIdent => name_text(token, sql),
             _ => sql[token.start..token.end].to_owned(),
         };
         if piece == "," {
@@ -261,7 +261,7 @@ fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> Result<String, QueryErr
             value.push_str(&piece);
         }
     }
-    Ok(value)
+    value
 }
 
 fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
@@ -473,6 +473,18 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
 }
 
 pub use ast::{CreateTable, ObjectName};
+
+/// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
+pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {
+    let serializable = modes.iter().any(|m| {
+        matches!(m, ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable))
+    });
+    if serializable {
+        return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
+            .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
+    }
+    Ok(())
+}
 
 /// Whether BEGIN asks for a read-only transaction.
 pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {

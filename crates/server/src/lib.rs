@@ -2,4 +2,7 @@
 //! and none into another's.
 
 pub mod http;
+mod metrics;
 pub mod pgwire;
+
+pub use metrics::register_pgwire;

@@ -34,14 +34,42 @@ impl Collector for PgCollector {
             MetricType::Gauge,
         )?)?;
         for (name, help, counter) in [
-            ("connections_opened", "PostgreSQL connections past start-up", &stats.connections_total),
-            ("connections_refused", "PostgreSQL connections turned away", &stats.connections_refused),
-            ("panics", "PostgreSQL connections closed by a panic", &stats.panics),
-            ("cancels", "Cancel requests that were honoured", &stats.cancels),
+            (
+                "connections_opened",
+                "PostgreSQL connections past start-up",
+                &stats.connections_total,
+            ),
+            (
+                "connections_refused",
+                "PostgreSQL connections turned away",
+                &stats.connections_refused,
+            ),
+            (
+                "panics",
+                "PostgreSQL connections closed by a panic",
+                &stats.panics,
+            ),
+            (
+                "cancels",
+                "Cancel requests that were honoured",
+                &stats.cancels,
+            ),
             ("errors", "Errors sent to PostgreSQL clients", &stats.errors),
-            ("received_bytes", "Bytes received from PostgreSQL clients", &stats.bytes_received),
-            ("sent_bytes", "Bytes sent to PostgreSQL clients", &stats.bytes_sent),
-            ("writes", "Writes to PostgreSQL clients' sockets", &stats.writes),
+            (
+                "received_bytes",
+                "Bytes received from PostgreSQL clients",
+                &stats.bytes_received,
+            ),
+            (
+                "sent_bytes",
+                "Bytes sent to PostgreSQL clients",
+                &stats.bytes_sent,
+            ),
+            (
+                "writes",
+                "Writes to PostgreSQL clients' sockets",
+                &stats.writes,
+            ),
         ] {
             let name = format!("chronos_pgwire_{name}");
             let metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
@@ -61,7 +89,8 @@ impl Collector for PgCollector {
             ("copy_data", &stats.copy_data),
             ("other", &stats.other_messages),
         ] {
-            let metric = messages.encode_family(&[("kind", kind)])?;
+            let labels = [("kind", kind)];
+            let metric = messages.encode_family(&labels)?;
             ConstCounter::new(counter.get()).encode(metric)?;
         }
         Ok(())

@@ -96,11 +96,13 @@ struct Earlier {
     row: usize,
 }
 
+type EarlierKeys = BTreeMap<Box<[u8]>, Earlier>;
+
 struct Checker<'a> {
     state: &'a StoreState,
     begin: Stamp,
     /// Keys changed earlier in the set; `None`: no key occurs twice.
-    earlier: Option<HashMap<TableId, BTreeMap<Box<[u8]>, Earlier>>>,
+    earlier: Option<HashMap<TableId, EarlierKeys>>,
     catalog: Option<Catalog>,
     truncated: Vec<TableId>,
     applied: Applied,

@@ -17,7 +17,7 @@ use crate::error::{ApplyError, StoreError};
 use crate::memtable::Memtable;
 use crate::merge::Resolution;
 use crate::prepare::prepare;
-use crate::scan::{plan, ScanPartition, ScanRequest, ScanShape, VersionFilter};
+use crate::scan::{plan, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
 use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
 
@@ -105,7 +105,9 @@ impl ReadView {
         let recorded = Stamp(self.stamp.0.saturating_add(1));
         let state = self.state.with_tables(|tables| {
             for id in prepared.tables() {
-                let Some(table) = tables.get(&id) else { continue };
+                let Some(table) = tables.get(&id) else {
+                    continue;
+                };
                 let mut own = TableState::clone(table);
                 own.frozen.push(own.active.clone());
                 own.active = Arc::new(Memtable::new(own.schema.clone()));
@@ -170,6 +172,25 @@ impl ReadView {
         table: &Arc<TableSchema>,
         request: ScanRequest,
     ) -> Result<Vec<ScanPartition>, StoreError> {
+        self.scan_in(table, request, Order::ByKey)
+    }
+
+    /// As [`scan`](Self::scan), but in no order: sources whose keys interleave without
+    /// meeting, as segments of readings at different times do, need no merge then.
+    pub fn scan_unordered(
+        &self,
+        table: &Arc<TableSchema>,
+        request: ScanRequest,
+    ) -> Result<Vec<ScanPartition>, StoreError> {
+        self.scan_in(table, request, Order::Any)
+    }
+
+    fn scan_in(
+        &self,
+        table: &Arc<TableSchema>,
+        request: ScanRequest,
+        order: Order,
+    ) -> Result<Vec<ScanPartition>, StoreError> {
         let state = self.table(table)?;
         let resolution = match request.filter {
             VersionFilter::Current => Resolution::Snapshot { at: self.stamp },
@@ -198,7 +219,7 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
         );
-        Ok(plan(state.sources(), shape, &request))
+        Ok(plan(state.sources(), shape, &request, order))
     }
 
     /// How many current rows the table has, and whether that is exact.
@@ -215,7 +236,7 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
         );
-        let partitions = plan(state.sources(), shape, &request);
+        let partitions = plan(state.sources(), shape, &request, Order::Any);
         let exact: Option<u64> = partitions.iter().map(ScanPartition::exact_rows).sum();
         if let Some(rows) = exact {
             return (rows, true);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chronos_model::{Catalog, Keys, Kind, Stamp, TableId, TableSchema};
 
 pub(crate) use segment_file::SegmentFile;
+use segment_file::Wanted;
 
 use crate::error::StoreError;
 use crate::memtable::{KeyRanges, Memtable, Run};
@@ -124,6 +125,11 @@ impl TableState {
         Ok(newest)
     }
 
+    fn has_deletes(&self) -> bool {
+        self.memtables().any(|m| m.rows.deletes() > 0)
+            || self.segments.iter().any(|s| s.meta().has_deletes)
+    }
+
     /// When what was recorded before is gone at `at`.
     pub(crate) fn horizon(&self, at: Stamp) -> Stamp {
         horizon(&self.truncated, at)
@@ -151,12 +157,19 @@ impl TableState {
                 }
             }
         }
+        let horizon = self.horizon(Stamp::MAX);
+        let wanted = if horizon == Stamp::MIN && !self.has_deletes() {
+            Wanted::Presence
+        } else {
+            Wanted::Stamps
+        };
         for segment in &self.segments {
             if !segment.ranges.disjoint(ranges) {
-                segment.for_each_common(keys, |i, recorded, kind| newest.saw(i, recorded, kind))?;
+                segment.for_each_common(keys, wanted, |i, recorded, kind| {
+                    newest.saw(i, recorded, kind)
+                })?;
             }
         }
-        let horizon = self.horizon(Stamp::MAX);
         if newest.found.is_empty() {
             return Ok(None);
         }

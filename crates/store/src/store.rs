@@ -26,7 +26,7 @@ use crate::error::{ApplyError, StoreError};
 use crate::flush::Frozen;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
-use crate::manifest::{Found, Manifest};
+use crate::manifest::{self, Manifest};
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::segment::{PageCache, Segment, SegmentId, SegmentOptions};
@@ -184,9 +184,10 @@ impl Store {
     /// Errors: the directory cannot be used, or files in it are damaged or missing.
     pub fn open(env: &Env, dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         create_dirs(env, dir)?;
-        let (manifest, found) = Manifest::open(env, dir)?;
+        let found = manifest::read(env, dir)?;
+        remove_orphans(env, dir, &found)?;
+        let manifest = Manifest::open(env, dir, found)?;
         let known = manifest.state();
-        remove_orphans(env, dir, found, &known.segments)?;
         let cache = Arc::new(PageCache::new(options.cache_bytes));
         let mut files = HashMap::new();
         let state = initial_state(env, dir, &manifest, &cache, &mut files)?;
@@ -504,16 +505,22 @@ fn truncated(state: &StoreState, id: TableId, at: Stamp) -> StoreState {
 fn create_dirs(env: &Env, dir: &Path) -> Result<(), StoreError> {
     let segments = dir.join(SEGMENTS);
     let disk = &env.disk;
-    if disk.exists(&segments).unwrap_or(false) {
-        return Ok(());
-    }
+    // Those that are created, and the two that an earlier process may have created
+    // and not have made durable.
+    let exists = |path: &Path| disk.exists(path).unwrap_or(false);
+    let fresh = segments
+        .ancestors()
+        .skip(2)
+        .take_while(|path| !exists(path))
+        .count();
+    let names_in: Vec<&Path> = segments.ancestors().skip(1).take(2 + fresh).collect();
     disk.create_dir_all(&segments)
         .map_err(|e| StoreError::io("create", &segments, e))?;
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    for dir in [dir, parent] {
+    for dir in names_in {
+        let dir = match dir.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => dir,
+        };
         disk.sync_dir(dir)
             .map_err(|e| StoreError::io("sync", dir, e))?;
     }
@@ -522,12 +529,7 @@ fn create_dirs(env: &Env, dir: &Path) -> Result<(), StoreError> {
 
 /// Removes files of segments that the manifest does not name: what a flush or
 /// compaction left that was cut short, and what a reader used until the end.
-fn remove_orphans(
-    env: &Env,
-    dir: &Path,
-    found: Found,
-    named: &[crate::segment::SegmentMeta],
-) -> Result<(), StoreError> {
+fn remove_orphans(env: &Env, dir: &Path, found: &manifest::Found) -> Result<(), StoreError> {
     let segments = dir.join(SEGMENTS);
     let names = env
         .disk
@@ -535,10 +537,11 @@ fn remove_orphans(
         .map_err(|e| StoreError::io("list", &segments, e))?;
     for name in names {
         let path = segments.join(&name);
+        let named = &found.state.segments;
         if named.iter().any(|meta| segment_path(dir, meta.id) == path) {
             continue;
         }
-        if found == Found::Nothing && name.ends_with(".segment") {
+        if found.newest.is_none() && name.ends_with(".segment") {
             // Only a lost manifest explains this; its segments must not go too.
             return Err(StoreError::Missing {
                 path: dir.join("manifest-*"),

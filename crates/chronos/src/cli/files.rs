@@ -70,6 +70,24 @@ pub(crate) fn create(name: &str) -> Result<Box<dyn Write + Send>, CliError> {
     Ok(Box::new(BufWriter::with_capacity(BUFFER_BYTES, file)))
 }
 
+/// Opens `path` for appending, creating it if there is none.
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a file the user named, not one of the database's"
+)]
+pub(crate) fn append(path: &std::path::Path) -> Result<std::fs::File, CliError> {
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|source| CliError::File {
+            action: "open",
+            name: path.display().to_string(),
+            source,
+        })
+}
+
 /// Where the prompt keeps its history: `$XDG_STATE_HOME/chronos/history`, or
 /// `~/.chronos_history`. `None` when there is no home directory.
 pub(crate) fn history_file() -> Option<PathBuf> {

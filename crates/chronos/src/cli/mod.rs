@@ -21,6 +21,8 @@ mod output;
 mod repl;
 mod reply;
 mod run;
+mod single_node;
+mod start;
 mod values;
 mod wire;
 

@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use chronos_env::Env;
 use clap::Parser;
 
-use super::args::{Cli, ClientArgs, Command, HostPort, SingleNodeArgs, StartArgs};
+use super::args::{Cli, ClientArgs, Command, HostPort};
 use super::args::{DEFAULT_PG_PORT, HTTP_PORT_OFFSET};
 use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
-use super::{demo, http, import, repl};
+use super::{demo, http, import, repl, single_node, start};
 
 /// The command line's whole life.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Start(args) => start(args),
-        Command::SingleNode(args) => single_node(args),
+        Command::Start(args) => start::run(&args),
+        Command::SingleNode(args) => block_on(|env| async move { single_node::run(args, env).await }),
         Command::Client(args) => block_on(|env| async move { client(args, &env).await }),
         Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
         Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),
@@ -31,24 +31,6 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// `chronos start`: the server's body belongs to the library.
-fn start(args: StartArgs) -> Result<(), CliError> {
-    Err(CliError::Failed(format!(
-        "`chronos start` (PostgreSQL {}, HTTP {}) is not linked in this build",
-        args.pg_address,
-        args.http_address(),
-    )))
-}
-
-/// `chronos single-node`: opens the embedded database, wraps it as a [`Backend`] and
-/// hands it, with `args.script`, to [`repl::run`].
-fn single_node(args: SingleNodeArgs) -> Result<(), CliError> {
-    Err(CliError::Failed(format!(
-        "`chronos single-node` ({}) is not linked in this build",
-        args.data_dir.display(),
-    )))
 }
 
 /// Runs a command that waits on the network. The prompt blocks the calling thread while

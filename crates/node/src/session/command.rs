@@ -31,7 +31,10 @@ impl Session {
                 let copy = sql::copy(copy)?;
                 self.execute_copy(&copy, token).await
             }
-            Command::Begin(modes) => self.begin(sql::is_read_only(modes)),
+            Command::Begin(modes) => {
+                sql::check_isolation(modes)?;
+                self.begin(sql::is_read_only(modes))
+            }
             Command::Commit => self.commit().await,
             Command::Rollback(None) => self.rollback(),
             Command::Rollback(Some(savepoint)) => self.rollback_to(savepoint),
@@ -89,7 +92,7 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        self.node.inner.replica.propose(WriteSet { begin: Stamp::MAX, changes: vec![change] }).await?;
+        self.propose(WriteSet { begin: Stamp::MAX, changes: vec![change] }).await?;
         let view = self.node.inner.replica.store.read_view();
         if let Some(transaction) = &mut self.transaction {
             transaction.view = view;

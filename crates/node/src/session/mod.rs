@@ -9,12 +9,14 @@
 mod cancel;
 mod command;
 mod copy;
+mod direct;
 mod prepare;
 mod read;
 mod settings;
 mod transaction;
 mod write;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use chronos_model::{DataType, SqlState, Value};
@@ -49,6 +51,8 @@ pub struct Session {
     transaction: Option<Transaction>,
     cancel: CancelHandle,
     notices: Vec<Notice>,
+    /// Set once the running statement has proposed its write set.
+    committing: Arc<AtomicBool>,
 }
 
 impl Session {
@@ -60,6 +64,7 @@ impl Session {
             transaction: None,
             cancel: CancelHandle::default(),
             notices: Vec::new(),
+            committing: Arc::default(),
         }
     }
 
@@ -83,24 +88,23 @@ impl Session {
     /// types.
     pub async fn execute(&mut self, prepared: &Arc<Prepared>, parameters: Vec<Value>) -> Result<Outcome, Error> {
         let token = self.cancel.begin();
-        let result = match self.settings.statement_timeout_ms() {
-            None => {
-                tokio::select! {
-                    biased;
-                    result = self.execute_uncancelled(prepared, parameters, &token) => result,
-                    () = token.cancelled() => Err(cancelled()),
-                }
-            }
-            Some(ms) => {
-                let limit = std::time::Duration::from_millis(ms);
-                tokio::select! {
-                    biased;
-                    result = self.execute_uncancelled(prepared, parameters, &token) => result,
-                    () = token.cancelled() => Err(cancelled()),
-                    () = tokio::time::sleep(limit) => {
-                        Err(Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout"))
-                    }
-                }
+        let committing = Arc::clone(&self.committing);
+        committing.store(false, Ordering::Release);
+        let limit = self.settings.statement_timeout_ms().map(std::time::Duration::from_millis);
+        let result = {
+            let running = self.execute_uncancelled(prepared, parameters, &token);
+            tokio::pin!(running);
+            let interrupted = tokio::select! {
+                biased;
+                result = &mut running => Ok(result),
+                e = interruption(&token, limit) => Err(e),
+            };
+            match interrupted {
+                Ok(result) => result,
+                // Once proposed, a write set cannot be taken back: the client is told
+                // what becomes of it.
+                Err(_) if committing.load(Ordering::Acquire) => running.await,
+                Err(e) => Err(e),
             }
         };
         if result.is_err() {
@@ -248,6 +252,10 @@ impl Session {
         self.cancel.clone()
     }
 
+    fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
     fn now_micros(&self) -> i64 {
         self.node.inner.env.clock.now_micros() as i64
     }
@@ -275,6 +283,20 @@ impl Session {
             ));
         }
         Ok(())
+    }
+}
+
+/// Waits until the statement is to stop, and says why.
+async fn interruption(token: &CancellationToken, limit: Option<std::time::Duration>) -> Error {
+    let Some(limit) = limit else {
+        token.cancelled().await;
+        return cancelled();
+    };
+    tokio::select! {
+        () = token.cancelled() => cancelled(),
+        () = tokio::time::sleep(limit) => {
+            Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
+        }
     }
 }
 

@@ -118,19 +118,14 @@ impl Session {
     }
 
     fn plan_direct(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Option<Arc<Prepared>> {
-        let plan = direct::plan(sql, catalog)?;
-        // A parameter that the client declares otherwise is converted by the engine.
-        let agrees = declared.len() <= plan.parameters.len()
-            && declared.iter().zip(&plan.parameters).all(|(d, p)| d.as_ref().is_none_or(|d| d == p || is_text(d) && is_text(p)));
-        agrees.then(|| {
-            Arc::new(Prepared {
-                sql: Arc::clone(sql),
-                parameters: plan.parameters.clone(),
-                columns: plan.columns.clone(),
-                plan: Plan::Direct(Box::new(plan)),
-                catalog_version: catalog.version,
-            })
-        })
+        let plan = direct::plan_declared(sql, catalog, declared)?;
+        Some(Arc::new(Prepared {
+            sql: Arc::clone(sql),
+            parameters: plan.parameters.clone(),
+            columns: plan.columns.clone(),
+            plan: Plan::Direct(Box::new(plan)),
+            catalog_version: catalog.version,
+        }))
     }
 
     fn plan_in_general(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Result<Prepared, Error> {
@@ -231,10 +226,6 @@ impl Session {
     ) -> Result<QueryPlan, Error> {
         Ok(self.node.inner.engine.plan(query, catalog, &self.facts, tables, &[])?)
     }
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Text | DataType::Varchar(_))
 }
 
 /// Declared types win; where there are none, what the statement itself tells.

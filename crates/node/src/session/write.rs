@@ -2,12 +2,12 @@
 //! kept until COMMIT.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch, UInt32Array};
 use arrow_schema::{DataType as Arrow, Field, Schema, SchemaRef};
 use chronos_model::{Change, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value, WriteSet};
-use chronos_query::direct::{BoundDirect, DirectPlan};
 use chronos_query::dml::{self, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
 use chronos_query::QueryError;
 use chronos_store::{Applied, ReadView};
@@ -25,7 +25,7 @@ struct Written {
 }
 
 impl Session {
-    fn refuse_read_only(&self, what: &str) -> Result<(), Error> {
+    pub(super) fn refuse_read_only(&self, what: &str) -> Result<(), Error> {
         match &self.transaction {
             Some(t) if t.read_only => Err(Error::new(
                 SqlState::READ_ONLY_TRANSACTION,
@@ -37,7 +37,7 @@ impl Session {
 
     /// Runs `attempt` again while it loses against concurrent writers, unless in
     /// a transaction, where the client must decide.
-    fn may_retry(&self, error: &Error, attempts: u32) -> bool {
+    pub(super) fn may_retry(&self, error: &Error, attempts: u32) -> bool {
         self.transaction.is_none() && error.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX
     }
 
@@ -100,7 +100,7 @@ impl Session {
     /// In a transaction, keys already there are found when the row is given, and
     /// rows without a primary key get their hidden key, so that the transaction
     /// can change them again. Gives the positions of the rows kept, if not all.
-    fn resolve_in_transaction(&mut self, table: &Arc<TableSchema>, change: &mut Change) -> Result<Option<Vec<u32>>, Error> {
+    pub(super) fn resolve_in_transaction(&mut self, table: &Arc<TableSchema>, change: &mut Change) -> Result<Option<Vec<u32>>, Error> {
         if table.has_hidden_key() {
             if let Change::Rows(changes) = change {
                 let stamp = self.node.inner.replica.next_stamp();
@@ -270,7 +270,7 @@ impl Session {
         Ok(())
     }
 
-    fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
         match &mut self.transaction {
             Some(t) => t.unbatch(table),
             None => Ok(()),
@@ -287,7 +287,7 @@ impl Session {
             }
             None if changes.is_empty() => Ok(None),
             None => {
-                let committal = self.node.inner.replica.propose(WriteSet { begin, changes }).await?;
+                let committal = self.propose(WriteSet { begin, changes }).await?;
                 Ok(Some(committal.applied))
             }
         }
@@ -296,9 +296,15 @@ impl Session {
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<(), Error> {
         let set = transaction.writes.to_write_set(transaction.view.stamp());
         if !set.changes.is_empty() {
-            self.node.inner.replica.propose(set).await?;
+            self.propose(set).await?;
         }
         Ok(())
+    }
+
+    /// Proposes a write set; from here on the statement is not cancelled.
+    pub(super) async fn propose(&mut self, set: WriteSet) -> Result<crate::replica::Committal, Error> {
+        self.committing.store(true, Ordering::Release);
+        self.node.inner.replica.propose(set).await
     }
 
     async fn finish_write(
@@ -320,115 +326,14 @@ impl Session {
         let stream = futures::stream::iter(batches.into_iter().map(Ok));
         Ok(Outcome::Rows(Rows { schema: Arc::clone(columns), data: RowData::Batches(Box::pin(stream)), tag }))
     }
-
-    /// The fast path: no engine, no Arrow.
-    pub(super) async fn execute_direct(&mut self, plan: &DirectPlan, parameters: &[Value]) -> Result<Outcome, Error> {
-        let bound = plan.bind(parameters).map_err(|e| bind_error(e))?;
-        let table = &plan.table;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            match self.direct_once(plan, table, &bound).await {
-                Err(e) if self.may_retry(&e, attempts) => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn direct_once(&mut self, plan: &DirectPlan, table: &Arc<TableSchema>, bound: &BoundDirect) -> Result<Outcome, Error> {
-        match bound {
-            BoundDirect::Get { key, projection } => {
-                let view = self.read_context()?.view;
-                let found = view.get(table, &key.0).map_err(store_error)?;
-                let rows = match found {
-                    None => vec![],
-                    Some(found) => vec![project(&found, projection)?],
-                };
-                let schema = plan.columns.clone().unwrap_or_else(|| table.arrow_schema());
-                let tag = CommandTag { verb: "SELECT", rows: Some(rows.len() as u64) };
-                Ok(Outcome::Rows(Rows { schema, data: RowData::Values(rows), tag }))
-            }
-            BoundDirect::Insert { rows, on_conflict_skip, returning } => {
-                self.refuse_read_only("INSERT")?;
-                let expect = if *on_conflict_skip { Expect::AbsentOrSkip } else { Expect::Absent };
-                let mut changes = Vec::with_capacity(rows.len());
-                for values in rows {
-                    changes.push(dml::put(dml::key_of(table, values)?, values, expect));
-                }
-                let mut change = Change::Rows(RowChanges { table: table.id, rows: changes });
-                let mut kept: Option<Vec<u32>> = None;
-                if self.transaction.is_some() {
-                    kept = self.resolve_in_transaction(table, &mut change)?;
-                }
-                let applied = self.write(vec![change], Stamp::MAX).await?;
-                if let Some(applied) = applied.filter(|a| a.skipped > 0) {
-                    kept = Some((0..rows.len() as u32).filter(|i| !applied.skipped_rows.contains(i)).collect());
-                }
-                let kept: Vec<&Vec<Value>> = match &kept {
-                    None => rows.iter().collect(),
-                    Some(kept) => kept.iter().map(|&i| &rows[i as usize]).collect(),
-                };
-                Ok(direct_outcome("INSERT", plan, returning, &kept))
-            }
-            BoundDirect::Update { key, assignments, returning } => {
-                self.refuse_read_only("UPDATE")?;
-                let Some((view, mut values)) = self.row_to_change(table, key)? else {
-                    return Ok(direct_outcome("UPDATE", plan, returning, &[]));
-                };
-                for (column, value) in assignments {
-                    values[*column] = value.clone();
-                }
-                if let Some(missing) = table.columns.iter().zip(&values).find(|(c, v)| !c.nullable && v.is_null()) {
-                    return Err(dml::not_null_violation(table, &missing.0.name, &values).into());
-                }
-                let change = dml::put(key.clone(), &values, Expect::Unchanged);
-                self.write(vec![Change::Rows(RowChanges { table: table.id, rows: vec![change] })], view.stamp()).await?;
-                Ok(direct_outcome("UPDATE", plan, returning, &[&values]))
-            }
-            BoundDirect::Delete { key, returning } => {
-                self.refuse_read_only("DELETE")?;
-                let Some((view, values)) = self.row_to_change(table, key)? else {
-                    return Ok(direct_outcome("DELETE", plan, returning, &[]));
-                };
-                let change = dml::removal(key.clone());
-                self.write(vec![Change::Rows(RowChanges { table: table.id, rows: vec![change] })], view.stamp()).await?;
-                Ok(direct_outcome("DELETE", plan, returning, &[&values]))
-            }
-        }
-    }
-
-    fn row_to_change(&mut self, table: &Arc<TableSchema>, key: &Key) -> Result<Option<(ReadView, Vec<Value>)>, Error> {
-        self.unbatch(table)?;
-        let view = self.read_context()?.view;
-        Ok(current_row(&view, table, key)?.map(|values| (view, values)))
-    }
 }
 
 /// The current row of a key, all columns.
-fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
+pub(super) fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
     match view.get(table, &key.0).map_err(store_error)? {
         None => Ok(None),
         Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
     }
-}
-
-fn direct_outcome(verb: &'static str, plan: &DirectPlan, returning: &Option<Vec<usize>>, rows: &[&Vec<Value>]) -> Outcome {
-    let tag = CommandTag { verb, rows: Some(rows.len() as u64) };
-    match (returning, &plan.columns) {
-        (Some(columns), Some(schema)) => {
-            let rows = rows.iter().map(|row| columns.iter().map(|&c| row[c].clone()).collect()).collect();
-            Outcome::Rows(Rows { schema: Arc::clone(schema), data: RowData::Values(rows), tag })
-        }
-        _ => Outcome::Done(tag),
-    }
-}
-
-fn bind_error(e: chronos_query::direct::BindError) -> Error {
-    let mut error = Error::new(e.sqlstate(), e.to_string());
-    if let Some(detail) = e.detail() {
-        error = error.with_detail(detail);
-    }
-    error
 }
 
 fn hidden_key(stamp: Stamp, position: u64) -> Key {
@@ -493,8 +398,4 @@ fn numbered(batch: &RecordBatch) -> Result<RecordBatch, Error> {
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(Int64Array::from_iter_values(0..batch.num_rows() as i64)));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
-}
-
-fn project(found: &chronos_store::Found, projection: &[usize]) -> Result<Vec<Value>, Error> {
-    found.row.values(projection).map_err(store_error)
 }

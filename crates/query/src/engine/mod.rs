@@ -8,16 +8,19 @@
 mod coerce;
 mod context;
 mod filters;
+mod literals;
+mod names;
 mod scan;
 mod table;
 mod temporal_bounds;
 mod wildcard;
+mod yielding;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
@@ -108,6 +111,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
+            .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine { state })
@@ -128,6 +132,8 @@ impl Engine {
         if exposes_system_columns {
             wildcard::expand(&mut statement, catalog);
         }
+        names::assign(&mut statement);
+        literals::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
             tables.insert(name.clone(), Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?));
@@ -135,9 +141,7 @@ impl Engine {
         let context = PlanContext::new(&self.state, Arc::clone(catalog), facts.clone(), tables, exposes_system_columns);
         let logical = context.plan(statement, parameter_types)?;
         let parameters = parameters_of(&logical, parameter_types)?;
-        let schema = Arc::new(Schema::new(
-            logical.schema().fields().iter().map(|f| Field::clone(f)).collect::<Vec<_>>(),
-        ));
+        let schema = names::unmarked(logical.schema().as_arrow());
         Ok(QueryPlan { logical, parameters, schema })
     }
 

@@ -181,10 +181,11 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     .into_response()
 }
 
-/// A node for tests of what does not need its store.
+/// An empty node on a simulated disk.
 #[cfg(test)]
 fn test_node() -> Node {
-    Node::unfinished()
+    let options = chronos_node::NodeOptions::new("/data");
+    Node::open(chronos_env::Env::simulated(1), &options).expect("a fresh node opens")
 }
 
 #[cfg(test)]

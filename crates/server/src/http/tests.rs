@@ -1,5 +1,7 @@
 //! A real server on loopback, spoken to in raw bytes.
 
+mod statements;
+
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -34,5 +34,5 @@ mod stats;
 mod tests;
 mod wire;
 
-pub use server::{serve, PgOptions};
+pub use server::{serve, serve_streams, PgOptions};
 pub use stats::{Counter, PgStats};

@@ -15,7 +15,8 @@ use chronos_model::SqlState;
 use chronos_node::{Error, Session};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -113,6 +114,33 @@ pub async fn serve(
     shared.shutdown.cancel();
     end(&shared, connections).await;
     accepted
+}
+
+/// Serves clients of the same process: each stream is one connection. Ends when no
+/// more can come and all of them are gone, or at `shutdown`.
+pub async fn serve_streams(
+    mut streams: mpsc::Receiver<UnixStream>,
+    node_sessions: impl Fn() -> Session + Send + Sync + 'static,
+    options: PgOptions,
+    shutdown: CancellationToken,
+) {
+    let shared = Arc::new(Shared::new(node_sessions, options, shutdown));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            stream = streams.recv() => match stream {
+                Some(stream) => {
+                    let shared = shared.clone();
+                    connections.spawn(async move { serve_stream(stream, &shared).await });
+                }
+                None => break,
+            },
+        }
+    }
+    end(&shared, connections).await;
 }
 
 async fn accept<F: Fn() -> Session + Send + Sync + 'static>(

@@ -44,11 +44,40 @@ pub(crate) struct Manifest {
     state: ManifestState,
 }
 
-/// What [`Manifest::open`] found.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Found {
-    Nothing,
-    Manifest,
+/// What [`read`] found in a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Number of the newest manifest; `None`: there is none.
+    pub(crate) newest: Option<u64>,
+    /// What it says.
+    pub(crate) state: ManifestState,
+    /// Names of everything in the directory.
+    names: Vec<String>,
+}
+
+/// Reads the newest manifest of a directory and changes nothing.
+pub(crate) fn read(env: &Env, dir: &Path) -> Result<Found, StoreError> {
+    let names = env
+        .disk
+        .read_dir(dir)
+        .map_err(|e| StoreError::io("list", dir, e))?;
+    let newest = names.iter().filter_map(|name| number_of(name)).max();
+    let state = match newest {
+        None => ManifestState::default(),
+        Some(number) => {
+            let path = path_of(dir, number);
+            let bytes = env
+                .disk
+                .read(&path)
+                .map_err(|e| StoreError::io("read", &path, e))?;
+            format::read(&path, &bytes)?
+        }
+    };
+    Ok(Found {
+        newest,
+        state,
+        names,
+    })
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {
@@ -63,29 +92,12 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 impl Manifest {
-    /// Reads the newest manifest of a directory and begins a new file; an empty one
-    /// if there is none.
-    pub(crate) fn open(env: &Env, dir: &Path) -> Result<(Manifest, Found), StoreError> {
-        let names = env
-            .disk
-            .read_dir(dir)
-            .map_err(|e| StoreError::io("list", dir, e))?;
-        let newest = names.iter().filter_map(|name| number_of(name)).max();
-        let (state, found) = match newest {
-            None => (ManifestState::default(), Found::Nothing),
-            Some(number) => {
-                let path = path_of(dir, number);
-                let bytes = env
-                    .disk
-                    .read(&path)
-                    .map_err(|e| StoreError::io("read", &path, e))?;
-                (format::read(&path, &bytes)?, Found::Manifest)
-            }
-        };
-        let number = newest.unwrap_or(0) + 1;
-        let manifest = Manifest::begin(env, dir, number, state)?;
-        manifest.remove_others(&names);
-        Ok((manifest, found))
+    /// Begins a new file that says what was found, and removes older ones.
+    pub(crate) fn open(env: &Env, dir: &Path, found: Found) -> Result<Manifest, StoreError> {
+        let number = found.newest.unwrap_or(0) + 1;
+        let manifest = Manifest::begin(env, dir, number, found.state)?;
+        manifest.remove_others(&found.names);
+        Ok(manifest)
     }
 
     /// Writes a new file that holds a checkpoint.
@@ -204,14 +216,16 @@ mod tests {
         let sim = SimEnv::new(1);
         let dir = Path::new("/m");
         sim.env().disk.create_dir_all(dir).unwrap();
-        let (mut manifest, found) = Manifest::open(&sim.env(), dir).unwrap();
-        assert_eq!(found, Found::Nothing);
+        let found = read(&sim.env(), dir).unwrap();
+        assert_eq!(found.newest, None);
+        let mut manifest = Manifest::open(&sim.env(), dir, found).unwrap();
         for index in 1..=20_000 {
             manifest.publish(flush(index)).unwrap();
         }
         assert!(manifest.number > 1, "no new file was begun");
-        let (manifest, found) = Manifest::open(&sim.env(), dir).unwrap();
-        assert_eq!(found, Found::Manifest);
+        let found = read(&sim.env(), dir).unwrap();
+        assert_eq!(found.newest, Some(manifest.number));
+        let manifest = Manifest::open(&sim.env(), dir, found).unwrap();
         assert_eq!(manifest.state().flushed_index, 20_000);
         assert_eq!(sim.env().disk.read_dir(dir).unwrap().len(), 1);
     }
@@ -222,7 +236,8 @@ mod tests {
         let env = sim.env();
         let dir = Path::new("/m");
         env.disk.create_dir_all(dir).unwrap();
-        let (mut manifest, _) = Manifest::open(&env, dir).unwrap();
+        let found = super::read(&env, dir).unwrap();
+        let mut manifest = Manifest::open(&env, dir, found).unwrap();
         manifest.publish(flush(1)).unwrap();
         let one = manifest.end as usize;
         manifest.publish(flush(2)).unwrap();

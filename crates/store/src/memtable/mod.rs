@@ -13,7 +13,6 @@ mod ranges;
 mod rows;
 mod run;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use chronos_model::{NodeId, RowChange, Stamp, TableSchema};
@@ -36,7 +35,6 @@ pub(crate) struct Memtable {
     pub(crate) rows: Rows,
     /// Oldest first.
     runs: RwLock<Arc<Vec<Arc<Run>>>>,
-    last_recorded: AtomicU64,
 }
 
 impl Memtable {
@@ -45,7 +43,6 @@ impl Memtable {
             schema,
             rows: Rows::default(),
             runs: RwLock::default(),
-            last_recorded: AtomicU64::new(0),
         }
     }
 
@@ -56,11 +53,6 @@ impl Memtable {
     /// The runs as they are now. Runs recorded after a reader's view may be among them.
     pub(crate) fn runs(&self) -> Arc<Vec<Arc<Run>>> {
         self.runs.read().clone()
-    }
-
-    /// The highest stamp of any version in it.
-    pub(crate) fn last_recorded(&self) -> Stamp {
-        Stamp(self.last_recorded.load(Ordering::Acquire))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -80,7 +72,6 @@ impl Memtable {
         recorded: Stamp,
         node: NodeId,
     ) -> u64 {
-        self.last_recorded.fetch_max(recorded.0, Ordering::AcqRel);
         let version = RowVersion {
             node,
             kind: change.kind,
@@ -91,8 +82,6 @@ impl Memtable {
 
     /// Adds a run and merges runs of like size when there are many.
     pub(crate) fn push(&self, run: Run) -> Result<(), StoreError> {
-        self.last_recorded
-            .fetch_max(run.max_recorded.0, Ordering::AcqRel);
         let mut runs = self.runs().to_vec();
         runs.push(Arc::new(run));
         while let Some(first) = mergeable(&runs.iter().map(|r| r.len()).collect::<Vec<_>>()) {

@@ -17,7 +17,9 @@ use crate::segment::{ColumnRange, PageMeta};
 /// Lowest and highest value of each key column, in key order; `None`: unknown, or
 /// not a whole number, date or time.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct KeyRanges(Vec<Option<(i64, i64)>>);
+pub(crate) struct KeyRanges(Vec<Span>);
+
+type Span = Option<(i64, i64)>;
 
 impl KeyRanges {
     /// Of the rows of a batch; `columns` are all of the table's columns.
@@ -68,7 +70,7 @@ impl KeyRanges {
     /// Of both sets together.
     pub(crate) fn union(&self, other: &KeyRanges) -> KeyRanges {
         let both = self.0.iter().zip(&other.0);
-        let range = |(a, b): (&Option<(i64, i64)>, &Option<(i64, i64)>)| {
+        let range = |(a, b): (&Span, &Span)| {
             let ((a_low, a_high), (b_low, b_high)) = ((*a)?, (*b)?);
             Some((a_low.min(b_low), a_high.max(b_high)))
         };

@@ -181,6 +181,7 @@ impl Run {
             self.keys.clone(),
             start,
             self.recorded.slice(start, rows),
+            (self.min_recorded.0, self.max_recorded.0),
             self.one_version_per_key,
             rows,
             self.read(start, rows, columns),

@@ -59,6 +59,8 @@ pub(crate) struct Block {
     pub(crate) recorded: PerVersion<u64>,
     /// 0: put, 1: delete; `None`: all puts.
     pub(crate) kinds: Option<ScalarBuffer<u8>>,
+    /// No version was recorded before the first or after the second.
+    pub(crate) span: (u64, u64),
     /// No key occurs twice in the block.
     pub(crate) one_version_per_key: bool,
     /// As requested, each of `rows` rows.
@@ -69,6 +71,7 @@ impl Block {
     pub(crate) fn new(
         keys: Arc<Keys>,
         recorded: PerVersion<u64>,
+        span: (u64, u64),
         kinds: Option<ScalarBuffer<u8>>,
         one_version_per_key: bool,
         columns: Vec<ArrayRef>,
@@ -79,6 +82,7 @@ impl Block {
             offset: 0,
             rows,
             recorded,
+            span,
             kinds,
             one_version_per_key,
             columns,
@@ -87,7 +91,8 @@ impl Block {
 
     /// No versions.
     pub(crate) fn empty() -> Block {
-        Block::new(Arc::default(), PerVersion::Same(0), None, true, Vec::new())
+        let stamp = PerVersion::Same(0);
+        Block::new(Arc::default(), stamp, (0, 0), None, true, Vec::new())
     }
 
     /// Versions whose keys are `keys[offset..offset + rows]`; all puts.
@@ -95,6 +100,7 @@ impl Block {
         keys: Arc<Keys>,
         offset: usize,
         recorded: PerVersion<u64>,
+        span: (u64, u64),
         one_version_per_key: bool,
         rows: usize,
         columns: Vec<ArrayRef>,
@@ -104,6 +110,7 @@ impl Block {
             offset,
             rows,
             recorded,
+            span,
             kinds: None,
             one_version_per_key,
             columns,
@@ -137,6 +144,7 @@ impl Block {
             offset: self.offset + offset,
             rows,
             recorded: self.recorded.slice(offset, rows),
+            span: self.span,
             kinds: self.kinds.as_ref().map(|k| k.slice(offset, rows)),
             one_version_per_key: self.one_version_per_key,
             columns: self.columns.iter().map(|c| c.slice(offset, rows)).collect(),

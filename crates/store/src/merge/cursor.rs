@@ -13,7 +13,7 @@ use chronos_model::{
 
 use super::block::{i64_array, u32_array, u64_array, Block, PerVersion};
 use crate::error::StoreError;
-use crate::memtable::{key_of, recorded_of, Memtable, RowVersion, Run};
+use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run};
 use crate::scan::KeyRange;
 use crate::segment::{PageColumn, Segment};
 use crate::state::SegmentFile;
@@ -31,6 +31,17 @@ pub(crate) enum Source {
     Run(Arc<Run>),
     /// A segment.
     Segment(Arc<SegmentFile>),
+}
+
+impl Source {
+    /// What is known of its key columns' values.
+    pub(crate) fn ranges(&self) -> Option<&KeyRanges> {
+        match self {
+            Source::Rows(_) => None,
+            Source::Run(run) => Some(&run.ranges),
+            Source::Segment(segment) => Some(&segment.ranges),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -169,7 +180,8 @@ fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<B
     };
     let columns = arrays.collect();
     let unique = meta.one_version_per_key;
-    Ok(Block::new(keys, recorded, kinds, unique, columns))
+    let span = (meta.min_recorded.0, meta.max_recorded.0);
+    Ok(Block::new(keys, recorded, span, kinds, unique, columns))
 }
 
 fn too_few() -> StoreError {
@@ -214,9 +226,12 @@ fn take_rows(
     let kinds: Vec<u8> = versions.iter().map(|v| v.kind as u8).collect();
     let has_deletes = versions.iter().any(|v| v.kind == Kind::Delete);
     let arrays = decode_columns(schema, columns, &keys, &recorded, &versions)?;
+    let low = recorded.iter().min().copied().unwrap_or(0);
+    let high = recorded.iter().max().copied().unwrap_or(0);
     Ok(Some(Block::new(
         Arc::new(keys),
         PerVersion::Each(recorded.into()),
+        (low, high),
         has_deletes.then(|| kinds.into()),
         unique,
         arrays,

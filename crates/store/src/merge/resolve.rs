@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chronos_model::{Keys, Stamp};
 
-use super::block::{Block, PerVersion};
+use super::block::Block;
 
 /// Which versions are seen.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -37,6 +37,29 @@ pub(crate) enum Resolution {
 pub(crate) fn ended_by(truncated: &[Stamp], recorded: Stamp) -> Stamp {
     let i = truncated.partition_point(|t| *t <= recorded);
     truncated.get(i).copied().unwrap_or(Stamp::MAX)
+}
+
+/// When a version ends that no other version of its key supersedes; `None`: it is not
+/// seen. `horizon` is the resolution's.
+pub(crate) fn end_of_only_version(
+    resolution: Resolution,
+    view: Stamp,
+    truncated: &[Stamp],
+    horizon: Stamp,
+    recorded: Stamp,
+    is_delete: bool,
+) -> Option<Stamp> {
+    let ended = ended_by(truncated, recorded);
+    let seen = match resolution {
+        Resolution::Snapshot { at } => recorded <= at && recorded >= horizon,
+        Resolution::History {
+            from,
+            to,
+            inclusive_to,
+        } => (recorded < to || (inclusive_to && recorded == to)) && ended > from,
+        Resolution::Everything => true,
+    };
+    (seen && !is_delete && recorded <= view).then_some(ended)
 }
 
 /// Rows that were chosen, as ranges of pinned blocks in output order.
@@ -157,15 +180,12 @@ impl Resolver {
         let Resolution::Snapshot { at } = self.resolution else {
             return false;
         };
-        let PerVersion::Same(recorded) = block.recorded else {
-            return false;
-        };
-        let recorded = Stamp(recorded);
+        let (first, last) = (Stamp(block.span.0), Stamp(block.span.1));
         block.one_version_per_key
             && block.kinds.is_none()
             && !self.want_system_to
-            && recorded <= at
-            && recorded >= self.horizon
+            && last <= at
+            && first >= self.horizon
     }
 
     fn continues(&self, block: &Block, i: usize) -> bool {

@@ -21,7 +21,7 @@ use chronos_model::{Stamp, SystemColumn, Value};
 
 pub use partition::ScanPartition;
 pub(crate) use partition::ScanShape;
-pub(crate) use plan::plan;
+pub(crate) use plan::{plan, Order};
 
 /// Which versions of each row a scan returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

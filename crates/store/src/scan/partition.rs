@@ -4,16 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
+use arrow_array::{
+    ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Stamp, SystemColumn, TableSchema};
 
-use super::plan::Item;
+use super::plan::{Item, Passing};
 use super::{ScanColumn, ScanRequest};
 use crate::error::StoreError;
-use crate::merge::{MergeRequest, Merged, Merger, Resolution, Source, Wants};
+use crate::merge::{
+    end_of_only_version, horizon, MergeRequest, Merged, Merger, Resolution, Source, Wants,
+};
 use crate::segment::PageColumn;
 use crate::version::UNTIL_CHANGED;
 
@@ -128,6 +132,44 @@ impl ScanShape {
     }
 }
 
+impl ScanShape {
+    /// Of versions that are the only ones of their keys those that are seen; the
+    /// columns are stamps, kinds and then what is stored. `None`: none is seen.
+    fn filtered(&self, columns: &[ArrayRef]) -> Result<Option<RecordBatch>, StoreError> {
+        let [recorded, kinds, stored @ ..] = columns else {
+            return Err(StoreError::Columns("stamps and kinds were not read".into()));
+        };
+        let recorded = recorded.as_primitive::<UInt64Type>().values();
+        let kinds = kinds.as_primitive::<UInt8Type>().values();
+        let horizon = match self.resolution {
+            Resolution::Snapshot { at } => horizon(&self.truncated, at),
+            _ => Stamp::MIN,
+        };
+        let mut system_to = Vec::new();
+        let seen = recorded.iter().zip(kinds).map(|(recorded, kind)| {
+            let end = end_of_only_version(
+                self.resolution,
+                self.view,
+                &self.truncated,
+                horizon,
+                Stamp(*recorded),
+                *kind != 0,
+            );
+            system_to.extend(end.map(|end| end.0));
+            end.is_some()
+        });
+        let seen = BooleanArray::new(seen.collect(), None);
+        if system_to.is_empty() {
+            return Ok(None);
+        }
+        let stored = stored
+            .iter()
+            .map(|column| arrow_select::filter::filter(column, &seen))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.batch(&stored, &system_to, system_to.len()).map(Some)
+    }
+}
+
 fn stamps(recorded: &[u64]) -> ArrayRef {
     let micros = recorded.iter().map(|r| Stamp(*r).micros());
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
@@ -183,8 +225,12 @@ impl ScanPartition {
         let mut sum = 0;
         for item in &self.items {
             match item {
-                Item::Pass { rows, .. } => sum += *rows as u64,
-                Item::Merge { .. } => return None,
+                Item::Pass {
+                    rows,
+                    passing: Passing::Whole,
+                    ..
+                } => sum += *rows as u64,
+                Item::Pass { .. } | Item::Merge { .. } => return None,
             }
         }
         Some(sum)
@@ -200,8 +246,15 @@ impl ScanPartition {
             }
             match self.items.pop_front() {
                 None => return Ok(None),
-                Some(Item::Pass { source, part, rows }) => {
-                    return self.pass(source, part, rows).map(Some)
+                Some(Item::Pass {
+                    source,
+                    part,
+                    rows,
+                    passing,
+                }) => {
+                    if let Some(batch) = self.pass(source, part, rows, passing)? {
+                        return Ok(Some(batch));
+                    }
                 }
                 Some(Item::Merge { sources, range, .. }) => {
                     let request = MergeRequest {
@@ -234,13 +287,26 @@ impl ScanPartition {
         source: usize,
         part: std::ops::Range<usize>,
         rows: usize,
-    ) -> Result<RecordBatch, StoreError> {
+        passing: Passing,
+    ) -> Result<Option<RecordBatch>, StoreError> {
         let wanted = self.batch_rows.min(self.left);
+        let filtered;
+        let stored = match passing {
+            Passing::Whole => &self.shape.stored,
+            Passing::Filtered | Passing::No => {
+                let own = [PageColumn::Recorded, PageColumn::Kind];
+                filtered = own
+                    .into_iter()
+                    .chain(self.shape.stored.iter().copied())
+                    .collect();
+                &filtered
+            }
+        };
         let (columns, end, taken) = match &self.sources[source] {
             Source::Run(run) => {
                 let end = part.start.saturating_add(wanted).min(part.end);
                 let taken = end - part.start;
-                let columns = run.read(part.start, taken, &self.shape.stored);
+                let columns = run.read(part.start, taken, stored);
                 (columns, end, taken)
             }
             Source::Segment(segment) => {
@@ -255,10 +321,10 @@ impl ScanPartition {
                     taken += page_rows;
                 }
                 let end = part.start + count;
-                let columns = if self.shape.stored.is_empty() {
+                let columns = if stored.is_empty() {
                     Vec::new()
                 } else {
-                    segment.read_columns(part.start..end, &self.shape.stored)?
+                    segment.read_columns(part.start..end, stored)?
                 };
                 (columns, end, taken)
             }
@@ -271,10 +337,14 @@ impl ScanPartition {
                 source,
                 part: end..part.end,
                 rows: rows - taken,
+                passing,
             });
         }
-        let batch = self.shape.batch(&columns, &[], taken)?;
-        Ok(self.limited(batch))
+        let batch = match passing {
+            Passing::Whole => Some(self.shape.batch(&columns, &[], taken)?),
+            Passing::Filtered | Passing::No => self.shape.filtered(&columns)?,
+        };
+        Ok(batch.map(|batch| self.limited(batch)))
     }
 
     fn limited(&mut self, batch: RecordBatch) -> RecordBatch {

@@ -25,11 +25,12 @@ const RUN_CHUNK_ROWS: usize = 8192;
 /// A stretch of keys, in the order of the scan.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    /// Pages of a segment, or rows of a run, as they stand.
+    /// Pages of a segment, or rows of a run, whose keys are nowhere else.
     Pass {
         source: usize,
         part: Range<usize>,
         rows: usize,
+        passing: Passing,
     },
     /// The versions of some sources in a range of keys.
     Merge {
@@ -50,6 +51,26 @@ impl Item {
     }
 }
 
+/// How the versions of a chunk may be returned if their keys are nowhere else.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Passing {
+    /// Not without a merge: a key may occur twice in it.
+    No,
+    /// Each that is seen by its own stamp and kind.
+    Filtered,
+    /// As they stand.
+    Whole,
+}
+
+/// Whether a partition's rows come in key order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// Yes.
+    ByKey,
+    /// They may come in any order.
+    Any,
+}
+
 struct Chunk<'a> {
     source: usize,
     /// Page numbers or row numbers.
@@ -57,7 +78,7 @@ struct Chunk<'a> {
     rows: usize,
     min: &'a [u8],
     max: &'a [u8],
-    passes: bool,
+    passing: Passing,
     /// Certainly holds nothing the query wants, unless it hides something elsewhere.
     unwanted: bool,
 }
@@ -67,8 +88,9 @@ pub(crate) fn plan(
     sources: Vec<Source>,
     shape: ScanShape,
     request: &ScanRequest,
+    order: Order,
 ) -> Vec<ScanPartition> {
-    let items = items(&sources, &shape, request);
+    let items = items(&sources, &shape, request, order);
     let shape = Arc::new(shape);
     let sources: Arc<[Source]> = sources.into();
     share_out(items, request.partitions.max(1))
@@ -77,7 +99,7 @@ pub(crate) fn plan(
         .collect()
 }
 
-fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest) -> Vec<Item> {
+fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest, order: Order) -> Vec<Item> {
     let range = &request.key_range;
     if range.is_empty() {
         return Vec::new();
@@ -107,8 +129,17 @@ fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest) -> Vec<It
         let single_rows = singles.within(&within);
         match cluster.as_slice() {
             [only] if single_rows.is_empty() && only.unwanted => {}
-            [only] if single_rows.is_empty() && only.passes => pass(only, &mut items),
-            _ => items.push(merge(cluster, single_rows, within)),
+            [only] if single_rows.is_empty() && only.passing != Passing::No => {
+                pass(only, &mut items);
+            }
+            _ => {
+                if order == Order::Any {
+                    cluster = pass_strangers(cluster, sources, &single_rows, &mut items);
+                }
+                if !cluster.is_empty() || !single_rows.is_empty() {
+                    items.push(merge(cluster, single_rows, within));
+                }
+            }
         }
     }
     let gap = KeyRange {
@@ -134,8 +165,15 @@ fn tighter_upper(bound: &Bound<Vec<u8>>, max: &[u8]) -> Bound<Vec<u8>> {
 }
 
 fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
-    if let Some(Item::Pass { source, part, rows }) = items.last_mut() {
-        if *source == chunk.source && part.end == chunk.part.start {
+    if let Some(Item::Pass {
+        source,
+        part,
+        rows,
+        passing,
+    }) = items.last_mut()
+    {
+        let follows = *source == chunk.source && part.end == chunk.part.start;
+        if follows && *passing == chunk.passing {
             part.end = chunk.part.end;
             *rows += chunk.rows;
             return;
@@ -145,7 +183,61 @@ fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
         source: chunk.source,
         part: chunk.part.clone(),
         rows: chunk.rows,
+        passing: chunk.passing,
     });
+}
+
+/// Lets those sources of a cluster pass whose intervals of keys meet others but whose
+/// keys do not, as their key columns' values tell (segments of readings of the same
+/// devices at other times); returns the chunks of the others.
+fn pass_strangers<'a>(
+    cluster: Vec<Chunk<'a>>,
+    sources: &[Source],
+    single_rows: &[usize],
+    items: &mut Vec<Item>,
+) -> Vec<Chunk<'a>> {
+    let mut involved: Vec<usize> = cluster.iter().map(|c| c.source).collect();
+    involved.sort_unstable();
+    involved.dedup();
+    let is_stranger = |source: usize| {
+        let ranges = sources[source].ranges();
+        let others = involved.iter().filter(|other| **other != source);
+        let disjoint = |other: &usize| match (ranges, sources[*other].ranges()) {
+            (Some(a), Some(b)) => a.disjoint(b),
+            _ => false,
+        };
+        let mut chunks = cluster.iter().filter(|c| c.source == source);
+        others.into_iter().all(disjoint)
+            && chunks.all(|c| c.passing != Passing::No && no_single_row(c, sources, single_rows))
+    };
+    let strangers: Vec<usize> = involved
+        .iter()
+        .copied()
+        .filter(|s| is_stranger(*s))
+        .collect();
+    for stranger in &strangers {
+        for chunk in cluster
+            .iter()
+            .filter(|c| c.source == *stranger && !c.unwanted)
+        {
+            pass(chunk, items);
+        }
+    }
+    let mut rest = cluster;
+    rest.retain(|chunk| !strangers.contains(&chunk.source));
+    rest
+}
+
+/// Whether no single row of the given memtables is in a chunk's interval.
+fn no_single_row(chunk: &Chunk<'_>, sources: &[Source], single_rows: &[usize]) -> bool {
+    let lower = Bound::Included(chunk.min.to_vec());
+    single_rows.iter().all(|source| match &sources[*source] {
+        Source::Rows(memtable) => match memtable.rows.first(&lower) {
+            Some(entry) => key_of(entry.key()) > chunk.max,
+            None => true,
+        },
+        _ => true,
+    })
 }
 
 fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> Item {
@@ -191,10 +283,13 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         rows: page.rows as usize,
                         min: &page.min_key,
                         max: &page.max_key,
-                        passes: judge.page_passes(page)
-                            && range.contains(&page.min_key)
-                            && range.contains(&page.max_key),
-                        unwanted: judge.page_passes(page) && judge.is_unwanted(page),
+                        passing: if range.contains(&page.min_key) && range.contains(&page.max_key) {
+                            judge.page_passing(page)
+                        } else {
+                            Passing::No
+                        },
+                        unwanted: judge.page_passing(page) != Passing::No
+                            && judge.is_unwanted(page),
                     });
                 }
             }
@@ -204,8 +299,11 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                 if run.min_recorded > shape.view || rows.is_empty() {
                     continue;
                 }
-                let passes = run.one_version_per_key
-                    && judge.stamps_pass(run.min_recorded, run.max_recorded);
+                let passing = match run.one_version_per_key {
+                    false => Passing::No,
+                    true if judge.stamps_pass(run.min_recorded, run.max_recorded) => Passing::Whole,
+                    true => Passing::Filtered,
+                };
                 for start in rows.clone().step_by(RUN_CHUNK_ROWS) {
                     let end = (start + RUN_CHUNK_ROWS).min(rows.end);
                     chunks.push(Chunk {
@@ -214,7 +312,7 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         rows: end - start,
                         min: keys.get(start),
                         max: keys.get(end - 1),
-                        passes,
+                        passing,
                         unwanted: false,
                     });
                 }
@@ -263,10 +361,13 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn page_passes(&self, page: &PageMeta) -> bool {
-        page.one_version_per_key
-            && !page.has_deletes
-            && self.stamps_pass(page.min_recorded, page.max_recorded)
+    fn page_passing(&self, page: &PageMeta) -> Passing {
+        let stamps_pass = self.stamps_pass(page.min_recorded, page.max_recorded);
+        match page.one_version_per_key {
+            false => Passing::No,
+            true if stamps_pass && !page.has_deletes => Passing::Whole,
+            true => Passing::Filtered,
+        }
     }
 
     /// Whether the page can be left out, whatever else there is: no version of it is
@@ -409,15 +510,25 @@ fn share_out(items: Vec<Item>, n: usize) -> Vec<Vec<Item>> {
 /// Cuts an item after about `rows` rows, if it can be cut.
 fn split(item: Item, wanted: usize) -> (Item, Option<Item>) {
     match item {
-        Item::Pass { source, part, rows } => {
+        Item::Pass {
+            source,
+            part,
+            rows,
+            passing,
+        } => {
+            let item = |part, rows| Item::Pass {
+                source,
+                part,
+                rows,
+                passing,
+            };
             let parts = part.len();
             let head = (parts * wanted / rows.max(1)).clamp(1, parts);
             if head == parts {
-                return (Item::Pass { source, part, rows }, None);
+                return (item(part, rows), None);
             }
             let head_rows = rows * head / parts;
             let middle = part.start + head;
-            let item = |part, rows| Item::Pass { source, part, rows };
             let tail = item(middle..part.end, rows - head_rows);
             (item(part.start..middle, head_rows), Some(tail))
         }

@@ -1,7 +1,7 @@
 //! A segment in use: its file lives until the manifest no longer names it and no
 //! reader uses it.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -18,6 +18,16 @@ use crate::segment::{PageColumn, PageMeta, Segment};
 
 /// With so many wanted keys in a page, its keys are read without asking the filter.
 const KEYS_WITHOUT_FILTER: usize = 16;
+
+/// What is wanted of keys that two sets have in common.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Wanted {
+    /// That they are there. Kinds are `Put` and stamps are made up; for tables in which
+    /// nothing was ever deleted.
+    Presence,
+    /// Stamp and kind of the newest version.
+    Stamps,
+}
 
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -67,14 +77,13 @@ impl SegmentFile {
         if page == pages.len() || *pages[page].min_key > *key || !self.may_contain(key) {
             return Ok(None);
         }
-        let keys = self.read_keys(page)?;
-        let row = keys.lower_bound(key);
-        if row == keys.len() || keys.get(row) != key {
+        let rows = self.find_rows(page, key)?;
+        if rows.is_empty() {
             return Ok(None);
         }
         let mut found = None;
-        self.stamps(page, &[row as u32], |_, recorded, kind| {
-            found = Some((page, row as u32, recorded, kind));
+        self.stamps(page, &[rows.start], |_, recorded, kind| {
+            found = Some((page, rows.start, recorded, kind));
         })?;
         Ok(found)
     }
@@ -84,6 +93,7 @@ impl SegmentFile {
     pub(crate) fn for_each_common(
         &self,
         keys: &Keys,
+        wanted_of_each: Wanted,
         mut hit: impl FnMut(usize, Stamp, Kind),
     ) -> Result<(), StoreError> {
         let pages = self.pages();
@@ -102,20 +112,20 @@ impl SegmentFile {
                 continue;
             }
             let end = gallop(wanted, keys.len(), |i| keys.get(i) <= &**max_key);
-            self.common_in_page(page, keys, wanted, end, &mut hit)?;
+            self.common_in_page(page, keys, wanted..end, wanted_of_each, &mut hit)?;
             wanted = end;
         }
         Ok(())
     }
 
-    /// [`for_each_common`](Self::for_each_common) for keys `start..end`, which are in
-    /// the interval of one page.
+    /// [`for_each_common`](Self::for_each_common) for some keys that are in the
+    /// interval of one page.
     fn common_in_page(
         &self,
         page: usize,
         keys: &Keys,
-        start: usize,
-        end: usize,
+        Range { start, end }: Range<usize>,
+        wanted_of_each: Wanted,
         hit: &mut impl FnMut(usize, Stamp, Kind),
     ) -> Result<(), StoreError> {
         if end - start < KEYS_WITHOUT_FILTER && !(start..end).any(|i| self.may_contain(keys.get(i)))
@@ -141,6 +151,11 @@ impl SegmentFile {
             }
         }
         if rows.is_empty() {
+            return Ok(());
+        }
+        if wanted_of_each == Wanted::Presence {
+            let recorded = self.pages()[page].max_recorded;
+            indices.iter().for_each(|i| hit(*i, recorded, Kind::Put));
             return Ok(());
         }
         self.stamps(page, &rows, |i, recorded, kind| {

@@ -12,7 +12,7 @@ use chronos_model::{
 };
 use chronos_store::segment::SegmentOptions;
 use chronos_store::{
-    KeyRange, ReadView, ScanColumn, ScanRequest, StoreOptions, VersionFilter,
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreOptions, VersionFilter,
 };
 
 /// `(a INT8, b TEXT, v FLOAT8, s TEXT)` with the primary key `(b, a)` or none.
@@ -56,7 +56,7 @@ pub(crate) fn row(n: u32, content: u32) -> Vec<Value> {
     vec![
         Value::Int8(i64::from(n / 3)),
         Value::Text(["", "x", "a longer text\0 with a zero byte"][n as usize % 3].into()),
-        if content % 5 == 0 {
+        if content.is_multiple_of(5) {
             Value::Null
         } else {
             Value::Float8(f64::from(content))
@@ -120,8 +120,27 @@ pub(crate) fn request(filter: VersionFilter) -> ScanRequest {
 
 /// Runs a scan of the columns that [`request`] names.
 pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanRequest) -> Vec<Shown> {
-    let batch_rows = request.batch_rows;
     let partitions = view.scan(table, request.clone()).unwrap();
+    collect(partitions, table, &request)
+}
+
+/// The same without an order, sorted afterwards.
+pub(crate) fn scan_unordered(
+    view: &ReadView,
+    table: &Arc<TableSchema>,
+    request: ScanRequest,
+) -> Vec<Shown> {
+    let partitions = view.scan_unordered(table, request.clone()).unwrap();
+    let mut shown = collect(partitions, table, &request);
+    shown.sort_by(|a, b| a.key.cmp(&b.key).then(b.from.cmp(&a.from)));
+    shown
+}
+
+fn collect(
+    partitions: Vec<ScanPartition>,
+    table: &TableSchema,
+    request: &ScanRequest,
+) -> Vec<Shown> {
     assert!(partitions.len() <= request.partitions.max(1));
     let mut shown = Vec::new();
     for partition in partitions {
@@ -129,7 +148,7 @@ pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanReque
         for batch in partition {
             let batch = batch.unwrap();
             assert_eq!(batch.schema(), schema);
-            assert!(batch.num_rows() > 0 && batch.num_rows() <= batch_rows.max(16));
+            assert!(batch.num_rows() > 0 && batch.num_rows() <= request.batch_rows.max(16));
             show(table, &batch, &mut shown);
         }
     }
@@ -137,11 +156,15 @@ pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanReque
 }
 
 fn show(table: &TableSchema, batch: &RecordBatch, shown: &mut Vec<Shown>) {
-    let micros = |column: usize, row: usize| {
-        match value_at(batch.column(column), row, &DataType::TimestampTz).unwrap() {
-            Value::TimestampTz(t) => Some(t),
-            _ => None,
-        }
+    let micros = |column: usize, row: usize| match value_at(
+        batch.column(column),
+        row,
+        &DataType::TimestampTz,
+    )
+    .unwrap()
+    {
+        Value::TimestampTz(t) => Some(t),
+        _ => None,
     };
     for row in 0..batch.num_rows() {
         let value = |c: usize| value_at(batch.column(c), row, &table.columns[c].data_type).unwrap();

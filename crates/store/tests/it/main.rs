@@ -1,4 +1,8 @@
 //! Tests of the whole store through its public face.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests may read the clock for deadlines"
+)]
 #![allow(missing_docs)]
 
 mod behaviour;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chronos_model::{Change, Expect, Kind, Stamp, TableId, TableSchema, Value, WriteSet};
 use chronos_model::{decode_row, value_at};
+use chronos_model::{Change, Expect, Kind, Stamp, TableId, TableSchema, Value, WriteSet};
 use chronos_store::{KeyRange, VersionFilter};
 
 use crate::fixture::{key_of, Shown};
@@ -97,7 +97,14 @@ impl Model {
         let mut position = 0;
         let mut own = BTreeSet::new();
         for change in &set.changes {
-            next.change(change, recorded, set.begin, &mut position, &mut own, &mut done)?;
+            next.change(
+                change,
+                recorded,
+                set.begin,
+                &mut position,
+                &mut own,
+                &mut done,
+            )?;
         }
         done.skipped.sort_unstable();
         *self = next;
@@ -239,9 +246,7 @@ impl Model {
                     from,
                     to,
                     inclusive_to,
-                } => {
-                    ended > from && (v.recorded < to || (inclusive_to && v.recorded == to))
-                }
+                } => ended > from && (v.recorded < to || (inclusive_to && v.recorded == to)),
             };
             v.row.is_some() && overlaps && keys.contains(&v.key)
         };

@@ -196,5 +196,11 @@ async fn open_endpoint(endpoint: &Endpoint) -> std::io::Result<Socket> {
             Ok(Socket::Tcp(stream))
         }
         Endpoint::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+        Endpoint::Embedded(streams) => {
+            let (ours, theirs) = UnixStream::pair()?;
+            let closed = |_| std::io::Error::other("the database is closed");
+            streams.0.send(theirs).await.map_err(closed)?;
+            Ok(Socket::Unix(ours))
+        }
     }
 }

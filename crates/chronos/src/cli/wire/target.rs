@@ -20,13 +20,28 @@ pub(crate) enum Endpoint {
     Tcp(HostPort),
     /// Path of a Unix socket.
     Unix(std::path::PathBuf),
+    /// The database opened by this process.
+    Embedded(Embedded),
 }
+
+/// Hands the server's end of a new connection to the embedded database.
+#[derive(Debug, Clone)]
+pub(crate) struct Embedded(pub(crate) tokio::sync::mpsc::Sender<tokio::net::UnixStream>);
+
+impl PartialEq for Embedded {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+impl Eq for Embedded {}
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => path.display().fmt(f),
+            Self::Embedded(_) => f.write_str("the embedded database"),
         }
     }
 }
@@ -61,6 +76,17 @@ impl Target {
             endpoints: vec![Endpoint::Tcp(address)],
             user: default_user(),
             password: environment_password(),
+            database: DEFAULT_NAME.into(),
+            options: None,
+        }
+    }
+
+    /// The database opened by this process.
+    pub(crate) fn embedded(streams: tokio::sync::mpsc::Sender<tokio::net::UnixStream>) -> Self {
+        Self {
+            endpoints: vec![Endpoint::Embedded(Embedded(streams))],
+            user: DEFAULT_NAME.into(),
+            password: None,
             database: DEFAULT_NAME.into(),
             options: None,
         }
@@ -101,7 +127,7 @@ impl Target {
     /// Whether only the machine itself can be meant.
     pub(crate) fn is_local(&self) -> bool {
         self.endpoints.iter().all(|endpoint| match endpoint {
-            Endpoint::Unix(_) => true,
+            Endpoint::Unix(_) | Endpoint::Embedded(_) => true,
             Endpoint::Tcp(address) => {
                 matches!(address.host.as_str(), "127.0.0.1" | "localhost" | "::1")
             }

@@ -383,3 +383,82 @@ fn total_of(lengths: &[u32]) -> Result<usize, BlockError> {
         .filter(|t| *t <= PAGE_BYTES_MAX)
         .ok_or_else(|| BlockError::new("more bytes than a page may have"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::cast::AsArray;
+
+    /// The encoding chosen and its bytes, after checking that it reads back.
+    fn chosen(values: &[String]) -> (u8, usize) {
+        let slices: Vec<&[u8]> = values.iter().map(|v| v.as_bytes()).collect();
+        let mut out = Vec::new();
+        encode(&slices, Effort::Smallest, &mut out);
+        let mut views = Views::new(values.len());
+        views.push_block(&out, values.len()).unwrap();
+        let array = views.finish(ViewKind::Text, None).unwrap();
+        let back: Vec<&str> = array.as_string_view().iter().flatten().collect();
+        assert_eq!(back, values);
+        (out[0], out.len())
+    }
+
+    #[test]
+    fn each_shape_gets_its_encoding() {
+        let names: Vec<String> = (0..2048)
+            .map(|i| format!("sensor-number-{}", i / 700))
+            .collect();
+        let (encoding, bytes) = chosen(&names);
+        assert_eq!(encoding, DICTIONARY);
+        assert!(bytes < 80, "{bytes}");
+        let lines: Vec<String> = (0..2048)
+            .map(|i| format!("reading {i} of the day is fine"))
+            .collect();
+        assert_eq!(chosen(&lines).0, LZ4);
+        let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let odd: Vec<String> = (0..20)
+            .map(|i| format!("{:x}", hash(i) >> (i % 30)))
+            .collect();
+        assert_eq!(chosen(&odd).0, RAW);
+        let fixed: Vec<String> = (0..999).map(|i| format!("{:08}", i * 3)).collect();
+        assert_eq!(chosen(&fixed).0, WORDS);
+        let uuid = |i: u64| {
+            format!(
+                "{:08x}-0000-4000-8000-{:012x}",
+                hash(i) >> 32,
+                hash(i) >> 16
+            )
+        };
+        let uuids: Vec<String> = (0..999).map(uuid).collect();
+        assert_eq!(chosen(&uuids), (UUID, 1 + 16 * 999));
+        let capitals: Vec<String> = uuids.iter().map(|u| u.to_uppercase()).collect();
+        assert_ne!(chosen(&capitals).0, UUID);
+    }
+
+    #[test]
+    fn pages_of_one_dictionary_share_their_bytes() {
+        let value = "a value of more than twelve bytes";
+        let mut out = Vec::new();
+        encode(&[value.as_bytes(); 1000], Effort::Smallest, &mut out);
+        let mut views = Views::new(3000);
+        (0..3).for_each(|_| views.push_block(&out, 1000).unwrap());
+        let array = views.finish(ViewKind::Text, None).unwrap();
+        assert_eq!(array.as_string_view().data_buffers().len(), 3);
+        let bytes: usize = array
+            .as_string_view()
+            .data_buffers()
+            .iter()
+            .map(|b| b.len())
+            .sum();
+        assert_eq!(bytes, 3 * value.len());
+        assert!(array.as_string_view().iter().all(|v| v == Some(value)));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_an_error() {
+        let mut out = Vec::new();
+        encode(&[b"\xff\xfe", b"ok"], Effort::Smallest, &mut out);
+        let mut views = Views::new(2);
+        views.push_block(&out, 2).unwrap();
+        assert!(views.finish(ViewKind::Text, None).is_err());
+    }
+}

@@ -185,10 +185,17 @@ fn residuals(units: &[u64], slope: u64) -> impl Iterator<Item = u64> + '_ {
         .map(move |(i, u)| u.wrapping_sub(slope.wrapping_mul(i as u64)))
 }
 
-/// The line through the first and the last value, and what is left above it.
+/// The line of least squares, at a whole slope, and what is left above it. Jitter of the
+/// first or the last value alone must not tilt the line.
 fn sloped(units: &[u64]) -> Packing {
-    let rise = units[units.len() - 1].wrapping_sub(units[0]) as i64;
-    let slope = (rise / (units.len() as i64 - 1).max(1)) as u64;
+    let middle = (units.len() as f64 - 1.0) / 2.0;
+    let (mut rise, mut run) = (0.0, 0.0);
+    for (i, unit) in units.iter().enumerate() {
+        let distance = i as f64 - middle;
+        rise += distance * unit.wrapping_sub(units[0]) as i64 as f64;
+        run += distance * distance;
+    }
+    let slope = (rise / f64::max(run, 1.0)).round() as i64 as u64;
     let lowest = residuals(units, slope).map(|r| r as i64).min().unwrap_or(0) as u64;
     let counts = WidthCounts::of(residuals(units, slope).map(|r| r.wrapping_sub(lowest)));
     let (width, bytes) = counts.best();
@@ -200,27 +207,35 @@ fn sloped(units: &[u64]) -> Packing {
     }
 }
 
-/// Distances from value to value above the smallest of the common ones; the first is 0.
+/// Values that the smallest step may leave below it as exceptions.
+const SET_ASIDE: [usize; 4] = [0, 1, 2, 8];
+
+/// Steps from value to value above a smallest one; the first is 0. One jump back at a
+/// series' end must not widen all other steps, so the smallest may leave a few below
+/// it, which wrap and become exceptions.
 fn steps(units: &[u64]) -> (Vec<u64>, u64) {
     let mut steps: Vec<u64> = Vec::with_capacity(units.len());
     steps.push(0);
     steps.extend(units.windows(2).map(|w| w[1].wrapping_sub(w[0])));
-    let step = common_low(&steps[1..]);
+    let mut lowest: Vec<i64> = steps[1..].iter().map(|s| *s as i64).collect();
+    let kept = lowest.len().min(SET_ASIDE[SET_ASIDE.len() - 1] + 1);
+    if kept < lowest.len() {
+        lowest.select_nth_unstable(kept - 1);
+    }
+    lowest[..kept].sort_unstable();
+    let bytes_above = |step: u64| {
+        let above = steps[1..].iter().map(|s| s.wrapping_sub(step));
+        WidthCounts::of(above).best().1
+    };
+    let candidates = SET_ASIDE.iter().filter(|rank| **rank < kept);
+    let step = candidates
+        .map(|rank| lowest[*rank] as u64)
+        .min_by_key(|step| bytes_above(*step))
+        .unwrap_or(0);
     for s in &mut steps[1..] {
         *s = s.wrapping_sub(step);
     }
     (steps, step)
-}
-
-/// The smallest value after the lowest 1/256 are set aside: one jump back at a series'
-/// end must not widen all other values. The few below it wrap and become exceptions.
-fn common_low(steps: &[u64]) -> u64 {
-    let set_aside = steps.len() / 256;
-    let mut lowest: Vec<i64> = steps.iter().map(|s| *s as i64).collect();
-    match lowest.len() {
-        0 => 0,
-        _ => *lowest.select_nth_unstable(set_aside).1 as u64,
-    }
 }
 
 fn common_divisor(values: &[u64], base: u64) -> u64 {
@@ -461,4 +476,95 @@ fn decode_dictionary<T: Lane>(
             .ok_or_else(|| BlockError::new("a code that is not in the dictionary"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The encoding chosen and its bytes, after checking that it reads back.
+    fn chosen(values: &[i64]) -> (u8, usize) {
+        let words: Vec<u64> = values.iter().map(|v| *v as u64).collect();
+        let mut out = Vec::new();
+        encode(
+            &words,
+            Effort::Smallest,
+            Some(&mut PcoGate::default()),
+            &mut out,
+        );
+        let mut back = vec![0i64; values.len()];
+        decode(&out, &mut back).unwrap();
+        assert_eq!(back, values);
+        (out[0], out.len())
+    }
+
+    fn noise() -> impl FnMut(i64) -> i64 {
+        let mut state = 88_172_645_463_325_252u64;
+        move |below| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as i64
+        }
+    }
+
+    #[test]
+    fn each_shape_gets_its_encoding() {
+        let mut random = noise();
+        assert_eq!(chosen(&[42; 2048]), (CONSTANT, 2));
+        let few: Vec<i64> = (0..2048).map(|i| i / 500 * 977).collect();
+        let (encoding, bytes) = chosen(&few);
+        assert_eq!(encoding, RUNS);
+        assert!(bytes < 40, "{bytes}");
+        let small: Vec<i64> = (0..2048).map(|_| random(64) - 32).collect();
+        let (encoding, bytes) = chosen(&small);
+        assert_eq!(encoding, PACKED);
+        assert!(bytes < 2048 * 6 / 8 + 16, "{bytes}");
+        let sparse: [i64; 5] = std::array::from_fn(|_| random(i64::MAX));
+        let codes: Vec<i64> = (0..2048).map(|_| sparse[random(5) as usize]).collect();
+        assert_eq!(chosen(&codes).0, DICTIONARY);
+        let wild: Vec<i64> = (0..2048)
+            .map(|_| random(i64::MAX) - random(i64::MAX))
+            .collect();
+        assert!(chosen(&wild).1 <= 2048 * 8 + 1);
+        let skewed: Vec<i64> = (0..2048).map(|i| random(1 << (i % 40))).collect();
+        assert_eq!(chosen(&skewed).0, PCO);
+    }
+
+    #[test]
+    fn regular_readings_pay_for_their_jitter_only() {
+        let mut random = noise();
+        let seconds: Vec<i64> = (0..2048)
+            .map(|i| 1_700_000_000_000_000 + i * 10_000_000)
+            .collect();
+        assert!(chosen(&seconds).1 < 30);
+        let jitter: Vec<i64> = seconds.iter().map(|s| s + random(1 << 10)).collect();
+        let (encoding, bytes) = chosen(&jitter);
+        assert_eq!(encoding, PACKED);
+        assert!(bytes < 2048 * 11 / 8 + 30, "{bytes}");
+        // The next series starts over: one jump back must not cost the others bits.
+        let mut walk = 0;
+        let mut steps: Vec<i64> = Vec::new();
+        for i in 0..2048 {
+            walk += random(1 << 8);
+            if i == 1500 {
+                walk -= 1 << 50;
+            }
+            steps.push(walk);
+        }
+        let (encoding, bytes) = chosen(&steps);
+        assert_eq!(encoding, DELTA);
+        assert!(bytes < 2048 + 40, "{bytes}");
+    }
+
+    #[test]
+    fn extremes_wrap() {
+        chosen(&[i64::MIN, i64::MAX]);
+        chosen(&[i64::MAX, i64::MIN, 0, -1, 1]);
+        chosen(&[i64::MIN; 3]);
+        let swings: Vec<i64> = (0..2048)
+            .map(|i| if i % 2 == 0 { i64::MIN } else { i64::MAX - i })
+            .collect();
+        chosen(&swings);
+    }
 }

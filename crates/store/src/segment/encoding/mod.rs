@@ -15,7 +15,7 @@
 //! |---|---|
 //! | BOOL | a bitmap |
 //! | INT2/4/8, DATE, TIME, TIMESTAMP, TIMESTAMPTZ | [integers](ints) |
-//! | FLOAT4/8 | [floats](floats) |
+//! | FLOAT4/8 | [floats] |
 //! | NUMERIC | u8: 0 integers; 1 high words (length-prefixed integers), then low words |
 //! | TEXT, VARCHAR, JSON, JSONB, UUID, BYTEA | [byte strings](bytes) |
 //! | INTERVAL | months, days (each length-prefixed integers), nanoseconds |

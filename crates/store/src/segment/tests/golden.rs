@@ -23,7 +23,7 @@ fn schema() -> TableSchema {
     )
 }
 
-/// Covers runs, dictionaries, lines, deltas, decimals, pco, lz4, NULLs and deletes.
+/// Columns of several types in the shapes readings have, with NULLs and deletes.
 fn the_segment() -> VersionBatch {
     let schema = schema();
     let mut state = 7u64;

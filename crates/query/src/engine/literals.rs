@@ -1,0 +1,129 @@
+//! Constant texts that are cast to a type are read by our own readers, before
+//! planning: PostgreSQL's spellings, PostgreSQL's errors.
+//!
+//! `'..'::t`, `CAST('..' AS t)` and `t '..'` become a literal that the engine reads
+//! without doubt; arrays and vectors become ARRAY constructors.
+
+use std::ops::ControlFlow;
+
+use chronos_model::{text, DataType, Value};
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+
+use crate::QueryError;
+
+/// Rewrites every constant cast of a text; errors with what PostgreSQL would say.
+pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> {
+    struct Reader;
+    impl VisitorMut for Reader {
+        type Break = QueryError;
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<QueryError> {
+            match read(expr) {
+                Ok(Some(literal)) => *expr = literal,
+                Ok(None) => {}
+                Err(e) => return ControlFlow::Break(e),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    match statement.visit(&mut Reader) {
+        ControlFlow::Break(e) => Err(e),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    let (written, sql_type) = match expr {
+        ast::Expr::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => match expr.as_ref() {
+            ast::Expr::Value(value) => (&value.value, data_type),
+            _ => return Ok(None),
+        },
+        ast::Expr::TypedString(typed) => (&typed.value.value, &typed.data_type),
+        _ => return Ok(None),
+    };
+    let text = match written {
+        ast::Value::SingleQuotedString(s) | ast::Value::EscapedStringLiteral(s) => s,
+        ast::Value::DollarQuotedString(s) => &s.value,
+        _ => return Ok(None),
+    };
+    let Ok(data_type) = crate::ddl::data_type(sql_type) else { return Ok(None) };
+    if is_engines_own(&data_type, text) {
+        return Ok(None);
+    }
+    let data_type = unsized_vector(data_type, text);
+    let value = text::parse(&data_type, text)?;
+    Ok(literal(&value, &data_type, sql_type))
+}
+
+/// Left to the engine: texts, whose length it cuts; intervals; words that mean a time.
+fn is_engines_own(data_type: &DataType, text: &str) -> bool {
+    let is_word = || {
+        let word = text.trim().to_ascii_lowercase();
+        matches!(word.as_str(), "now" | "today" | "tomorrow" | "yesterday" | "epoch" | "infinity" | "-infinity")
+    };
+    match data_type {
+        DataType::Text | DataType::Varchar(_) | DataType::Interval | DataType::Bytea => true,
+        DataType::Date | DataType::Timestamp | DataType::TimestampTz => is_word(),
+        _ => false,
+    }
+}
+
+/// `'[1,2]'::vector` has as many dimensions as it has numbers.
+fn unsized_vector(data_type: DataType, text: &str) -> DataType {
+    match data_type {
+        DataType::Vector(0) => DataType::Vector(text.matches(',').count() as u32 + 1),
+        other => other,
+    }
+}
+
+fn literal(value: &Value, data_type: &DataType, sql_type: &ast::DataType) -> Option<ast::Expr> {
+    let items = match (value, data_type) {
+        (Value::Array(items), DataType::Array(item)) => items.iter().map(|v| cast(v, item)).collect::<Option<Vec<_>>>()?,
+        (Value::Vector(floats), _) => floats.iter().map(|f| cast(&Value::Float4(*f), &DataType::Float4)).collect::<Option<Vec<_>>>()?,
+        _ => return cast_as(string(&text::format(value)), sql_type.clone()).into(),
+    };
+    let array = ast::Expr::Array(ast::Array { elem: items, named: true });
+    Some(cast_as(array, sql_type.clone()))
+}
+
+fn cast(value: &Value, data_type: &DataType) -> Option<ast::Expr> {
+    let sql_type = parse_type(data_type)?;
+    Some(match value {
+        Value::Null => cast_as(ast::Expr::Value(ast::Value::Null.into()), sql_type),
+        other => cast_as(string(&text::format(other)), sql_type),
+    })
+}
+
+fn parse_type(data_type: &DataType) -> Option<ast::DataType> {
+    use datafusion::sql::sqlparser::{dialect::PostgreSqlDialect, parser::Parser};
+    let dialect = PostgreSqlDialect {};
+    Parser::new(&dialect).try_with_sql(&data_type.to_string()).and_then(|mut p| p.parse_data_type()).ok()
+}
+
+fn string(text: &str) -> ast::Expr {
+    ast::Expr::Value(ast::Value::SingleQuotedString(text.to_owned()).into())
+}
+
+fn cast_as(expr: ast::Expr, data_type: ast::DataType) -> ast::Expr {
+    ast::Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(sql: &str) -> Result<String, QueryError> {
+        let mut statement = crate::sql::parse_query(sql)?;
+        rewrite(&mut statement)?;
+        Ok(statement.to_string())
+    }
+
+    #[test]
+    fn constants_are_read_as_postgresql_reads_them() {
+        assert_eq!(rewritten("SELECT TIMESTAMP '2024-01-01 00:00'").unwrap(), "SELECT CAST('2024-01-01 00:00:00' AS TIMESTAMP)");
+        assert_eq!(rewritten("SELECT ' 12 '::int").unwrap(), "SELECT CAST('12' AS INT)");
+        assert_eq!(rewritten("SELECT x::int, 'a b'::text").unwrap(), "SELECT x::INT, 'a b'::TEXT");
+        let error = rewritten("SELECT 'abc'::int").unwrap_err();
+        assert_eq!((error.code.0, error.message.as_str()), ("22P02", "invalid input syntax for type bigint: \"abc\""));
+        assert_eq!(rewritten("SELECT '2024-13-01'::date").unwrap_err().code.0, "22008");
+    }
+}
