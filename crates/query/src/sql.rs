@@ -85,12 +85,17 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
         .and_then(|mut p| p.parse_statements())
         .map_err(|e| {
             let mut error = syntax_error(&e.to_string(), &text);
-            error.offset = error.offset.map(|o| rewritten.original_position(o).min(sql.len()));
+            error.offset = error
+                .offset
+                .map(|o| rewritten.original_position(o).min(sql.len()));
             error
         })?;
     match statements.len() {
         1 => classify(statements.remove(0)),
-        0 => Err(QueryError::new(SqlState::SYNTAX_ERROR, "the statement is empty")),
+        0 => Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "the statement is empty",
+        )),
         _ => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             "cannot insert multiple commands into a prepared statement",
@@ -103,8 +108,13 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
 fn syntax_error(message: &str, text: &str) -> QueryError {
     let message = message.trim_start_matches("sql parser error: ");
     if message.contains("recursion limit") {
-        let e = QueryError::new(SqlState::TOO_COMPLEX, "stack depth limit exceeded: the statement nests too deep");
-        return e.with_hint(format!("Expressions and subqueries may nest {RECURSION_LIMIT} deep."));
+        let e = QueryError::new(
+            SqlState::TOO_COMPLEX,
+            "stack depth limit exceeded: the statement nests too deep",
+        );
+        return e.with_hint(format!(
+            "Expressions and subqueries may nest {RECURSION_LIMIT} deep."
+        ));
     }
     let (body, place) = match message.rfind(" at Line: ") {
         Some(at) => (&message[..at], Some(&message[at + " at Line: ".len()..])),
@@ -114,9 +124,16 @@ fn syntax_error(message: &str, text: &str) -> QueryError {
         let (line, column) = place.split_once(", Column: ")?;
         let line: usize = line.trim().parse().ok()?;
         let column: usize = column.trim().parse().ok()?;
-        let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+        let start: usize = text
+            .split_inclusive('\n')
+            .take(line.checked_sub(1)?)
+            .map(str::len)
+            .sum();
         let rest = text.get(start..)?;
-        let within = rest.char_indices().nth(column.checked_sub(1)?).map_or(rest.len(), |(i, _)| i);
+        let within = rest
+            .char_indices()
+            .nth(column.checked_sub(1)?)
+            .map_or(rest.len(), |(i, _)| i);
         Some(start + within)
     });
     let message = match body.rsplit_once("found: ") {
@@ -129,28 +146,65 @@ fn syntax_error(message: &str, text: &str) -> QueryError {
     error
 }
 
-/// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`.
-fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
-    use crate::lex::TokenKind;
-    let is = |t: &crate::lex::Token, word: &str| sql[t.start..t.end].eq_ignore_ascii_case(word);
-    if !sql.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(b"ttl")) {
+/// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`. Works on text that the lexer
+/// may refuse, and touches nothing but CREATE TABLE.
+pub fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
+    let lower = sql.to_ascii_lowercase();
+    if !lower.trim_start().starts_with("create") || !lower.contains("ttl") {
         return sql.into();
     }
-    let tokens: Vec<_> = crate::lex::tokens(sql).filter(|t| t.kind != TokenKind::Comment).collect();
-    if !tokens.first().is_some_and(|t| is(t, "create")) {
-        return sql.into();
-    }
-    for i in 1..tokens.len().saturating_sub(2) {
-        if is(&tokens[i - 1], "with") && is(&tokens[i], "ttl") && is(&tokens[i + 1], "=") {
-            let start = tokens[i + 2].start;
-            let value_end = sql[start..]
-                .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
-                .map_or(sql.len(), |n| start + n);
-            let value = sql[start..value_end].trim_matches('\'');
-            return format!("{}(ttl='{}'){}", &sql[..tokens[i].start], value, &sql[value_end..]).into();
+    for (at, _) in lower.match_indices("ttl") {
+        let before = lower[..at].trim_end();
+        let preceded = before.ends_with("with") && before.len() < at && before.len() > 4;
+        let Some(after) = lower[at + 3..].trim_start().strip_prefix('=') else {
+            continue;
+        };
+        if !preceded {
+            continue;
         }
+        let start = sql.len() - after.trim_start().len();
+        let value_end = sql[start..]
+            .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
+            .map_or(sql.len(), |n| start + n);
+        let value = sql[start..value_end].trim_matches('\'');
+        if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            continue;
+        }
+        return format!("{}(ttl='{value}'){}", &sql[..at], &sql[value_end..]).into();
     }
     sql.into()
+}
+
+/// `WITH .. INSERT`: the common table expressions move to where the rows come from.
+/// `None`: the query is no write.
+fn write_with_ctes(query: &ast::Query) -> Option<Result<ast::Statement, QueryError>> {
+    let with = query.with.as_ref();
+    match query.body.as_ref() {
+        ast::SetExpr::Insert(ast::Statement::Insert(insert)) => {
+            let mut insert = insert.clone();
+            if let (Some(with), Some(source)) = (with, insert.source.as_mut()) {
+                if source.with.is_some() {
+                    return Some(Err(QueryError::unsupported(
+                        "WITH both before and in an INSERT",
+                    )));
+                }
+                source.with = Some(with.clone());
+            }
+            Some(Ok(ast::Statement::Insert(insert)))
+        }
+        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write)
+            if with.is_none() =>
+        {
+            Some(Ok(write.clone()))
+        }
+        ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
+            Some(Err(QueryError::unsupported("WITH before UPDATE or DELETE")
+                .with_hint(
+                    "Put the WITH into a subquery of the WHERE clause.",
+                )))
+        }
+        _ => None,
+    }
 }
 
 /// Statements about the session, read from tokens: drivers send spellings that
@@ -228,10 +282,30 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         at += 1;
     }
     match word(at).as_str() {
-        "transaction" | "characteristics" => return Ok(Some(Command::NoOperation("SET"))),
-        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..]))))),
+        "transaction" | "characteristics" => {
+            let asks = |what: &str| (at..tokens.len()).any(|i| word(i) == what);
+            if asks("serializable") {
+                return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
+                    .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
+            }
+            if asks("only") {
+                return Err(
+                    QueryError::unsupported("SET .. READ ONLY").with_hint("Write BEGIN READ ONLY.")
+                );
+            }
+            return Ok(Some(Command::NoOperation("SET")));
+        }
+        "names" => {
+            return Ok(Some(Command::Set(
+                "client_encoding".into(),
+                Some(set_value(sql, &tokens[at + 1..])),
+            )))
+        }
         "time" if word(at + 1) == "zone" => {
-            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])))));
+            return Ok(Some(Command::Set(
+                "timezone".into(),
+                Some(set_value(sql, &tokens[at + 2..])),
+            )));
         }
         _ => {}
     }
@@ -269,7 +343,12 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
     Ok(match statement {
         S::Query(ref query) => {
             if query.locks.iter().any(|l| l.nonblock.is_some()) {
-                return Err(QueryError::unsupported("SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED"));
+                return Err(QueryError::unsupported(
+                    "SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED",
+                ));
+            }
+            if let Some(write) = write_with_ctes(query) {
+                return classify(write?);
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
                 if select.into.is_some() {
@@ -279,17 +358,29 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             }
             Command::Query(Box::new(statement))
         }
-        S::Explain { statement: inner, analyze, verbose, options, describe_alias: _, .. } => {
+        S::Explain {
+            statement: inner,
+            analyze,
+            verbose,
+            options,
+            describe_alias: _,
+            ..
+        } => {
             let on = |name: &str| {
                 options.iter().flatten().any(|o| {
                     o.name.value.eq_ignore_ascii_case(name)
                         && !matches!(&o.arg, Some(e) if matches!(e.to_string().to_ascii_lowercase().as_str(), "false" | "off" | "0"))
                 })
             };
-            let explain = ExplainOptions { analyze: analyze || on("analyze"), verbose: verbose || on("verbose") };
+            let explain = ExplainOptions {
+                analyze: analyze || on("analyze"),
+                verbose: verbose || on("verbose"),
+            };
             match *inner {
                 query @ S::Query(_) => Command::Query(Box::new(self::explain(query, explain))),
-                write @ (S::Insert(_) | S::Update(_) | S::Delete(_)) => Command::ExplainWrite(Box::new(write), explain),
+                write @ (S::Insert(_) | S::Update(_) | S::Delete(_)) => {
+                    Command::ExplainWrite(Box::new(write), explain)
+                }
                 _ => return Err(QueryError::unsupported("EXPLAIN of this statement")),
             }
         }
@@ -297,7 +388,12 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Update(update) => Command::Update(Box::new(update)),
         S::Delete(delete) => Command::Delete(Box::new(delete)),
         S::CreateTable(create) => Command::CreateTable(Box::new(create)),
-        S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => Command::DropTables(names, if_exists),
+        S::Drop {
+            object_type: ast::ObjectType::Table,
+            if_exists,
+            names,
+            ..
+        } => Command::DropTables(names, if_exists),
         S::Truncate(truncate) => {
             Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
         }
@@ -314,7 +410,8 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();
             let mut error = QueryError::unsupported(words.join(" ").to_ascii_uppercase());
-            error.offset = (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
+            error.offset =
+                (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
             return Err(error);
         }
     })
@@ -324,13 +421,17 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
 pub fn fold(ident: &ast::Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        None => ident.value.to_ascii_lowercase(),
     }
 }
 
 /// A table's name, folded; a schema other than `public` is refused.
 pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
-    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident().map(fold)).collect();
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|p| p.as_ident().map(fold))
+        .collect();
     match parts.as_slice() {
         [table] => Ok(table.clone()),
         [schema, table] | [_, schema, table] if schema == "public" => Ok(table.clone()),
@@ -338,7 +439,10 @@ pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
             SqlState("3F000"),
             format!("schema \"{schema}\" does not exist or cannot be written to"),
         )),
-        _ => Err(QueryError::new(SqlState::SYNTAX_ERROR, format!("improper relation name: {name}"))),
+        _ => Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("improper relation name: {name}"),
+        )),
     }
 }
 
@@ -410,32 +514,73 @@ pub enum CopyDirection {
 
 /// COPY as its parts; only STDIN and STDOUT.
 pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
-    let ast::Statement::Copy { source, to, target, options, legacy_options, values: _ } = statement else {
+    let ast::Statement::Copy {
+        source,
+        to,
+        target,
+        options,
+        legacy_options,
+        values: _,
+    } = statement
+    else {
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected COPY"));
     };
     match (to, target) {
         (false, ast::CopyTarget::Stdin) | (true, ast::CopyTarget::Stdout) => {}
         _ => {
-            return Err(QueryError::unsupported("COPY from or to a file or program on the server")
-                .with_hint("Use COPY .. FROM STDIN / TO STDOUT, or psql's \\copy."));
+            return Err(
+                QueryError::unsupported("COPY from or to a file or program on the server")
+                    .with_hint("Use COPY .. FROM STDIN / TO STDOUT, or psql's \\copy."),
+            );
         }
     }
     let direction = match (source, to) {
-        (ast::CopySource::Table { table_name: name, columns }, false) => CopyDirection::From {
+        (
+            ast::CopySource::Table {
+                table_name: name,
+                columns,
+            },
+            false,
+        ) => CopyDirection::From {
             table: table_name(name)?,
             columns: columns.iter().map(fold).collect(),
         },
-        (ast::CopySource::Table { table_name: name, columns }, true) => {
+        (
+            ast::CopySource::Table {
+                table_name: name,
+                columns,
+            },
+            true,
+        ) => {
             let columns: Vec<String> = columns.iter().map(|c| quote(&fold(c))).collect();
-            let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
-            CopyDirection::To { query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)) }
+            let list = if columns.is_empty() {
+                "*".to_owned()
+            } else {
+                columns.join(", ")
+            };
+            CopyDirection::To {
+                query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)),
+            }
         }
-        (ast::CopySource::Query(query), true) => CopyDirection::To { query: query.to_string() },
+        (ast::CopySource::Query(query), true) => CopyDirection::To {
+            query: query.to_string(),
+        },
         (ast::CopySource::Query(_), false) => {
-            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "COPY (query) can only go TO STDOUT"));
+            return Err(QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                "COPY (query) can only go TO STDOUT",
+            ));
         }
     };
-    let mut copy = CopyStatement { direction, format: None, delimiter: None, null: None, header: false, quote: None, escape: None };
+    let mut copy = CopyStatement {
+        direction,
+        format: None,
+        delimiter: None,
+        null: None,
+        header: false,
+        quote: None,
+        escape: None,
+    };
     for option in options {
         match option {
             ast::CopyOption::Format(name) => copy.format = Some(name.value.to_ascii_lowercase()),
@@ -445,7 +590,8 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
             ast::CopyOption::Quote(c) => copy.quote = Some(*c),
             ast::CopyOption::Escape(c) => copy.escape = Some(*c),
             ast::CopyOption::Freeze(_) => {}
-            ast::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
+            ast::CopyOption::Encoding(name)
+                if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
             other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
         }
     }
@@ -462,7 +608,9 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
                         ast::CopyLegacyCsvOption::Header => copy.header = true,
                         ast::CopyLegacyCsvOption::Quote(c) => copy.quote = Some(*c),
                         ast::CopyLegacyCsvOption::Escape(c) => copy.escape = Some(*c),
-                        other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
+                        other => {
+                            return Err(QueryError::unsupported(format!("the COPY option {other}")))
+                        }
                     }
                 }
             }
@@ -477,7 +625,10 @@ pub use ast::{CreateTable, ObjectName};
 /// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
 pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {
     let serializable = modes.iter().any(|m| {
-        matches!(m, ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable))
+        matches!(
+            m,
+            ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable)
+        )
     });
     if serializable {
         return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
@@ -488,7 +639,10 @@ pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError>
 
 /// Whether BEGIN asks for a read-only transaction.
 pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
-    modes
-        .iter()
-        .any(|m| matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)))
+    modes.iter().any(|m| {
+        matches!(
+            m,
+            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)
+        )
+    })
 }

@@ -127,7 +127,7 @@ impl Shared {
             self.check_usable()?;
             let result = self.flush(&frozen);
             self.trouble.lock().flush = result.as_ref().err().map(ToString::to_string);
-            self.frozen_changed.notify_all();
+            self.tell_waiting();
             result?;
         }
     }

@@ -54,11 +54,14 @@ impl Signals {
 /// Starts the threads; they end when the store stops.
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, StoreError> {
     let spawn = |name: &str, work: fn(&Shared) -> Result<(), StoreError>| {
-        let shared = shared.clone();
+        let own = shared.clone();
         std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&shared, work))
-            .map_err(|e| StoreError::io("start a thread for", &shared_dir(name), e))
+            .spawn(move || {
+                let _guard = StopOnPanic(&own);
+                run(&own, work);
+            })
+            .map_err(|e| StoreError::io("start a thread for", &shared.dir, e))
     };
     Ok(vec![
         spawn("store-flush", |shared| {
@@ -72,8 +75,16 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, StoreEr
     ])
 }
 
-fn shared_dir(name: &str) -> std::path::PathBuf {
-    name.into()
+/// A thread that panics must not leave writers waiting for it.
+struct StopOnPanic<'a>(&'a Shared);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let reason = "a background thread panicked".to_owned();
+            self.0.poison(&StoreError::Poisoned { reason });
+        }
+    }
 }
 
 fn run(shared: &Shared, work: fn(&Shared) -> Result<(), StoreError>) {

@@ -139,7 +139,6 @@ pub(crate) struct Shared {
 pub(crate) struct Trouble {
     pub(crate) poison: Option<String>,
     pub(crate) flush: Option<String>,
-    pub(crate) closed: bool,
 }
 
 /// A store of bitemporal versions in one directory. Clones share it.
@@ -436,15 +435,21 @@ impl Shared {
         trouble.poison.get_or_insert(reason);
         self.stopped.store(true, Ordering::Release);
         drop(trouble);
-        self.frozen_changed.notify_all();
+        self.tell_waiting();
         self.signals.stop();
     }
 
     fn stop(&self) {
-        self.trouble.lock().closed = true;
         self.stopped.store(true, Ordering::Release);
-        self.frozen_changed.notify_all();
+        self.tell_waiting();
         self.signals.stop();
+    }
+
+    /// Wakes an apply that waits for room. With the lock, so that it is not just
+    /// between looking and waiting.
+    pub(crate) fn tell_waiting(&self) {
+        let _frozen = self.frozen.lock();
+        self.frozen_changed.notify_all();
     }
 
     /// Changes the published state, but for what only applying changes.

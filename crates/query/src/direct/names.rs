@@ -11,7 +11,7 @@ use super::{Planner, ScanItem};
 /// Whether a folded word without quotes cannot be a column, a table or an alias
 /// (PostgreSQL 17, appendix C: "reserved", with and without "can be function or
 /// type").
-pub(super) fn is_reserved(word: &str) -> bool {
+pub(crate) fn is_reserved(word: &str) -> bool {
     match word.len() {
         2 => matches!(word, "as" | "do" | "in" | "is" | "on" | "or" | "to"),
         3 => matches!(word, "all" | "and" | "any" | "asc" | "end" | "for" | "not"),

@@ -1,10 +1,71 @@
 //! Functions that PostgreSQL has and DataFusion has not.
+//!
+//! Those that ask about the session or the catalog ([`session`], [`catalog`]) are
+//! made when a statement is planned, around what the statement sees ([`Scope`]);
+//! [`find`] is asked before DataFusion's own functions, so `version()` is ours.
+//! They are evaluated value by value: they meet the few rows of system tables.
 
-use datafusion::execution::SessionState;
+mod catalog;
+mod definition;
+mod session;
+mod text;
 
+use std::sync::Arc;
+
+use chronos_model::Catalog;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::ScalarUDF;
+
+use crate::engine::SessionFacts;
+use crate::system_tables::Objects;
 use crate::QueryError;
+use definition::Function;
 
-/// Makes the functions known to a session state.
-pub(crate) fn register(_state: &mut SessionState) -> Result<(), QueryError> {
+/// What a function may ask about: the catalog and the session of the statement.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) facts: SessionFacts,
+}
+
+impl Scope {
+    fn objects(&self) -> Objects<'_> {
+        Objects {
+            catalog: &self.catalog,
+            facts: &self.facts,
+        }
+    }
+}
+
+/// Makes the functions that ask about nothing known to a session state.
+pub(crate) fn register(state: &mut SessionState) -> Result<(), QueryError> {
+    if let Ok(uuid) = state.udf("uuid") {
+        state.register_udf(Arc::new(
+            uuid.as_ref().clone().with_aliases(["gen_random_uuid"]),
+        ))?;
+    }
+    if let Ok(now) = state.udf("now") {
+        let aliases = [
+            "clock_timestamp",
+            "statement_timestamp",
+            "transaction_timestamp",
+        ];
+        state.register_udf(Arc::new(now.as_ref().clone().with_aliases(aliases)))?;
+    }
     Ok(())
 }
+
+/// The function of that folded name, if it is one of ours.
+pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc<ScalarUDF>> {
+    let definition = [session::FUNCTIONS, catalog::FUNCTIONS, text::FUNCTIONS]
+        .into_iter()
+        .flatten()
+        .find(|definition| definition.name == name)?;
+    Some(Arc::new(ScalarUDF::new_from_impl(Function::new(
+        definition,
+        scope(),
+    ))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Functions about the catalog's objects, and the conversions of PostgreSQL's
+//! object identifier types. The latter have names that no user writes
+//! (`__regclass_oid`): [`crate::system_tables::rewrite`] puts them where a
+//! statement casts.
+
+use chronos_model::{DataType, SqlState, Value};
+
+use super::definition::{bigint, boolean, lenient, oid, strict, text, undefined, Call, Definition};
+use crate::system_tables::{
+    format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
+    relation_name, relation_oid, role_oid, type_oid,
+};
+use crate::QueryError;
+
+/// All of them.
+pub(super) const FUNCTIONS: &[Definition] = &[
+    strict("pg_table_is_visible", (1, 1), boolean, table_is_visible),
+    strict("pg_type_is_visible", (1, 1), boolean, always),
+    strict("pg_function_is_visible", (1, 1), boolean, always),
+    strict("pg_operator_is_visible", (1, 1), boolean, always),
+    strict("pg_opclass_is_visible", (1, 1), boolean, always),
+    strict("pg_opfamily_is_visible", (1, 1), boolean, always),
+    strict("pg_collation_is_visible", (1, 1), boolean, always),
+    strict("pg_conversion_is_visible", (1, 1), boolean, always),
+    strict("pg_statistics_obj_is_visible", (1, 1), boolean, always),
+    strict("pg_ts_config_is_visible", (1, 1), boolean, always),
+    strict("pg_ts_dict_is_visible", (1, 1), boolean, always),
+    strict("pg_ts_parser_is_visible", (1, 1), boolean, always),
+    strict("pg_ts_template_is_visible", (1, 1), boolean, always),
+    strict("pg_relation_is_publishable", (1, 1), boolean, always),
+    strict("pg_relation_is_updatable", (2, 2), oid, |_| {
+        Ok(Value::Int4(28))
+    }),
+    strict("pg_get_userbyid", (1, 1), text, |call| {
+        Ok(Value::Text(call.scope.facts.user.clone()))
+    }),
+    lenient("format_type", (2, 2), text, formatted_type),
+    strict("pg_get_expr", (2, 3), text, |call| {
+        Ok(Value::Text(call.text(0)?))
+    }),
+    strict("pg_get_indexdef", (1, 3), text, |call| {
+        Ok(optional(
+            call.scope
+                .objects()
+                .index_definition(call.int(0)?, call.int(1)?),
+        ))
+    }),
+    strict("pg_get_constraintdef", (1, 2), text, |call| {
+        Ok(optional(
+            call.scope.objects().constraint_definition(call.int(0)?),
+        ))
+    }),
+    strict("pg_get_viewdef", (1, 2), text, nothing),
+    strict("pg_get_ruledef", (1, 2), text, nothing),
+    strict("pg_get_triggerdef", (1, 2), text, nothing),
+    strict("pg_get_functiondef", (1, 1), text, nothing),
+    strict("pg_get_function_result", (1, 1), text, nothing),
+    strict("pg_get_function_arguments", (1, 1), text, nothing),
+    strict("pg_get_function_identity_arguments", (1, 1), text, nothing),
+    strict("pg_get_function_sqlbody", (1, 1), text, nothing),
+    strict("pg_get_partkeydef", (1, 1), text, nothing),
+    strict("pg_get_partition_constraintdef", (1, 1), text, nothing),
+    strict("pg_get_serial_sequence", (2, 2), text, nothing),
+    strict("pg_get_statisticsobjdef", (1, 1), text, nothing),
+    strict("pg_get_statisticsobjdef_columns", (1, 1), text, nothing),
+    strict("pg_tablespace_location", (1, 1), text, |_| {
+        Ok(Value::Text(String::new()))
+    }),
+    strict("pg_filenode_relation", (2, 2), oid, nothing),
+    strict("obj_description", (1, 2), text, nothing),
+    strict("shobj_description", (2, 2), text, nothing),
+    strict("col_description", (2, 2), text, nothing),
+    strict("pg_relation_size", (1, 2), bigint, nothing),
+    strict("pg_table_size", (1, 1), bigint, nothing),
+    strict("pg_indexes_size", (1, 1), bigint, nothing),
+    strict("pg_total_relation_size", (1, 1), bigint, nothing),
+    strict("pg_stat_get_numscans", (1, 1), bigint, |_| {
+        Ok(Value::Int8(0))
+    }),
+    lenient("json_build_object", (0, 20), json, |_| {
+        refuse("json_build_object")
+    }),
+    lenient("pg_typeof", (1, 1), text, |call| {
+        Ok(optional(call.types.first().map(ToString::to_string)))
+    }),
+    strict("to_regclass", (1, 1), oid, |call| {
+        Ok(relation_oid(&call.scope.objects(), &call.text(0)?)?.map_or(Value::Null, Value::Int8))
+    }),
+    strict("to_regtype", (1, 1), oid, |call| {
+        Ok(type_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
+    }),
+    strict("to_regnamespace", (1, 1), oid, |call| {
+        Ok(namespace_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
+    }),
+    strict("to_regrole", (1, 1), oid, |call| {
+        Ok(role_oid(&call.scope.objects(), &call.text(0)?).map_or(Value::Null, Value::Int8))
+    }),
+    strict("to_regproc", (1, 1), oid, |call| {
+        Ok(procedure(call)?.map_or(Value::Null, Value::Int8))
+    }),
+    strict("__regclass_oid", (1, 1), oid, regclass),
+    strict("__regclass_name", (1, 1), text, |call| {
+        let oid = as_oid(regclass(call)?);
+        Ok(shown(relation_name(&call.scope.objects(), oid), oid))
+    }),
+    strict("__regtype_oid", (1, 1), oid, regtype),
+    strict("__regtype_name", (1, 1), text, |call| {
+        let oid = as_oid(regtype(call)?);
+        let name = format_type(oid, None);
+        Ok(shown((name != "???").then_some(name), oid))
+    }),
+    strict("__regnamespace_oid", (1, 1), oid, regnamespace),
+    strict("__regnamespace_name", (1, 1), text, |call| {
+        let oid = as_oid(regnamespace(call)?);
+        Ok(shown(namespace_name(oid).map(str::to_owned), oid))
+    }),
+    strict("__regrole_oid", (1, 1), oid, regrole),
+    strict("__regrole_name", (1, 1), text, |call| {
+        let oid = as_oid(regrole(call)?);
+        Ok(shown(
+            (oid == 10).then(|| quote_ident(&call.scope.facts.user)),
+            oid,
+        ))
+    }),
+    strict("__regproc_oid", (1, 1), oid, regproc),
+    strict("__regproc_name", (1, 1), text, |call| {
+        let oid = as_oid(regproc(call)?);
+        Ok(shown(function_name(oid).map(str::to_owned), oid))
+    }),
+    strict("__subscripts", (2, 2), subscripts_type, subscripts),
+];
+
+fn json() -> DataType {
+    DataType::Json
+}
+
+fn subscripts_type() -> DataType {
+    DataType::Array(Box::new(DataType::Int4))
+}
+
+fn always(_: &Call<'_>) -> Result<Value, QueryError> {
+    Ok(Value::Bool(true))
+}
+
+/// For objects that do not exist here and sizes that are not kept by table.
+fn nothing(_: &Call<'_>) -> Result<Value, QueryError> {
+    Ok(Value::Null)
+}
+
+fn refuse(name: &str) -> Result<Value, QueryError> {
+    Err(QueryError::unsupported(format!("the function {name}")))
+}
+
+fn optional(value: Option<String>) -> Value {
+    value.map_or(Value::Null, Value::Text)
+}
+
+/// The name of an object, or the number of one that does not exist.
+fn shown(name: Option<String>, oid: i64) -> Value {
+    Value::Text(name.unwrap_or_else(|| {
+        if oid == 0 {
+            "-".into()
+        } else {
+            oid.to_string()
+        }
+    }))
+}
+
+fn as_oid(value: Value) -> i64 {
+    match value {
+        Value::Int8(oid) => oid,
+        Value::Int4(oid) => i64::from(oid),
+        _ => 0,
+    }
+}
+
+/// Relations of `public` and `pg_catalog` are found without their schema.
+fn table_is_visible(call: &Call<'_>) -> Result<Value, QueryError> {
+    let name = relation_name(&call.scope.objects(), call.int(0)?);
+    Ok(name.map_or(Value::Null, |name| {
+        Value::Bool(!name.starts_with("information_schema."))
+    }))
+}
+
+fn formatted_type(call: &Call<'_>) -> Result<Value, QueryError> {
+    if call.args[0].is_null() {
+        return Ok(Value::Null);
+    }
+    let modifier = if call.args[1].is_null() {
+        None
+    } else {
+        Some(call.int(1)?)
+    };
+    Ok(Value::Text(format_type(call.int(0)?, modifier)))
+}
+
+/// A number as it is; a text by `lookup`.
+fn object(
+    call: &Call<'_>,
+    lookup: impl FnOnce(&str) -> Result<i64, QueryError>,
+) -> Result<Value, QueryError> {
+    match &call.args[0] {
+        Value::Text(written) => match written.trim().parse() {
+            Ok(oid) => Ok(Value::Int8(oid)),
+            Err(_) if written.trim() == "-" => Ok(Value::Int8(0)),
+            Err(_) => lookup(written).map(Value::Int8),
+        },
+        _ => Ok(Value::Int8(call.int(0)?)),
+    }
+}
+
+fn regclass(call: &Call<'_>) -> Result<Value, QueryError> {
+    object(call, |name| {
+        relation_oid(&call.scope.objects(), name)?.ok_or_else(|| QueryError::unknown_table(name))
+    })
+}
+
+fn regtype(call: &Call<'_>) -> Result<Value, QueryError> {
+    object(call, |name| {
+        type_oid(name).ok_or_else(|| undefined("type", name))
+    })
+}
+
+fn regnamespace(call: &Call<'_>) -> Result<Value, QueryError> {
+    object(call, |name| {
+        let code = SqlState("3F000");
+        namespace_oid(name)
+            .ok_or_else(|| QueryError::new(code, format!("schema \"{name}\" does not exist")))
+    })
+}
+
+fn regrole(call: &Call<'_>) -> Result<Value, QueryError> {
+    object(call, |name| {
+        role_oid(&call.scope.objects(), name).ok_or_else(|| undefined("role", name))
+    })
+}
+
+fn regproc(call: &Call<'_>) -> Result<Value, QueryError> {
+    object(call, |name| {
+        let missing = || {
+            QueryError::new(
+                SqlState::UNDEFINED_FUNCTION,
+                format!("function \"{name}\" does not exist"),
+            )
+        };
+        procedure(call)?.ok_or_else(missing)
+    })
+}
+
+fn procedure(call: &Call<'_>) -> Result<Option<i64>, QueryError> {
+    let written = call.text(0)?;
+    let name = written
+        .trim()
+        .trim_start_matches("pg_catalog.")
+        .split('(')
+        .next()
+        .unwrap_or_default();
+    Ok(Some(function_oid(name)).filter(|oid| *oid != 0))
+}
+
+/// `generate_subscripts(array, dimension)` as an array, to be unnested.
+fn subscripts(call: &Call<'_>) -> Result<Value, QueryError> {
+    let Value::Array(items) = &call.args[0] else {
+        return Ok(Value::Null);
+    };
+    if call.int(1)? != 1 {
+        return Ok(Value::Array(vec![]));
+    }
+    Ok(Value::Array(
+        (1..=items.len() as i64).map(Value::Int8).collect(),
+    ))
+}

@@ -1,0 +1,267 @@
+//! How a function is described, and what makes a DataFusion function of it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType as Arrow, FieldRef};
+use chronos_model::{append_value, column_builder, value_at, DataType, SqlState, Value};
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
+};
+
+use super::Scope;
+use crate::QueryError;
+
+/// One call: what the function may ask about, and its arguments.
+pub(crate) struct Call<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) args: &'a [Value],
+    /// SQL types of the arguments.
+    pub(super) types: &'a [DataType],
+}
+
+/// The value of one call.
+pub(crate) type Body = fn(&Call<'_>) -> Result<Value, QueryError>;
+
+/// A function's name, its result type and how it is computed.
+pub(crate) struct Definition {
+    pub(super) name: &'static str,
+    pub(super) returns: fn() -> DataType,
+    /// NULL as any argument makes the result NULL.
+    pub(super) is_strict: bool,
+    /// How many arguments it takes, both ends included.
+    pub(super) arity: (usize, usize),
+    pub(super) body: Body,
+}
+
+pub(super) const fn strict(
+    name: &'static str,
+    arity: (usize, usize),
+    returns: fn() -> DataType,
+    body: Body,
+) -> Definition {
+    Definition {
+        name,
+        returns,
+        is_strict: true,
+        arity,
+        body,
+    }
+}
+
+pub(super) const fn lenient(
+    name: &'static str,
+    arity: (usize, usize),
+    returns: fn() -> DataType,
+    body: Body,
+) -> Definition {
+    Definition {
+        name,
+        returns,
+        is_strict: false,
+        arity,
+        body,
+    }
+}
+
+pub(super) fn boolean() -> DataType {
+    DataType::Bool
+}
+
+pub(super) fn text() -> DataType {
+    DataType::Text
+}
+
+pub(super) fn oid() -> DataType {
+    DataType::Int4
+}
+
+pub(super) fn bigint() -> DataType {
+    DataType::Int8
+}
+
+impl Call<'_> {
+    /// An argument as an integer; text is read as one.
+    pub(super) fn int(&self, position: usize) -> Result<i64, QueryError> {
+        match self
+            .args
+            .get(position)
+            .cloned()
+            .unwrap_or(Value::Null)
+            .coerce(&DataType::Int8)?
+        {
+            Value::Int8(value) => Ok(value),
+            _ => Ok(0),
+        }
+    }
+
+    /// An argument as text.
+    pub(super) fn text(&self, position: usize) -> Result<String, QueryError> {
+        match self
+            .args
+            .get(position)
+            .cloned()
+            .unwrap_or(Value::Null)
+            .coerce(&DataType::Text)?
+        {
+            Value::Text(value) => Ok(value),
+            _ => Ok(String::new()),
+        }
+    }
+
+    /// Whether an argument is given and true.
+    pub(super) fn is_true(&self, position: usize) -> bool {
+        match self.args.get(position) {
+            Some(Value::Bool(value)) => *value,
+            Some(Value::Text(value)) => matches!(value.as_str(), "t" | "true" | "on" | "1"),
+            _ => false,
+        }
+    }
+}
+
+/// A function within a plan.
+pub(super) struct Function {
+    definition: &'static Definition,
+    scope: Arc<Scope>,
+    signature: Signature,
+}
+
+impl Function {
+    pub(super) fn new(definition: &'static Definition, scope: Arc<Scope>) -> Function {
+        let (least, most) = definition.arity;
+        let counts = (least..=most).map(|n| {
+            if n == 0 {
+                TypeSignature::Nullary
+            } else {
+                TypeSignature::Any(n)
+            }
+        });
+        let signature = Signature::one_of(counts.collect(), Volatility::Stable);
+        Function {
+            definition,
+            scope,
+            signature,
+        }
+    }
+
+    fn evaluate(
+        &self,
+        args: &[ArrayRef],
+        types: &[DataType],
+        rows: usize,
+    ) -> Result<ArrayRef, QueryError> {
+        let returns = (self.definition.returns)();
+        let mut builder = column_builder(&returns, rows);
+        let mut values = Vec::with_capacity(args.len());
+        for row in 0..rows {
+            values.clear();
+            for (array, data_type) in args.iter().zip(types) {
+                values.push(value_at(array, row, data_type)?);
+            }
+            let value = if self.definition.is_strict && values.iter().any(Value::is_null) {
+                Value::Null
+            } else {
+                (self.definition.body)(&Call {
+                    scope: &self.scope,
+                    args: &values,
+                    types,
+                })?
+                .coerce(&returns)?
+            };
+            append_value(&mut builder, &value)?;
+        }
+        Ok(builder.finish())
+    }
+}
+
+/// An argument's values in the layout of its SQL type; what has none is NULL.
+fn in_layout(array: &ArrayRef, data_type: &DataType) -> DfResult<ArrayRef> {
+    let wanted = data_type.to_arrow();
+    if array.data_type() == &wanted {
+        return Ok(Arc::clone(array));
+    }
+    if array.data_type() == &Arrow::Null
+        || matches!(array.data_type(), Arrow::Struct(_) | Arrow::Map(..))
+    {
+        return Ok(arrow_array::new_null_array(&wanted, array.len()));
+    }
+    arrow_cast::cast(array, &wanted).map_err(DataFusionError::from)
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.definition.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[Arrow]) -> DfResult<Arrow> {
+        Ok((self.definition.returns)().to_arrow())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
+        Ok(Arc::new(
+            (self.definition.returns)().to_field(self.definition.name, true),
+        ))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let is_constant = args
+            .args
+            .iter()
+            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if is_constant { 1 } else { args.number_rows };
+        let types: Vec<DataType> = args
+            .arg_fields
+            .iter()
+            .map(|f| DataType::of_field(f))
+            .collect();
+        let arrays = args
+            .args
+            .into_iter()
+            .zip(&types)
+            .map(|(value, data_type)| in_layout(&value.into_array(rows)?, data_type))
+            .collect::<DfResult<Vec<_>>>()?;
+        let result = self.evaluate(&arrays, &types, rows)?;
+        if is_constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?));
+        }
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Function({})", self.definition.name)
+    }
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Function) -> bool {
+        self.definition.name == other.definition.name && Arc::ptr_eq(&self.scope, &other.scope)
+    }
+}
+
+impl Eq for Function {}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.definition.name.hash(state);
+    }
+}
+
+/// 42704 for an object that was named and does not exist.
+pub(super) fn undefined(what: &str, name: &str) -> QueryError {
+    QueryError::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("{what} \"{name}\" does not exist"),
+    )
+}

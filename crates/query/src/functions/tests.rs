@@ -1,0 +1,1 @@
+//! Functions, called through the engine.

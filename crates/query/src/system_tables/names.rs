@@ -1,0 +1,139 @@
+//! Names of relations, schemas and roles as object ids, and back: what PostgreSQL's
+//! types `regclass`, `regnamespace` and `regrole` read and show.
+
+use chronos_model::SqlState;
+
+use super::objects::{
+    index_oid, table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC,
+};
+use super::relations;
+use super::types::quote_ident;
+use crate::QueryError;
+
+/// Object id of a relation by its written name; `None` if there is none such.
+///
+/// Errors: the name is not one (`a.b.c.d`, an unclosed quote).
+pub(crate) fn relation_oid(
+    objects: &Objects<'_>,
+    written: &str,
+) -> Result<Option<i64>, QueryError> {
+    let written = written.trim();
+    if let Ok(oid) = written.parse::<i64>() {
+        return Ok(Some(oid));
+    }
+    let parts = parts(written)?;
+    let (schema, name) = match parts.as_slice() {
+        [name] => (None, name.as_str()),
+        [schema, name] | [_, schema, name] => (Some(schema.as_str()), name.as_str()),
+        _ => return Err(invalid(written)),
+    };
+    if matches!(schema, None | Some("public")) {
+        if let Some(table) = objects.catalog.table(name) {
+            return Ok(Some(table_oid(table.id)));
+        }
+        if let Some(table) = objects
+            .keyed_tables()
+            .find(|t| t.primary_key_name() == name)
+        {
+            return Ok(Some(index_oid(table.id)));
+        }
+    }
+    Ok(relations::find(schema, name).map(|r| r.oid))
+}
+
+/// A relation's name as `regclass` shows it: qualified only where it must be.
+pub(crate) fn relation_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
+    if let Some(table) = objects.table(oid) {
+        return Some(quote_ident(&table.name));
+    }
+    if let Some(table) = objects.index(oid) {
+        return Some(quote_ident(&table.primary_key_name()));
+    }
+    let relation = relations::all().iter().find(|r| r.oid == oid)?;
+    match relation.schema {
+        "pg_catalog" => Some(relation.name.to_owned()),
+        schema => Some(format!("{schema}.{}", relation.name)),
+    }
+}
+
+/// Object id of a schema.
+pub(crate) fn namespace_oid(written: &str) -> Option<i64> {
+    match written.trim() {
+        "public" => Some(PUBLIC),
+        "pg_catalog" => Some(PG_CATALOG),
+        "information_schema" => Some(INFORMATION_SCHEMA),
+        number => number.parse().ok(),
+    }
+}
+
+/// Name of a schema.
+pub(crate) fn namespace_name(oid: i64) -> Option<&'static str> {
+    match oid {
+        PUBLIC => Some("public"),
+        PG_CATALOG => Some("pg_catalog"),
+        INFORMATION_SCHEMA => Some("information_schema"),
+        _ => None,
+    }
+}
+
+/// Object id of a role.
+pub(crate) fn role_oid(objects: &Objects<'_>, written: &str) -> Option<i64> {
+    let written = written.trim();
+    (written == objects.facts.user)
+        .then_some(OWNER)
+        .or_else(|| written.parse().ok())
+}
+
+/// The parts of a dotted name, folded unless quoted.
+fn parts(written: &str) -> Result<Vec<String>, QueryError> {
+    let mut parts = Vec::new();
+    let mut rest = written.chars().peekable();
+    loop {
+        let mut part = String::new();
+        if rest.next_if_eq(&'"').is_some() {
+            loop {
+                match rest.next() {
+                    Some('"') if rest.next_if_eq(&'"').is_some() => part.push('"'),
+                    Some('"') => break,
+                    Some(c) => part.push(c),
+                    None => return Err(invalid(written)),
+                }
+            }
+        } else {
+            while let Some(c) = rest.next_if(|c| *c != '.' && *c != '"') {
+                part.extend(c.to_lowercase());
+            }
+        }
+        parts.push(part);
+        match rest.next() {
+            None => break,
+            Some('.') => {}
+            Some(_) => return Err(invalid(written)),
+        }
+    }
+    if parts.iter().any(String::is_empty) {
+        return Err(invalid(written));
+    }
+    Ok(parts)
+}
+
+fn invalid(written: &str) -> QueryError {
+    QueryError::new(
+        SqlState("42602"),
+        format!("invalid name syntax: \"{written}\""),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotted_names_fold_and_quote() {
+        assert_eq!(parts("Public.T").unwrap(), ["public", "t"]);
+        assert_eq!(parts("\"My \"\"Table\"").unwrap(), ["My \"Table"]);
+        for bad in ["", "a.", "\"a", "a\"b\""] {
+            assert_eq!(parts(bad).unwrap_err().code.0, "42602", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,665 @@
+//! The rows of `pg_catalog`'s relations.
+
+use chronos_model::{TableSchema, Value};
+
+use super::objects::{
+    constraint_oid, index_definition, index_oid, table_oid, Objects, DATABASE, INFORMATION_SCHEMA,
+    OWNER, PG_CATALOG, PUBLIC,
+};
+use super::rows::{int, ints, text, yes, Rows};
+use super::settings::SETTINGS;
+use super::types::{self, function_oid, modifier};
+use super::{relations, Fill};
+
+/// Object id of the access method of tables.
+const HEAP: i64 = 2;
+/// Object id of the access method of primary keys.
+const BTREE: i64 = 403;
+/// Object id of the tablespace `pg_default`.
+const PG_DEFAULT: i64 = 1663;
+/// PostgreSQL's number for UTF-8.
+const UTF8: i64 = 6;
+
+/// The relations that have rows. All others are always empty.
+pub(super) const FILLS: &[(&str, Fill)] = &[
+    ("pg_am", pg_am),
+    ("pg_attrdef", pg_attrdef),
+    ("pg_attribute", pg_attribute),
+    ("pg_authid", pg_roles),
+    ("pg_class", pg_class),
+    ("pg_constraint", pg_constraint),
+    ("pg_database", pg_database),
+    ("pg_index", pg_index),
+    ("pg_indexes", pg_indexes),
+    ("pg_language", pg_language),
+    ("pg_namespace", pg_namespace),
+    ("pg_proc", pg_proc),
+    ("pg_roles", pg_roles),
+    ("pg_settings", pg_settings),
+    ("pg_shadow", pg_user),
+    ("pg_stat_all_tables", pg_stat_user_tables),
+    ("pg_stat_user_tables", pg_stat_user_tables),
+    ("pg_tables", pg_tables),
+    ("pg_tablespace", pg_tablespace),
+    ("pg_timezone_abbrevs", pg_timezone_abbrevs),
+    ("pg_timezone_names", pg_timezone_names),
+    ("pg_type", pg_type),
+    ("pg_user", pg_user),
+    ("pg_views", pg_views),
+];
+
+fn pg_namespace(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["oid", "nspname", "nspowner"]);
+    for (oid, name) in [
+        (PG_CATALOG, "pg_catalog"),
+        (PUBLIC, "public"),
+        (INFORMATION_SCHEMA, "information_schema"),
+    ] {
+        rows.push([int(oid), text(name), int(OWNER)]);
+    }
+    rows
+}
+
+fn pg_class(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "relname",
+        "relnamespace",
+        "relowner",
+        "relam",
+        "relfilenode",
+        "reltuples",
+        "relhasindex",
+        "relpersistence",
+        "relkind",
+        "relnatts",
+        "relispopulated",
+        "relreplident",
+        "reloptions",
+    ]);
+    let mut push = |oid: i64,
+                    name: &str,
+                    schema: i64,
+                    am: i64,
+                    has_index: bool,
+                    kind: &str,
+                    columns: usize,
+                    options: Value| {
+        let replica_identity = if kind == "r" { "d" } else { "n" };
+        rows.push([
+            int(oid),
+            text(name),
+            int(schema),
+            int(OWNER),
+            int(am),
+            int(oid),
+            Value::Float4(-1.0),
+            yes(has_index),
+            text("p"),
+            text(kind),
+            int(columns as i64),
+            yes(true),
+            text(replica_identity),
+            options,
+        ]);
+    };
+    for table in objects.tables() {
+        let has_key = !table.has_hidden_key();
+        push(
+            table_oid(table.id),
+            &table.name,
+            PUBLIC,
+            HEAP,
+            has_key,
+            "r",
+            table.columns.len(),
+            options(table),
+        );
+        if has_key {
+            push(
+                index_oid(table.id),
+                &table.primary_key_name(),
+                PUBLIC,
+                BTREE,
+                false,
+                "i",
+                table.primary_key.len(),
+                Value::Null,
+            );
+        }
+    }
+    for relation in relations::all() {
+        let (kind, am) = if relation.is_view {
+            ("v", 0)
+        } else {
+            ("r", HEAP)
+        };
+        push(
+            relation.oid,
+            relation.name,
+            namespace(relation),
+            am,
+            false,
+            kind,
+            relation.columns.len(),
+            Value::Null,
+        );
+    }
+    rows
+}
+
+/// What `WITH (..)` said of the table.
+fn options(table: &TableSchema) -> Value {
+    match table.options.ttl_micros {
+        Some(micros) if micros % 1_000_000 == 0 => {
+            Value::Array(vec![text(format!("ttl={}s", micros / 1_000_000))])
+        }
+        Some(micros) => Value::Array(vec![text(format!("ttl={}ms", micros / 1_000))]),
+        None => Value::Null,
+    }
+}
+
+fn namespace(relation: &relations::Relation) -> i64 {
+    super::namespace_oid(relation.schema).unwrap_or(PG_CATALOG)
+}
+
+fn pg_attribute(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "attrelid",
+        "attname",
+        "atttypid",
+        "attstattarget",
+        "attlen",
+        "attnum",
+        "attndims",
+        "attcacheoff",
+        "atttypmod",
+        "attbyval",
+        "attalign",
+        "attstorage",
+        "attnotnull",
+        "atthasdef",
+        "attislocal",
+    ]);
+    let mut push = |relation: i64,
+                    name: &str,
+                    oid: i64,
+                    number: usize,
+                    modifier: i64,
+                    not_null: bool,
+                    has_default: bool| {
+        let found = types::by_oid(oid);
+        let is_array = found.is_some_and(|t| t.category == "A");
+        rows.push([
+            int(relation),
+            text(name),
+            int(oid),
+            int(-1),
+            int(found.map_or(-1, |t| t.length)),
+            int(number as i64 + 1),
+            int(i64::from(is_array)),
+            int(-1),
+            int(modifier),
+            yes(found.is_some_and(|t| t.by_value)),
+            text(found.map_or("i", |t| t.align)),
+            text(found.map_or("x", |t| t.storage)),
+            yes(not_null),
+            yes(has_default),
+            yes(true),
+        ]);
+    };
+    for table in objects.tables() {
+        for (number, column) in table.columns.iter().enumerate() {
+            let oid = i64::from(column.data_type.oid());
+            let has_default = column.default.is_some();
+            push(
+                table_oid(table.id),
+                &column.name,
+                oid,
+                number,
+                modifier(&column.data_type),
+                !column.nullable,
+                has_default,
+            );
+        }
+        for (number, &position) in table.primary_key.iter().enumerate() {
+            let column = &table.columns[position];
+            let oid = i64::from(column.data_type.oid());
+            push(
+                index_oid(table.id),
+                &column.name,
+                oid,
+                number,
+                modifier(&column.data_type),
+                false,
+                false,
+            );
+        }
+    }
+    for relation in relations::all() {
+        for (number, column) in relation.columns.iter().enumerate() {
+            let oid = types::by_name(column.type_name).map_or(25, |t| t.oid);
+            push(
+                relation.oid,
+                column.name,
+                oid,
+                number,
+                -1,
+                !relation.absent(column).is_null(),
+                false,
+            );
+        }
+    }
+    rows
+}
+
+fn pg_attrdef(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["oid", "adrelid", "adnum", "adbin"]);
+    let mut oid = 3_000_000;
+    for table in objects.tables() {
+        for (number, column) in table.columns.iter().enumerate() {
+            if let Some(default) = &column.default {
+                rows.push([
+                    int(oid),
+                    int(table_oid(table.id)),
+                    int(number as i64 + 1),
+                    text(default),
+                ]);
+                oid += 1;
+            }
+        }
+    }
+    rows
+}
+
+fn key_numbers(table: &TableSchema) -> Vec<i64> {
+    table
+        .primary_key
+        .iter()
+        .map(|&position| position as i64 + 1)
+        .collect()
+}
+
+fn pg_index(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "indexrelid",
+        "indrelid",
+        "indnatts",
+        "indnkeyatts",
+        "indisunique",
+        "indisprimary",
+        "indimmediate",
+        "indisvalid",
+        "indisready",
+        "indislive",
+        "indkey",
+        "indcollation",
+        "indclass",
+        "indoption",
+    ]);
+    for table in objects.keyed_tables() {
+        let columns = table.primary_key.len() as i64;
+        let zeros = || ints(table.primary_key.iter().map(|_| 0));
+        rows.push([
+            int(index_oid(table.id)),
+            int(table_oid(table.id)),
+            int(columns),
+            int(columns),
+            yes(true),
+            yes(true),
+            yes(true),
+            yes(true),
+            yes(true),
+            yes(true),
+            ints(key_numbers(table)),
+            zeros(),
+            zeros(),
+            zeros(),
+        ]);
+    }
+    rows
+}
+
+fn pg_constraint(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "conname",
+        "connamespace",
+        "contype",
+        "convalidated",
+        "conrelid",
+        "conindid",
+        "confupdtype",
+        "confdeltype",
+        "confmatchtype",
+        "conislocal",
+        "connoinherit",
+        "conkey",
+    ]);
+    for table in objects.keyed_tables() {
+        rows.push([
+            int(constraint_oid(table.id)),
+            text(table.primary_key_name()),
+            int(PUBLIC),
+            text("p"),
+            yes(true),
+            int(table_oid(table.id)),
+            int(index_oid(table.id)),
+            text(" "),
+            text(" "),
+            text(" "),
+            yes(true),
+            yes(true),
+            ints(key_numbers(table)),
+        ]);
+    }
+    rows
+}
+
+fn pg_type(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "typname",
+        "typnamespace",
+        "typowner",
+        "typlen",
+        "typbyval",
+        "typtype",
+        "typcategory",
+        "typispreferred",
+        "typisdefined",
+        "typdelim",
+        "typelem",
+        "typarray",
+        "typinput",
+        "typoutput",
+        "typreceive",
+        "typsend",
+        "typalign",
+        "typstorage",
+        "typtypmod",
+    ]);
+    for t in types::all() {
+        let schema = if t.name == "vector" {
+            PUBLIC
+        } else {
+            PG_CATALOG
+        };
+        let [input, output, receive, send] = t.functions.map(|name| int(function_oid(name)));
+        rows.push([
+            int(t.oid),
+            text(t.name),
+            int(schema),
+            int(OWNER),
+            int(t.length),
+            yes(t.by_value),
+            text(t.kind),
+            text(t.category),
+            yes(t.is_preferred),
+            yes(true),
+            text(","),
+            int(t.element),
+            int(t.array),
+            input,
+            output,
+            receive,
+            send,
+            text(t.align),
+            text(t.storage),
+            int(-1),
+        ]);
+    }
+    rows
+}
+
+/// The functions that types name. Those that queries call are not listed.
+fn pg_proc(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "proname",
+        "pronamespace",
+        "proowner",
+        "prolang",
+        "procost",
+        "prokind",
+        "proisstrict",
+        "provolatile",
+        "proparallel",
+        "pronargs",
+        "prorettype",
+        "proargtypes",
+        "prosrc",
+    ]);
+    for f in types::functions() {
+        rows.push([
+            int(f.oid),
+            text(f.name),
+            int(PG_CATALOG),
+            int(OWNER),
+            int(12),
+            Value::Float4(1.0),
+            text("f"),
+            yes(true),
+            text("i"),
+            text("s"),
+            int(f.arguments),
+            int(f.result),
+            ints((0..f.arguments).map(|_| 0)),
+            text(f.name),
+        ]);
+    }
+    rows
+}
+
+fn pg_language(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["oid", "lanname", "lanowner", "lanpltrusted"]);
+    rows.push([int(12), text("internal"), int(OWNER), yes(false)]);
+    rows.push([int(14), text("sql"), int(OWNER), yes(true)]);
+    rows
+}
+
+fn pg_am(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["oid", "amname", "amtype"]);
+    rows.push([int(HEAP), text("heap"), text("t")]);
+    rows.push([int(BTREE), text("btree"), text("i")]);
+    rows
+}
+
+fn pg_database(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "datname",
+        "datdba",
+        "encoding",
+        "datlocprovider",
+        "datallowconn",
+        "datconnlimit",
+        "dattablespace",
+        "datcollate",
+        "datctype",
+    ]);
+    rows.push([
+        int(DATABASE),
+        text(&objects.facts.database),
+        int(OWNER),
+        int(UTF8),
+        text("c"),
+        yes(true),
+        int(-1),
+        int(PG_DEFAULT),
+        text("C"),
+        text("C.UTF-8"),
+    ]);
+    rows
+}
+
+fn pg_tablespace(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["oid", "spcname", "spcowner"]);
+    rows.push([int(PG_DEFAULT), text("pg_default"), int(OWNER)]);
+    rows
+}
+
+fn pg_roles(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "oid",
+        "rolname",
+        "rolsuper",
+        "rolinherit",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolcanlogin",
+        "rolreplication",
+        "rolconnlimit",
+        "rolpassword",
+        "rolbypassrls",
+    ]);
+    let name = text(&objects.facts.user);
+    let hidden = text("********");
+    rows.push([
+        int(OWNER),
+        name,
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(false),
+        int(-1),
+        hidden,
+        yes(true),
+    ]);
+    rows
+}
+
+fn pg_user(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "usename",
+        "usesysid",
+        "usecreatedb",
+        "usesuper",
+        "userepl",
+        "usebypassrls",
+        "passwd",
+    ]);
+    rows.push([
+        text(&objects.facts.user),
+        int(OWNER),
+        yes(true),
+        yes(true),
+        yes(false),
+        yes(true),
+        text("********"),
+    ]);
+    rows
+}
+
+fn pg_settings(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "name",
+        "setting",
+        "category",
+        "short_desc",
+        "context",
+        "vartype",
+        "source",
+        "boot_val",
+        "reset_val",
+        "pending_restart",
+    ]);
+    for s in SETTINGS {
+        rows.push([
+            text(s.name),
+            text(s.value),
+            text(s.category),
+            text(""),
+            text("user"),
+            text(s.kind),
+            text("default"),
+            text(s.value),
+            text(s.value),
+            yes(false),
+        ]);
+    }
+    rows
+}
+
+fn pg_tables(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "schemaname",
+        "tablename",
+        "tableowner",
+        "hasindexes",
+        "hasrules",
+        "hastriggers",
+        "rowsecurity",
+    ]);
+    let owner = || text(&objects.facts.user);
+    for t in objects.tables() {
+        rows.push([
+            text("public"),
+            text(&t.name),
+            owner(),
+            yes(!t.has_hidden_key()),
+            yes(false),
+            yes(false),
+            yes(false),
+        ]);
+    }
+    for r in relations::all().iter().filter(|r| !r.is_view) {
+        rows.push([
+            text(r.schema),
+            text(r.name),
+            owner(),
+            yes(false),
+            yes(false),
+            yes(false),
+            yes(false),
+        ]);
+    }
+    rows
+}
+
+fn pg_views(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["schemaname", "viewname", "viewowner"]);
+    for r in relations::all().iter().filter(|r| r.is_view) {
+        rows.push([text(r.schema), text(r.name), text(&objects.facts.user)]);
+    }
+    rows
+}
+
+fn pg_indexes(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["schemaname", "tablename", "indexname", "indexdef"]);
+    for t in objects.keyed_tables() {
+        rows.push([
+            text("public"),
+            text(&t.name),
+            text(t.primary_key_name()),
+            text(index_definition(t)),
+        ]);
+    }
+    rows
+}
+
+fn pg_stat_user_tables(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["relid", "schemaname", "relname"]);
+    for t in objects.tables() {
+        rows.push([int(table_oid(t.id)), text("public"), text(&t.name)]);
+    }
+    rows
+}
+
+fn no_offset() -> Value {
+    Value::Interval(chronos_model::Interval::default())
+}
+
+fn pg_timezone_names(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["name", "abbrev", "utc_offset", "is_dst"]);
+    rows.push([text("UTC"), text("UTC"), no_offset(), yes(false)]);
+    rows
+}
+
+fn pg_timezone_abbrevs(_: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["abbrev", "utc_offset", "is_dst"]);
+    rows.push([text("UTC"), no_offset(), yes(false)]);
+    rows
+}

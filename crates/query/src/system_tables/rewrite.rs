@@ -1,0 +1,821 @@
+//! What clients write about system tables, as what DataFusion can plan.
+//!
+//! Applied to the syntax tree before planning, and only to statements that
+//! [`concern`](concerns) system tables or use PostgreSQL's notations for them; all
+//! others are left alone. The rules, each for any query and not for a known one:
+//!
+//! ```text
+//! pg_catalog.f(x)                        f(x)
+//! a OPERATOR(pg_catalog.~) b             a ~ b
+//! e COLLATE "default" | "C" | "POSIX"    e                 text compares bytewise here
+//! e::oid, ::name, ::"char" ..            e::int4, ::text
+//! e::regclass, ::regtype ..              the object id; where it is shown (in a SELECT
+//!                                        list, cast to text, concatenated): the name
+//! ARRAY(SELECT e .. ORDER BY o)          (SELECT array_agg(e ORDER BY o) ..)
+//! (SELECT e FROM system table ..)        (SELECT first_value(e) ..)
+//!                                        DataFusion wants a correlated one aggregated
+//! a subquery over what is always empty   NULL, false, an empty array
+//! SELECT a, a                            SELECT a, a AS "a "
+//! ```
+//!
+//! "Always empty" are system relations about what Chronos does not have, such as
+//! `pg_policy`: a subquery that inner-joins one has no row, whatever else it says.
+//! Two rules know a certain client: asyncpg's recursive scalar subquery over
+//! domains (there are none) is NULL, Grafana's expansion of `search_path` is
+//! `public`.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, Expr, ObjectName, Visit, VisitMut, Visitor, VisitorMut,
+};
+
+use super::{is_always_empty, is_system};
+use crate::sql::fold;
+
+/// Rewrites a statement that concerns system tables; says whether it did.
+pub(crate) fn rewrite(statement: &mut ast::Statement) -> bool {
+    let concerned = concerns(statement);
+    if concerned {
+        let _ = statement.visit(&mut Rewriter);
+    }
+    concerned
+}
+
+/// Whether a statement names a system table or uses a notation that is rewritten.
+fn concerns(statement: &ast::Statement) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            found(names_system(name) || is_qualified(name))
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            found(match expr {
+                Expr::Collate { .. }
+                | Expr::BinaryOp {
+                    op: BinaryOperator::PGCustomBinaryOperator(_),
+                    ..
+                } => true,
+                Expr::Function(f) => {
+                    f.name.0.len() > 1
+                        || matches!(f.args, ast::FunctionArguments::Subquery(_))
+                        || is_rewritten(f)
+                }
+                Expr::Cast { data_type, .. } => target(data_type).is_some(),
+                Expr::TypedString(typed) => target(&typed.data_type).is_some(),
+                Expr::Identifier(ident) => keyword_function(ident).is_some(),
+                _ => false,
+            })
+        }
+    }
+    fn found(is: bool) -> ControlFlow<()> {
+        if is {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+    statement.visit(&mut Finder).is_break()
+}
+
+fn is_rewritten(function: &ast::Function) -> bool {
+    let name = function.name.to_string().to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "generate_subscripts"
+            | "to_regclass"
+            | "to_regtype"
+            | "to_regnamespace"
+            | "to_regrole"
+            | "to_regproc"
+    )
+}
+
+fn is_qualified(name: &ObjectName) -> bool {
+    matches!(schema_and_name(name), Some((Some(schema), _)) if schema == "pg_catalog")
+}
+
+/// A name's schema, if it has one, and its last part, folded.
+fn schema_and_name(name: &ObjectName) -> Option<(Option<String>, String)> {
+    let mut parts = name.0.iter().rev();
+    let last = fold(parts.next()?.as_ident()?);
+    let schema = match parts.next() {
+        Some(part) => Some(fold(part.as_ident()?)),
+        None => None,
+    };
+    Some((schema, last))
+}
+
+fn names_system(name: &ObjectName) -> bool {
+    schema_and_name(name).is_some_and(|(schema, name)| is_system(schema.as_deref(), &name))
+}
+
+/// What a cast to one of PostgreSQL's catalog types becomes.
+enum Target {
+    /// Another type.
+    Type(ast::DataType),
+    /// An object identifier: the stem of our functions' names.
+    Object(&'static str),
+}
+
+fn target(data_type: &ast::DataType) -> Option<Target> {
+    let text = || Some(Target::Type(ast::DataType::Text));
+    match data_type {
+        ast::DataType::Regclass => Some(Target::Object("regclass")),
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, size)) => {
+            match target(item)? {
+                Target::Type(item) => Some(Target::Type(ast::DataType::Array(
+                    ast::ArrayElemTypeDef::SquareBracket(Box::new(item), *size),
+                ))),
+                Target::Object(_) => None,
+            }
+        }
+        ast::DataType::Custom(name, _) => {
+            let (schema, name) = schema_and_name(name)?;
+            match name.as_str() {
+                "oid" | "xid" | "cid" | "cardinal_number" => {
+                    Some(Target::Type(ast::DataType::Int4(None)))
+                }
+                "name" | "cstring" | "unknown" | "sql_identifier" | "character_data"
+                | "yes_or_no" | "pg_node_tree" | "aclitem" => text(),
+                "char" if schema.is_some() || data_type.to_string().contains('"') => text(),
+                "regclass" => Some(Target::Object("regclass")),
+                "regtype" => Some(Target::Object("regtype")),
+                "regnamespace" => Some(Target::Object("regnamespace")),
+                "regrole" => Some(Target::Object("regrole")),
+                "regproc" | "regprocedure" => Some(Target::Object("regproc")),
+                "int2vector" | "oidvector" => {
+                    let item = if name == "int2vector" {
+                        ast::DataType::Int2(None)
+                    } else {
+                        ast::DataType::Int4(None)
+                    };
+                    Some(Target::Type(ast::DataType::Array(
+                        ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None),
+                    )))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+struct Rewriter;
+
+impl VisitorMut for Rewriter {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+        if let ast::TableFactor::Table {
+            name,
+            args: Some(_),
+            ..
+        }
+        | ast::TableFactor::Function { name, .. } = factor
+        {
+            unqualify(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        if is_empty(select) {
+            drop_hard_items(select);
+        }
+        for item in &mut select.projection {
+            if let ast::SelectItem::UnnamedExpr(expr)
+            | ast::SelectItem::ExprWithAlias { expr, .. } = item
+            {
+                let name = shown_name(expr);
+                show_object(expr);
+                if let (ast::SelectItem::UnnamedExpr(expr), Some(alias)) = (&*item, name) {
+                    *item = ast::SelectItem::ExprWithAlias {
+                        expr: expr.clone(),
+                        alias,
+                    };
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
+        name_apart(&mut select.projection);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(constant) = without_rows(expr) {
+            *expr = constant;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Collate {
+                expr: inner,
+                collation,
+            } if is_bytewise(collation) => *expr = take(inner),
+            Expr::BinaryOp { left, op, right } => {
+                plain_operator(op);
+                if *op == BinaryOperator::StringConcat {
+                    show_again(left);
+                    show_again(right);
+                }
+            }
+            Expr::Cast { .. } => cast(expr),
+            Expr::TypedString(typed) => {
+                if target(&typed.data_type).is_some() {
+                    let value = Box::new(Expr::Value(typed.value.clone()));
+                    let data_type = typed.data_type.clone();
+                    *expr = Expr::Cast {
+                        kind: ast::CastKind::DoubleColon,
+                        expr: value,
+                        data_type,
+                        array: false,
+                        format: None,
+                    };
+                    cast(expr);
+                }
+            }
+            Expr::Identifier(ident) => {
+                if let Some(name) = keyword_function(ident) {
+                    *expr = call(name, vec![]);
+                }
+            }
+            Expr::Function(function) => {
+                unqualify(&mut function.name);
+                if let Some(rewritten) = self::function(function) {
+                    *expr = rewritten;
+                }
+            }
+            Expr::Subquery(query) => aggregate(query),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn take(expr: &mut Box<Expr>) -> Expr {
+    std::mem::replace(&mut **expr, null())
+}
+
+fn null() -> Expr {
+    Expr::Value(ast::Value::Null.into())
+}
+
+fn boolean(value: bool) -> Expr {
+    Expr::Value(ast::Value::Boolean(value).into())
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args
+        .into_iter()
+        .map(|e| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)))
+        .collect();
+    Expr::Function(function_of(
+        name,
+        ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: vec![],
+        },
+    ))
+}
+
+fn function_of(name: &str, args: ast::FunctionArgumentList) -> ast::Function {
+    ast::Function {
+        name: ObjectName::from(vec![ast::Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    }
+}
+
+/// Functions that SQL calls without parentheses and the parser takes for columns.
+fn keyword_function(ident: &ast::Ident) -> Option<&'static str> {
+    if ident.quote_style.is_some() {
+        return None;
+    }
+    ["current_schema", "current_role"]
+        .into_iter()
+        .find(|name| ident.value.eq_ignore_ascii_case(name))
+}
+
+fn unqualify(name: &mut ObjectName) {
+    if is_qualified(name) {
+        name.0.drain(..name.0.len() - 1);
+    }
+}
+
+fn is_bytewise(collation: &ObjectName) -> bool {
+    let name = schema_and_name(collation).map(|(_, name)| name.to_ascii_lowercase());
+    matches!(
+        name.as_deref(),
+        Some("default" | "c" | "posix" | "ucs_basic")
+    )
+}
+
+fn plain_operator(op: &mut BinaryOperator) {
+    let BinaryOperator::PGCustomBinaryOperator(parts) = op else {
+        return;
+    };
+    let plain = match parts.last().map(String::as_str) {
+        Some("~") => BinaryOperator::PGRegexMatch,
+        Some("~*") => BinaryOperator::PGRegexIMatch,
+        Some("!~") => BinaryOperator::PGRegexNotMatch,
+        Some("!~*") => BinaryOperator::PGRegexNotIMatch,
+        Some("~~") => BinaryOperator::PGLikeMatch,
+        Some("!~~") => BinaryOperator::PGNotLikeMatch,
+        Some("~~*") => BinaryOperator::PGILikeMatch,
+        Some("!~~*") => BinaryOperator::PGNotILikeMatch,
+        Some("=") => BinaryOperator::Eq,
+        Some("<>") => BinaryOperator::NotEq,
+        Some("<") => BinaryOperator::Lt,
+        Some("<=") => BinaryOperator::LtEq,
+        Some(">") => BinaryOperator::Gt,
+        Some(">=") => BinaryOperator::GtEq,
+        Some("+") => BinaryOperator::Plus,
+        Some("-") => BinaryOperator::Minus,
+        Some("*") => BinaryOperator::Multiply,
+        Some("/") => BinaryOperator::Divide,
+        Some("||") => BinaryOperator::StringConcat,
+        _ => return,
+    };
+    *op = plain;
+}
+
+/// A cast to an object identifier or a type that is another here.
+fn cast(expr: &mut Expr) {
+    let Expr::Cast {
+        expr: inner,
+        data_type,
+        ..
+    } = expr
+    else {
+        return;
+    };
+    if let ast::DataType::Custom(name, _) = data_type {
+        unqualify(name);
+    }
+    match target(data_type) {
+        Some(Target::Object(stem)) => *expr = call(&format!("__{stem}_oid"), vec![take(inner)]),
+        Some(Target::Type(other)) => *data_type = other,
+        None => {}
+    }
+    let Expr::Cast {
+        expr: inner,
+        data_type,
+        ..
+    } = expr
+    else {
+        return;
+    };
+    if matches!(
+        data_type,
+        ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_)
+    ) || is_text(data_type)
+    {
+        show_again(inner);
+    }
+}
+
+fn is_text(data_type: &ast::DataType) -> bool {
+    matches!(data_type, ast::DataType::Custom(name, _) if schema_and_name(name).is_some_and(|(_, n)| n == "text" || n == "varchar"))
+}
+
+/// An object id that was rewritten and is to be shown after all.
+fn show_again(expr: &mut Expr) {
+    let Expr::Function(function) = expr else {
+        return;
+    };
+    let name = function.name.to_string();
+    if let Some(stem) = name
+        .strip_prefix("__reg")
+        .and_then(|n| n.strip_suffix("_oid"))
+    {
+        function.name = ObjectName::from(vec![ast::Ident::new(format!("__reg{stem}_name"))]);
+    }
+}
+
+/// A cast to an object identifier at the top of a SELECT list shows the name.
+fn show_object(expr: &mut Expr) {
+    match expr {
+        Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } => {
+            if let Some(Target::Object(stem)) = target(data_type) {
+                *expr = call(&format!("__{stem}_name"), vec![take(inner)]);
+            }
+        }
+        Expr::Function(function) => {
+            let name = schema_and_name(&function.name)
+                .map(|(_, name)| name)
+                .unwrap_or_default();
+            let stem = match name.as_str() {
+                "to_regclass" => "regclass",
+                "to_regtype" => "regtype",
+                "to_regnamespace" => "regnamespace",
+                "to_regrole" => "regrole",
+                "to_regproc" => "regproc",
+                _ => return,
+            };
+            let inner = std::mem::replace(expr, null());
+            *expr = call(&format!("__{stem}_name"), vec![inner]);
+        }
+        _ => {}
+    }
+}
+
+/// The column name PostgreSQL gives to an expression that is about to change.
+fn shown_name(expr: &Expr) -> Option<ast::Ident> {
+    match expr {
+        Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } => match target(data_type)? {
+            Target::Object(stem) => shown_name(inner).or_else(|| Some(ast::Ident::new(stem))),
+            Target::Type(_) => shown_name(inner),
+        },
+        Expr::Identifier(ident) if keyword_function(ident).is_none() => Some(ident.clone()),
+        Expr::CompoundIdentifier(parts) => parts.last().cloned(),
+        Expr::Identifier(ident) => Some(ident.clone()),
+        Expr::Function(f) if f.over.is_none() => {
+            f.name.0.last().and_then(|p| p.as_ident()).cloned()
+        }
+        _ => None,
+    }
+    .filter(|_| {
+        !matches!(expr, Expr::Identifier(i) if keyword_function(i).is_none())
+            && !matches!(expr, Expr::CompoundIdentifier(_))
+    })
+}
+
+fn function(function: &mut ast::Function) -> Option<Expr> {
+    if let ast::FunctionArguments::Subquery(query) = &mut function.args {
+        if !function.name.to_string().eq_ignore_ascii_case("array") {
+            return None;
+        }
+        return collect(query);
+    }
+    if function
+        .name
+        .to_string()
+        .eq_ignore_ascii_case("generate_subscripts")
+    {
+        function.name = ObjectName::from(vec![ast::Ident::new("__subscripts")]);
+        let inner = Expr::Function(function.clone());
+        return Some(call("unnest", vec![inner]));
+    }
+    None
+}
+
+/// `ARRAY(SELECT ..)` as a scalar subquery.
+fn collect(query: &mut ast::Query) -> Option<Expr> {
+    let order_by = match query.order_by.take() {
+        Some(ast::OrderBy {
+            kind: ast::OrderByKind::Expressions(order),
+            ..
+        }) => order,
+        Some(_) => return None,
+        None => vec![],
+    };
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
+    let item = single_item(select)?.clone();
+    let order_by = order_by
+        .into_iter()
+        .map(|mut o| {
+            // `ORDER BY 1` means the item.
+            if matches!(&o.expr, Expr::Value(v) if matches!(&v.value, ast::Value::Number(n, _) if n == "1")) {
+                o.expr = item.clone();
+            }
+            o
+        })
+        .collect::<Vec<_>>();
+    let clauses = if order_by.is_empty() {
+        vec![]
+    } else {
+        vec![ast::FunctionArgumentClause::OrderBy(order_by)]
+    };
+    let args = vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(item))];
+    let list = ast::FunctionArgumentList {
+        duplicate_treatment: None,
+        args,
+        clauses,
+    };
+    select.projection = vec![ast::SelectItem::UnnamedExpr(Expr::Function(function_of(
+        "array_agg",
+        list,
+    )))];
+    Some(Expr::Subquery(Box::new(query.clone())))
+}
+
+fn single_item(select: &ast::Select) -> Option<&Expr> {
+    match select.projection.as_slice() {
+        [ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }] => {
+            Some(expr)
+        }
+        _ => None,
+    }
+}
+
+/// A scalar subquery over system tables, aggregated if it is not.
+fn aggregate(query: &mut ast::Query) {
+    if query.limit_clause.is_some() || query.fetch.is_some() || query.with.is_some() {
+        return;
+    }
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    if !relations(&select.from).any(names_system) || is_grouped(select) {
+        return;
+    }
+    let Some(item) = single_item(select).cloned() else {
+        return;
+    };
+    query.order_by = None;
+    select.distinct = None;
+    select.projection = vec![ast::SelectItem::UnnamedExpr(call(
+        "first_value",
+        vec![item],
+    ))];
+}
+
+/// Whether a SELECT groups, or aggregates all its rows into one.
+fn is_grouped(select: &ast::Select) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(f) if f.over.is_none() && is_aggregate(&f.name) => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let has_groups =
+        !matches!(&select.group_by, ast::GroupByExpr::Expressions(list, _) if list.is_empty());
+    has_groups || select.having.is_some() || select.projection.visit(&mut Finder).is_break()
+}
+
+fn is_aggregate(name: &ObjectName) -> bool {
+    let name = schema_and_name(name)
+        .map(|(_, name)| name)
+        .unwrap_or_default();
+    matches!(
+        name.as_str(),
+        "array_agg"
+            | "avg"
+            | "bool_and"
+            | "bool_or"
+            | "count"
+            | "every"
+            | "first_value"
+            | "json_agg"
+            | "max"
+            | "min"
+            | "string_agg"
+            | "sum"
+    )
+}
+
+/// The names of all relations of a FROM clause.
+fn relations(from: &[ast::TableWithJoins]) -> impl Iterator<Item = &ObjectName> {
+    from.iter()
+        .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
+        .filter_map(|factor| match factor {
+            ast::TableFactor::Table {
+                name, args: None, ..
+            } => Some(name),
+            _ => None,
+        })
+}
+
+/// Whether a SELECT has no row because it inner-joins what is always empty.
+fn is_empty(select: &ast::Select) -> bool {
+    use ast::JoinOperator as J;
+    let names_empty = |factor: &ast::TableFactor| match factor {
+        ast::TableFactor::Table {
+            name, args: None, ..
+        } => schema_and_name(name)
+            .is_some_and(|(schema, name)| is_always_empty(schema.as_deref(), &name)),
+        _ => false,
+    };
+    let is_inner = |operator: &J| matches!(operator, J::Join(_) | J::Inner(_) | J::CrossJoin(_));
+    let keeps_left =
+        |operator: &J| is_inner(operator) || matches!(operator, J::Left(_) | J::LeftOuter(_));
+    !is_grouped(select)
+        && select.from.iter().any(|t| {
+            (names_empty(&t.relation) && t.joins.iter().all(|j| keeps_left(&j.join_operator)))
+                || t.joins
+                    .iter()
+                    .any(|j| is_inner(&j.join_operator) && names_empty(&j.relation))
+                    && t.joins.iter().all(|j| keeps_left(&j.join_operator))
+        })
+}
+
+fn has_no_rows(query: &ast::Query) -> bool {
+    match query.body.as_ref() {
+        ast::SetExpr::Select(select) => query.with.is_none() && is_empty(select),
+        _ => false,
+    }
+}
+
+/// The constant that an expression over a subquery without rows is.
+fn without_rows(expr: &Expr) -> Option<Expr> {
+    match expr {
+        Expr::Subquery(query) if has_no_rows(query) => Some(null()),
+        Expr::Subquery(query) if query.with.as_ref().is_some_and(|w| w.recursive) => Some(null()),
+        Expr::Exists { subquery, negated } if has_no_rows(subquery) => Some(boolean(*negated)),
+        Expr::InSubquery {
+            subquery, negated, ..
+        } if has_no_rows(subquery) => Some(boolean(*negated)),
+        Expr::InSubquery {
+            expr,
+            subquery,
+            negated,
+        } if subquery
+            .to_string()
+            .contains("current_setting('search_path')") =>
+        {
+            let list = vec![Expr::Value(
+                ast::Value::SingleQuotedString("public".into()).into(),
+            )];
+            Some(Expr::InList {
+                expr: expr.clone(),
+                list,
+                negated: *negated,
+            })
+        }
+        Expr::Function(f) => match &f.args {
+            ast::FunctionArguments::Subquery(query)
+                if has_no_rows(query) || unnests_storage_options(query) =>
+            {
+                let item =
+                    ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None);
+                let empty = Box::new(call("make_array", vec![]));
+                let data_type = ast::DataType::Array(item);
+                Some(Expr::Cast {
+                    kind: ast::CastKind::DoubleColon,
+                    expr: empty,
+                    data_type,
+                    array: false,
+                    format: None,
+                })
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// psql's `\d+` lists the options of the relation in which long values are stored;
+/// there is none.
+fn unnests_storage_options(query: &ast::Query) -> bool {
+    let text = query.to_string();
+    text.contains("'toast.'") && text.to_ascii_lowercase().contains("unnest(")
+}
+
+/// In a SELECT without rows, what cannot be planned may as well be NULL.
+fn drop_hard_items(select: &mut ast::Select) {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Subquery(_)
+                | Expr::CompoundFieldAccess { .. }
+                | Expr::Function(ast::Function {
+                    args: ast::FunctionArguments::Subquery(_),
+                    ..
+                }) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    for item in &mut select.projection {
+        if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } =
+            item
+        {
+            if Visit::visit(&*expr, &mut Finder).is_break() {
+                *expr = null();
+            }
+        }
+    }
+}
+
+/// PostgreSQL lets columns of a result bear one name; DataFusion does not.
+fn name_apart(projection: &mut [ast::SelectItem]) {
+    let mut seen: Vec<String> = Vec::with_capacity(projection.len());
+    for item in projection {
+        let (shown, expr) = match item {
+            ast::SelectItem::ExprWithAlias { alias, expr } => (fold(alias), expr),
+            ast::SelectItem::UnnamedExpr(expr) => (expr.to_string().to_ascii_lowercase(), expr),
+            _ => continue,
+        };
+        let mut name = shown.clone();
+        while seen.contains(&name) {
+            name.push(' ');
+        }
+        if name != shown {
+            let alias = ast::Ident::with_quote('"', name.clone());
+            *item = ast::SelectItem::ExprWithAlias {
+                expr: expr.clone(),
+                alias,
+            };
+        }
+        seen.push(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::parse_query;
+
+    fn rewritten(sql: &str) -> String {
+        let mut statement = parse_query(sql).unwrap();
+        rewrite(&mut statement);
+        statement.to_string()
+    }
+
+    #[test]
+    fn ordinary_statements_are_left_alone() {
+        for sql in [
+            "SELECT a, a FROM t WHERE b = 'pg_class'",
+            "SELECT (SELECT max(x) FROM u WHERE u.y = t.y) FROM t",
+            "SELECT a::text, b::int FROM t",
+        ] {
+            let mut statement = parse_query(sql).unwrap();
+            let before = statement.clone();
+            assert!(!rewrite(&mut statement), "{sql}");
+            assert_eq!(statement, before);
+        }
+    }
+
+    #[test]
+    fn notations() {
+        for (sql, expected) in [
+            (
+                "SELECT pg_catalog.f(x) FROM t WHERE a OPERATOR(pg_catalog.~) '^(t)$' COLLATE pg_catalog.default",
+                "SELECT f(x) AS f FROM t WHERE a ~ '^(t)$'",
+            ),
+            ("SELECT x::pg_catalog.oid, y::name FROM t", "SELECT x::INT4, y::TEXT FROM t"),
+            ("SELECT 1 WHERE x = 't'::regclass", "SELECT 1 WHERE x = __regclass_oid('t')"),
+            ("SELECT x::regclass FROM t", "SELECT __regclass_name(x) AS regclass FROM t"),
+            ("SELECT 1 WHERE x::regclass::text = 'a'", "SELECT 1 WHERE __regclass_name(x)::TEXT = 'a'"),
+            ("SELECT regtype 'text'", "SELECT __regtype_oid('text')"),
+            ("SELECT current_schema", "SELECT current_schema() AS current_schema"),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn subqueries() {
+        for (sql, expected) in [
+            (
+                "SELECT (SELECT adbin FROM pg_attrdef d WHERE d.adrelid = a.attrelid) FROM pg_attribute a",
+                "SELECT (SELECT first_value(adbin) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a",
+            ),
+            ("SELECT (SELECT x FROM pg_policy), 1 FROM pg_class", "SELECT NULL, 1 FROM pg_class"),
+            ("SELECT 1 FROM pg_class WHERE EXISTS (SELECT 1 FROM pg_trigger)", "SELECT 1 FROM pg_class WHERE false"),
+            (
+                "SELECT ARRAY(SELECT rolname FROM pg_roles ORDER BY 1) FROM pg_class",
+                "SELECT (SELECT array_agg(rolname ORDER BY rolname) FROM pg_roles) FROM pg_class",
+            ),
+            ("SELECT ARRAY(SELECT 1 FROM pg_auth_members) FROM pg_class", "SELECT make_array()::TEXT[] FROM pg_class"),
+            ("SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class", "SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class"),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn an_outer_join_with_what_is_empty_has_rows() {
+        let sql = "SELECT (SELECT relname FROM pg_class c LEFT JOIN pg_policy p ON true LIMIT 1)";
+        assert!(rewritten(sql).contains("pg_policy"), "{}", rewritten(sql));
+    }
+
+    #[test]
+    fn columns_are_named_apart() {
+        assert_eq!(
+            rewritten("SELECT NULL, NULL, NULL FROM pg_class"),
+            "SELECT NULL, NULL AS \"null \", NULL AS \"null  \" FROM pg_class"
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! System tables, made from a small catalog.
