@@ -15,7 +15,7 @@
 //! (SELECT e FROM system table ..)        (SELECT first_value(e) ..)
 //!                                        DataFusion wants a correlated one aggregated
 //! a subquery over what is always empty   NULL, false, an empty array
-//! SELECT a, a                            SELECT a, a AS "a "
+//! a LIKE p ESCAPE '/'                    a LIKE p, its escapes written as backslashes
 //! ```
 //!
 //! "Always empty" are system relations about what Chronos does not have, such as
@@ -50,6 +50,7 @@ fn concerns(statement: &ast::Statement) -> bool {
         }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             found(match expr {
+                Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => other_escape(escape_char).is_some(),
                 Expr::Collate { .. } | Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(_), .. } => true,
                 Expr::Function(f) => f.name.0.len() > 1 || matches!(f.args, ast::FunctionArguments::Subquery(_)) || is_rewritten(f),
                 Expr::Cast { data_type, .. } => target(data_type).is_some(),
@@ -150,19 +151,15 @@ impl VisitorMut for Rewriter {
             drop_hard_items(select);
         }
         for item in &mut select.projection {
-            if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
-                let name = shown_name(expr);
-                show_object(expr);
-                if let (ast::SelectItem::UnnamedExpr(expr), Some(alias)) = (&*item, name) {
-                    *item = ast::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            if let ast::SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item {
+                if let Some(name) = keyword_function(ident) {
+                    *item = ast::SelectItem::ExprWithAlias { expr: call(name, vec![]), alias: ast::Ident::new(name) };
                 }
             }
+            if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
+                show_object(expr);
+            }
         }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
-        name_apart(&mut select.projection);
         ControlFlow::Continue(())
     }
 
@@ -203,7 +200,18 @@ impl VisitorMut for Rewriter {
                     *expr = rewritten;
                 }
             }
-            Expr::Subquery(query) => aggregate(query),
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(escape) = other_escape(escape_char) {
+                    *escape_char = None;
+                    let escape = Expr::Value(ast::Value::SingleQuotedString(escape).into());
+                    **pattern = call("__like_pattern", vec![take(pattern), escape]);
+                }
+            }
+            Expr::Subquery(query) => {
+                if let Some(condition) = aggregate(query) {
+                    *expr = when(condition, Expr::Subquery(query.clone()));
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -341,22 +349,6 @@ fn show_object(expr: &mut Expr) {
     }
 }
 
-/// The column name PostgreSQL gives to an expression that is about to change.
-fn shown_name(expr: &Expr) -> Option<ast::Ident> {
-    match expr {
-        Expr::Cast { expr: inner, data_type, .. } => match target(data_type)? {
-            Target::Object(stem) => shown_name(inner).or_else(|| Some(ast::Ident::new(stem))),
-            Target::Type(_) => shown_name(inner),
-        },
-        Expr::Identifier(ident) if keyword_function(ident).is_none() => Some(ident.clone()),
-        Expr::CompoundIdentifier(parts) => parts.last().cloned(),
-        Expr::Identifier(ident) => Some(ident.clone()),
-        Expr::Function(f) if f.over.is_none() => f.name.0.last().and_then(|p| p.as_ident()).cloned(),
-        _ => None,
-    }
-    .filter(|_| !matches!(expr, Expr::Identifier(i) if keyword_function(i).is_none()) && !matches!(expr, Expr::CompoundIdentifier(_)))
-}
-
 fn function(function: &mut ast::Function) -> Option<Expr> {
     if let ast::FunctionArguments::Subquery(query) = &mut function.args {
         if !function.name.to_string().eq_ignore_ascii_case("array") {
@@ -405,19 +397,109 @@ fn single_item(select: &ast::Select) -> Option<&Expr> {
     }
 }
 
-/// A scalar subquery over system tables, aggregated if it is not.
-fn aggregate(query: &mut ast::Query) {
+/// A scalar subquery over system tables, aggregated if it is not. What its WHERE
+/// says of outer columns alone is taken out and returned.
+fn aggregate(query: &mut ast::Query) -> Option<Expr> {
     if query.limit_clause.is_some() || query.fetch.is_some() || query.with.is_some() {
-        return;
+        return None;
     }
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return };
+    let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
     if !relations(&select.from).any(names_system) || is_grouped(select) {
-        return;
+        return None;
     }
-    let Some(item) = single_item(select).cloned() else { return };
+    let item = single_item(select)?.clone();
     query.order_by = None;
     select.distinct = None;
     select.projection = vec![ast::SelectItem::UnnamedExpr(call("first_value", vec![item]))];
+    take_outer_conditions(select)
+}
+
+/// Removes from WHERE the conditions on columns of outer queries only.
+fn take_outer_conditions(select: &mut ast::Select) -> Option<Expr> {
+    let own: Vec<String> = select
+        .from
+        .iter()
+        .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
+        .filter_map(|factor| match factor {
+            ast::TableFactor::Table { alias: Some(alias), .. } | ast::TableFactor::Derived { alias: Some(alias), .. } => {
+                Some(fold(&alias.name))
+            }
+            ast::TableFactor::Table { name, .. } => schema_and_name(name).map(|(_, name)| name),
+            _ => None,
+        })
+        .collect();
+    let mut conditions = Vec::new();
+    conjuncts(select.selection.take()?, &mut conditions);
+    let (outer, inner): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|c| is_outer(c, &own));
+    select.selection = conjunction(inner);
+    conjunction(outer)
+}
+
+fn conjuncts(expr: Expr, into: &mut Vec<Expr>) {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            conjuncts(*left, into);
+            conjuncts(*right, into);
+        }
+        Expr::Nested(inner) if matches!(*inner, Expr::BinaryOp { op: BinaryOperator::And, .. }) => conjuncts(*inner, into),
+        other => into.push(other),
+    }
+}
+
+fn conjunction(conditions: Vec<Expr>) -> Option<Expr> {
+    conditions.into_iter().reduce(|left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: BinaryOperator::And,
+        right: Box::new(right),
+    })
+}
+
+/// Whether a condition names columns, and none of the relations in `own`.
+fn is_outer(condition: &Expr, own: &[String]) -> bool {
+    struct Finder<'a> {
+        own: &'a [String],
+        named: bool,
+    }
+    impl Visitor for Finder<'_> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::CompoundIdentifier(parts) => {
+                    self.named = true;
+                    let qualifier = parts.iter().rev().nth(1).map(fold).unwrap_or_default();
+                    if self.own.contains(&qualifier) {
+                        return ControlFlow::Break(());
+                    }
+                }
+                Expr::Identifier(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                    return ControlFlow::Break(());
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut finder = Finder { own, named: false };
+    condition.visit(&mut finder).is_continue() && finder.named
+}
+
+/// `CASE WHEN condition THEN result END`
+fn when(condition: Expr, result: Expr) -> Expr {
+    Expr::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition, result }],
+        else_result: None,
+    }
+}
+
+/// The escape character of LIKE if it is not the backslash, which DataFusion knows.
+fn other_escape(escape: &Option<ast::ValueWithSpan>) -> Option<String> {
+    match escape.as_ref().map(|v| &v.value) {
+        Some(ast::Value::SingleQuotedString(s)) if s != "\\" => Some(s.clone()),
+        _ => None,
+    }
 }
 
 /// Whether a SELECT groups, or aggregates all its rows into one.
@@ -534,27 +616,6 @@ fn drop_hard_items(select: &mut ast::Select) {
     }
 }
 
-/// PostgreSQL lets columns of a result bear one name; DataFusion does not.
-fn name_apart(projection: &mut [ast::SelectItem]) {
-    let mut seen: Vec<String> = Vec::with_capacity(projection.len());
-    for item in projection {
-        let (shown, expr) = match item {
-            ast::SelectItem::ExprWithAlias { alias, expr } => (fold(alias), expr),
-            ast::SelectItem::UnnamedExpr(expr) => (expr.to_string().to_ascii_lowercase(), expr),
-            _ => continue,
-        };
-        let mut name = shown.clone();
-        while seen.contains(&name) {
-            name.push(' ');
-        }
-        if name != shown {
-            let alias = ast::Ident::with_quote('"', name.clone());
-            *item = ast::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
-        }
-        seen.push(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -585,13 +646,14 @@ mod tests {
         for (sql, expected) in [
             (
                 "SELECT pg_catalog.f(x) FROM t WHERE a OPERATOR(pg_catalog.~) '^(t)$' COLLATE pg_catalog.default",
-                "SELECT f(x) AS f FROM t WHERE a ~ '^(t)$'",
+                "SELECT f(x) FROM t WHERE a ~ '^(t)$'",
             ),
             ("SELECT x::pg_catalog.oid, y::name FROM t", "SELECT x::INT4, y::TEXT FROM t"),
             ("SELECT 1 WHERE x = 't'::regclass", "SELECT 1 WHERE x = __regclass_oid('t')"),
-            ("SELECT x::regclass FROM t", "SELECT __regclass_name(x) AS regclass FROM t"),
+            ("SELECT x::regclass FROM t", "SELECT __regclass_name(x) FROM t"),
             ("SELECT 1 WHERE x::regclass::text = 'a'", "SELECT 1 WHERE __regclass_name(x)::TEXT = 'a'"),
-            ("SELECT regtype 'text'", "SELECT __regtype_oid('text')"),
+            ("SELECT 1 WHERE a = regtype 'text'", "SELECT 1 WHERE a = __regtype_oid('text')"),
+            ("SELECT 1 WHERE a LIKE 'x/_' ESCAPE '/'", "SELECT 1 WHERE a LIKE __like_pattern('x/_', '/')"),
             ("SELECT current_schema", "SELECT current_schema() AS current_schema"),
         ] {
             assert_eq!(rewritten(sql), expected, "{sql}");
@@ -604,6 +666,11 @@ mod tests {
             (
                 "SELECT (SELECT adbin FROM pg_attrdef d WHERE d.adrelid = a.attrelid) FROM pg_attribute a",
                 "SELECT (SELECT first_value(adbin) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a",
+            ),
+            (
+                "SELECT (SELECT adbin FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND a.atthasdef) FROM pg_attribute a",
+                "SELECT CASE WHEN a.atthasdef THEN (SELECT first_value(adbin) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) END \
+                 FROM pg_attribute AS a",
             ),
             ("SELECT (SELECT x FROM pg_policy), 1 FROM pg_class", "SELECT NULL, 1 FROM pg_class"),
             ("SELECT 1 FROM pg_class WHERE EXISTS (SELECT 1 FROM pg_trigger)", "SELECT 1 FROM pg_class WHERE false"),
@@ -622,13 +689,5 @@ mod tests {
     fn an_outer_join_with_what_is_empty_has_rows() {
         let sql = "SELECT (SELECT relname FROM pg_class c LEFT JOIN pg_policy p ON true LIMIT 1)";
         assert!(rewritten(sql).contains("pg_policy"), "{}", rewritten(sql));
-    }
-
-    #[test]
-    fn columns_are_named_apart() {
-        assert_eq!(
-            rewritten("SELECT NULL, NULL, NULL FROM pg_class"),
-            "SELECT NULL, NULL AS \"null \", NULL AS \"null  \" FROM pg_class"
-        );
     }
 }
