@@ -32,7 +32,9 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -294,6 +296,27 @@ fn parameters_of(
             declared.or(inferred).unwrap_or(DataType::Text)
         })
         .collect())
+}
+
+/// Parameters that stand in `x = ANY ($n)`, with the type of `x`.
+fn searched_arrays(plan: &LogicalPlan) -> Result<Vec<(usize, DataType)>, QueryError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::ScalarFunction(call) = e {
+                    if let ("array_has", [Expr::Placeholder(p), item]) = (call.name(), call.args.as_slice()) {
+                        if let (None, Ok(item)) = (&p.field, item.get_type(&schema)) {
+                            found.push((parameter_number(&p.id)?, DataType::of_arrow(&item)));
+                        }
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
 }
 
 pub(crate) fn parameter_number(name: &str) -> Result<usize, QueryError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
 use chronos_store::{
     KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter,
@@ -127,28 +127,23 @@ fn partitions(
     planned.map_err(store_error)
 }
 
-/// The order of rows that leave a partition by key.
-fn key_ordering(
-    table: &TableSchema,
-    request: &ScanRequest,
-    schema: &SchemaRef,
-) -> Vec<Vec<PhysicalSortExpr>> {
-    let mut ordering = Vec::new();
+/// The order of rows that leave a partition by key. Keys hold no NULLs, so it is the
+/// order with NULLs first as well as that with NULLs last.
+fn key_ordering(table: &TableSchema, request: &ScanRequest, schema: &SchemaRef) -> Vec<Vec<PhysicalSortExpr>> {
+    let mut columns: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
     for &key in &table.primary_key {
-        let position = request
-            .columns
-            .iter()
-            .position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
+        let position = request.columns.iter().position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
         let Some(position) = position else { break };
-        let column: Arc<dyn PhysicalExpr> =
-            Arc::new(Column::new(schema.field(position).name(), position));
-        ordering.push(PhysicalSortExpr::new_default(column));
+        columns.push(Arc::new(Column::new(schema.field(position).name(), position)));
     }
-    if ordering.is_empty() {
-        vec![]
-    } else {
-        vec![ordering]
+    if columns.is_empty() {
+        return vec![];
     }
+    let ordering = |nulls_first: bool| {
+        let options = SortOptions { descending: false, nulls_first };
+        columns.iter().map(|c| PhysicalSortExpr::new(Arc::clone(c), options)).collect()
+    };
+    vec![ordering(true), ordering(false)]
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
