@@ -103,7 +103,7 @@ fn note_parameter(types: &mut Vec<Option<DataType>>, expr: &ast::Expr, data_type
     let ast::Value::Placeholder(name) = &value.value else {
         return;
     };
-    if let Some(number @ 1..=65_535) = name.trim_start_matches('$').parse::<usize>().ok() {
+    if let Ok(number @ 1..=65_535) = name.trim_start_matches('$').parse::<usize>() {
         if types.len() < number {
             types.resize(number, None);
         }

@@ -86,12 +86,13 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     let env = node.env();
     let sessions = node.clone();
     let pg_options = PgOptions::new(env);
-    let http_options = HttpOptions {
+    let mut http_options = HttpOptions {
         ingest_max_body_bytes: usize::try_from(args.ingest_max_body_bytes.0).unwrap_or(usize::MAX),
         ingest_max_inflight: args.ingest_max_inflight as usize,
         clock: Arc::clone(&env.clock),
         ..HttpOptions::default()
     };
+    chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
     let pg_stop = stop.clone();
     let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, pg_stop);
     let web_stop = stop.clone().cancelled_owned();

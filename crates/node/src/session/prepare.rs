@@ -25,6 +25,21 @@ pub struct Prepared {
     pub(super) catalog_version: u64,
 }
 
+impl Prepared {
+    /// A statement that does nothing and looks like one with these parameters and
+    /// columns, for tests of protocols.
+    #[doc(hidden)]
+    pub fn described(parameters: Vec<DataType>, columns: Option<SchemaRef>) -> Prepared {
+        Prepared {
+            sql: "".into(),
+            parameters,
+            columns,
+            plan: Plan::Empty,
+            catalog_version: 0,
+        }
+    }
+}
+
 /// What a node remembers plans by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {

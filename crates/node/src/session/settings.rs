@@ -212,7 +212,10 @@ impl Settings {
     pub(super) fn set_startup(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let name = name.to_ascii_lowercase();
         // asyncpg sends client_encoding in quotes.
-        let value = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\'')).unwrap_or(value);
+        let value = value
+            .strip_prefix('\'')
+            .and_then(|v| v.strip_suffix('\''))
+            .unwrap_or(value);
         match self.set(&name, Some(value)) {
             Err(_) if matches!(name.as_str(), "timezone" | "datestyle" | "intervalstyle") => Ok(()),
             other => other,

@@ -27,12 +27,12 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
@@ -283,6 +283,10 @@ fn parameters_of(
             .entry(number)
             .or_insert(Some(DataType::TimestampTz));
     }
+    for (number, item) in searched_arrays(plan)? {
+        let slot = inferred.entry(number).or_insert(None);
+        slot.get_or_insert(DataType::Array(Box::new(item)));
+    }
     let count = inferred
         .keys()
         .copied()
@@ -306,7 +310,9 @@ fn searched_arrays(plan: &LogicalPlan) -> Result<Vec<(usize, DataType)>, QueryEr
         node.apply_expressions(|expr| {
             expr.apply(|e| {
                 if let Expr::ScalarFunction(call) = e {
-                    if let ("array_has", [Expr::Placeholder(p), item]) = (call.name(), call.args.as_slice()) {
+                    if let ("array_has", [Expr::Placeholder(p), item]) =
+                        (call.name(), call.args.as_slice())
+                    {
                         if let (None, Ok(item)) = (&p.field, item.get_type(&schema)) {
                             found.push((parameter_number(&p.id)?, DataType::of_arrow(&item)));
                         }

@@ -129,19 +129,35 @@ fn partitions(
 
 /// The order of rows that leave a partition by key. Keys hold no NULLs, so it is the
 /// order with NULLs first as well as that with NULLs last.
-fn key_ordering(table: &TableSchema, request: &ScanRequest, schema: &SchemaRef) -> Vec<Vec<PhysicalSortExpr>> {
+fn key_ordering(
+    table: &TableSchema,
+    request: &ScanRequest,
+    schema: &SchemaRef,
+) -> Vec<Vec<PhysicalSortExpr>> {
     let mut columns: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
     for &key in &table.primary_key {
-        let position = request.columns.iter().position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
+        let position = request
+            .columns
+            .iter()
+            .position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
         let Some(position) = position else { break };
-        columns.push(Arc::new(Column::new(schema.field(position).name(), position)));
+        columns.push(Arc::new(Column::new(
+            schema.field(position).name(),
+            position,
+        )));
     }
     if columns.is_empty() {
         return vec![];
     }
     let ordering = |nulls_first: bool| {
-        let options = SortOptions { descending: false, nulls_first };
-        columns.iter().map(|c| PhysicalSortExpr::new(Arc::clone(c), options)).collect()
+        let options = SortOptions {
+            descending: false,
+            nulls_first,
+        };
+        columns
+            .iter()
+            .map(|c| PhysicalSortExpr::new(Arc::clone(c), options))
+            .collect()
     };
     vec![ordering(true), ordering(false)]
 }

@@ -46,7 +46,10 @@ fn like_pattern(call: &Call<'_>) -> Result<Value, QueryError> {
     while let Some(c) = rest.next() {
         if Some(c) == escape {
             let Some(literal) = rest.next() else {
-                return Err(QueryError::new(SqlState("22025"), "LIKE pattern must not end with escape character"));
+                return Err(QueryError::new(
+                    SqlState("22025"),
+                    "LIKE pattern must not end with escape character",
+                ));
             };
             written.push('\\');
             written.push(literal);
