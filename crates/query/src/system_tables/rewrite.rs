@@ -504,18 +504,29 @@ fn other_escape(escape: &Option<ast::ValueWithSpan>) -> Option<String> {
 
 /// Whether a SELECT groups, or aggregates all its rows into one.
 fn is_grouped(select: &ast::Select) -> bool {
-    struct Finder;
+    /// Finds an aggregate that is not a subquery's own.
+    struct Finder {
+        depth: usize,
+    }
     impl Visitor for Finder {
         type Break = ();
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
-                Expr::Function(f) if f.over.is_none() && is_aggregate(&f.name) => ControlFlow::Break(()),
+                Expr::Function(f) if self.depth == 0 && f.over.is_none() && is_aggregate(&f.name) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         }
     }
     let has_groups = !matches!(&select.group_by, ast::GroupByExpr::Expressions(list, _) if list.is_empty());
-    has_groups || select.having.is_some() || select.projection.visit(&mut Finder).is_break()
+    has_groups || select.having.is_some() || select.projection.visit(&mut Finder { depth: 0 }).is_break()
 }
 
 fn is_aggregate(name: &ObjectName) -> bool {
@@ -673,6 +684,7 @@ mod tests {
                  FROM pg_attribute AS a",
             ),
             ("SELECT (SELECT x FROM pg_policy), 1 FROM pg_class", "SELECT NULL, 1 FROM pg_class"),
+            ("SELECT (SELECT max(a) FROM t) FROM pg_policy", "SELECT NULL FROM pg_policy"),
             ("SELECT 1 FROM pg_class WHERE EXISTS (SELECT 1 FROM pg_trigger)", "SELECT 1 FROM pg_class WHERE false"),
             (
                 "SELECT ARRAY(SELECT rolname FROM pg_roles ORDER BY 1) FROM pg_class",
