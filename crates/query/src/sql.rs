@@ -238,6 +238,7 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "end" => Command::Commit,
         "listen" => Command::NoOperation("LISTEN"),
         "unlisten" => Command::NoOperation("UNLISTEN"),
+        "close" if word(1) == "all" => Command::NoOperation("CLOSE CURSOR ALL"),
         "checkpoint" => Command::NoOperation("CHECKPOINT"),
         "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
         _ => return Ok(None),
