@@ -8,7 +8,8 @@
 //! one counter, and readings by HTTP. Each owns its rows, so that what must be there is known exactly:
 //! everything acknowledged, of what was under way at the kill all or nothing, and nothing else. States that
 //! were read before a kill are read again AS OF then. All rounds share one data directory, so
-//! that recovery meets what earlier recoveries left.
+//! that recovery meets what earlier recoveries left, and memory is so small that rows move from
+//! memtables to segments and between segments meanwhile.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,14 +25,20 @@ use crate::node::{post, Node};
 const ROUNDS: u64 = 200;
 /// Rows of one transaction of the second writer.
 const GROUP_ROWS: i64 = 7;
+/// How often a long row repeats its number.
+const PAD_REPEATS: usize = 2_000;
+/// So little memory that 1 MiB of rows fills a memtable.
+const MEMORY: [&str; 2] = ["--memory-limit", "8MiB"];
 /// Readings of one post.
 const METRICS: [&str; 3] = ["temp", "amps", "rpm"];
 /// The longest time between start and kill.
 const LIFE_MS_MAX: u64 = 250;
 /// Every so many rounds, everything is compared and not only the latest.
 const FULL_CHECK_EVERY: u64 = 20;
-/// States kept for AS OF.
-const STATES_MAX: usize = 40;
+/// Every so many rounds, a state is noted, to be read again AS OF then.
+const STATE_EVERY: u64 = 4;
+/// States kept.
+const STATES_MAX: usize = 20;
 
 /// Steele, Lea, Flood: "Fast splittable pseudorandom number generators" (2014).
 struct SplitMix(u64);
@@ -60,7 +67,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Takes what the node says after a restart; it must be `done`, or `done + 1` if one was pending.
+    /// Takes what the node says after a restart; it must be `done`, or one more if that was pending.
     fn settle(&mut self, what: &str, found: i64) {
         let most = self.done + i64::from(self.pending);
         assert!(
@@ -109,7 +116,7 @@ async fn number(client: &Client, sql: &str) -> i64 {
 async fn create(client: &Client) {
     client
         .batch_execute(
-            "CREATE TABLE single (n INT8 PRIMARY KEY, v INT8 NOT NULL);
+            "CREATE TABLE single (n INT8 PRIMARY KEY, pad TEXT NOT NULL);
              CREATE TABLE grouped (g INT8, i INT8, v INT8, PRIMARY KEY (g, i));
              CREATE TABLE totals (g INT8 PRIMARY KEY, total INT8);
              CREATE TABLE counter (id INT8 PRIMARY KEY, n INT8);
@@ -135,9 +142,14 @@ where
     progress
 }
 
+/// A long row, so that memtables fill up, are flushed, and segments are merged.
 async fn insert_row(client: &Client, n: i64) -> bool {
-    let sql = "INSERT INTO single VALUES ($1, $2)";
-    acknowledged(client.execute(sql, &[&n, &(n * 3)]).await)
+    let pad = format!("{n}:").repeat(PAD_REPEATS);
+    acknowledged(
+        client
+            .execute("INSERT INTO single VALUES ($1, $2)", &[&n, &pad])
+            .await,
+    )
 }
 
 /// Several rows in one statement, their total in another table, one commit.
@@ -198,9 +210,11 @@ async fn live(mut node: Node, reached: Reached, life: Duration) -> Reached {
     );
     let http = node.http;
     let flag = || Arc::clone(&stop);
-    let rows = tokio::spawn(async_writer(a, reached.rows, flag(), Kind::Rows));
-    let groups = tokio::spawn(async_writer(b, reached.groups, flag(), Kind::Groups));
-    let counter = tokio::spawn(async_writer(c, reached.counter, flag(), Kind::Counter));
+    let (x, y, z) = (flag(), flag(), flag());
+    let rows = tokio::spawn(async move { work(reached.rows, x, |n| insert_row(&a, n)).await });
+    let groups =
+        tokio::spawn(async move { work(reached.groups, y, |g| insert_group(&b, g)).await });
+    let counter = tokio::spawn(async move { work(reached.counter, z, |n| count_up(&c, n)).await });
     let halt = flag();
     let readings = tokio::task::spawn_blocking(move || {
         let mut progress = reached.readings;
@@ -225,69 +239,32 @@ async fn live(mut node: Node, reached: Reached, life: Duration) -> Reached {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Rows,
-    Groups,
-    Counter,
-}
+/// How much is there, in one statement: rows, groups, their rows, counter.
+const COUNTS: &str = "SELECT (SELECT count(*) FROM single), (SELECT count(*) FROM totals),
+    (SELECT count(*) FROM grouped), (SELECT max(n) FROM counter)";
 
-async fn async_writer(
-    client: Client,
-    from: Progress,
-    stop: Arc<AtomicBool>,
-    kind: Kind,
-) -> Progress {
-    match kind {
-        Kind::Rows => work(from, stop, |n| insert_row(&client, n)).await,
-        Kind::Groups => work(from, stop, |g| insert_group(&client, g)).await,
-        Kind::Counter => work(from, stop, |n| count_up(&client, n)).await,
-    }
-}
+/// What must be 0: wrong values, gaps, groups that are half there, totals that do not fit.
+const WRONG: [&str; 4] = [
+    "SELECT count(*) FROM single WHERE pad <> repeat(n || ':', 2000)",
+    "SELECT coalesce(max(n) + 1, 0) - count(*) FROM single",
+    "SELECT count(*) FROM (SELECT g FROM grouped GROUP BY g HAVING count(*) <> 7) x",
+    "SELECT count(*) FROM totals t JOIN (SELECT g, sum(v) AS total FROM grouped GROUP BY g) x
+        ON x.g = t.g AND x.total <> t.total",
+];
 
 /// Compares what is there with what was acknowledged.
-async fn check(client: &Client, reached: &mut Reached) {
-    let rows = number(client, "SELECT count(*) FROM single").await;
-    reached.rows.settle("rows", rows);
+async fn check_counts(client: &Client, reached: &mut Reached) {
+    let counts = client.query_one(COUNTS, &[]).await.expect("the counts");
+    let count = |column| counts.get::<_, Option<i64>>(column).expect("a count");
+    reached.rows.settle("rows", count(0));
+    reached.groups.settle("groups", count(1));
     assert_eq!(
-        number(
-            client,
-            "SELECT count(*) FROM single WHERE v = n * 3 AND n >= 0"
-        )
-        .await,
-        rows,
-        "rows have other values than were written"
+        count(2),
+        count(1) * GROUP_ROWS,
+        "a transaction of two tables is half there"
     );
-    assert_eq!(
-        number(client, "SELECT coalesce(max(n) + 1, 0) FROM single").await,
-        rows,
-        "rows have gaps"
-    );
+    reached.counter.settle("counter", count(3));
 
-    let groups = number(client, "SELECT count(*) FROM totals").await;
-    reached.groups.settle("groups", groups);
-    let whole = "SELECT count(*) FROM (SELECT g FROM grouped GROUP BY g HAVING count(*) = 7) x";
-    assert_eq!(number(client, whole).await, groups, "a group is half there");
-    let all = number(client, "SELECT count(*) FROM grouped").await;
-    assert_eq!(
-        all,
-        groups * GROUP_ROWS,
-        "rows of a transaction that was not committed"
-    );
-    let matching = "SELECT count(*) FROM totals t JOIN
-        (SELECT g, sum(v) AS total FROM grouped GROUP BY g) x ON x.g = t.g AND x.total = t.total";
-    assert_eq!(
-        number(client, matching).await,
-        groups,
-        "totals do not fit their rows"
-    );
-
-    let counter = number(client, "SELECT n FROM counter WHERE id = 1").await;
-    reached.counter.settle("counter", counter);
-    check_readings(client, reached).await;
-}
-
-async fn check_readings(client: &Client, reached: &mut Reached) {
     let per_post = METRICS.len() as i64;
     let readings = match client.query_one("SELECT count(*) FROM readings", &[]).await {
         Ok(row) => row.get::<_, i64>(0),
@@ -297,20 +274,23 @@ async fn check_readings(client: &Client, reached: &mut Reached) {
     };
     assert_eq!(readings % per_post, 0, "a post is half there");
     reached.readings.settle("readings", readings / per_post);
-    if readings > 0 {
-        let right = "SELECT count(*) FROM readings WHERE value =
+}
+
+/// Looks at every value.
+async fn check_values(client: &Client, reached: &Reached) {
+    for sql in WRONG {
+        assert_eq!(number(client, sql).await, 0, "{sql}");
+    }
+    if reached.readings.done > 0 {
+        let wrong = "SELECT count(*) FROM readings WHERE value <>
             CASE metric WHEN 'temp' THEN seq WHEN 'amps' THEN seq + 0.5 ELSE -seq END";
-        assert_eq!(
-            number(client, right).await,
-            readings,
-            "readings have other values"
-        );
+        assert_eq!(number(client, wrong).await, 0, "readings have other values");
     }
 }
 
 /// All that must not change about the past, as one line.
 const AS_OF: &str = "SELECT
-    (SELECT count(*) || ':' || coalesce(sum(v), 0) FROM single FOR SYSTEM_TIME AS OF '{}')
+    (SELECT count(*) || ':' || coalesce(sum(length(pad)), 0) FROM single FOR SYSTEM_TIME AS OF '{}')
     || ' ' || (SELECT count(*) || ':' || coalesce(sum(v), 0) FROM grouped FOR SYSTEM_TIME AS OF '{}')
     || ' ' || (SELECT count(*) || ':' || coalesce(sum(n), 0) FROM counter FOR SYSTEM_TIME AS OF '{}')";
 
@@ -391,19 +371,19 @@ async fn all_rounds(rounds: u64, seed: u64) -> Reached {
     let mut reached = Reached::default();
     let mut states: Vec<State> = Vec::new();
     for round in 0..=rounds {
-        let node = Node::start(directory.path());
+        let node = Node::start_with(directory.path(), &MEMORY);
         let client = connect(&node).await;
         if round == 0 {
             create(&client).await;
         }
-        check(&client, &mut reached).await;
+        check_counts(&client, &mut reached).await;
         let full = round % FULL_CHECK_EVERY == 0 || round == rounds;
-        let oldest = if full {
+        let unread = if full {
             0
         } else {
-            states.len().saturating_sub(2)
+            states.len().saturating_sub(1)
         };
-        for State { at, answer } in &states[oldest..] {
+        for State { at, answer } in &states[unread..] {
             assert_eq!(
                 &answer_as_of(&client, at).await,
                 answer,
@@ -411,16 +391,23 @@ async fn all_rounds(rounds: u64, seed: u64) -> Reached {
             );
         }
         if full {
+            check_values(&client, &reached).await;
             check_history(&client, &reached).await;
             if round == rounds {
                 assert_eq!(node.stop(), Some(0), "SIGTERM ends a node with 0");
+                let segments = std::fs::read_dir(directory.path().join("store/segments"));
+                let count = segments.map_or(0, Iterator::count);
+                println!("{count} segments");
+                assert!(count > 0 || rounds < ROUNDS, "nothing was ever flushed");
                 break;
             }
         }
-        if states.len() == STATES_MAX {
-            states.remove(random.below(STATES_MAX as u64) as usize);
+        if round % STATE_EVERY == 0 {
+            if states.len() == STATES_MAX {
+                states.remove(random.below(STATES_MAX as u64) as usize);
+            }
+            remember(&client, &mut states).await;
         }
-        remember(&client, &mut states).await;
         let life = Duration::from_micros(random.below(LIFE_MS_MAX * 1_000));
         reached = live(node, reached, life).await;
     }
