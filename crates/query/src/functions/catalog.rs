@@ -128,7 +128,9 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         Ok(shown(function_name(oid).map(str::to_owned), oid))
     }),
     strict("array_lower", (2, 2), oid, |call| Ok(bound(call, |_| 1))),
-    strict("array_upper", (2, 2), oid, |call| Ok(bound(call, |length| length))),
+    strict("array_upper", (2, 2), oid, |call| {
+        Ok(bound(call, |length| length))
+    }),
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
 
@@ -263,7 +265,9 @@ fn procedure(call: &Call<'_>) -> Result<Option<i64>, QueryError> {
 /// A bound of an array's first dimension; arrays here have no other.
 fn bound(call: &Call<'_>, of_length: fn(i64) -> i64) -> Value {
     match (&call.args[0], call.int(1)) {
-        (Value::Array(items), Ok(1)) if !items.is_empty() => Value::Int8(of_length(items.len() as i64)),
+        (Value::Array(items), Ok(1)) if !items.is_empty() => {
+            Value::Int8(of_length(items.len() as i64))
+        }
         _ => Value::Null,
     }
 }
