@@ -127,8 +127,8 @@ fn partitions(
     planned.map_err(store_error)
 }
 
-/// The order of rows that leave a partition by key. Keys hold no NULLs, so it is the
-/// order with NULLs first as well as that with NULLs last.
+/// The order of rows that leave a partition by key, announced with NULLs last, as ORDER BY
+/// asks by default: keys hold no NULLs, so that is as true as NULLs first.
 fn key_ordering(
     table: &TableSchema,
     request: &ScanRequest,
@@ -149,17 +149,14 @@ fn key_ordering(
     if columns.is_empty() {
         return vec![];
     }
-    let ordering = |nulls_first: bool| {
-        let options = SortOptions {
-            descending: false,
-            nulls_first,
-        };
-        columns
-            .iter()
-            .map(|c| PhysicalSortExpr::new(Arc::clone(c), options))
-            .collect()
+    let options = SortOptions {
+        descending: false,
+        nulls_first: false,
     };
-    vec![ordering(true), ordering(false)]
+    vec![columns
+        .into_iter()
+        .map(|c| PhysicalSortExpr::new(c, options))
+        .collect()]
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
@@ -271,7 +268,7 @@ impl ExecutionPlan for ScanExec {
         let is_prefix = by_key.first().is_some_and(|key| {
             order.len() <= key.len()
                 && order.iter().zip(key).all(|(wanted, given)| {
-                    wanted.expr.eq(&given.expr) && !wanted.options.descending
+                    wanted.expr.eq(&given.expr) && wanted.options == given.options
                 })
         });
         if !is_prefix || self.order == RowOrder::Key {
