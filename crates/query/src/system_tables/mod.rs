@@ -75,4 +75,4 @@ fn fill(relation: &Relation) -> Option<Fill> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
