@@ -724,7 +724,7 @@ mod tests {
             ("SELECT 1 WHERE x = 't'::regclass", "SELECT 1 WHERE x = __regclass_oid('t')"),
             ("SELECT x::regclass FROM t", "SELECT __regclass_name(x) FROM t"),
             ("SELECT 1 WHERE x::regclass::text = 'a'", "SELECT 1 WHERE __regclass_name(x)::TEXT = 'a'"),
-            ("SELECT 1 WHERE a = regtype 'text'", "SELECT 1 WHERE a = __regtype_oid('text')"),
+            ("SELECT 1 WHERE a = regclass 't'", "SELECT 1 WHERE a = __regclass_oid('t')"),
             ("SELECT 1 WHERE a LIKE 'x/_' ESCAPE '/'", "SELECT 1 WHERE a LIKE __like_pattern('x/_', '/')"),
             ("SELECT current_schema", "SELECT current_schema() AS current_schema"),
         ] {
