@@ -155,7 +155,10 @@ async fn query(session: &mut Session, sql: &str, params: &[Value]) -> Result<Row
                     Box::pin(futures::stream::iter([Ok(batch)]))
                 }
             };
-            Ok(Rows { schema: rows.schema, batches })
+            Ok(Rows {
+                schema: rows.schema,
+                batches,
+            })
         }
         Outcome::Done(_) | Outcome::Empty => Ok(Rows {
             schema: Arc::new(arrow_schema::Schema::empty()),
@@ -166,8 +169,11 @@ async fn query(session: &mut Session, sql: &str, params: &[Value]) -> Result<Row
 }
 
 fn no_copy() -> Error {
-    Error::new(SqlState::FEATURE_NOT_SUPPORTED, "COPY needs a client connection")
-        .with_hint("Use INSERT with several rows, or the command `chronos import`.")
+    Error::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        "COPY needs a client connection",
+    )
+    .with_hint("Use INSERT with several rows, or the command `chronos import`.")
 }
 
 fn to_batch(schema: &SchemaRef, rows: &[Vec<Value>]) -> Result<RecordBatch, Error> {
@@ -189,9 +195,14 @@ fn to_batch(schema: &SchemaRef, rows: &[Vec<Value>]) -> Result<RecordBatch, Erro
 }
 
 /// Runs what waits on the disk beside the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(Error::new(SqlState::INTERNAL, format!("the database's task failed: {e}"))),
+        Err(e) => Err(Error::new(
+            SqlState::INTERNAL,
+            format!("the database's task failed: {e}"),
+        )),
     }
 }

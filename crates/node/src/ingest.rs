@@ -16,7 +16,10 @@ use arrow_array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Schema, SchemaRef};
-use chronos_model::{Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema, WriteSet};
+use chronos_model::{
+    Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema,
+    WriteSet,
+};
 use chronos_query::dml;
 
 use crate::{Error, Node};
@@ -170,10 +173,16 @@ impl Node {
         let table = self.readings_table().await?;
         let batch = coerce_to(&table, rows.into_batch()?)?;
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
-        let set = WriteSet { begin: Stamp::MAX, changes: vec![change] };
+        let set = WriteSet {
+            begin: Stamp::MAX,
+            changes: vec![change],
+        };
         let committal = self.inner.replica.propose(set).await?;
         let duplicates = committal.applied.skipped;
-        Ok(Ingested { rows: given - duplicates, duplicates })
+        Ok(Ingested {
+            rows: given - duplicates,
+            duplicates,
+        })
     }
 
     /// The table `readings`, created if there is none.
@@ -183,7 +192,10 @@ impl Node {
             if let Some(table) = replica.store.catalog().table(READINGS) {
                 return Ok(Arc::clone(table));
             }
-            let set = WriteSet { begin: Stamp::MAX, changes: vec![Change::CreateTable(readings_schema())] };
+            let set = WriteSet {
+                begin: Stamp::MAX,
+                changes: vec![Change::CreateTable(readings_schema())],
+            };
             match replica.propose(set).await {
                 Ok(_) => {}
                 // Somebody else was first.
@@ -198,7 +210,12 @@ impl Node {
 pub const READINGS: &str = "readings";
 
 fn readings_schema() -> TableSchema {
-    let column = |name: &str, data_type| ColumnSchema { name: name.into(), data_type, nullable: false, default: None };
+    let column = |name: &str, data_type| ColumnSchema {
+        name: name.into(),
+        data_type,
+        nullable: false,
+        default: None,
+    };
     TableSchema {
         id: TableId(0),
         name: READINGS.into(),
@@ -221,8 +238,15 @@ fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch
         return Ok(batch);
     }
     let given = batch.schema();
-    let missing = own.columns.iter().find(|c| table.column_index(&c.name).is_none());
-    let same_key = table.primary_key.iter().map(|&c| table.columns[c].name.as_str()).eq(["device_id", "metric", "ts", "seq"]);
+    let missing = own
+        .columns
+        .iter()
+        .find(|c| table.column_index(&c.name).is_none());
+    let same_key = table
+        .primary_key
+        .iter()
+        .map(|&c| table.columns[c].name.as_str())
+        .eq(["device_id", "metric", "ts", "seq"]);
     if missing.is_some() || !same_key {
         return Err(Error::new(
             SqlState::INVALID_TABLE_DEFINITION,
@@ -240,7 +264,10 @@ fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch
             }
             None => {
                 fields.push(Arc::new(column.arrow_field()));
-                columns.push(arrow_array::new_null_array(&column.data_type.to_arrow(), batch.num_rows()));
+                columns.push(arrow_array::new_null_array(
+                    &column.data_type.to_arrow(),
+                    batch.num_rows(),
+                ));
             }
         }
     }

@@ -38,7 +38,12 @@ pub struct NodeOptions {
 impl NodeOptions {
     /// The defaults, on a data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> NodeOptions {
-        NodeOptions { data_dir: data_dir.into(), profile: None, durability: None, memory_bytes_max: None }
+        NodeOptions {
+            data_dir: data_dir.into(),
+            profile: None,
+            durability: None,
+            memory_bytes_max: None,
+        }
     }
 }
 
@@ -70,22 +75,39 @@ impl Node {
         let started_nanos = env.clock.monotonic_nanos();
         let dir = options.data_dir.as_path();
         let failed = |what: &str, e: std::io::Error| {
-            Error::new(SqlState::IO_ERROR, format!("cannot {what} {}: {e}", dir.display()))
+            Error::new(
+                SqlState::IO_ERROR,
+                format!("cannot {what} {}: {e}", dir.display()),
+            )
         };
-        env.disk.create_dir_all(dir).map_err(|e| failed("create the data directory", e))?;
+        env.disk
+            .create_dir_all(dir)
+            .map_err(|e| failed("create the data directory", e))?;
         let lock = env.disk.lock_exclusive(&dir.join("LOCK")).map_err(|e| {
-            Error::new(SqlState("55006"), format!("the data directory {} is in use: {e}", dir.display()))
-                .with_hint("Another chronos has it open. Stop that one, or give another --data-dir.")
+            Error::new(
+                SqlState("55006"),
+                format!("the data directory {} is in use: {e}", dir.display()),
+            )
+            .with_hint("Another chronos has it open. Stop that one, or give another --data-dir.")
         })?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
-        let memory = options.memory_bytes_max.unwrap_or_else(|| profile.memory_bytes());
+        let memory = options
+            .memory_bytes_max
+            .unwrap_or_else(|| profile.memory_bytes());
         let store = open_store(&env, dir, memory)?;
-        let log_options = LogOptions { durability, segment_bytes: profile.log_segment_bytes(), ..LogOptions::default() };
+        let log_options = LogOptions {
+            durability,
+            segment_bytes: profile.log_segment_bytes(),
+            ..LogOptions::default()
+        };
         let (log, recovery) = Log::open(&env, &dir.join("log"), log_options)
             .map_err(|e| Error::new(SqlState::DATA_CORRUPTED, e.to_string()))?;
         if recovery.truncated_bytes > 0 {
-            tracing::info!(bytes = recovery.truncated_bytes, "cut off an unfinished write at the end of the log");
+            tracing::info!(
+                bytes = recovery.truncated_bytes,
+                "cut off an unfinished write at the end of the log"
+            );
         }
         let replica = Replica::start(&env, store, log)?;
         let engine = Engine::new(&EngineOptions {
@@ -104,7 +126,9 @@ impl Node {
             lock: Mutex::new(Some(lock)),
             pg_address: Mutex::new(None),
         };
-        Ok(Node { inner: Arc::new(inner) })
+        Ok(Node {
+            inner: Arc::new(inner),
+        })
     }
 
     /// A new session.
@@ -174,7 +198,9 @@ impl Node {
             bytes: stats.bytes,
             size_bytes: stats.bytes,
             fsync_latency: LatencyHistogram {
-                bounds_micros: (0..stats.fsync_buckets.len() as u32 - 1).map(|i| 1u64 << i).collect(),
+                bounds_micros: (0..stats.fsync_buckets.len() as u32 - 1)
+                    .map(|i| 1u64 << i)
+                    .collect(),
                 counts: stats.fsync_buckets.to_vec(),
                 sum_micros: stats.fsync_nanos_sum / 1_000,
             },
@@ -201,7 +227,8 @@ fn open_store(env: &Env, dir: &Path, memory: u64) -> Result<Store, Error> {
         cache_bytes: (memory / 4).clamp(1 << 20, 1 << 30),
         ..StoreOptions::default()
     };
-    Store::open(env, &dir.join("store"), options).map_err(|e| Error::new(e.sqlstate(), e.to_string()))
+    Store::open(env, &dir.join("store"), options)
+        .map_err(|e| Error::new(e.sqlstate(), e.to_string()))
 }
 
 /// What a power cut can lose under a durability weaker than strict.

@@ -22,7 +22,10 @@ pub enum Profile {
 impl Profile {
     /// The profile for the machine, or the part of it that a container may use.
     pub fn of_this_machine() -> Profile {
-        Profile::of(chronos_env::cpu_count(), chronos_env::available_memory_bytes().unwrap_or(GIB))
+        Profile::of(
+            chronos_env::cpu_count(),
+            chronos_env::available_memory_bytes().unwrap_or(GIB),
+        )
     }
 
     /// The profile for so many cores and so much memory.

@@ -70,11 +70,22 @@ impl Replica {
         let next_index = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
         let fault = Arc::new(Mutex::new(None));
-        let applier = Applier { store: store.clone(), log: log.clone(), node: NodeId(0), fault: Arc::clone(&fault), cut_below: store.flushed_index() };
+        let applier = Applier {
+            store: store.clone(),
+            log: log.clone(),
+            node: NodeId(0),
+            fault: Arc::clone(&fault),
+            cut_below: store.flushed_index(),
+        };
         let thread = std::thread::Builder::new()
             .name("apply".into())
             .spawn(move || applier.run(&receiver))
-            .map_err(|e| Error::new(SqlState::INTERNAL, format!("cannot start the apply thread: {e}")))?;
+            .map_err(|e| {
+                Error::new(
+                    SqlState::INTERNAL,
+                    format!("cannot start the apply thread: {e}"),
+                )
+            })?;
         Ok(Arc::new(Replica {
             store,
             log,
@@ -95,14 +106,23 @@ impl Replica {
     /// write any more.
     pub(crate) async fn propose(&self, set: WriteSet) -> Result<Committal, Error> {
         if self.closing.load(Ordering::Acquire) {
-            return Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down"));
+            return Err(Error::new(
+                SqlState::ADMIN_SHUTDOWN,
+                "the node is shutting down",
+            ));
         }
         let mut payload = vec![0u8; HEADER_BYTES];
         payload.extend_from_slice(&set.encode()?);
-        let prepared = self.store.prepare(&set, &self.store.catalog()).map_err(|e| self.apply_error(e))?;
+        let prepared = self
+            .store
+            .prepare(&set, &self.store.catalog())
+            .map_err(|e| self.apply_error(e))?;
         let sender = self.applies.lock().clone();
         let Some(sender) = sender else {
-            return Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down"));
+            return Err(Error::new(
+                SqlState::ADMIN_SHUTDOWN,
+                "the node is shutting down",
+            ));
         };
         let (reply, answer) = oneshot::channel();
         {
@@ -114,12 +134,26 @@ impl Replica {
             payload[9..13].copy_from_slice(&self.node.0.to_le_bytes());
             let payload = Bytes::from(payload);
             if payload.len() as u64 > LogEntry::PAYLOAD_BYTES_MAX {
-                return Err(Error::new(SqlState::PROGRAM_LIMIT, "the transaction is larger than 1 GiB")
-                    .with_hint("Split it, or COPY in several steps."));
+                return Err(Error::new(
+                    SqlState::PROGRAM_LIMIT,
+                    "the transaction is larger than 1 GiB",
+                )
+                .with_hint("Split it, or COPY in several steps."));
             }
-            let entry = LogEntry { group: GroupId(0), term: TERM, index, payload };
+            let entry = LogEntry {
+                group: GroupId(0),
+                term: TERM,
+                index,
+                payload,
+            };
             self.log.append(vec![entry], move |durable| {
-                let committed = Committed { index, recorded, durable, set: prepared, reply };
+                let committed = Committed {
+                    index,
+                    recorded,
+                    durable,
+                    set: prepared,
+                    reply,
+                };
                 // The apply thread outlives the log: `close` joins it afterwards.
                 let _ = sender.send(committed);
             });
@@ -127,7 +161,10 @@ impl Replica {
         }
         match answer.await {
             Ok(result) => result,
-            Err(_) => Err(Error::new(SqlState::ADMIN_SHUTDOWN, "the node stopped before it could answer; the outcome is unknown")),
+            Err(_) => Err(Error::new(
+                SqlState::ADMIN_SHUTDOWN,
+                "the node stopped before it could answer; the outcome is unknown",
+            )),
         }
     }
 
@@ -155,7 +192,11 @@ impl Replica {
             let _ = thread.join();
         }
         let storage = |e: chronos_store::StoreError| Error::new(e.sqlstate(), e.to_string());
-        let stored = if self.fault().is_none() { self.store.flush_now() } else { Ok(()) };
+        let stored = if self.fault().is_none() {
+            self.store.flush_now()
+        } else {
+            Ok(())
+        };
         self.store.close();
         logged.and(closed).map_err(log_error)?;
         stored.map_err(storage)
@@ -183,7 +224,13 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
 }
 
 /// Applies an entry of the log again. What was refused the first time is again.
-fn apply(store: &Store, index: LogIndex, recorded: Stamp, node: NodeId, set: &WriteSet) -> Result<(), Error> {
+fn apply(
+    store: &Store,
+    index: LogIndex,
+    recorded: Stamp,
+    node: NodeId,
+    set: &WriteSet,
+) -> Result<(), Error> {
     match store.apply_write_set(index, recorded, node, set) {
         Err(e @ ApplyError::Storage(_)) => Err(describe(e, store)),
         _ => Ok(()),
@@ -197,7 +244,11 @@ fn decode(payload: &Bytes) -> Result<(Stamp, NodeId, WriteSet), Error> {
     }
     let recorded = Stamp(d.u64()?);
     let node = NodeId(d.u32()?);
-    Ok((recorded, node, WriteSet::decode(&payload.slice(HEADER_BYTES..))?))
+    Ok((
+        recorded,
+        node,
+        WriteSet::decode(&payload.slice(HEADER_BYTES..))?,
+    ))
 }
 
 /// The thread that applies.
@@ -227,14 +278,20 @@ impl Applier {
             return Err(stopped(fault));
         }
         if let Err(e) = &entry.durable {
-            let refused = matches!(e, LogError::OutOfOrder { .. } | LogError::EntryTooLarge { .. });
+            let refused = matches!(
+                e,
+                LogError::OutOfOrder { .. } | LogError::EntryTooLarge { .. }
+            );
             if !refused {
                 *self.fault.lock() = Some(e.to_string());
                 tracing::error!(error = %e, "the log failed; nothing more is written");
             }
             return Err(log_error(e.clone()));
         }
-        match self.store.apply(entry.index, entry.recorded, self.node, &entry.set) {
+        match self
+            .store
+            .apply(entry.index, entry.recorded, self.node, &entry.set)
+        {
             Ok(applied) => Ok(Committal { applied }),
             Err(e) => {
                 if let ApplyError::Storage(fault) = &e {
@@ -248,8 +305,11 @@ impl Applier {
 }
 
 fn stopped(fault: &str) -> Error {
-    Error::new(SqlState::IO_ERROR, format!("the node has stopped writing after a failure: {fault}"))
-        .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
+    Error::new(
+        SqlState::IO_ERROR,
+        format!("the node has stopped writing after a failure: {fault}"),
+    )
+    .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
 }
 
 fn log_error(e: LogError) -> Error {
@@ -260,37 +320,52 @@ fn log_error(e: LogError) -> Error {
         LogError::Closed => SqlState::ADMIN_SHUTDOWN,
         _ => SqlState::IO_ERROR,
     };
-    let source = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
+    let source = std::error::Error::source(&e)
+        .map(|s| format!(": {s}"))
+        .unwrap_or_default();
     Error::new(code, format!("{e}{source}"))
 }
 
 /// A failed apply in PostgreSQL's words.
 pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
     match e {
-        ApplyError::UniqueViolation { table, constraint, key } => {
+        ApplyError::UniqueViolation {
+            table,
+            constraint,
+            key,
+        } => {
             let mut error = Error::new(
                 SqlState::UNIQUE_VIOLATION,
                 format!("duplicate key value violates unique constraint \"{constraint}\""),
             );
             let shown: Vec<String> = key.iter().map(chronos_model::text::format).collect();
             let columns = store.catalog().table(&table).map(|t| {
-                let names: Vec<&str> = t.primary_key.iter().map(|&c| t.columns[c].name.as_str()).collect();
+                let names: Vec<&str> = t
+                    .primary_key
+                    .iter()
+                    .map(|&c| t.columns[c].name.as_str())
+                    .collect();
                 names.join(", ")
             });
-            error.detail = columns.map(|names| format!("Key ({names})=({}) already exists.", shown.join(", ")));
+            error.detail = columns
+                .map(|names| format!("Key ({names})=({}) already exists.", shown.join(", ")));
             error.table = Some(table);
             error.constraint = Some(constraint);
             error
         }
         ApplyError::Conflict { table } => {
-            let mut error = Error::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
-                .with_hint("Retry the transaction.");
+            let mut error = Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "could not serialize access due to concurrent update",
+            )
+            .with_hint("Retry the transaction.");
             error.table = Some(table);
             error
         }
-        ApplyError::DuplicateTable { name } => {
-            Error::new(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"))
-        }
+        ApplyError::DuplicateTable { name } => Error::new(
+            SqlState::DUPLICATE_TABLE,
+            format!("relation \"{name}\" already exists"),
+        ),
         ApplyError::Storage(e) => Error::new(e.sqlstate(), e.to_string()),
         other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
     }

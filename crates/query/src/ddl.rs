@@ -1,6 +1,8 @@
 //! CREATE TABLE as a table schema.
 
-use chronos_model::{text, ColumnSchema, DataType, SqlState, TableId, TableOptions, TableSchema, Value};
+use chronos_model::{
+    text, ColumnSchema, DataType, SqlState, TableId, TableOptions, TableSchema, Value,
+};
 use datafusion::sql::sqlparser::ast;
 
 use crate::sql::{fold, table_name};
@@ -27,7 +29,10 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
         columns.push(column);
     }
     if columns.is_empty() {
-        return Err(QueryError::new(SqlState::INVALID_TABLE_DEFINITION, "a table needs at least one column"));
+        return Err(QueryError::new(
+            SqlState::INVALID_TABLE_DEFINITION,
+            "a table needs at least one column",
+        ));
     }
     for constraint in &create.constraints {
         match constraint {
@@ -45,7 +50,13 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
     let primary_key = primary_key.unwrap_or_default();
     check_primary_key(&mut columns, &primary_key)?;
     let options = table_options(&create.table_options)?;
-    Ok(TableSchema { id: TableId(0), name, columns, primary_key, options })
+    Ok(TableSchema {
+        id: TableId(0),
+        name,
+        columns,
+        primary_key,
+        options,
+    })
 }
 
 fn refuse_unsupported(create: &ast::CreateTable) -> Result<(), QueryError> {
@@ -56,7 +67,10 @@ fn refuse_unsupported(create: &ast::CreateTable) -> Result<(), QueryError> {
         (create.external, "CREATE EXTERNAL TABLE"),
         (create.or_replace, "CREATE OR REPLACE TABLE"),
         (create.inherits.is_some(), "INHERITS"),
-        (create.partition_by.is_some() || create.partition_of.is_some(), "PARTITION BY"),
+        (
+            create.partition_by.is_some() || create.partition_of.is_some(),
+            "PARTITION BY",
+        ),
     ];
     match refused.iter().find(|(given, _)| *given) {
         Some((_, what)) => Err(QueryError::unsupported(what)),
@@ -71,7 +85,12 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
         return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
     }
     let data_type = data_type(&definition.data_type)?;
-    let mut column = ColumnSchema { name, data_type, nullable: true, default: None };
+    let mut column = ColumnSchema {
+        name,
+        data_type,
+        nullable: true,
+        default: None,
+    };
     let mut is_key = false;
     for option in &definition.options {
         match &option.option {
@@ -80,7 +99,11 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::Default(expression) => column.default = default_text(expression),
             ast::ColumnOption::PrimaryKey(_) => is_key = true,
             ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
-            other => return Err(QueryError::unsupported(format!("the column option {other}"))),
+            other => {
+                return Err(QueryError::unsupported(format!(
+                    "the column option {other}"
+                )))
+            }
         }
     }
     Ok((column, is_key))
@@ -95,14 +118,25 @@ fn default_text(expression: &ast::Expr) -> Option<String> {
 fn key_column(columns: &[ColumnSchema], key: &ast::IndexColumn) -> Result<usize, QueryError> {
     let name = match &key.column.expr {
         ast::Expr::Identifier(ident) => fold(ident),
-        other => return Err(QueryError::unsupported(format!("the expression {other} in a primary key"))),
+        other => {
+            return Err(QueryError::unsupported(format!(
+                "the expression {other} in a primary key"
+            )))
+        }
     };
     columns.iter().position(|c| c.name == name).ok_or_else(|| {
-        QueryError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" named in key does not exist"))
+        QueryError::new(
+            SqlState::UNDEFINED_COLUMN,
+            format!("column \"{name}\" named in key does not exist"),
+        )
     })
 }
 
-fn set_primary_key(key: &mut Option<Vec<usize>>, positions: Vec<usize>, table: &str) -> Result<(), QueryError> {
+fn set_primary_key(
+    key: &mut Option<Vec<usize>>,
+    positions: Vec<usize>,
+    table: &str,
+) -> Result<(), QueryError> {
     if key.is_some() {
         let message = format!("multiple primary keys for table \"{table}\" are not allowed");
         return Err(QueryError::new(SqlState::INVALID_TABLE_DEFINITION, message));
@@ -115,11 +149,17 @@ fn check_primary_key(columns: &mut [ColumnSchema], key: &[usize]) -> Result<(), 
     for (i, &position) in key.iter().enumerate() {
         let column = &mut columns[position];
         if key[..i].contains(&position) {
-            let message = format!("column \"{}\" appears twice in primary key constraint", column.name);
+            let message = format!(
+                "column \"{}\" appears twice in primary key constraint",
+                column.name
+            );
             return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
         }
         if !column.data_type.is_key_type() {
-            let message = format!("a column of type {} cannot be part of a primary key", column.data_type);
+            let message = format!(
+                "a column of type {} cannot be part of a primary key",
+                column.data_type
+            );
             return Err(QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
         }
         column.nullable = false;
@@ -131,10 +171,22 @@ fn check_primary_key(columns: &mut [ColumnSchema], key: &[usize]) -> Result<(), 
 pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
     let text = match written {
         ast::DataType::Custom(name, parameters) => {
-            let last = name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-            if parameters.is_empty() { last } else { format!("{last}({})", parameters.join(",")) }
+            let last = name
+                .0
+                .last()
+                .and_then(|p| p.as_ident())
+                .map(fold)
+                .unwrap_or_default();
+            if parameters.is_empty() {
+                last
+            } else {
+                format!("{last}({})", parameters.join(","))
+            }
         }
-        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _) | ast::ArrayElemTypeDef::AngleBracket(item)) => {
+        ast::DataType::Array(
+            ast::ArrayElemTypeDef::SquareBracket(item, _)
+            | ast::ArrayElemTypeDef::AngleBracket(item),
+        ) => {
             return Ok(match data_type(item)? {
                 nested @ DataType::Array(_) => nested,
                 DataType::Vector(_) => return Err(QueryError::unsupported("an array of vectors")),
@@ -145,7 +197,9 @@ pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
     };
     match text.as_str() {
         "serial" | "bigserial" | "smallserial" => {
-            return Err(QueryError::unsupported("SERIAL").with_hint("Use BIGINT and give the values."));
+            return Err(
+                QueryError::unsupported("SERIAL").with_hint("Use BIGINT and give the values.")
+            );
         }
         _ => {}
     }
@@ -156,7 +210,11 @@ fn table_options(options: &ast::CreateTableOptions) -> Result<TableOptions, Quer
     let list = match options {
         ast::CreateTableOptions::None => return Ok(TableOptions::default()),
         ast::CreateTableOptions::With(list) => list,
-        other => return Err(QueryError::unsupported(format!("the table options {other}"))),
+        other => {
+            return Err(QueryError::unsupported(format!(
+                "the table options {other}"
+            )))
+        }
     };
     let mut parsed = TableOptions::default();
     for option in list {
@@ -180,8 +238,11 @@ fn table_options(options: &ast::CreateTableOptions) -> Result<TableOptions, Quer
 }
 
 fn unknown_option(name: &str) -> QueryError {
-    QueryError::new(SqlState::INVALID_PARAMETER, format!("unrecognized parameter \"{name}\""))
-        .with_hint("Known parameters: ttl.")
+    QueryError::new(
+        SqlState::INVALID_PARAMETER,
+        format!("unrecognized parameter \"{name}\""),
+    )
+    .with_hint("Known parameters: ttl.")
 }
 
 /// `7d`, `12h`, `30m`, `45s`, `500ms`, `2w`, `1y` or a SQL interval, in microseconds.
@@ -189,7 +250,9 @@ fn unknown_option(name: &str) -> QueryError {
 /// Errors: 22023 for anything else, and for what is not above zero.
 pub fn duration_micros(written: &str) -> Result<i64, QueryError> {
     let written = written.trim();
-    let digits = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
+    let digits = written
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(written.len());
     let (number, unit) = written.split_at(digits);
     let unit_micros = match unit.trim() {
         "ms" => Some(1_000),
@@ -211,8 +274,11 @@ pub fn duration_micros(written: &str) -> Result<i64, QueryError> {
         },
     };
     micros.filter(|m| *m > 0).ok_or_else(|| {
-        QueryError::new(SqlState::INVALID_PARAMETER, format!("invalid duration \"{written}\""))
-            .with_hint("Write a number and a unit, as in 7d, 12h, 30m, 45s or 500ms.")
+        QueryError::new(
+            SqlState::INVALID_PARAMETER,
+            format!("invalid duration \"{written}\""),
+        )
+        .with_hint("Write a number and a unit, as in 7d, 12h, 30m, 45s or 500ms.")
     })
 }
 
@@ -252,7 +318,10 @@ mod tests {
             ("create table t (a int unique)", "0A000"),
             ("create table t (a int, a int)", "42701"),
             ("create table t (a json primary key)", "0A000"),
-            ("create table t (a int primary key, b int primary key)", "42P16"),
+            (
+                "create table t (a int primary key, b int primary key)",
+                "42P16",
+            ),
             ("create table t (a int) with (ttl='soon')", "22023"),
             ("create table t (a int) with (colour='red')", "22023"),
             ("create table t (a money)", "42704"),

@@ -11,11 +11,11 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use chronos_model::{
-    encode_key, encode_row, text, value_at, BatchChange, Catalog, Change, DataType, Expect, Key, Kind, RowChange, RowChanges,
-    SqlState, TableSchema, Value,
+    encode_key, encode_row, text, value_at, BatchChange, Catalog, Change, DataType, Expect, Key,
+    Kind, RowChange, RowChanges, SqlState, TableSchema, Value,
 };
-use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 pub use datafusion::sql::sqlparser::ast::DoUpdate;
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
 use crate::sql::{fold, parse_query, quote, table_name};
@@ -80,19 +80,30 @@ pub struct Modify {
 
 fn find_table(catalog: &Catalog, name: &ast::ObjectName) -> Result<Arc<TableSchema>, QueryError> {
     let name = table_name(name)?;
-    catalog.table(&name).cloned().ok_or_else(|| QueryError::unknown_table(&name))
+    catalog
+        .table(&name)
+        .cloned()
+        .ok_or_else(|| QueryError::unknown_table(&name))
 }
 
 fn returning_query(items: &Option<Vec<ast::SelectItem>>, alias: &str) -> Option<String> {
     let items: Vec<String> = items.as_ref()?.iter().map(ToString::to_string).collect();
-    Some(format!("SELECT {} FROM {RETURNING_TABLE} AS {}", items.join(", "), quote(alias)))
+    Some(format!(
+        "SELECT {} FROM {RETURNING_TABLE} AS {}",
+        items.join(", "),
+        quote(alias)
+    ))
 }
 
 /// Notes that parameter `expr`, if it is one, has a column's type.
 fn note_parameter(types: &mut Vec<Option<DataType>>, expr: &ast::Expr, data_type: &DataType) {
-    let ast::Expr::Value(value) = expr else { return };
-    let ast::Value::Placeholder(name) = &value.value else { return };
-    if let Some(number @ 1..=65_535) = name.trim_start_matches('$').parse::<usize>().ok() {
+    let ast::Expr::Value(value) = expr else {
+        return;
+    };
+    let ast::Value::Placeholder(name) = &value.value else {
+        return;
+    };
+    if let Ok(number @ 1..=65_535) = name.trim_start_matches('$').parse::<usize>() {
         if types.len() < number {
             types.resize(number, None);
         }
@@ -101,7 +112,10 @@ fn note_parameter(types: &mut Vec<Option<DataType>>, expr: &ast::Expr, data_type
 }
 
 /// The query that finds the rows of a write, and the types of its parameters.
-pub fn source_of(statement: &ast::Statement, catalog: &Catalog) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
+pub fn source_of(
+    statement: &ast::Statement,
+    catalog: &Catalog,
+) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
     match statement {
         ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
         ast::Statement::Update(u) => update(u, catalog).map(|p| (p.source, p.parameter_types)),
@@ -116,10 +130,18 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         return Err(QueryError::unsupported("INSERT INTO a function"));
     };
     let table = find_table(catalog, name)?;
-    let alias = insert.table_alias.as_ref().map_or_else(|| table.name.clone(), |a| fold(&a.alias));
+    let alias = insert
+        .table_alias
+        .as_ref()
+        .map_or_else(|| table.name.clone(), |a| fold(&a.alias));
     let mut targets = Vec::with_capacity(table.columns.len());
     for column in &insert.columns {
-        let column = column.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+        let column = column
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(fold)
+            .unwrap_or_default();
         let position = assignable(&table, &column)?;
         if targets.contains(&position) {
             let message = format!("column \"{column}\" specified more than once");
@@ -149,7 +171,15 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
     let on_conflict = on_conflict(&insert.on, &table)?;
     let (source, targets) = with_defaults(source, targets, &table)?;
     let returning = returning_query(&insert.returning, &alias);
-    Ok(Insert { table, source, targets, on_conflict, returning, parameter_types, alias })
+    Ok(Insert {
+        table,
+        source,
+        targets,
+        on_conflict,
+        returning,
+        parameter_types,
+        alias,
+    })
 }
 
 fn assignable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {
@@ -157,15 +187,23 @@ fn assignable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {
         let message = format!("the system column \"{column}\" cannot be written");
         return Err(QueryError::new(SqlState("428C9"), message));
     }
-    table.column_index(column).ok_or_else(|| QueryError::unknown_column(column, &table.name))
+    table
+        .column_index(column)
+        .ok_or_else(|| QueryError::unknown_column(column, &table.name))
 }
 
 fn check_width(given: usize, expected: usize, named: bool) -> Result<(), QueryError> {
     if given > expected {
-        return Err(QueryError::new(SqlState::SYNTAX_ERROR, "INSERT has more expressions than target columns"));
+        return Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "INSERT has more expressions than target columns",
+        ));
     }
     if given < expected && named {
-        return Err(QueryError::new(SqlState::SYNTAX_ERROR, "INSERT has more target columns than expressions"));
+        return Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "INSERT has more target columns than expressions",
+        ));
     }
     Ok(())
 }
@@ -178,11 +216,16 @@ fn prepare_values(
     targets: &[usize],
     parameter_types: &mut Vec<Option<DataType>>,
 ) -> Result<Option<usize>, QueryError> {
-    let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(None) };
+    let ast::SetExpr::Values(values) = query.body.as_mut() else {
+        return Ok(None);
+    };
     let width = values.rows.first().map_or(0, |r| r.content.len());
     for row in &mut values.rows {
         if row.content.len() != width {
-            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length"));
+            return Err(QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                "VALUES lists must all be the same length",
+            ));
         }
         for (expr, &target) in row.content.iter_mut().zip(targets) {
             let column = &table.columns[target];
@@ -193,7 +236,11 @@ fn prepare_values(
             }
         }
     }
-    let has_subquery = values.rows.iter().flat_map(|r| &r.content).any(holds_subquery);
+    let has_subquery = values
+        .rows
+        .iter()
+        .flat_map(|r| &r.content)
+        .any(holds_subquery);
     if has_subquery {
         // The engine evaluates VALUES before it runs queries.
         let selects: Vec<String> = values
@@ -229,12 +276,21 @@ fn parse_expression(sql: &str) -> Result<ast::Expr, QueryError> {
     Parser::new(&dialect)
         .try_with_sql(sql)
         .and_then(|mut p| p.parse_expr())
-        .map_err(|e| QueryError::new(SqlState::SYNTAX_ERROR, format!("invalid expression {sql}: {e}")))
+        .map_err(|e| {
+            QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("invalid expression {sql}: {e}"),
+            )
+        })
 }
 
 /// Columns that are not targets and have a default are given by it, for every
 /// row anew.
-fn with_defaults(source: ast::Statement, mut targets: Vec<usize>, table: &TableSchema) -> Result<(ast::Statement, Vec<usize>), QueryError> {
+fn with_defaults(
+    source: ast::Statement,
+    mut targets: Vec<usize>,
+    table: &TableSchema,
+) -> Result<(ast::Statement, Vec<usize>), QueryError> {
     let missing: Vec<(usize, &str)> = table
         .columns
         .iter()
@@ -245,13 +301,19 @@ fn with_defaults(source: ast::Statement, mut targets: Vec<usize>, table: &TableS
     if missing.is_empty() {
         return Ok((source, targets));
     }
-    let defaults: Vec<String> = missing.iter().map(|(i, d)| format!("({d}) AS \"__default_{i}\"")).collect();
+    let defaults: Vec<String> = missing
+        .iter()
+        .map(|(i, d)| format!("({d}) AS \"__default_{i}\""))
+        .collect();
     let wrapped = if targets.is_empty() {
         format!("SELECT {}", defaults.join(", "))
     } else {
         let names: Vec<String> = (0..targets.len()).map(|i| format!("__s{i}")).collect();
         let list = names.join(", ");
-        format!("SELECT {list}, {} FROM ({source}) AS __source ({list})", defaults.join(", "))
+        format!(
+            "SELECT {list}, {} FROM ({source}) AS __source ({list})",
+            defaults.join(", ")
+        )
     };
     targets.extend(missing.iter().map(|(i, _)| *i));
     Ok((parse_query(&wrapped)?, targets))
@@ -261,17 +323,26 @@ fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConf
     let on = match on {
         None => return Ok(OnConflict::Fail),
         Some(ast::OnInsert::OnConflict(on)) => on,
-        Some(_) => return Err(QueryError::unsupported("ON DUPLICATE KEY UPDATE").with_hint("Write ON CONFLICT .. DO UPDATE.")),
+        Some(_) => {
+            return Err(QueryError::unsupported("ON DUPLICATE KEY UPDATE")
+                .with_hint("Write ON CONFLICT .. DO UPDATE."))
+        }
     };
     match &on.conflict_target {
         None if matches!(on.action, ast::OnConflictAction::DoNothing) => {}
         None => {
-            let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name";
-            return Err(QueryError::new(SqlState::SYNTAX_ERROR, message).with_hint("For example, ON CONFLICT (column_name)."));
+            let message =
+                "ON CONFLICT DO UPDATE requires inference specification or constraint name";
+            return Err(QueryError::new(SqlState::SYNTAX_ERROR, message)
+                .with_hint("For example, ON CONFLICT (column_name)."));
         }
         Some(ast::ConflictTarget::Columns(columns)) => {
             let mut given: Vec<String> = columns.iter().map(fold).collect();
-            let mut key: Vec<String> = table.primary_key.iter().map(|&c| table.columns[c].name.clone()).collect();
+            let mut key: Vec<String> = table
+                .primary_key
+                .iter()
+                .map(|&c| table.columns[c].name.clone())
+                .collect();
             given.sort();
             key.sort();
             if given != key || key.is_empty() {
@@ -282,7 +353,10 @@ fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConf
         Some(ast::ConflictTarget::OnConstraint(name)) => {
             let name = table_name(name)?;
             if name != table.primary_key_name() || table.has_hidden_key() {
-                let message = format!("constraint \"{name}\" for table \"{}\" does not exist", table.name);
+                let message = format!(
+                    "constraint \"{name}\" for table \"{}\" does not exist",
+                    table.name
+                );
                 return Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
             }
         }
@@ -313,7 +387,10 @@ impl Insert {
                 }
                 None => {
                     fields.push(Arc::new(column.arrow_field()));
-                    columns.push(arrow_array::new_null_array(&column.data_type.to_arrow(), rows));
+                    columns.push(arrow_array::new_null_array(
+                        &column.data_type.to_arrow(),
+                        rows,
+                    ));
                 }
             }
         }
@@ -363,13 +440,24 @@ fn projection(table: &TableSchema, assigned: &[Option<String>], alias: &str) -> 
 }
 
 /// `SET` clauses as (column, expression); `(a, b) = (x, y)` too.
-fn assignments(list: &[ast::Assignment], table: &TableSchema) -> Result<Vec<(usize, ast::Expr)>, QueryError> {
-    let last = |name: &ast::ObjectName| name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
+fn assignments(
+    list: &[ast::Assignment],
+    table: &TableSchema,
+) -> Result<Vec<(usize, ast::Expr)>, QueryError> {
+    let last = |name: &ast::ObjectName| {
+        name.0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(fold)
+            .unwrap_or_default()
+    };
     let mut found: Vec<(usize, ast::Expr)> = Vec::with_capacity(list.len());
     for assignment in list {
         let pairs = match (&assignment.target, &assignment.value) {
             (ast::AssignmentTarget::ColumnName(name), value) => vec![(last(name), value.clone())],
-            (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) if names.len() == values.len() => {
+            (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values))
+                if names.len() == values.len() =>
+            {
                 names.iter().map(last).zip(values.iter().cloned()).collect()
             }
             (ast::AssignmentTarget::Tuple(_), _) => {
@@ -390,8 +478,13 @@ fn assignments(list: &[ast::Assignment], table: &TableSchema) -> Result<Vec<(usi
 
 fn assigned_text(expr: &ast::Expr, table: &TableSchema, position: usize) -> String {
     match expr {
-        ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default") => {
-            table.columns[position].default.clone().unwrap_or_else(|| "NULL".into())
+        ast::Expr::Identifier(i)
+            if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default") =>
+        {
+            table.columns[position]
+                .default
+                .clone()
+                .unwrap_or_else(|| "NULL".into())
         }
         other => other.to_string(),
     }
@@ -415,11 +508,21 @@ fn qualify(expr: &mut ast::Expr, table: &TableSchema, alias: &str) {
     let _ = expr.visit(&mut Qualifier(table, alias));
 }
 
-fn target_of(relation: &ast::TableFactor, catalog: &Catalog) -> Result<(Arc<TableSchema>, String), QueryError> {
+fn target_of(
+    relation: &ast::TableFactor,
+    catalog: &Catalog,
+) -> Result<(Arc<TableSchema>, String), QueryError> {
     match relation {
-        ast::TableFactor::Table { name, alias, args: None, .. } => {
+        ast::TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            ..
+        } => {
             let table = find_table(catalog, name)?;
-            let alias = alias.as_ref().map_or_else(|| table.name.clone(), |a| fold(&a.name));
+            let alias = alias
+                .as_ref()
+                .map_or_else(|| table.name.clone(), |a| fold(&a.name));
             Ok((table, alias))
         }
         other => Err(QueryError::new(
@@ -432,30 +535,50 @@ fn target_of(relation: &ast::TableFactor, catalog: &Catalog) -> Result<(Arc<Tabl
 /// Plans an UPDATE.
 pub fn update(update: &ast::Update, catalog: &Catalog) -> Result<Modify, QueryError> {
     if !update.table.joins.is_empty() {
-        return Err(QueryError::unsupported("UPDATE of a join").with_hint("Write UPDATE t SET .. FROM other WHERE .."));
+        return Err(QueryError::unsupported("UPDATE of a join")
+            .with_hint("Write UPDATE t SET .. FROM other WHERE .."));
     }
     let (table, alias) = target_of(&update.table.relation, catalog)?;
     let mut parameter_types = Vec::new();
     let mut assigned: Vec<Option<String>> = vec![None; table.columns.len()];
     for (position, expr) in assignments(&update.assignments, &table)? {
-        note_parameter(&mut parameter_types, &expr, &table.columns[position].data_type);
+        note_parameter(
+            &mut parameter_types,
+            &expr,
+            &table.columns[position].data_type,
+        );
         assigned[position] = Some(assigned_text(&expr, &table, position));
     }
     let mut from = vec![update.table.to_string()];
     match &update.from {
-        Some(ast::UpdateTableFromKind::AfterSet(tables) | ast::UpdateTableFromKind::BeforeSet(tables)) => {
+        Some(
+            ast::UpdateTableFromKind::AfterSet(tables)
+            | ast::UpdateTableFromKind::BeforeSet(tables),
+        ) => {
             from.extend(tables.iter().map(ToString::to_string));
         }
         None => {}
     }
-    let source = select_rows(&alias, &projection(&table, &assigned, &alias), &from, &update.selection)?;
+    let source = select_rows(
+        &alias,
+        &projection(&table, &assigned, &alias),
+        &from,
+        &update.selection,
+    )?;
     let returning = returning_query(&update.returning, &alias);
-    Ok(Modify { table, source, kind: Kind::Put, returning, parameter_types })
+    Ok(Modify {
+        table,
+        source,
+        kind: Kind::Put,
+        returning,
+        parameter_types,
+    })
 }
 
 /// Plans a DELETE.
 pub fn delete(delete: &ast::Delete, catalog: &Catalog) -> Result<Modify, QueryError> {
-    let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) = &delete.from;
+    let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) =
+        &delete.from;
     let [target] = tables.as_slice() else {
         return Err(QueryError::unsupported("DELETE from several tables"));
     };
@@ -463,13 +586,31 @@ pub fn delete(delete: &ast::Delete, catalog: &Catalog) -> Result<Modify, QueryEr
     let mut from = vec![target.to_string()];
     from.extend(delete.using.iter().flatten().map(ToString::to_string));
     let nothing_assigned = vec![None; table.columns.len()];
-    let source = select_rows(&alias, &projection(&table, &nothing_assigned, &alias), &from, &delete.selection)?;
+    let source = select_rows(
+        &alias,
+        &projection(&table, &nothing_assigned, &alias),
+        &from,
+        &delete.selection,
+    )?;
     let returning = returning_query(&delete.returning, &alias);
-    Ok(Modify { table, source, kind: Kind::Delete, returning, parameter_types: Vec::new() })
+    Ok(Modify {
+        table,
+        source,
+        kind: Kind::Delete,
+        returning,
+        parameter_types: Vec::new(),
+    })
 }
 
-fn select_rows(alias: &str, columns: &str, from: &[String], selection: &Option<ast::Expr>) -> Result<ast::Statement, QueryError> {
-    let condition = selection.as_ref().map_or_else(String::new, |c| format!(" WHERE {c}"));
+fn select_rows(
+    alias: &str,
+    columns: &str,
+    from: &[String],
+    selection: &Option<ast::Expr>,
+) -> Result<ast::Statement, QueryError> {
+    let condition = selection
+        .as_ref()
+        .map_or_else(String::new, |c| format!(" WHERE {c}"));
     parse_query(&format!(
         "SELECT {}.{} AS \"__key\", {columns} FROM {}{condition}",
         quote(alias),
@@ -482,9 +623,18 @@ impl Modify {
     /// Keys of the rows found and the rows in the table's columns, from a batch
     /// that `source` gave. A row found twice (UPDATE .. FROM) counts once, as
     /// `seen` tells across batches.
-    pub fn rows(&self, batch: &RecordBatch, seen: &mut std::collections::HashSet<Key>) -> Result<(Vec<Key>, RecordBatch), QueryError> {
+    pub fn rows(
+        &self,
+        batch: &RecordBatch,
+        seen: &mut std::collections::HashSet<Key>,
+    ) -> Result<(Vec<Key>, RecordBatch), QueryError> {
         let key_column = arrow_cast::cast(batch.column(0), &arrow_schema::DataType::BinaryView)
-            .map_err(|e| QueryError::new(SqlState::INTERNAL, format!("the key column is unreadable: {e}")))?;
+            .map_err(|e| {
+                QueryError::new(
+                    SqlState::INTERNAL,
+                    format!("the key column is unreadable: {e}"),
+                )
+            })?;
         let key_column = key_column.as_binary_view();
         let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
         let mut keys = Vec::with_capacity(batch.num_rows());
@@ -502,7 +652,12 @@ impl Modify {
                 .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?
         };
         let schema = batch.schema();
-        let rows = coerce_batch(&self.table, &schema.fields()[1..], &batch.columns()[1..], batch.num_rows())?;
+        let rows = coerce_batch(
+            &self.table,
+            &schema.fields()[1..],
+            &batch.columns()[1..],
+            batch.num_rows(),
+        )?;
         if self.kind == Kind::Put {
             check_not_null(&self.table, &rows)?;
         }
@@ -536,18 +691,32 @@ impl Modify {
 
 /// A change that deletes a row.
 pub fn removal(key: Key) -> RowChange {
-    RowChange { key, expect: Expect::Unchanged, kind: Kind::Delete, row: Bytes::new() }
+    RowChange {
+        key,
+        expect: Expect::Unchanged,
+        kind: Kind::Delete,
+        row: Bytes::new(),
+    }
 }
 
 /// A change that writes a row.
 pub fn put(key: Key, values: &[Value], expect: Expect) -> RowChange {
     let mut row = Vec::with_capacity(16 + values.len() * 12);
     encode_row(values, &mut row);
-    RowChange { key, expect, kind: Kind::Put, row: row.into() }
+    RowChange {
+        key,
+        expect,
+        kind: Kind::Put,
+        row: row.into(),
+    }
 }
 
 /// The values of one row of a batch in the table's columns.
-pub fn row_values(table: &TableSchema, batch: &RecordBatch, row: usize) -> Result<Vec<Value>, QueryError> {
+pub fn row_values(
+    table: &TableSchema,
+    batch: &RecordBatch,
+    row: usize,
+) -> Result<Vec<Value>, QueryError> {
     table
         .columns
         .iter()
@@ -561,7 +730,11 @@ pub fn key_of(table: &TableSchema, values: &[Value]) -> Result<Key, QueryError> 
     if table.has_hidden_key() {
         return Ok(Key::default());
     }
-    let key: Vec<Value> = table.primary_key.iter().map(|&c| values[c].clone()).collect();
+    let key: Vec<Value> = table
+        .primary_key
+        .iter()
+        .map(|&c| values[c].clone())
+        .collect();
     encode_key(table, &key).map_err(|e| match e {
         chronos_model::KeyError::Null { column } => not_null_violation(table, &column, values),
         chronos_model::KeyError::Data(e) => e.into(),
@@ -569,11 +742,19 @@ pub fn key_of(table: &TableSchema, values: &[Value]) -> Result<Key, QueryError> 
 }
 
 /// New rows as changes: few as rows, many as columns.
-pub fn insertions(table: &TableSchema, rows: RecordBatch, expect: Expect) -> Result<Change, QueryError> {
+pub fn insertions(
+    table: &TableSchema,
+    rows: RecordBatch,
+    expect: Expect,
+) -> Result<Change, QueryError> {
     if rows.num_rows() >= COLUMNAR_ROWS_MIN {
         let batch = RecordBatch::try_new(table.arrow_schema(), rows.columns().to_vec())
             .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?;
-        return Ok(Change::Batch(BatchChange { table: table.id, expect, batch }));
+        return Ok(Change::Batch(BatchChange {
+            table: table.id,
+            expect,
+            batch,
+        }));
     }
     let rows = (0..rows.num_rows())
         .map(|row| {
@@ -581,7 +762,10 @@ pub fn insertions(table: &TableSchema, rows: RecordBatch, expect: Expect) -> Res
             Ok(put(key_of(table, &values)?, &values, expect))
         })
         .collect::<Result<Vec<_>, QueryError>>()?;
-    Ok(Change::Rows(RowChanges { table: table.id, rows }))
+    Ok(Change::Rows(RowChanges {
+        table: table.id,
+        rows,
+    }))
 }
 
 /// Errors with 23502 when a NOT NULL column holds a NULL.
@@ -589,7 +773,11 @@ pub fn check_not_null(table: &TableSchema, rows: &RecordBatch) -> Result<(), Que
     for (column, array) in table.columns.iter().zip(rows.columns()) {
         if !column.nullable && array.null_count() > 0 {
             let row = (0..array.len()).find(|&i| array.is_null(i)).unwrap_or(0);
-            return Err(not_null_violation(table, &column.name, &row_values(table, rows, row)?));
+            return Err(not_null_violation(
+                table,
+                &column.name,
+                &row_values(table, rows, row)?,
+            ));
         }
     }
     Ok(())
@@ -597,10 +785,19 @@ pub fn check_not_null(table: &TableSchema, rows: &RecordBatch) -> Result<(), Que
 
 /// 23502, with the row as PostgreSQL shows it.
 pub fn not_null_violation(table: &TableSchema, column: &str, row: &[Value]) -> QueryError {
-    let message = format!("null value in column \"{column}\" of relation \"{}\" violates not-null constraint", table.name);
+    let message = format!(
+        "null value in column \"{column}\" of relation \"{}\" violates not-null constraint",
+        table.name
+    );
     let shown: Vec<String> = row
         .iter()
-        .map(|v| if v.is_null() { "null".into() } else { text::format(v) })
+        .map(|v| {
+            if v.is_null() {
+                "null".into()
+            } else {
+                text::format(v)
+            }
+        })
         .collect();
     let mut error = QueryError::new(SqlState::NOT_NULL_VIOLATION, message)
         .with_detail(format!("Failing row contains ({}).", shown.join(", ")));

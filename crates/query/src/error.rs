@@ -44,12 +44,18 @@ impl QueryError {
 
     /// 0A000 for something that SQL has and Chronos does not.
     pub fn unsupported(what: impl std::fmt::Display) -> QueryError {
-        QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+        QueryError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("{what} is not supported"),
+        )
     }
 
     /// 42P01.
     pub fn unknown_table(name: &str) -> QueryError {
-        QueryError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+        QueryError::new(
+            SqlState::UNDEFINED_TABLE,
+            format!("relation \"{name}\" does not exist"),
+        )
     }
 
     /// 42703.
@@ -82,7 +88,9 @@ impl From<DataError> for QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(e: DataFusionError) -> QueryError {
         match e {
-            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => (*inner).into(),
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+                (*inner).into()
+            }
             DataFusionError::Shared(inner) => match std::sync::Arc::try_unwrap(inner) {
                 Ok(inner) => inner.into(),
                 Err(inner) => of_reference(&inner),
@@ -94,10 +102,10 @@ impl From<DataFusionError> for QueryError {
                     Err(other) => QueryError::new(SqlState::INTERNAL, other.to_string()),
                 },
             },
-            DataFusionError::Collection(errors) => errors
-                .into_iter()
-                .next()
-                .map_or_else(|| QueryError::new(SqlState::INTERNAL, "unknown error"), QueryError::from),
+            DataFusionError::Collection(errors) => errors.into_iter().next().map_or_else(
+                || QueryError::new(SqlState::INTERNAL, "unknown error"),
+                QueryError::from,
+            ),
             e => of_reference(&e),
         }
     }
@@ -143,18 +151,26 @@ fn of_reference(e: &DataFusionError) -> QueryError {
 
 fn of_schema_error(e: &SchemaError) -> QueryError {
     match e {
-        SchemaError::FieldNotFound { field, valid_fields } => {
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
             let name = match &field.relation {
                 Some(relation) => format!("{}.{}", relation.table(), field.name),
                 None => format!("\"{}\"", field.name),
             };
-            let mut error = QueryError::new(SqlState::UNDEFINED_COLUMN, format!("column {name} does not exist"));
+            let mut error = QueryError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column {name} does not exist"),
+            );
             let near = valid_fields
                 .iter()
                 .map(|c| c.name.as_str())
                 .find(|c| c.eq_ignore_ascii_case(&field.name) || is_near(c, &field.name));
             if let Some(near) = near {
-                error = error.with_hint(format!("Perhaps you meant to reference the column \"{near}\"."));
+                error = error.with_hint(format!(
+                    "Perhaps you meant to reference the column \"{near}\"."
+                ));
             }
             error
         }
@@ -162,9 +178,11 @@ fn of_schema_error(e: &SchemaError) -> QueryError {
             SqlState::AMBIGUOUS_COLUMN,
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            QueryError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"))
-        }
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => QueryError::new(
+            SqlState::DUPLICATE_COLUMN,
+            format!("column \"{name}\" specified more than once"),
+        ),
     }
 }
 
@@ -192,17 +210,29 @@ fn of_arrow_error(e: &ArrowError) -> QueryError {
 fn of_plan_text(message: &str) -> QueryError {
     let message = first_line(message);
     let lower = message.to_ascii_lowercase();
-    let code = if lower.contains("invalid function") || lower.contains("no function matches") || lower.contains("table function") {
+    let code = if lower.contains("invalid function")
+        || lower.contains("no function matches")
+        || lower.contains("table function")
+    {
         SqlState::UNDEFINED_FUNCTION
     } else if lower.contains("not found") && lower.contains("table") {
         SqlState::UNDEFINED_TABLE
-    } else if lower.contains("must be in group by") || lower.contains("must appear in the group by") || lower.contains("could not be resolved from available columns") {
+    } else if lower.contains("must be in group by")
+        || lower.contains("must appear in the group by")
+        || lower.contains("could not be resolved from available columns")
+    {
         SqlState::GROUPING_ERROR
-    } else if lower.contains("cannot coerce") || lower.contains("incompatible") || lower.contains("cannot be cast") || lower.contains("unsupported cast") {
+    } else if lower.contains("cannot coerce")
+        || lower.contains("incompatible")
+        || lower.contains("cannot be cast")
+        || lower.contains("unsupported cast")
+    {
         SqlState::DATATYPE_MISMATCH
     } else if lower.contains("placeholder") {
         SqlState::UNDEFINED_PARAMETER
-    } else if lower.contains("duplicate") || lower.contains("projections require unique expression names") {
+    } else if lower.contains("duplicate")
+        || lower.contains("projections require unique expression names")
+    {
         SqlState::DUPLICATE_COLUMN
     } else if lower.contains("unsupported") || lower.contains("not supported") {
         SqlState::FEATURE_NOT_SUPPORTED
@@ -217,9 +247,15 @@ fn of_execution_text(message: &str) -> QueryError {
     let lower = message.to_ascii_lowercase();
     let code = if lower.contains("divide by zero") || lower.contains("division by zero") {
         return QueryError::new(SqlState::DIVISION_BY_ZERO, "division by zero");
-    } else if lower.contains("overflow") || lower.contains("out of range") || lower.contains("too large to store") {
+    } else if lower.contains("overflow")
+        || lower.contains("out of range")
+        || lower.contains("too large to store")
+    {
         SqlState::OUT_OF_RANGE
-    } else if lower.contains("cannot cast string") || lower.contains("error parsing") || lower.contains("parser error") {
+    } else if lower.contains("cannot cast string")
+        || lower.contains("error parsing")
+        || lower.contains("parser error")
+    {
         SqlState::INVALID_TEXT
     } else if lower.contains("more than one row") {
         SqlState::CARDINALITY_VIOLATION

@@ -31,7 +31,10 @@ pub mod sql;
 mod system_tables;
 
 #[cfg(feature = "engine")]
-pub use engine::{coerce_array, coerce_batch, Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts, TEMPORARY_TABLE_PREFIX};
+pub use engine::{
+    coerce_array, coerce_batch, Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts,
+    TEMPORARY_TABLE_PREFIX,
+};
 #[cfg(feature = "engine")]
 pub use error::QueryError;
 

@@ -85,12 +85,17 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
         .and_then(|mut p| p.parse_statements())
         .map_err(|e| {
             let mut error = syntax_error(&e.to_string(), &text);
-            error.offset = error.offset.map(|o| rewritten.original_position(o).min(sql.len()));
+            error.offset = error
+                .offset
+                .map(|o| rewritten.original_position(o).min(sql.len()));
             error
         })?;
     match statements.len() {
         1 => classify(statements.remove(0)),
-        0 => Err(QueryError::new(SqlState::SYNTAX_ERROR, "the statement is empty")),
+        0 => Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "the statement is empty",
+        )),
         _ => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             "cannot insert multiple commands into a prepared statement",
@@ -103,8 +108,13 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
 fn syntax_error(message: &str, text: &str) -> QueryError {
     let message = message.trim_start_matches("sql parser error: ");
     if message.contains("recursion limit") {
-        let e = QueryError::new(SqlState::TOO_COMPLEX, "stack depth limit exceeded: the statement nests too deep");
-        return e.with_hint(format!("Expressions and subqueries may nest {RECURSION_LIMIT} deep."));
+        let e = QueryError::new(
+            SqlState::TOO_COMPLEX,
+            "stack depth limit exceeded: the statement nests too deep",
+        );
+        return e.with_hint(format!(
+            "Expressions and subqueries may nest {RECURSION_LIMIT} deep."
+        ));
     }
     let (body, place) = match message.rfind(" at Line: ") {
         Some(at) => (&message[..at], Some(&message[at + " at Line: ".len()..])),
@@ -114,9 +124,16 @@ fn syntax_error(message: &str, text: &str) -> QueryError {
         let (line, column) = place.split_once(", Column: ")?;
         let line: usize = line.trim().parse().ok()?;
         let column: usize = column.trim().parse().ok()?;
-        let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+        let start: usize = text
+            .split_inclusive('\n')
+            .take(line.checked_sub(1)?)
+            .map(str::len)
+            .sum();
         let rest = text.get(start..)?;
-        let within = rest.char_indices().nth(column.checked_sub(1)?).map_or(rest.len(), |(i, _)| i);
+        let within = rest
+            .char_indices()
+            .nth(column.checked_sub(1)?)
+            .map_or(rest.len(), |(i, _)| i);
         Some(start + within)
     });
     let message = match body.rsplit_once("found: ") {
@@ -139,7 +156,9 @@ pub fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
     for (at, _) in lower.match_indices("ttl") {
         let before = lower[..at].trim_end();
         let preceded = before.ends_with("with") && before.len() < at && before.len() > 4;
-        let Some(after) = lower[at + 3..].trim_start().strip_prefix('=') else { continue };
+        let Some(after) = lower[at + 3..].trim_start().strip_prefix('=') else {
+            continue;
+        };
         if !preceded {
             continue;
         }
@@ -165,18 +184,24 @@ fn write_with_ctes(query: &ast::Query) -> Option<Result<ast::Statement, QueryErr
             let mut insert = insert.clone();
             if let (Some(with), Some(source)) = (with, insert.source.as_mut()) {
                 if source.with.is_some() {
-                    return Some(Err(QueryError::unsupported("WITH both before and in an INSERT")));
+                    return Some(Err(QueryError::unsupported(
+                        "WITH both before and in an INSERT",
+                    )));
                 }
                 source.with = Some(with.clone());
             }
             Some(Ok(ast::Statement::Insert(insert)))
         }
-        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write) if with.is_none() => {
+        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write)
+            if with.is_none() =>
+        {
             Some(Ok(write.clone()))
         }
         ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
             Some(Err(QueryError::unsupported("WITH before UPDATE or DELETE")
-                .with_hint("Put the WITH into a subquery of the WHERE clause.")))
+                .with_hint(
+                    "Put the WITH into a subquery of the WHERE clause.",
+                )))
         }
         _ => None,
     }
@@ -265,13 +290,23 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
                     .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
             }
             if asks("only") {
-                return Err(QueryError::unsupported("SET .. READ ONLY").with_hint("Write BEGIN READ ONLY."));
+                return Err(
+                    QueryError::unsupported("SET .. READ ONLY").with_hint("Write BEGIN READ ONLY.")
+                );
             }
             return Ok(Some(Command::NoOperation("SET")));
         }
-        "names" => return Ok(Some(Command::Set("client_encoding".into(), Some(set_value(sql, &tokens[at + 1..]))))),
+        "names" => {
+            return Ok(Some(Command::Set(
+                "client_encoding".into(),
+                Some(set_value(sql, &tokens[at + 1..])),
+            )))
+        }
         "time" if word(at + 1) == "zone" => {
-            return Ok(Some(Command::Set("timezone".into(), Some(set_value(sql, &tokens[at + 2..])))));
+            return Ok(Some(Command::Set(
+                "timezone".into(),
+                Some(set_value(sql, &tokens[at + 2..])),
+            )));
         }
         _ => {}
     }
@@ -309,7 +344,9 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
     Ok(match statement {
         S::Query(ref query) => {
             if query.locks.iter().any(|l| l.nonblock.is_some()) {
-                return Err(QueryError::unsupported("SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED"));
+                return Err(QueryError::unsupported(
+                    "SELECT .. FOR UPDATE NOWAIT / SKIP LOCKED",
+                ));
             }
             if let Some(write) = write_with_ctes(query) {
                 return classify(write?);
@@ -322,17 +359,29 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             }
             Command::Query(Box::new(statement))
         }
-        S::Explain { statement: inner, analyze, verbose, options, describe_alias: _, .. } => {
+        S::Explain {
+            statement: inner,
+            analyze,
+            verbose,
+            options,
+            describe_alias: _,
+            ..
+        } => {
             let on = |name: &str| {
                 options.iter().flatten().any(|o| {
                     o.name.value.eq_ignore_ascii_case(name)
                         && !matches!(&o.arg, Some(e) if matches!(e.to_string().to_ascii_lowercase().as_str(), "false" | "off" | "0"))
                 })
             };
-            let explain = ExplainOptions { analyze: analyze || on("analyze"), verbose: verbose || on("verbose") };
+            let explain = ExplainOptions {
+                analyze: analyze || on("analyze"),
+                verbose: verbose || on("verbose"),
+            };
             match *inner {
                 query @ S::Query(_) => Command::Query(Box::new(self::explain(query, explain))),
-                write @ (S::Insert(_) | S::Update(_) | S::Delete(_)) => Command::ExplainWrite(Box::new(write), explain),
+                write @ (S::Insert(_) | S::Update(_) | S::Delete(_)) => {
+                    Command::ExplainWrite(Box::new(write), explain)
+                }
                 _ => return Err(QueryError::unsupported("EXPLAIN of this statement")),
             }
         }
@@ -340,7 +389,12 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Update(update) => Command::Update(Box::new(update)),
         S::Delete(delete) => Command::Delete(Box::new(delete)),
         S::CreateTable(create) => Command::CreateTable(Box::new(create)),
-        S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => Command::DropTables(names, if_exists),
+        S::Drop {
+            object_type: ast::ObjectType::Table,
+            if_exists,
+            names,
+            ..
+        } => Command::DropTables(names, if_exists),
         S::Truncate(truncate) => {
             Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
         }
@@ -357,7 +411,8 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             let text = other.to_string();
             let words: Vec<&str> = text.split_whitespace().take(2).collect();
             let mut error = QueryError::unsupported(words.join(" ").to_ascii_uppercase());
-            error.offset = (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
+            error.offset =
+                (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
             return Err(error);
         }
     })
@@ -373,7 +428,11 @@ pub fn fold(ident: &ast::Ident) -> String {
 
 /// A table's name, folded; a schema other than `public` is refused.
 pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
-    let parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident().map(fold)).collect();
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|p| p.as_ident().map(fold))
+        .collect();
     match parts.as_slice() {
         [table] => Ok(table.clone()),
         [schema, table] | [_, schema, table] if schema == "public" => Ok(table.clone()),
@@ -381,7 +440,10 @@ pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
             SqlState("3F000"),
             format!("schema \"{schema}\" does not exist or cannot be written to"),
         )),
-        _ => Err(QueryError::new(SqlState::SYNTAX_ERROR, format!("improper relation name: {name}"))),
+        _ => Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("improper relation name: {name}"),
+        )),
     }
 }
 
@@ -453,32 +515,73 @@ pub enum CopyDirection {
 
 /// COPY as its parts; only STDIN and STDOUT.
 pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
-    let ast::Statement::Copy { source, to, target, options, legacy_options, values: _ } = statement else {
+    let ast::Statement::Copy {
+        source,
+        to,
+        target,
+        options,
+        legacy_options,
+        values: _,
+    } = statement
+    else {
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected COPY"));
     };
     match (to, target) {
         (false, ast::CopyTarget::Stdin) | (true, ast::CopyTarget::Stdout) => {}
         _ => {
-            return Err(QueryError::unsupported("COPY from or to a file or program on the server")
-                .with_hint("Use COPY .. FROM STDIN / TO STDOUT, or psql's \\copy."));
+            return Err(
+                QueryError::unsupported("COPY from or to a file or program on the server")
+                    .with_hint("Use COPY .. FROM STDIN / TO STDOUT, or psql's \\copy."),
+            );
         }
     }
     let direction = match (source, to) {
-        (ast::CopySource::Table { table_name: name, columns }, false) => CopyDirection::From {
+        (
+            ast::CopySource::Table {
+                table_name: name,
+                columns,
+            },
+            false,
+        ) => CopyDirection::From {
             table: table_name(name)?,
             columns: columns.iter().map(fold).collect(),
         },
-        (ast::CopySource::Table { table_name: name, columns }, true) => {
+        (
+            ast::CopySource::Table {
+                table_name: name,
+                columns,
+            },
+            true,
+        ) => {
             let columns: Vec<String> = columns.iter().map(|c| quote(&fold(c))).collect();
-            let list = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
-            CopyDirection::To { query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)) }
+            let list = if columns.is_empty() {
+                "*".to_owned()
+            } else {
+                columns.join(", ")
+            };
+            CopyDirection::To {
+                query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)),
+            }
         }
-        (ast::CopySource::Query(query), true) => CopyDirection::To { query: query.to_string() },
+        (ast::CopySource::Query(query), true) => CopyDirection::To {
+            query: query.to_string(),
+        },
         (ast::CopySource::Query(_), false) => {
-            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "COPY (query) can only go TO STDOUT"));
+            return Err(QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                "COPY (query) can only go TO STDOUT",
+            ));
         }
     };
-    let mut copy = CopyStatement { direction, format: None, delimiter: None, null: None, header: false, quote: None, escape: None };
+    let mut copy = CopyStatement {
+        direction,
+        format: None,
+        delimiter: None,
+        null: None,
+        header: false,
+        quote: None,
+        escape: None,
+    };
     for option in options {
         match option {
             ast::CopyOption::Format(name) => copy.format = Some(name.value.to_ascii_lowercase()),
@@ -488,7 +591,8 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
             ast::CopyOption::Quote(c) => copy.quote = Some(*c),
             ast::CopyOption::Escape(c) => copy.escape = Some(*c),
             ast::CopyOption::Freeze(_) => {}
-            ast::CopyOption::Encoding(name) if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
+            ast::CopyOption::Encoding(name)
+                if name.to_ascii_lowercase().replace('-', "") == "utf8" => {}
             other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
         }
     }
@@ -505,7 +609,9 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
                         ast::CopyLegacyCsvOption::Header => copy.header = true,
                         ast::CopyLegacyCsvOption::Quote(c) => copy.quote = Some(*c),
                         ast::CopyLegacyCsvOption::Escape(c) => copy.escape = Some(*c),
-                        other => return Err(QueryError::unsupported(format!("the COPY option {other}"))),
+                        other => {
+                            return Err(QueryError::unsupported(format!("the COPY option {other}")))
+                        }
                     }
                 }
             }
@@ -520,7 +626,10 @@ pub use ast::{CreateTable, ObjectName};
 /// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
 pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {
     let serializable = modes.iter().any(|m| {
-        matches!(m, ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable))
+        matches!(
+            m,
+            ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable)
+        )
     });
     if serializable {
         return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
@@ -531,7 +640,10 @@ pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError>
 
 /// Whether BEGIN asks for a read-only transaction.
 pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
-    modes
-        .iter()
-        .any(|m| matches!(m, ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)))
+    modes.iter().any(|m| {
+        matches!(
+            m,
+            ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)
+        )
+    })
 }

@@ -10,13 +10,31 @@ type State = [Option<i64>; 3];
 
 /// Statements, and the state after each.
 const SCRIPT: [(&str, State); 8] = [
-    ("CREATE TABLE t (id INT PRIMARY KEY, v INT, note TEXT)", [None, None, None]),
-    ("INSERT INTO t VALUES (1, 10, 'one')", [Some(10), None, None]),
-    ("INSERT INTO t VALUES (2, 20, 'two'), (3, 30, 'three')", [Some(10), Some(20), Some(30)]),
-    ("UPDATE t SET v = 11 WHERE id = 1", [Some(11), Some(20), Some(30)]),
+    (
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT, note TEXT)",
+        [None, None, None],
+    ),
+    (
+        "INSERT INTO t VALUES (1, 10, 'one')",
+        [Some(10), None, None],
+    ),
+    (
+        "INSERT INTO t VALUES (2, 20, 'two'), (3, 30, 'three')",
+        [Some(10), Some(20), Some(30)],
+    ),
+    (
+        "UPDATE t SET v = 11 WHERE id = 1",
+        [Some(11), Some(20), Some(30)],
+    ),
     ("DELETE FROM t WHERE id = 2", [Some(11), None, Some(30)]),
-    ("INSERT INTO t VALUES (2, 21, 'again')", [Some(11), Some(21), Some(30)]),
-    ("UPDATE t SET v = v + 1 WHERE id = 3", [Some(11), Some(21), Some(31)]),
+    (
+        "INSERT INTO t VALUES (2, 21, 'again')",
+        [Some(11), Some(21), Some(30)],
+    ),
+    (
+        "UPDATE t SET v = v + 1 WHERE id = 3",
+        [Some(11), Some(21), Some(31)],
+    ),
     ("DELETE FROM t WHERE id = 1", [None, Some(21), Some(31)]),
 ];
 

@@ -17,7 +17,9 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Start(args) => start::run(&args),
-        Command::SingleNode(args) => block_on(|env| async move { single_node::run(args, env).await }),
+        Command::SingleNode(args) => {
+            block_on(|env| async move { single_node::run(args, env).await })
+        }
         Command::Client(args) => block_on(|env| async move { client(args, &env).await }),
         Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
         Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),

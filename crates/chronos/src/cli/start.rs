@@ -53,7 +53,12 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
     options.profile = Some(profile);
     options.durability = match &args.durability {
         None => None,
-        Some(given) => Some(given.to_string().parse::<Durability>().map_err(|e| CliError::Usage(e.to_string()))?),
+        Some(given) => Some(
+            given
+                .to_string()
+                .parse::<Durability>()
+                .map_err(|e| CliError::Usage(e.to_string()))?,
+        ),
     };
     options.memory_bytes_max = args.memory_limit.map(|limit| limit.0);
     Ok(options)
@@ -61,7 +66,11 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
 
 /// An error of the node as the command's ending.
 pub(super) fn node_error(e: &chronos_node::Error) -> CliError {
-    let hint = e.hint.as_ref().map(|h| format!("\n{h}")).unwrap_or_default();
+    let hint = e
+        .hint
+        .as_ref()
+        .map(|h| format!("\n{h}"))
+        .unwrap_or_default();
     CliError::Failed(format!("{e}{hint}"))
 }
 
@@ -77,26 +86,28 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     let env = node.env();
     let sessions = node.clone();
     let pg_options = PgOptions::new(env);
-    let http_options = HttpOptions {
+    let mut http_options = HttpOptions {
         ingest_max_body_bytes: usize::try_from(args.ingest_max_body_bytes.0).unwrap_or(usize::MAX),
         ingest_max_inflight: args.ingest_max_inflight as usize,
         clock: Arc::clone(&env.clock),
         ..HttpOptions::default()
     };
+    chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
     let pg_stop = stop.clone();
     let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, pg_stop);
     let web_stop = stop.clone().cancelled_owned();
     let web_server = http::serve(web, node.clone(), http_options, web_stop);
     let (pg_ended, web_ended) = tokio::join!(pg_server, web_server);
-    let broken = |what: &str, e: std::io::Error| CliError::Failed(format!("the {what} server failed: {e}"));
+    let broken =
+        |what: &str, e: std::io::Error| CliError::Failed(format!("the {what} server failed: {e}"));
     pg_ended.map_err(|e| broken("PostgreSQL", e))?;
     web_ended.map_err(|e| broken("HTTP", e))
 }
 
 async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, CliError> {
-    TcpListener::bind((address.host.as_str(), address.port)).await.map_err(|e| {
-        CliError::Failed(format!("cannot listen on {address} for {what}: {e}"))
-    })
+    TcpListener::bind((address.host.as_str(), address.port))
+        .await
+        .map_err(|e| CliError::Failed(format!("cannot listen on {address} for {what}: {e}")))
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
@@ -108,11 +119,18 @@ fn greet(node: &Node, pg: SocketAddr, web: SocketAddr) {
     let status = node.status();
     say(&format!("Chronos {} is ready.", status.version));
     say(&format!("  data        {}", status.data_dir));
-    say(&format!("  profile     {}, durability {}", status.profile, status.durability.mode));
+    say(&format!(
+        "  profile     {}, durability {}",
+        status.profile, status.durability.mode
+    ));
     say(&format!("  PostgreSQL  postgres://chronos@{pg}/chronos"));
     say(&format!("  HTTP        http://{web}"));
     say("");
-    say(&format!("  psql -h {} -p {} -U chronos chronos", pg.ip(), pg.port()));
+    say(&format!(
+        "  psql -h {} -p {} -U chronos chronos",
+        pg.ip(),
+        pg.port()
+    ));
     say("  Ctrl-C stops it.");
     if let Some(warning) = durability_warning_of(node) {
         tell(&format!("WARNING: {warning}"));
@@ -133,7 +151,10 @@ fn say(line: &str) {
 
 /// The first signal asks to stop, the second does it.
 async fn watch_signals(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         tell("chronos: cannot watch for signals");
         return;
     };
@@ -152,13 +173,17 @@ async fn watch_signals(stop: CancellationToken) {
 
 fn init_logging(args: &StartArgs) -> Result<(), CliError> {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,chronos=info"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,chronos=info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // A second call in one process keeps the first subscriber.
     let _ = match &args.log_file {
         Some(path) => {
             let file = files::append(path)?;
-            builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).try_init()
+            builder
+                .with_ansi(false)
+                .with_writer(std::sync::Mutex::new(file))
+                .try_init()
         }
         None => builder.with_writer(std::io::stderr).try_init(),
     };

@@ -17,12 +17,25 @@ fn done(verb: &'static str) -> Result<Outcome, Error> {
 
 /// Columns of SHOW.
 pub(super) fn show_columns(name: &str) -> SchemaRef {
-    let names: &[&str] = if name == "all" { &["name", "setting"] } else { &[name] };
-    Arc::new(Schema::new(names.iter().map(|n| DataType::Text.to_field(n, false)).collect::<Vec<_>>()))
+    let names: &[&str] = if name == "all" {
+        &["name", "setting"]
+    } else {
+        &[name]
+    };
+    Arc::new(Schema::new(
+        names
+            .iter()
+            .map(|n| DataType::Text.to_field(n, false))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 impl Session {
-    pub(super) async fn execute_command(&mut self, command: &Command, token: &CancellationToken) -> Result<Outcome, Error> {
+    pub(super) async fn execute_command(
+        &mut self,
+        command: &Command,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         match command {
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
@@ -61,20 +74,36 @@ impl Session {
             // Prepared statements live in the protocol layer, which looks for this tag.
             Command::Deallocate(Some(_)) => done("DEALLOCATE"),
             Command::NoOperation(verb) => done(verb),
-            Command::Query(_) | Command::ExplainWrite(..) | Command::Insert(_) | Command::Update(_) | Command::Delete(_) => {
-                Err(Error::new(SqlState::INTERNAL, "a planned statement was executed as a command"))
-            }
+            Command::Query(_)
+            | Command::ExplainWrite(..)
+            | Command::Insert(_)
+            | Command::Update(_)
+            | Command::Delete(_) => Err(Error::new(
+                SqlState::INTERNAL,
+                "a planned statement was executed as a command",
+            )),
         }
     }
 
     fn show(&self, name: &str) -> Result<Outcome, Error> {
         let rows = if name == "all" {
-            self.settings.all().into_iter().map(|(n, v)| vec![Value::Text(n), Value::Text(v)]).collect()
+            self.settings
+                .all()
+                .into_iter()
+                .map(|(n, v)| vec![Value::Text(n), Value::Text(v)])
+                .collect()
         } else {
             vec![vec![Value::Text(self.settings.get(name)?)]]
         };
-        let tag = CommandTag { verb: "SHOW", rows: None };
-        Ok(Outcome::Rows(Rows { schema: show_columns(name), data: RowData::Values(rows), tag }))
+        let tag = CommandTag {
+            verb: "SHOW",
+            rows: None,
+        };
+        Ok(Outcome::Rows(Rows {
+            schema: show_columns(name),
+            data: RowData::Values(rows),
+            tag,
+        }))
     }
 
     /// Changes the catalog at once, also within a transaction, which from then on
@@ -82,7 +111,10 @@ impl Session {
     async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
-                return Err(Error::new(SqlState::READ_ONLY_TRANSACTION, "cannot change tables in a read-only transaction"));
+                return Err(Error::new(
+                    SqlState::READ_ONLY_TRANSACTION,
+                    "cannot change tables in a read-only transaction",
+                ));
             }
             if !transaction.writes.is_empty() {
                 return Err(Error::new(
@@ -92,7 +124,11 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        self.propose(WriteSet { begin: Stamp::MAX, changes }).await?;
+        self.propose(WriteSet {
+            begin: Stamp::MAX,
+            changes,
+        })
+        .await?;
         let view = self.node.inner.replica.store.read_view();
         if let Some(transaction) = &mut self.transaction {
             transaction.view = view;
@@ -106,7 +142,11 @@ impl Session {
         let name = schema.name.clone();
         match self.change_catalog(vec![Change::CreateTable(schema)]).await {
             Err(e) if e.code == SqlState::DUPLICATE_TABLE && create.if_not_exists => {
-                self.notice(Severity::Notice, SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists, skipping"));
+                self.notice(
+                    Severity::Notice,
+                    SqlState::DUPLICATE_TABLE,
+                    format!("relation \"{name}\" already exists, skipping"),
+                );
             }
             other => other?,
         }
@@ -117,19 +157,28 @@ impl Session {
     fn check_defaults(&self, schema: &chronos_model::TableSchema) -> Result<(), Error> {
         let catalog = self.catalog();
         for column in &schema.columns {
-            let Some(default) = &column.default else { continue };
+            let Some(default) = &column.default else {
+                continue;
+            };
             let planned = sql::parse_query(&format!("SELECT {default}"))
                 .map_err(Error::from)
                 .and_then(|query| self.plan_over(&query, &[], &catalog));
             if let Err(mut e) = planned {
-                e.detail = Some(format!("in the default of column \"{}\": {default}", column.name));
+                e.detail = Some(format!(
+                    "in the default of column \"{}\": {default}",
+                    column.name
+                ));
                 return Err(e);
             }
         }
         Ok(())
     }
 
-    async fn drop_tables(&mut self, names: &[sql::ObjectName], if_exists: bool) -> Result<Outcome, Error> {
+    async fn drop_tables(
+        &mut self,
+        names: &[sql::ObjectName],
+        if_exists: bool,
+    ) -> Result<Outcome, Error> {
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let name = sql::table_name(name)?;
@@ -137,7 +186,11 @@ impl Session {
             match table {
                 Some(id) => found.push(id),
                 None if if_exists => {
-                    self.notice(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, format!("table \"{name}\" does not exist, skipping"));
+                    self.notice(
+                        Severity::Notice,
+                        SqlState::SUCCESSFUL_COMPLETION,
+                        format!("table \"{name}\" does not exist, skipping"),
+                    );
                 }
                 None => {
                     let message = format!("table \"{name}\" does not exist");
@@ -146,7 +199,8 @@ impl Session {
             }
         }
         if !found.is_empty() {
-            self.change_catalog(found.into_iter().map(Change::DropTable).collect()).await?;
+            self.change_catalog(found.into_iter().map(Change::DropTable).collect())
+                .await?;
         }
         done("DROP TABLE")
     }
@@ -158,14 +212,19 @@ impl Session {
             let table = self.catalog().table(&name).map(|t| t.id);
             found.push(table.ok_or_else(|| QueryError::unknown_table(&name))?);
         }
-        self.change_catalog(found.into_iter().map(Change::Truncate).collect()).await?;
+        self.change_catalog(found.into_iter().map(Change::Truncate).collect())
+            .await?;
         done("TRUNCATE TABLE")
     }
 
     fn begin(&mut self, read_only: bool) -> Result<Outcome, Error> {
         match &mut self.transaction {
             Some(t) if t.implicit => t.implicit = false,
-            Some(_) => self.notice(Severity::Warning, SqlState::ACTIVE_TRANSACTION, "there is already a transaction in progress"),
+            Some(_) => self.notice(
+                Severity::Warning,
+                SqlState::ACTIVE_TRANSACTION,
+                "there is already a transaction in progress",
+            ),
             None => self.transaction = Some(self.new_transaction(false, read_only)),
         }
         done("BEGIN")
@@ -174,7 +233,11 @@ impl Session {
     async fn commit(&mut self) -> Result<Outcome, Error> {
         match self.transaction.take() {
             None => {
-                self.notice(Severity::Warning, SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
+                self.notice(
+                    Severity::Warning,
+                    SqlState::NO_ACTIVE_TRANSACTION,
+                    "there is no transaction in progress",
+                );
                 done("COMMIT")
             }
             Some(t) if t.failed => done("ROLLBACK"),
@@ -187,7 +250,11 @@ impl Session {
 
     fn rollback(&mut self) -> Result<Outcome, Error> {
         if self.transaction.take().is_none_or(|t| t.implicit) {
-            self.notice(Severity::Warning, SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
+            self.notice(
+                Severity::Warning,
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "there is no transaction in progress",
+            );
         }
         done("ROLLBACK")
     }
@@ -219,7 +286,10 @@ impl Session {
     fn explicit(&mut self, what: &str) -> Result<&mut super::Transaction, Error> {
         match &mut self.transaction {
             Some(t) if !t.implicit => Ok(t),
-            _ => Err(Error::new(SqlState::NO_ACTIVE_TRANSACTION, format!("{what} can only be used in transaction blocks"))),
+            _ => Err(Error::new(
+                SqlState::NO_ACTIVE_TRANSACTION,
+                format!("{what} can only be used in transaction blocks"),
+            )),
         }
     }
 }
@@ -229,5 +299,10 @@ fn position(transaction: &super::Transaction, name: &str) -> Result<usize, Error
         .savepoints
         .iter()
         .rposition(|(n, _)| n == name)
-        .ok_or_else(|| Error::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist")))
+        .ok_or_else(|| {
+            Error::new(
+                SqlState("3B001"),
+                format!("savepoint \"{name}\" does not exist"),
+            )
+        })
 }

@@ -16,23 +16,39 @@ use tokio_util::sync::CancellationToken;
 const BATCH_ROWS: usize = 1 << 17;
 
 impl Session {
-    pub(super) async fn execute_copy(&mut self, copy: &CopyStatement, token: &CancellationToken) -> Result<Outcome, Error> {
+    pub(super) async fn execute_copy(
+        &mut self,
+        copy: &CopyStatement,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         let options = options(copy)?;
         match &copy.direction {
             CopyDirection::From { table, columns } => {
                 let table = self.copy_table(table)?;
                 if self.transaction.as_ref().is_some_and(|t| t.read_only) {
-                    return Err(Error::new(SqlState::READ_ONLY_TRANSACTION, "cannot execute COPY FROM in a read-only transaction"));
+                    return Err(Error::new(
+                        SqlState::READ_ONLY_TRANSACTION,
+                        "cannot execute COPY FROM in a read-only transaction",
+                    ));
                 }
                 let columns = positions(&table, columns)?;
-                Ok(Outcome::CopyIn(CopyIn { table, columns, options, batches: Vec::new() }))
+                Ok(Outcome::CopyIn(CopyIn {
+                    table,
+                    columns,
+                    options,
+                    batches: Vec::new(),
+                }))
             }
             CopyDirection::To { query } => {
                 let plan = self.plan_copy_query(query)?;
                 let context = self.read_context()?;
                 let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
                 let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));
-                Ok(Outcome::CopyOut(CopyOut { schema: Arc::clone(&plan.schema), options, batches }))
+                Ok(Outcome::CopyOut(CopyOut {
+                    schema: Arc::clone(&plan.schema),
+                    options,
+                    batches,
+                }))
             }
         }
     }
@@ -62,13 +78,20 @@ impl Session {
             self.fail_transaction();
         }
         let rows = result?;
-        Ok(CommandTag { verb: "COPY", rows: Some(rows) })
+        Ok(CommandTag {
+            verb: "COPY",
+            rows: Some(rows),
+        })
     }
 
     async fn copy_rows(&mut self, copy: CopyIn) -> Result<u64, Error> {
         let table = Arc::clone(&copy.table);
         let rows: u64 = copy.batches.iter().map(|b| b.num_rows() as u64).sum();
-        let has_other_defaults = table.columns.iter().enumerate().any(|(i, c)| !copy.columns.contains(&i) && c.default.is_some());
+        let has_other_defaults = table
+            .columns
+            .iter()
+            .enumerate()
+            .any(|(i, c)| !copy.columns.contains(&i) && c.default.is_some());
         if has_other_defaults {
             return self.copy_with_defaults(copy).await;
         }
@@ -98,16 +121,27 @@ impl Session {
         let quoted = |i: &usize| sql::quote(&table.columns[*i].name);
         let names: Vec<String> = copy.columns.iter().map(quoted).collect();
         let names = names.join(", ");
-        let insert = format!("INSERT INTO {} ({names}) SELECT {names} FROM {RETURNING_TABLE}", sql::quote(&table.name));
+        let insert = format!(
+            "INSERT INTO {} ({names}) SELECT {names} FROM {RETURNING_TABLE}",
+            sql::quote(&table.name)
+        );
         let given = super::write::concat(table, &copy.batches)?;
         self.insert_from(&insert, given).await
     }
 }
 
 /// The batch in the table's columns; what it does not have is NULL.
-fn full_width(table: &TableSchema, columns: &[usize], batch: &RecordBatch) -> Result<RecordBatch, Error> {
+fn full_width(
+    table: &TableSchema,
+    columns: &[usize],
+    batch: &RecordBatch,
+) -> Result<RecordBatch, Error> {
     let schema = table.arrow_schema();
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
     let arrays = (0..table.columns.len())
         .map(|i| match columns.iter().position(|c| *c == i) {
             Some(given) => Arc::clone(batch.column(given)),
@@ -126,11 +160,14 @@ fn positions(table: &TableSchema, columns: &[String]) -> Result<Vec<usize>, Erro
     }
     let mut positions = Vec::with_capacity(columns.len());
     for name in columns {
-        let position = table
-            .column_index(name)
-            .ok_or_else(|| Error::from(chronos_query::QueryError::unknown_column(name, &table.name)))?;
+        let position = table.column_index(name).ok_or_else(|| {
+            Error::from(chronos_query::QueryError::unknown_column(name, &table.name))
+        })?;
         if positions.contains(&position) {
-            return Err(Error::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once")));
+            return Err(Error::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            ));
         }
         positions.push(position);
     }
@@ -143,30 +180,51 @@ fn options(copy: &CopyStatement) -> Result<CopyOptions, Error> {
         Some("csv") => CopyFormat::Csv,
         Some("binary") => CopyFormat::Binary,
         Some(other) => {
-            return Err(Error::new(SqlState::INVALID_PARAMETER, format!("COPY format \"{other}\" not recognized"))
-                .with_hint("Formats are text, csv and binary."))
+            return Err(Error::new(
+                SqlState::INVALID_PARAMETER,
+                format!("COPY format \"{other}\" not recognized"),
+            )
+            .with_hint("Formats are text, csv and binary."))
         }
     };
     let is_csv = format == CopyFormat::Csv;
     let byte = |name: &str, given: Option<char>, default: u8| match given {
         None => Ok(default),
         Some(c) if c.is_ascii() && c != '\n' && c != '\r' && c != '\0' => Ok(c as u8),
-        Some(c) => Err(Error::new(SqlState::INVALID_PARAMETER, format!("COPY {name} must be a single one-byte character, not {c:?}"))),
+        Some(c) => Err(Error::new(
+            SqlState::INVALID_PARAMETER,
+            format!("COPY {name} must be a single one-byte character, not {c:?}"),
+        )),
     };
     let quote = byte("quote", copy.quote, b'"')?;
     let options = CopyOptions {
         format,
-        delimiter: byte("delimiter", copy.delimiter, if is_csv { b',' } else { b'\t' })?,
-        null: copy.null.clone().unwrap_or_else(|| if is_csv { String::new() } else { "\\N".into() }),
+        delimiter: byte(
+            "delimiter",
+            copy.delimiter,
+            if is_csv { b',' } else { b'\t' },
+        )?,
+        null: copy
+            .null
+            .clone()
+            .unwrap_or_else(|| if is_csv { String::new() } else { "\\N".into() }),
         header: copy.header,
         quote,
         escape: byte("escape", copy.escape, quote)?,
     };
-    if format == CopyFormat::Binary && (copy.header || copy.delimiter.is_some() || copy.null.is_some()) {
-        return Err(Error::new(SqlState::SYNTAX_ERROR, "HEADER, DELIMITER and NULL are not for COPY in binary format"));
+    if format == CopyFormat::Binary
+        && (copy.header || copy.delimiter.is_some() || copy.null.is_some())
+    {
+        return Err(Error::new(
+            SqlState::SYNTAX_ERROR,
+            "HEADER, DELIMITER and NULL are not for COPY in binary format",
+        ));
     }
     if !is_csv && (copy.quote.is_some() || copy.escape.is_some()) {
-        return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "COPY quote and escape are available only in CSV mode"));
+        return Err(Error::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "COPY quote and escape are available only in CSV mode",
+        ));
     }
     Ok(options)
 }

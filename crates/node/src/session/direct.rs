@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use chronos_model::{Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, SystemColumn, Value};
 use chronos_query::direct::{
-    BoundAssignment, BoundDirect, BoundRow, DirectError, DirectKind, DirectPlan, OnConflict, ScanItem,
+    BoundAssignment, BoundDirect, BoundRow, DirectError, DirectKind, DirectPlan, OnConflict,
+    ScanItem,
 };
 use chronos_query::dml;
 use chronos_store::{Found, ReadView};
@@ -18,7 +19,11 @@ use crate::{CommandTag, Error, Outcome, RowData, Rows};
 type Row = Vec<Value>;
 
 impl Session {
-    pub(super) async fn execute_direct(&mut self, plan: &DirectPlan, parameters: &[Value]) -> Result<Outcome, Error> {
+    pub(super) async fn execute_direct(
+        &mut self,
+        plan: &DirectPlan,
+        parameters: &[Value],
+    ) -> Result<Outcome, Error> {
         let bound = plan.bind(parameters).map_err(|e| bind_error(&e))?;
         let mut attempts = 0;
         loop {
@@ -26,7 +31,9 @@ impl Session {
             let result = match &bound {
                 BoundDirect::Get { key } => return self.direct_get(plan, key.as_ref()),
                 BoundDirect::Insert { rows } => self.direct_insert(plan, rows).await,
-                BoundDirect::Update { key, assignments } => self.direct_update(plan, key.as_ref(), assignments).await,
+                BoundDirect::Update { key, assignments } => {
+                    self.direct_update(plan, key.as_ref(), assignments).await
+                }
                 BoundDirect::Delete { key } => self.direct_delete(plan, key.as_ref()).await,
             };
             match result {
@@ -43,30 +50,67 @@ impl Session {
             None => None,
         };
         let DirectKind::Get { projection, .. } = &plan.kind else {
-            return Ok(Outcome::Done(CommandTag { verb: "SELECT", rows: Some(0) }));
+            return Ok(Outcome::Done(CommandTag {
+                verb: "SELECT",
+                rows: Some(0),
+            }));
         };
         let rows = match (found, key) {
             (Some(found), Some(key)) => vec![project(&found, key, projection)?],
             _ => vec![],
         };
-        let tag = CommandTag { verb: "SELECT", rows: Some(rows.len() as u64) };
-        let schema = plan.columns.clone().unwrap_or_else(|| plan.table.arrow_schema());
-        Ok(Outcome::Rows(Rows { schema, data: RowData::Values(rows), tag }))
+        let tag = CommandTag {
+            verb: "SELECT",
+            rows: Some(rows.len() as u64),
+        };
+        let schema = plan
+            .columns
+            .clone()
+            .unwrap_or_else(|| plan.table.arrow_schema());
+        Ok(Outcome::Rows(Rows {
+            schema,
+            data: RowData::Values(rows),
+            tag,
+        }))
     }
 
-    async fn direct_insert(&mut self, plan: &DirectPlan, rows: &[BoundRow]) -> Result<Outcome, Error> {
+    async fn direct_insert(
+        &mut self,
+        plan: &DirectPlan,
+        rows: &[BoundRow],
+    ) -> Result<Outcome, Error> {
         self.refuse_read_only("INSERT")?;
-        let skips = matches!(&plan.kind, DirectKind::Insert { on_conflict: OnConflict::DoNothing, .. });
-        let expect = if skips { Expect::AbsentOrSkip } else { Expect::Absent };
-        let changes = rows.iter().map(|row| dml::put(row.key.clone().unwrap_or_default(), &row.values, expect)).collect();
-        let mut change = Change::Rows(RowChanges { table: plan.table.id, rows: changes });
+        let skips = matches!(
+            &plan.kind,
+            DirectKind::Insert {
+                on_conflict: OnConflict::DoNothing,
+                ..
+            }
+        );
+        let expect = if skips {
+            Expect::AbsentOrSkip
+        } else {
+            Expect::Absent
+        };
+        let changes = rows
+            .iter()
+            .map(|row| dml::put(row.key.clone().unwrap_or_default(), &row.values, expect))
+            .collect();
+        let mut change = Change::Rows(RowChanges {
+            table: plan.table.id,
+            rows: changes,
+        });
         let mut kept: Option<Vec<u32>> = None;
         if self.in_transaction() {
             kept = self.resolve_in_transaction(&plan.table, &mut change)?;
         }
         let applied = self.write(vec![change], Stamp::MAX).await?;
         if let Some(applied) = applied.filter(|a| a.skipped > 0) {
-            kept = Some((0..rows.len() as u32).filter(|i| !applied.skipped_rows.contains(i)).collect());
+            kept = Some(
+                (0..rows.len() as u32)
+                    .filter(|i| !applied.skipped_rows.contains(i))
+                    .collect(),
+            );
         }
         let inserted: Vec<&Row> = match &kept {
             None => rows.iter().map(|r| &r.values).collect(),
@@ -85,28 +129,47 @@ impl Session {
         let Some((key, view, old)) = self.row_to_change(plan, key)? else {
             return Ok(outcome("UPDATE", plan, &[]));
         };
-        let new = plan.updated_row(assignments, &old).map_err(|e| bind_error(&e))?;
+        let new = plan
+            .updated_row(assignments, &old)
+            .map_err(|e| bind_error(&e))?;
         let change = dml::put(key, &new, Expect::Unchanged);
         self.write_one(plan, change, view.stamp()).await?;
         Ok(outcome("UPDATE", plan, &[&new]))
     }
 
-    async fn direct_delete(&mut self, plan: &DirectPlan, key: Option<&Key>) -> Result<Outcome, Error> {
+    async fn direct_delete(
+        &mut self,
+        plan: &DirectPlan,
+        key: Option<&Key>,
+    ) -> Result<Outcome, Error> {
         self.refuse_read_only("DELETE")?;
         let Some((key, view, old)) = self.row_to_change(plan, key)? else {
             return Ok(outcome("DELETE", plan, &[]));
         };
-        self.write_one(plan, dml::removal(key), view.stamp()).await?;
+        self.write_one(plan, dml::removal(key), view.stamp())
+            .await?;
         Ok(outcome("DELETE", plan, &[&old]))
     }
 
-    async fn write_one(&mut self, plan: &DirectPlan, change: RowChange, begin: Stamp) -> Result<(), Error> {
+    async fn write_one(
+        &mut self,
+        plan: &DirectPlan,
+        change: RowChange,
+        begin: Stamp,
+    ) -> Result<(), Error> {
         debug_assert!(change.kind == Kind::Delete || !change.row.is_empty());
-        let change = Change::Rows(RowChanges { table: plan.table.id, rows: vec![change] });
+        let change = Change::Rows(RowChanges {
+            table: plan.table.id,
+            rows: vec![change],
+        });
         self.write(vec![change], begin).await.map(drop)
     }
 
-    fn row_to_change(&mut self, plan: &DirectPlan, key: Option<&Key>) -> Result<Option<(Key, ReadView, Row)>, Error> {
+    fn row_to_change(
+        &mut self,
+        plan: &DirectPlan,
+        key: Option<&Key>,
+    ) -> Result<Option<(Key, ReadView, Row)>, Error> {
         let Some(key) = key else { return Ok(None) };
         self.unbatch(&plan.table)?;
         let view = self.read_context()?.view;
@@ -133,7 +196,9 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
         .iter()
         .map(|item| match item {
             ScanItem::Column(_) => values.next().unwrap_or(Value::Null),
-            ScanItem::System(SystemColumn::SystemFrom | SystemColumn::ValidFrom) => recorded.clone(),
+            ScanItem::System(SystemColumn::SystemFrom | SystemColumn::ValidFrom) => {
+                recorded.clone()
+            }
             ScanItem::System(SystemColumn::SystemTo | SystemColumn::ValidTo) => Value::Null,
             ScanItem::System(SystemColumn::Key) => Value::Bytea(key.0.to_vec()),
         })
@@ -141,15 +206,27 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
 }
 
 fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
-    let tag = CommandTag { verb, rows: Some(rows.len() as u64) };
+    let tag = CommandTag {
+        verb,
+        rows: Some(rows.len() as u64),
+    };
     let returning = match &plan.kind {
-        DirectKind::Insert { returning, .. } | DirectKind::Update { returning, .. } | DirectKind::Delete { returning, .. } => returning,
+        DirectKind::Insert { returning, .. }
+        | DirectKind::Update { returning, .. }
+        | DirectKind::Delete { returning, .. } => returning,
         DirectKind::Get { .. } => &None,
     };
     match (returning, &plan.columns) {
         (Some(columns), Some(schema)) => {
-            let rows = rows.iter().map(|row| columns.iter().map(|&c| row[c].clone()).collect()).collect();
-            Outcome::Rows(Rows { schema: Arc::clone(schema), data: RowData::Values(rows), tag })
+            let rows = rows
+                .iter()
+                .map(|row| columns.iter().map(|&c| row[c].clone()).collect())
+                .collect();
+            Outcome::Rows(Rows {
+                schema: Arc::clone(schema),
+                data: RowData::Values(rows),
+                tag,
+            })
         }
         _ => Outcome::Done(tag),
     }

@@ -60,7 +60,10 @@ impl Session {
         Session {
             node,
             settings: Settings::new(),
-            facts: SessionFacts { user: "chronos".into(), database: "chronos".into() },
+            facts: SessionFacts {
+                user: "chronos".into(),
+                database: "chronos".into(),
+            },
             transaction: None,
             cancel: CancelHandle::default(),
             notices: Vec::new(),
@@ -83,16 +86,28 @@ impl Session {
             error.position = Some(characters(sql, e.position));
             error
         })?;
-        Ok(spans.into_iter().map(|s| Statement { sql: sql[s.start..s.end].into() }).collect())
+        Ok(spans
+            .into_iter()
+            .map(|s| Statement {
+                sql: sql[s.start..s.end].into(),
+            })
+            .collect())
     }
 
     /// Executes a planned statement. `parameters` are of `prepared.parameters`'
     /// types.
-    pub async fn execute(&mut self, prepared: &Arc<Prepared>, parameters: Vec<Value>) -> Result<Outcome, Error> {
+    pub async fn execute(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        parameters: Vec<Value>,
+    ) -> Result<Outcome, Error> {
         let token = self.cancel.begin();
         let committing = Arc::clone(&self.committing);
         committing.store(false, Ordering::Release);
-        let limit = self.settings.statement_timeout_ms().map(std::time::Duration::from_millis);
+        let limit = self
+            .settings
+            .statement_timeout_ms()
+            .map(std::time::Duration::from_millis);
         let result = {
             let running = self.execute_uncancelled(prepared, parameters, &token);
             tokio::pin!(running);
@@ -125,13 +140,18 @@ impl Session {
         // The catalog may have changed since the statement was planned.
         let current = self.catalog_version();
         let replanned;
-        let prepared = if prepared.catalog_version == current || !prepared.plan.depends_on_catalog() {
+        let prepared = if prepared.catalog_version == current || !prepared.plan.depends_on_catalog()
+        {
             prepared
         } else {
-            let types: Vec<Option<DataType>> = prepared.parameters.iter().cloned().map(Some).collect();
+            let types: Vec<Option<DataType>> =
+                prepared.parameters.iter().cloned().map(Some).collect();
             replanned = self.plan(&prepared.sql, &types)?;
             if replanned.columns.is_some() != prepared.columns.is_some() {
-                return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type"));
+                return Err(Error::new(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "cached plan must not change result type",
+                ));
             }
             &replanned
         };
@@ -204,7 +224,11 @@ impl Session {
     }
 
     fn notice(&mut self, severity: Severity, code: SqlState, message: impl Into<String>) {
-        self.notices.push(Notice { severity, code, message: message.into() });
+        self.notices.push(Notice {
+            severity,
+            code,
+            message: message.into(),
+        });
     }
 
     /// Settings that clients are told of (ParameterStatus) and that changed
@@ -225,9 +249,10 @@ impl Session {
                 self.facts.database = value.to_owned();
                 Ok(())
             }
-            "replication" if !matches!(value, "false" | "off" | "no" | "0") => {
-                Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "streaming replication connections are not supported"))
-            }
+            "replication" if !matches!(value, "false" | "off" | "no" | "0") => Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "streaming replication connections are not supported",
+            )),
             "replication" => Ok(()),
             "options" => self.set_options(value),
             other => self.settings.set_startup(other, value),
@@ -271,8 +296,14 @@ impl Session {
     fn read_context(&mut self) -> Result<ReadContext, Error> {
         let now_micros = self.now_micros();
         match &mut self.transaction {
-            Some(t) => Ok(ReadContext { view: t.read_view()?, now_micros: t.now_micros }),
-            None => Ok(ReadContext { view: self.node.inner.replica.store.read_view(), now_micros }),
+            Some(t) => Ok(ReadContext {
+                view: t.read_view()?,
+                now_micros: t.now_micros,
+            }),
+            None => Ok(ReadContext {
+                view: self.node.inner.replica.store.read_view(),
+                now_micros,
+            }),
         }
     }
 
@@ -303,7 +334,10 @@ async fn interruption(token: &CancellationToken, limit: Option<std::time::Durati
 }
 
 fn cancelled() -> Error {
-    Error::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+    Error::new(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to user request",
+    )
 }
 
 pub(crate) fn store_error(e: StoreError) -> Error {

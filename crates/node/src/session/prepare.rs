@@ -25,6 +25,21 @@ pub struct Prepared {
     pub(super) catalog_version: u64,
 }
 
+impl Prepared {
+    /// A statement that does nothing and looks like one with these parameters and
+    /// columns, for tests of protocols.
+    #[doc(hidden)]
+    pub fn described(parameters: Vec<DataType>, columns: Option<SchemaRef>) -> Prepared {
+        Prepared {
+            sql: "".into(),
+            parameters,
+            columns,
+            plan: Plan::Empty,
+            catalog_version: 0,
+        }
+    }
+}
+
 /// What a node remembers plans by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
@@ -75,11 +90,17 @@ impl Plan {
 impl Session {
     /// Plans one statement. `parameter_types` may be shorter than the
     /// parameters; `None` and missing ones are inferred.
-    pub async fn prepare(&mut self, statement: &Statement, parameter_types: &[Option<DataType>]) -> Result<Arc<Prepared>, Error> {
-        let planned = self.plan(&statement.sql, parameter_types).and_then(|prepared| {
-            self.refuse_if_failed(&prepared.plan)?;
-            Ok(prepared)
-        });
+    pub async fn prepare(
+        &mut self,
+        statement: &Statement,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<Arc<Prepared>, Error> {
+        let planned = self
+            .plan(&statement.sql, parameter_types)
+            .and_then(|prepared| {
+                self.refuse_if_failed(&prepared.plan)?;
+                Ok(prepared)
+            });
         if planned.is_err() {
             self.fail_transaction();
         }
@@ -97,7 +118,11 @@ impl Session {
         self.catalog().version
     }
 
-    pub(super) fn plan(&self, sql: &Arc<str>, declared: &[Option<DataType>]) -> Result<Arc<Prepared>, Error> {
+    pub(super) fn plan(
+        &self,
+        sql: &Arc<str>,
+        declared: &[Option<DataType>],
+    ) -> Result<Arc<Prepared>, Error> {
         let catalog = self.catalog();
         if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
             return Ok(prepared);
@@ -117,7 +142,12 @@ impl Session {
         Ok(prepared)
     }
 
-    fn plan_direct(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Option<Arc<Prepared>> {
+    fn plan_direct(
+        &self,
+        sql: &Arc<str>,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Option<Arc<Prepared>> {
         let plan = direct::plan_declared(sql, catalog, declared)?;
         Some(Arc::new(Prepared {
             sql: Arc::clone(sql),
@@ -128,50 +158,102 @@ impl Session {
         }))
     }
 
-    fn plan_in_general(&self, sql: &Arc<str>, declared: &[Option<DataType>], catalog: &Arc<Catalog>) -> Result<Prepared, Error> {
+    fn plan_in_general(
+        &self,
+        sql: &Arc<str>,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Result<Prepared, Error> {
         let is_empty = chronos_query::lex::split(sql).is_ok_and(|spans| spans.is_empty());
         let (plan, parameters, columns) = if is_empty {
             (Plan::Empty, Vec::new(), None)
         } else {
             match sql::parse(sql)? {
                 Command::Query(statement) => {
-                    let plan = self.node.inner.engine.plan(&statement, catalog, &self.facts, &[], declared)?;
+                    let plan = self.node.inner.engine.plan(
+                        &statement,
+                        catalog,
+                        &self.facts,
+                        &[],
+                        declared,
+                    )?;
                     let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
                     (Plan::Query(Box::new(plan)), parameters, Some(schema))
                 }
                 Command::Insert(insert) => {
                     let insert = dml::insert(&insert, catalog)?;
                     let types = merge_types(declared, &insert.parameter_types);
-                    let source = self.node.inner.engine.plan(&insert.source, catalog, &self.facts, &[], &types)?;
-                    let columns = self.returning_columns(&insert.returning, &insert.table, catalog)?;
+                    let source = self.node.inner.engine.plan(
+                        &insert.source,
+                        catalog,
+                        &self.facts,
+                        &[],
+                        &types,
+                    )?;
+                    let columns =
+                        self.returning_columns(&insert.returning, &insert.table, catalog)?;
                     let parameters = source.parameters.clone();
-                    (Plan::Insert(Box::new(InsertPlan { insert, source, columns: columns.clone() })), parameters, columns)
+                    (
+                        Plan::Insert(Box::new(InsertPlan {
+                            insert,
+                            source,
+                            columns: columns.clone(),
+                        })),
+                        parameters,
+                        columns,
+                    )
                 }
-                Command::Update(update) => self.plan_modify(dml::update(&update, catalog)?, declared, catalog)?,
-                Command::Delete(delete) => self.plan_modify(dml::delete(&delete, catalog)?, declared, catalog)?,
+                Command::Update(update) => {
+                    self.plan_modify(dml::update(&update, catalog)?, declared, catalog)?
+                }
+                Command::Delete(delete) => {
+                    self.plan_modify(dml::delete(&delete, catalog)?, declared, catalog)?
+                }
                 Command::Show(name) => {
                     let columns = super::command::show_columns(&name);
-                    (Plan::Command(Box::new(Command::Show(name))), Vec::new(), Some(columns))
+                    (
+                        Plan::Command(Box::new(Command::Show(name))),
+                        Vec::new(),
+                        Some(columns),
+                    )
                 }
                 Command::ExplainWrite(statement, options) => {
-                    let (plan, parameters, columns) = self.plan_explain(&statement, options, declared, catalog)?;
+                    let (plan, parameters, columns) =
+                        self.plan_explain(&statement, options, declared, catalog)?;
                     (plan, parameters, columns)
                 }
                 command => (Plan::Command(Box::new(command)), Vec::new(), None),
             }
         };
-        Ok(Prepared { sql: Arc::clone(sql), parameters, columns, plan, catalog_version: catalog.version })
+        Ok(Prepared {
+            sql: Arc::clone(sql),
+            parameters,
+            columns,
+            plan,
+            catalog_version: catalog.version,
+        })
     }
 
     /// Plans an INSERT whose source may read tables that only it sees.
-    pub(super) fn plan_insert_over(&self, sql: &str, tables: &[(String, RecordBatch)]) -> Result<InsertPlan, Error> {
+    pub(super) fn plan_insert_over(
+        &self,
+        sql: &str,
+        tables: &[(String, RecordBatch)],
+    ) -> Result<InsertPlan, Error> {
         let catalog = self.catalog();
         let Command::Insert(insert) = sql::parse(sql)? else {
-            return Err(Error::new(chronos_model::SqlState::INTERNAL, "expected an INSERT"));
+            return Err(Error::new(
+                chronos_model::SqlState::INTERNAL,
+                "expected an INSERT",
+            ));
         };
         let insert = dml::insert(&insert, &catalog)?;
         let source = self.plan_over(&insert.source, tables, &catalog)?;
-        Ok(InsertPlan { insert, source, columns: None })
+        Ok(InsertPlan {
+            insert,
+            source,
+            columns: None,
+        })
     }
 
     fn plan_modify(
@@ -181,10 +263,22 @@ impl Session {
         catalog: &Arc<Catalog>,
     ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
         let types = merge_types(declared, &modify.parameter_types);
-        let source = self.node.inner.engine.plan(&modify.source, catalog, &self.facts, &[], &types)?;
+        let source =
+            self.node
+                .inner
+                .engine
+                .plan(&modify.source, catalog, &self.facts, &[], &types)?;
         let columns = self.returning_columns(&modify.returning, &modify.table, catalog)?;
         let parameters = source.parameters.clone();
-        Ok((Plan::Modify(Box::new(ModifyPlan { modify, source, columns: columns.clone() })), parameters, columns))
+        Ok((
+            Plan::Modify(Box::new(ModifyPlan {
+                modify,
+                source,
+                columns: columns.clone(),
+            })),
+            parameters,
+            columns,
+        ))
     }
 
     /// EXPLAIN of a write explains the query that finds its rows.
@@ -198,23 +292,43 @@ impl Session {
         let (source, noted) = dml::source_of(statement, catalog)?;
         let explained = sql::explain(source, options);
         let types = merge_types(declared, &noted);
-        let plan = self.node.inner.engine.plan(&explained, catalog, &self.facts, &[], &types)?;
+        let plan = self
+            .node
+            .inner
+            .engine
+            .plan(&explained, catalog, &self.facts, &[], &types)?;
         let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
         Ok((Plan::Query(Box::new(plan)), parameters, Some(schema)))
     }
 
-    fn returning_columns(&self, returning: &Option<String>, table: &TableSchema, catalog: &Arc<Catalog>) -> Result<Option<SchemaRef>, Error> {
+    fn returning_columns(
+        &self,
+        returning: &Option<String>,
+        table: &TableSchema,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Option<SchemaRef>, Error> {
         match returning {
             None => Ok(None),
             Some(query) => {
                 let no_rows = RecordBatch::new_empty(table.arrow_schema());
-                Ok(Some(Arc::clone(&self.plan_returning(query, no_rows, catalog)?.schema)))
+                Ok(Some(Arc::clone(
+                    &self.plan_returning(query, no_rows, catalog)?.schema,
+                )))
             }
         }
     }
 
-    pub(super) fn plan_returning(&self, query: &str, rows: RecordBatch, catalog: &Arc<Catalog>) -> Result<QueryPlan, Error> {
-        self.plan_over(&sql::parse_query(query)?, &[(RETURNING_TABLE.to_owned(), rows)], catalog)
+    pub(super) fn plan_returning(
+        &self,
+        query: &str,
+        rows: RecordBatch,
+        catalog: &Arc<Catalog>,
+    ) -> Result<QueryPlan, Error> {
+        self.plan_over(
+            &sql::parse_query(query)?,
+            &[(RETURNING_TABLE.to_owned(), rows)],
+            catalog,
+        )
     }
 
     /// Plans a query over tables that only it sees.
@@ -224,13 +338,23 @@ impl Session {
         tables: &[(String, RecordBatch)],
         catalog: &Arc<Catalog>,
     ) -> Result<QueryPlan, Error> {
-        Ok(self.node.inner.engine.plan(query, catalog, &self.facts, tables, &[])?)
+        Ok(self
+            .node
+            .inner
+            .engine
+            .plan(query, catalog, &self.facts, tables, &[])?)
     }
 }
 
 /// Declared types win; where there are none, what the statement itself tells.
 fn merge_types(declared: &[Option<DataType>], noted: &[Option<DataType>]) -> Vec<Option<DataType>> {
     (0..declared.len().max(noted.len()))
-        .map(|i| declared.get(i).cloned().flatten().or_else(|| noted.get(i).cloned().flatten()))
+        .map(|i| {
+            declared
+                .get(i)
+                .cloned()
+                .flatten()
+                .or_else(|| noted.get(i).cloned().flatten())
+        })
         .collect()
 }

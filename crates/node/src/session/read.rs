@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_model::{SqlState, Value};
-use chronos_query::{coerce_array, QueryError, QueryPlan};
 use chronos_query::SendableRecordBatchStream;
+use chronos_query::{coerce_array, QueryError, QueryPlan};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,25 +26,53 @@ pub(super) struct Stop {
 impl Session {
     /// A statement's token, and the session's time limit from now on.
     pub(super) fn stop_of(&self, token: &CancellationToken) -> Stop {
-        let limit = self.settings.statement_timeout_ms().map(std::time::Duration::from_millis);
-        Stop { token: token.clone(), limit }
+        let limit = self
+            .settings
+            .statement_timeout_ms()
+            .map(std::time::Duration::from_millis);
+        Stop {
+            token: token.clone(),
+            limit,
+        }
     }
 
-    pub(super) async fn execute_query(&mut self, plan: &QueryPlan, parameters: &[Value], token: &CancellationToken) -> Result<Outcome, Error> {
+    pub(super) async fn execute_query(
+        &mut self,
+        plan: &QueryPlan,
+        parameters: &[Value],
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         let context = self.read_context()?;
-        let stream = self.node.inner.engine.execute(plan, parameters, context).await?;
+        let stream = self
+            .node
+            .inner
+            .engine
+            .execute(plan, parameters, context)
+            .await?;
         let is_explain = plan.is_explain();
         Ok(Outcome::Rows(Rows {
             schema: Arc::clone(&plan.schema),
             data: RowData::Batches(drive(stream, Arc::clone(&plan.schema), self.stop_of(token))),
-            tag: CommandTag { verb: if is_explain { "EXPLAIN" } else { "SELECT" }, rows: None },
+            tag: CommandTag {
+                verb: if is_explain { "EXPLAIN" } else { "SELECT" },
+                rows: None,
+            },
         }))
     }
 
     /// Runs a query to its end.
-    pub(super) async fn collect(&mut self, plan: &QueryPlan, parameters: &[Value]) -> Result<Vec<RecordBatch>, Error> {
+    pub(super) async fn collect(
+        &mut self,
+        plan: &QueryPlan,
+        parameters: &[Value],
+    ) -> Result<Vec<RecordBatch>, Error> {
         let context = self.read_context()?;
-        let mut stream = self.node.inner.engine.execute(plan, parameters, context).await?;
+        let mut stream = self
+            .node
+            .inner
+            .engine
+            .execute(plan, parameters, context)
+            .await?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(QueryError::from)?;
@@ -58,7 +86,11 @@ impl Session {
 
 /// Runs the query on its own task, a few batches ahead of the client. It ends
 /// when it is done, cancelled, or when the client drops the stream.
-pub(super) fn drive(mut stream: SendableRecordBatchStream, schema: SchemaRef, stop: Stop) -> RowStream {
+pub(super) fn drive(
+    mut stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+    stop: Stop,
+) -> RowStream {
     let (sender, receiver) = mpsc::channel::<Result<RecordBatch, Error>>(BATCHES_AHEAD);
     tokio::spawn(async move {
         let interrupted = interruption(&stop.token, stop.limit);
@@ -79,15 +111,27 @@ pub(super) fn drive(mut stream: SendableRecordBatchStream, schema: SchemaRef, st
             }
         }
     });
-    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|batch| (batch, receiver))
-    }))
+    Box::pin(futures::stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|batch| (batch, receiver)) },
+    ))
 }
 
 /// The batch with exactly the columns that the client was told of.
 fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Error> {
-    let internal = |e: arrow_schema::ArrowError| Error::new(SqlState::INTERNAL, format!("a result does not have its announced columns: {e}"));
-    if batch.schema().fields().iter().zip(schema.fields()).all(|(a, b)| a.data_type() == b.data_type()) {
+    let internal = |e: arrow_schema::ArrowError| {
+        Error::new(
+            SqlState::INTERNAL,
+            format!("a result does not have its announced columns: {e}"),
+        )
+    };
+    if batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(schema.fields())
+        .all(|(a, b)| a.data_type() == b.data_type())
+    {
         return with_schema(batch, schema).map_err(internal);
     }
     let columns = batch
@@ -107,9 +151,16 @@ fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Error>
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(internal)
 }
 
-fn with_schema(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow_schema::ArrowError> {
+fn with_schema(
+    batch: RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let nullable: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
     let schema = Arc::new(arrow_schema::Schema::new(nullable));
     RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)
 }

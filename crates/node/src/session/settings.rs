@@ -31,7 +31,11 @@ enum Rule {
 }
 
 const fn known(name: &'static str, default: &'static str, rule: Rule) -> Known {
-    Known { name, default, rule }
+    Known {
+        name,
+        default,
+        rule,
+    }
 }
 
 const ON_OFF: Rule = Rule::Advice;
@@ -40,13 +44,37 @@ const ON_OFF: Rule = Rule::Advice;
 const KNOWN: &[Known] = &[
     known("application_name", "", Rule::Advice),
     known("bytea_output", "hex", Rule::Only(&["hex"])),
-    known("chronos.read_consistency", "strong", Rule::Only(&["strong"])),
-    known("client_encoding", "UTF8", Rule::Only(&["utf8", "utf-8", "unicode", "sql_ascii", "auto"])),
+    known(
+        "chronos.read_consistency",
+        "strong",
+        Rule::Only(&["strong"]),
+    ),
+    known(
+        "client_encoding",
+        "UTF8",
+        Rule::Only(&["utf8", "utf-8", "unicode", "sql_ascii", "auto"]),
+    ),
     known("client_min_messages", "notice", Rule::Advice),
-    known("datestyle", "ISO, MDY", Rule::Only(&["iso", "iso, mdy", "iso, ymd", "iso, dmy", "iso,mdy"])),
-    known("default_text_search_config", "pg_catalog.english", Rule::Advice),
-    known("default_transaction_isolation", "repeatable read", Rule::Only(&["repeatable read", "read committed", "read uncommitted"])),
-    known("default_transaction_read_only", "off", Rule::Only(&["off", "false", "0", "no"])),
+    known(
+        "datestyle",
+        "ISO, MDY",
+        Rule::Only(&["iso", "iso, mdy", "iso, ymd", "iso, dmy", "iso,mdy"]),
+    ),
+    known(
+        "default_text_search_config",
+        "pg_catalog.english",
+        Rule::Advice,
+    ),
+    known(
+        "default_transaction_isolation",
+        "repeatable read",
+        Rule::Only(&["repeatable read", "read committed", "read uncommitted"]),
+    ),
+    known(
+        "default_transaction_read_only",
+        "off",
+        Rule::Only(&["off", "false", "0", "no"]),
+    ),
     known("extra_float_digits", "1", Rule::Advice),
     known("idle_in_transaction_session_timeout", "0", Rule::Advice),
     known("in_hot_standby", "off", Rule::ReadOnly),
@@ -68,12 +96,33 @@ const KNOWN: &[Known] = &[
     known("server_version", SERVER_VERSION, Rule::ReadOnly),
     known("server_version_num", "150000", Rule::ReadOnly),
     known("session_authorization", "chronos", Rule::Advice),
-    known("standard_conforming_strings", "on", Rule::Only(&["on", "true", "1"])),
+    known(
+        "standard_conforming_strings",
+        "on",
+        Rule::Only(&["on", "true", "1"]),
+    ),
     known("statement_timeout", "0", Rule::Milliseconds),
     known("synchronous_commit", "on", Rule::Advice),
-    known("timezone", "UTC", Rule::Only(&["utc", "etc/utc", "gmt", "zulu", "0", "+00:00", "etc/gmt", "universal"])),
+    known(
+        "timezone",
+        "UTC",
+        Rule::Only(&[
+            "utc",
+            "etc/utc",
+            "gmt",
+            "zulu",
+            "0",
+            "+00:00",
+            "etc/gmt",
+            "universal",
+        ]),
+    ),
     known("transaction_isolation", "repeatable read", Rule::ReadOnly),
-    known("transaction_read_only", "off", Rule::Only(&["off", "false", "0", "no"])),
+    known(
+        "transaction_read_only",
+        "off",
+        Rule::Only(&["off", "false", "0", "no"]),
+    ),
     known("work_mem", "4MB", Rule::Advice),
     known("xmloption", "content", Rule::Advice),
 ];
@@ -104,7 +153,10 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn new() -> Settings {
-        Settings { changed: BTreeMap::new(), unreported: REPORTED.iter().copied().collect() }
+        Settings {
+            changed: BTreeMap::new(),
+            unreported: REPORTED.iter().copied().collect(),
+        }
     }
 
     /// The value of a setting.
@@ -112,14 +164,19 @@ impl Settings {
         if let Some(value) = self.changed.get(name) {
             return Ok(value.clone());
         }
-        let known = KNOWN.iter().find(|k| k.name == name).ok_or_else(|| unknown(name))?;
+        let known = KNOWN
+            .iter()
+            .find(|k| k.name == name)
+            .ok_or_else(|| unknown(name))?;
         Ok(known.default.to_owned())
     }
 
     /// All settings with their values, by name.
     pub(super) fn all(&self) -> Vec<(String, String)> {
-        let mut all: BTreeMap<String, String> =
-            KNOWN.iter().map(|k| (k.name.to_owned(), k.default.to_owned())).collect();
+        let mut all: BTreeMap<String, String> = KNOWN
+            .iter()
+            .map(|k| (k.name.to_owned(), k.default.to_owned()))
+            .collect();
         all.extend(self.changed.clone());
         all.into_iter().collect()
     }
@@ -155,7 +212,10 @@ impl Settings {
     pub(super) fn set_startup(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let name = name.to_ascii_lowercase();
         // asyncpg sends client_encoding in quotes.
-        let value = value.strip_prefix('\'').and_then(|v| v.strip_suffix('\'')).unwrap_or(value);
+        let value = value
+            .strip_prefix('\'')
+            .and_then(|v| v.strip_suffix('\''))
+            .unwrap_or(value);
         match self.set(&name, Some(value)) {
             Err(_) if matches!(name.as_str(), "timezone" | "datestyle" | "intervalstyle") => Ok(()),
             other => other,
@@ -181,12 +241,19 @@ impl Settings {
 
     /// `statement_timeout`, in milliseconds; `None`: no limit.
     pub(super) fn statement_timeout_ms(&self) -> Option<u64> {
-        self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)
+        self.changed
+            .get("statement_timeout")?
+            .parse()
+            .ok()
+            .filter(|ms| *ms > 0)
     }
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
+    Error::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
 }
 
 fn check(known: &Known, value: &str) -> Result<String, Error> {
@@ -197,19 +264,29 @@ fn check(known: &Known, value: &str) -> Result<String, Error> {
             SqlState("55P02"),
             format!("parameter \"{}\" cannot be changed", known.name),
         )),
-        Rule::Only(allowed) if allowed.iter().any(|a| a.eq_ignore_ascii_case(value.trim())) => Ok(known.default.to_owned()),
-        Rule::Only(_) => Err(invalid(format!("invalid value for parameter \"{}\": \"{value}\"", known.name))
-            .with_hint(format!("Chronos supports {} only.", known.default))),
-        Rule::Milliseconds => milliseconds(value)
-            .map(|ms| ms.to_string())
-            .ok_or_else(|| invalid(format!("invalid value for parameter \"{}\": \"{value}\"", known.name))
-                .with_hint("Write milliseconds, or a number with ms, s or min.")),
+        Rule::Only(allowed) if allowed.iter().any(|a| a.eq_ignore_ascii_case(value.trim())) => {
+            Ok(known.default.to_owned())
+        }
+        Rule::Only(_) => Err(invalid(format!(
+            "invalid value for parameter \"{}\": \"{value}\"",
+            known.name
+        ))
+        .with_hint(format!("Chronos supports {} only.", known.default))),
+        Rule::Milliseconds => milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| {
+            invalid(format!(
+                "invalid value for parameter \"{}\": \"{value}\"",
+                known.name
+            ))
+            .with_hint("Write milliseconds, or a number with ms, s or min.")
+        }),
     }
 }
 
 fn milliseconds(value: &str) -> Option<u64> {
     let value = value.trim();
-    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let digits = value
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(value.len());
     let (number, unit) = value.split_at(digits);
     let factor = match unit.trim() {
         "" | "ms" => 1,
@@ -228,13 +305,24 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused() {
         let mut settings = Settings::new();
-        assert_eq!(settings.set("timezone", Some("Europe/Berlin")).unwrap_err().code, SqlState::INVALID_PARAMETER);
+        assert_eq!(
+            settings
+                .set("timezone", Some("Europe/Berlin"))
+                .unwrap_err()
+                .code,
+            SqlState::INVALID_PARAMETER
+        );
         settings.set("timezone", Some("utc")).unwrap();
         assert_eq!(settings.get("timezone").unwrap(), "UTC");
-        assert_eq!(settings.set("no_such_thing", Some("1")).unwrap_err().code, SqlState::UNDEFINED_OBJECT);
+        assert_eq!(
+            settings.set("no_such_thing", Some("1")).unwrap_err().code,
+            SqlState::UNDEFINED_OBJECT
+        );
         settings.set("myapp.user", Some("7")).unwrap();
         assert_eq!(settings.get("myapp.user").unwrap(), "7");
-        settings.set_startup("TimeZone", "America/New_York").unwrap();
+        settings
+            .set_startup("TimeZone", "America/New_York")
+            .unwrap();
         assert_eq!(settings.get("timezone").unwrap(), "UTC");
     }
 
@@ -251,9 +339,15 @@ mod tests {
     #[test]
     fn changes_are_reported_once() {
         let mut settings = Settings::new();
-        assert!(settings.take_reported().iter().any(|(n, v)| n == "TimeZone" && v == "UTC"));
+        assert!(settings
+            .take_reported()
+            .iter()
+            .any(|(n, v)| n == "TimeZone" && v == "UTC"));
         settings.set("application_name", Some("x")).unwrap();
-        assert_eq!(settings.take_reported(), [("application_name".to_owned(), "x".to_owned())]);
+        assert_eq!(
+            settings.take_reported(),
+            [("application_name".to_owned(), "x".to_owned())]
+        );
         assert!(settings.take_reported().is_empty());
     }
 }

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronos_model::{BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, TableId, TableSchema, WriteSet};
+use chronos_model::{
+    BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, TableId, TableSchema, WriteSet,
+};
 use chronos_store::ReadView;
 
 use crate::Error;
@@ -37,7 +39,12 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    pub(super) fn new(view: ReadView, now_micros: i64, implicit: bool, read_only: bool) -> Transaction {
+    pub(super) fn new(
+        view: ReadView,
+        now_micros: i64,
+        implicit: bool,
+        read_only: bool,
+    ) -> Transaction {
         Transaction {
             view,
             now_micros,
@@ -59,7 +66,10 @@ impl Transaction {
             return Ok(view.clone());
         }
         let writes = self.writes.to_write_set(chronos_model::Stamp::MAX);
-        let view = self.view.with_writes(&writes).map_err(|e| Error::new(e.sqlstate(), e.to_string()))?;
+        let view = self
+            .view
+            .with_writes(&writes)
+            .map_err(|e| Error::new(e.sqlstate(), e.to_string()))?;
         self.overlaid = Some(view.clone());
         Ok(view)
     }
@@ -100,7 +110,8 @@ impl Writes {
     }
 
     fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
-        let (own, others): (Vec<_>, Vec<_>) = self.batches.drain(..).partition(|b| b.table == table.id);
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.batches.drain(..).partition(|b| b.table == table.id);
         self.batches = others;
         for batch in own {
             let rows = self.rows.entry(table.id).or_default();
@@ -115,11 +126,21 @@ impl Writes {
 
     /// All writes as one write set of a transaction that read at `begin`.
     pub(super) fn to_write_set(&self, begin: chronos_model::Stamp) -> WriteSet {
-        let rows = self.rows.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, rows)| {
-            Change::Rows(RowChanges { table: *table, rows: rows.values().cloned().collect() })
-        });
+        let rows = self
+            .rows
+            .iter()
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(table, rows)| {
+                Change::Rows(RowChanges {
+                    table: *table,
+                    rows: rows.values().cloned().collect(),
+                })
+            });
         let batches = self.batches.iter().cloned().map(Change::Batch);
-        WriteSet { begin, changes: rows.chain(batches).collect() }
+        WriteSet {
+            begin,
+            changes: rows.chain(batches).collect(),
+        }
     }
 }
 
@@ -145,7 +166,12 @@ mod tests {
     use bytes::Bytes;
 
     fn change(expect: Expect, kind: Kind, row: &'static [u8]) -> RowChange {
-        RowChange { key: Key(Box::from(*b"k")), expect, kind, row: Bytes::from_static(row) }
+        RowChange {
+            key: Key(Box::from(*b"k")),
+            expect,
+            kind,
+            row: Bytes::from_static(row),
+        }
     }
 
     #[test]
@@ -153,11 +179,17 @@ mod tests {
         let mut table = BTreeMap::new();
         merge(&mut table, change(Expect::Absent, Kind::Put, b"1"));
         merge(&mut table, change(Expect::Unchanged, Kind::Put, b"2"));
-        assert_eq!(table.values().next(), Some(&change(Expect::Absent, Kind::Put, b"2")));
+        assert_eq!(
+            table.values().next(),
+            Some(&change(Expect::Absent, Kind::Put, b"2"))
+        );
         merge(&mut table, change(Expect::Unchanged, Kind::Delete, b""));
         assert!(table.is_empty());
         merge(&mut table, change(Expect::Unchanged, Kind::Delete, b""));
         merge(&mut table, change(Expect::Absent, Kind::Put, b"3"));
-        assert_eq!(table.values().next(), Some(&change(Expect::Unchanged, Kind::Put, b"3")));
+        assert_eq!(
+            table.values().next(),
+            Some(&change(Expect::Unchanged, Kind::Put, b"3"))
+        );
     }
 }

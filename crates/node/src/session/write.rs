@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch, UInt32Array};
 use arrow_schema::{DataType as Arrow, Field, Schema, SchemaRef};
-use chronos_model::{Change, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value, WriteSet};
+use chronos_model::{
+    Change, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value, WriteSet,
+};
 use chronos_query::dml::{self, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
 use chronos_query::QueryError;
 use chronos_store::{Applied, ReadView};
@@ -38,10 +40,16 @@ impl Session {
     /// Runs `attempt` again while it loses against concurrent writers, unless in
     /// a transaction, where the client must decide.
     pub(super) fn may_retry(&self, error: &Error, attempts: u32) -> bool {
-        self.transaction.is_none() && error.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX
+        self.transaction.is_none()
+            && error.code == SqlState::SERIALIZATION_FAILURE
+            && attempts < ATTEMPTS_MAX
     }
 
-    pub(super) async fn execute_insert(&mut self, plan: &InsertPlan, parameters: &[Value]) -> Result<Outcome, Error> {
+    pub(super) async fn execute_insert(
+        &mut self,
+        plan: &InsertPlan,
+        parameters: &[Value],
+    ) -> Result<Outcome, Error> {
         self.refuse_read_only("INSERT")?;
         let mut attempts = 0;
         let written = loop {
@@ -51,10 +59,21 @@ impl Session {
                 other => break other?,
             }
         };
-        self.finish_write("INSERT", written, &plan.columns, &plan.insert.returning, &plan.insert.table).await
+        self.finish_write(
+            "INSERT",
+            written,
+            &plan.columns,
+            &plan.insert.returning,
+            &plan.insert.table,
+        )
+        .await
     }
 
-    async fn insert_once(&mut self, plan: &InsertPlan, parameters: &[Value]) -> Result<Written, Error> {
+    async fn insert_once(
+        &mut self,
+        plan: &InsertPlan,
+        parameters: &[Value],
+    ) -> Result<Written, Error> {
         let begin = self.read_context()?.view.stamp();
         let batches = self.collect(&plan.source, parameters).await?;
         let insert = &plan.insert;
@@ -64,17 +83,28 @@ impl Session {
         }
         let rows = concat(&insert.table, &rows)?;
         if rows.num_rows() == 0 {
-            return Ok(Written { rows: 0, returned: vec![] });
+            return Ok(Written {
+                rows: 0,
+                returned: vec![],
+            });
         }
         match &insert.on_conflict {
             OnConflict::Fail => self.insert_rows(&insert.table, rows, Expect::Absent).await,
-            OnConflict::Skip => self.insert_rows(&insert.table, rows, Expect::AbsentOrSkip).await,
+            OnConflict::Skip => {
+                self.insert_rows(&insert.table, rows, Expect::AbsentOrSkip)
+                    .await
+            }
             OnConflict::Update(update) => self.upsert(insert, update, rows, begin).await,
         }
     }
 
     /// Inserts rows in the table's columns.
-    async fn insert_rows(&mut self, table: &Arc<TableSchema>, rows: RecordBatch, expect: Expect) -> Result<Written, Error> {
+    async fn insert_rows(
+        &mut self,
+        table: &Arc<TableSchema>,
+        rows: RecordBatch,
+        expect: Expect,
+    ) -> Result<Written, Error> {
         let mut change = dml::insertions(table, rows.clone(), expect)?;
         if self.transaction.is_some() {
             let kept = self.resolve_in_transaction(table, &mut change)?;
@@ -84,23 +114,38 @@ impl Session {
             };
             let count = returned.num_rows() as u64;
             self.write(vec![change], Stamp::MAX).await?;
-            return Ok(Written { rows: count, returned: vec![returned] });
+            return Ok(Written {
+                rows: count,
+                returned: vec![returned],
+            });
         }
-        let applied = self.write(vec![change], Stamp::MAX).await?.unwrap_or_default();
+        let applied = self
+            .write(vec![change], Stamp::MAX)
+            .await?
+            .unwrap_or_default();
         let returned = if applied.skipped == 0 {
             rows
         } else {
             let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
-            let kept = (0..rows.num_rows() as u32).filter(|i| !skipped.contains(i)).collect();
+            let kept = (0..rows.num_rows() as u32)
+                .filter(|i| !skipped.contains(i))
+                .collect();
             take(&rows, kept)?
         };
-        Ok(Written { rows: returned.num_rows() as u64, returned: vec![returned] })
+        Ok(Written {
+            rows: returned.num_rows() as u64,
+            returned: vec![returned],
+        })
     }
 
     /// In a transaction, keys already there are found when the row is given, and
     /// rows without a primary key get their hidden key, so that the transaction
     /// can change them again. Gives the positions of the rows kept, if not all.
-    pub(super) fn resolve_in_transaction(&mut self, table: &Arc<TableSchema>, change: &mut Change) -> Result<Option<Vec<u32>>, Error> {
+    pub(super) fn resolve_in_transaction(
+        &mut self,
+        table: &Arc<TableSchema>,
+        change: &mut Change,
+    ) -> Result<Option<Vec<u32>>, Error> {
         if table.has_hidden_key() {
             if let Change::Rows(changes) = change {
                 let stamp = self.node.inner.replica.next_stamp();
@@ -111,12 +156,15 @@ impl Session {
             }
             return Ok(None);
         }
-        let Change::Rows(changes) = change else { return Ok(None) };
+        let Change::Rows(changes) = change else {
+            return Ok(None);
+        };
         let view = self.read_context()?.view;
         let mut kept = Vec::with_capacity(changes.rows.len());
         let mut given = HashSet::new();
         for (position, row) in changes.rows.iter().enumerate() {
-            let present = !given.insert(row.key.clone()) || view.get(table, &row.key.0).map_err(store_error)?.is_some();
+            let present = !given.insert(row.key.clone())
+                || view.get(table, &row.key.0).map_err(store_error)?.is_some();
             match row.expect {
                 Expect::Absent if present => return Err(unique_violation(table, &row.key)),
                 Expect::AbsentOrSkip if present => {}
@@ -126,7 +174,10 @@ impl Session {
         if kept.len() == changes.rows.len() {
             return Ok(None);
         }
-        changes.rows = kept.iter().map(|&i| changes.rows[i as usize].clone()).collect();
+        changes.rows = kept
+            .iter()
+            .map(|&i| changes.rows[i as usize].clone())
+            .collect();
         Ok(Some(kept))
     }
 
@@ -166,31 +217,48 @@ impl Session {
         let mut returned = vec![take(&rows, fresh)?];
         let mut count = returned[0].num_rows() as u64;
         if !keys.is_empty() {
-            let updated = self.update_pairs(insert, update, existing, take(&rows, excluded)?).await?;
+            let updated = self
+                .update_pairs(insert, update, existing, take(&rows, excluded)?)
+                .await?;
             count += updated.num_rows() as u64;
             let pairs = updated.column(0);
-            let pairs = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
+            let pairs =
+                arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
             let schema = updated.schema();
-            let new_rows = chronos_query::coerce_batch(table, &schema.fields()[1..], &updated.columns()[1..], updated.num_rows())?;
+            let new_rows = chronos_query::coerce_batch(
+                table,
+                &schema.fields()[1..],
+                &updated.columns()[1..],
+                updated.num_rows(),
+            )?;
             dml::check_not_null(table, &new_rows)?;
             for (row, pair) in pairs.values().iter().enumerate() {
                 let values = dml::row_values(table, &new_rows, row)?;
                 let (old_key, new_key) = (&keys[*pair as usize], dml::key_of(table, &values)?);
                 if new_key != *old_key {
-                    return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "ON CONFLICT DO UPDATE cannot change the primary key"));
+                    return Err(Error::new(
+                        SqlState::FEATURE_NOT_SUPPORTED,
+                        "ON CONFLICT DO UPDATE cannot change the primary key",
+                    ));
                 }
                 changes.push(dml::put(new_key, &values, Expect::Unchanged));
             }
             returned.push(new_rows);
         }
-        let change = Change::Rows(RowChanges { table: table.id, rows: changes });
+        let change = Change::Rows(RowChanges {
+            table: table.id,
+            rows: changes,
+        });
         match self.write(vec![change], begin).await {
             // Somebody inserted the key meanwhile: now it is one to update.
             Err(e) if e.code == SqlState::UNIQUE_VIOLATION && self.transaction.is_none() => {
                 Err(Error::new(SqlState::SERIALIZATION_FAILURE, e.message))
             }
             Err(e) => Err(e),
-            Ok(_) => Ok(Written { rows: count, returned }),
+            Ok(_) => Ok(Written {
+                rows: count,
+                returned,
+            }),
         }
     }
 
@@ -212,12 +280,22 @@ impl Session {
         let batches = self.collect(&plan, &[]).await?;
         match batches.first() {
             None => Ok(RecordBatch::new_empty(Arc::clone(&plan.schema))),
-            Some(first) => arrow_select::concat::concat_batches(&first.schema(), &batches).map_err(internal),
+            Some(first) => {
+                arrow_select::concat::concat_batches(&first.schema(), &batches).map_err(internal)
+            }
         }
     }
 
-    pub(super) async fn execute_modify(&mut self, plan: &ModifyPlan, parameters: &[Value]) -> Result<Outcome, Error> {
-        let verb = if plan.modify.kind == Kind::Delete { "DELETE" } else { "UPDATE" };
+    pub(super) async fn execute_modify(
+        &mut self,
+        plan: &ModifyPlan,
+        parameters: &[Value],
+    ) -> Result<Outcome, Error> {
+        let verb = if plan.modify.kind == Kind::Delete {
+            "DELETE"
+        } else {
+            "UPDATE"
+        };
         self.refuse_read_only(verb)?;
         let mut attempts = 0;
         let written = loop {
@@ -227,10 +305,21 @@ impl Session {
                 other => break other?,
             }
         };
-        self.finish_write(verb, written, &plan.columns, &plan.modify.returning, &plan.modify.table).await
+        self.finish_write(
+            verb,
+            written,
+            &plan.columns,
+            &plan.modify.returning,
+            &plan.modify.table,
+        )
+        .await
     }
 
-    async fn modify_once(&mut self, plan: &ModifyPlan, parameters: &[Value]) -> Result<Written, Error> {
+    async fn modify_once(
+        &mut self,
+        plan: &ModifyPlan,
+        parameters: &[Value],
+    ) -> Result<Written, Error> {
         self.unbatch(&plan.modify.table)?;
         let begin = self.read_context()?.view.stamp();
         let batches = self.collect(&plan.source, parameters).await?;
@@ -244,15 +333,26 @@ impl Session {
             returned.push(new_rows);
         }
         self.check_moved_keys(&plan.modify.table, &changes)?;
-        let change = Change::Rows(RowChanges { table: plan.modify.table.id, rows: one_per_key(changes) });
+        let change = Change::Rows(RowChanges {
+            table: plan.modify.table.id,
+            rows: one_per_key(changes),
+        });
         self.write(vec![change], begin).await?;
         Ok(Written { rows, returned })
     }
 
     /// An UPDATE of the primary key must not run into rows that stay: checked here
     /// against each other and, in a transaction, against what it sees.
-    fn check_moved_keys(&mut self, table: &Arc<TableSchema>, changes: &[RowChange]) -> Result<(), Error> {
-        let removed: HashSet<&Key> = changes.iter().filter(|c| c.kind == Kind::Delete).map(|c| &c.key).collect();
+    fn check_moved_keys(
+        &mut self,
+        table: &Arc<TableSchema>,
+        changes: &[RowChange],
+    ) -> Result<(), Error> {
+        let removed: HashSet<&Key> = changes
+            .iter()
+            .filter(|c| c.kind == Kind::Delete)
+            .map(|c| &c.key)
+            .collect();
         let mut written = HashSet::new();
         let moved: Vec<&RowChange> = changes.iter().filter(|c| c.kind == Kind::Put).collect();
         if !moved.iter().any(|c| c.expect == Expect::Absent) {
@@ -262,7 +362,10 @@ impl Session {
         for change in moved {
             let taken = change.expect == Expect::Absent
                 && !removed.contains(&change.key)
-                && view.get(table, &change.key.0).map_err(store_error)?.is_some();
+                && view
+                    .get(table, &change.key.0)
+                    .map_err(store_error)?
+                    .is_some();
             if taken || !written.insert(&change.key) {
                 return Err(unique_violation(table, &change.key));
             }
@@ -278,8 +381,15 @@ impl Session {
     }
 
     /// Proposes changes, or keeps them for COMMIT (`None`).
-    pub(super) async fn write(&mut self, changes: Vec<Change>, begin: Stamp) -> Result<Option<Applied>, Error> {
-        let changes: Vec<Change> = changes.into_iter().filter(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty())).collect();
+    pub(super) async fn write(
+        &mut self,
+        changes: Vec<Change>,
+        begin: Stamp,
+    ) -> Result<Option<Applied>, Error> {
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .filter(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()))
+            .collect();
         match &mut self.transaction {
             Some(transaction) => {
                 changes.into_iter().for_each(|c| transaction.add(c));
@@ -293,7 +403,10 @@ impl Session {
         }
     }
 
-    pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<(), Error> {
+    pub(super) async fn commit_transaction(
+        &mut self,
+        transaction: Transaction,
+    ) -> Result<(), Error> {
         let set = transaction.writes.to_write_set(transaction.view.stamp());
         if !set.changes.is_empty() {
             self.propose(set).await?;
@@ -302,7 +415,10 @@ impl Session {
     }
 
     /// Proposes a write set; from here on the statement is not cancelled.
-    pub(super) async fn propose(&mut self, set: WriteSet) -> Result<crate::replica::Committal, Error> {
+    pub(super) async fn propose(
+        &mut self,
+        set: WriteSet,
+    ) -> Result<crate::replica::Committal, Error> {
         self.committing.store(true, Ordering::Release);
         self.node.inner.replica.propose(set).await
     }
@@ -315,7 +431,10 @@ impl Session {
         returning: &Option<String>,
         table: &Arc<TableSchema>,
     ) -> Result<Outcome, Error> {
-        let tag = CommandTag { verb, rows: Some(written.rows) };
+        let tag = CommandTag {
+            verb,
+            rows: Some(written.rows),
+        };
         let (Some(query), Some(columns)) = (returning, columns) else {
             return Ok(Outcome::Done(tag));
         };
@@ -324,12 +443,20 @@ impl Session {
         let plan = self.plan_returning(query, rows, &catalog)?;
         let batches = self.collect(&plan, &[]).await?;
         let stream = futures::stream::iter(batches.into_iter().map(Ok));
-        Ok(Outcome::Rows(Rows { schema: Arc::clone(columns), data: RowData::Batches(Box::pin(stream)), tag }))
+        Ok(Outcome::Rows(Rows {
+            schema: Arc::clone(columns),
+            data: RowData::Batches(Box::pin(stream)),
+            tag,
+        }))
     }
 }
 
 /// The current row of a key, all columns.
-pub(super) fn current_row(view: &ReadView, table: &TableSchema, key: &Key) -> Result<Option<Vec<Value>>, Error> {
+pub(super) fn current_row(
+    view: &ReadView,
+    table: &TableSchema,
+    key: &Key,
+) -> Result<Option<Vec<Value>>, Error> {
     match view.get(table, &key.0).map_err(store_error)? {
         None => Ok(None),
         Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
@@ -345,8 +472,16 @@ fn hidden_key(stamp: Stamp, position: u64) -> Key {
 
 /// A key that one row leaves and another takes is simply replaced.
 fn one_per_key(changes: Vec<RowChange>) -> Vec<RowChange> {
-    let written: HashSet<Key> = changes.iter().filter(|c| c.kind == Kind::Put).map(|c| c.key.clone()).collect();
-    let removed: HashSet<Key> = changes.iter().filter(|c| c.kind == Kind::Delete).map(|c| c.key.clone()).collect();
+    let written: HashSet<Key> = changes
+        .iter()
+        .filter(|c| c.kind == Kind::Put)
+        .map(|c| c.key.clone())
+        .collect();
+    let removed: HashSet<Key> = changes
+        .iter()
+        .filter(|c| c.kind == Kind::Delete)
+        .map(|c| c.key.clone())
+        .collect();
     changes
         .into_iter()
         .filter(|c| c.kind == Kind::Put || !written.contains(&c.key))
@@ -361,11 +496,22 @@ fn one_per_key(changes: Vec<RowChange>) -> Vec<RowChange> {
 
 fn unique_violation(table: &TableSchema, key: &Key) -> Error {
     let constraint = table.primary_key_name();
-    let mut error = Error::new(SqlState::UNIQUE_VIOLATION, format!("duplicate key value violates unique constraint \"{constraint}\""));
-    let names: Vec<&str> = table.primary_key.iter().map(|&c| table.columns[c].name.as_str()).collect();
+    let mut error = Error::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("duplicate key value violates unique constraint \"{constraint}\""),
+    );
+    let names: Vec<&str> = table
+        .primary_key
+        .iter()
+        .map(|&c| table.columns[c].name.as_str())
+        .collect();
     if let Ok(values) = chronos_model::key_values(table, &key.0) {
         let shown: Vec<String> = values.iter().map(chronos_model::text::format).collect();
-        error.detail = Some(format!("Key ({})=({}) already exists.", names.join(", "), shown.join(", ")));
+        error.detail = Some(format!(
+            "Key ({})=({}) already exists.",
+            names.join(", "),
+            shown.join(", ")
+        ));
     }
     error.table = Some(table.name.clone());
     error.constraint = Some(constraint);
@@ -396,6 +542,8 @@ fn numbered(batch: &RecordBatch) -> Result<RecordBatch, Error> {
     let mut fields: Vec<Arc<Field>> = batch.schema().fields().to_vec();
     fields.push(Arc::new(Field::new(PAIR_COLUMN, Arrow::Int64, false)));
     let mut columns = batch.columns().to_vec();
-    columns.push(Arc::new(Int64Array::from_iter_values(0..batch.num_rows() as i64)));
+    columns.push(Arc::new(Int64Array::from_iter_values(
+        0..batch.num_rows() as i64,
+    )));
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
 }

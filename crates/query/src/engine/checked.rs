@@ -14,8 +14,8 @@ use datafusion::config::ConfigOptions;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -28,7 +28,10 @@ impl AnalyzerRule for CheckIntegers {
         let checked = plan.transform_up_with_subqueries(|node| {
             let mut schema = merge_schema(&node.inputs());
             if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+                schema.merge(&DFSchema::try_from_qualified_schema(
+                    scan.table_name.clone(),
+                    &scan.source.schema(),
+                )?);
             }
             node.map_expressions(|expr| {
                 let name = expr.schema_name().to_string();
@@ -37,7 +40,13 @@ impl AnalyzerRule for CheckIntegers {
                     return Ok(changed);
                 }
                 // Whoever refers to the column by its old name must still find it.
-                changed.map_data(|e| Ok(if e.schema_name().to_string() == name { e } else { e.alias(name.clone()) }))
+                changed.map_data(|e| {
+                    Ok(if e.schema_name().to_string() == name {
+                        e
+                    } else {
+                        e.alias(name.clone())
+                    })
+                })
             })
         })?;
         checked.data.recompute_schema()
@@ -49,7 +58,9 @@ impl AnalyzerRule for CheckIntegers {
 }
 
 fn check(expr: Expr, schema: &dyn ExprSchema) -> DfResult<Transformed<Expr>> {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else { return Ok(Transformed::no(expr)) };
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else {
+        return Ok(Transformed::no(expr));
+    };
     let function = match op {
         Operator::Plus => &ADD,
         Operator::Minus => &SUBTRACT,
@@ -67,9 +78,12 @@ fn check(expr: Expr, schema: &dyn ExprSchema) -> DfResult<Transformed<Expr>> {
     Ok(Transformed::yes(function.call(arguments)))
 }
 
-static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("checked_add", Operator::Plus));
-static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("checked_subtract", Operator::Minus));
-static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Checked::function("checked_multiply", Operator::Multiply));
+static ADD: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Checked::function("checked_add", Operator::Plus));
+static SUBTRACT: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Checked::function("checked_subtract", Operator::Minus));
+static MULTIPLY: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Checked::function("checked_multiply", Operator::Multiply));
 
 /// One operation on two integers of the same type.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -82,7 +96,11 @@ struct Checked {
 impl Checked {
     fn function(name: &'static str, operator: Operator) -> Arc<ScalarUDF> {
         let signature = Signature::any(2, Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(Checked { name, operator, signature }))
+        Arc::new(ScalarUDF::new_from_impl(Checked {
+            name,
+            operator,
+            signature,
+        }))
     }
 }
 
@@ -100,7 +118,10 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = arguments.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let constant = arguments
+            .args
+            .iter()
+            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let operands = ColumnarValue::values_to_arrays(&arguments.args)?;
         let result = match self.operator {
             Operator::Plus => numeric::add(&operands[0], &operands[1]),
@@ -113,10 +134,15 @@ impl ScalarUDFImpl for Checked {
             _ => "bigint",
         };
         let result = result.map_err(|_| {
-            crate::QueryError::new(chronos_model::SqlState::OUT_OF_RANGE, format!("{type_name} out of range"))
+            crate::QueryError::new(
+                chronos_model::SqlState::OUT_OF_RANGE,
+                format!("{type_name} out of range"),
+            )
         })?;
         if constant {
-            return Ok(ColumnarValue::Scalar(datafusion::common::ScalarValue::try_from_array(&result, 0)?));
+            return Ok(ColumnarValue::Scalar(
+                datafusion::common::ScalarValue::try_from_array(&result, 0)?,
+            ));
         }
         Ok(ColumnarValue::Array(result))
     }

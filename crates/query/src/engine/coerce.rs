@@ -13,7 +13,12 @@ use crate::QueryError;
 /// Columns given in the table's order, as a batch of the table's types.
 ///
 /// Errors: a value does not fit its column; NULLs are not checked here.
-pub fn coerce_batch(table: &TableSchema, fields: &[Arc<Field>], columns: &[ArrayRef], rows: usize) -> Result<RecordBatch, QueryError> {
+pub fn coerce_batch(
+    table: &TableSchema,
+    fields: &[Arc<Field>],
+    columns: &[ArrayRef],
+    rows: usize,
+) -> Result<RecordBatch, QueryError> {
     let coerced = table
         .columns
         .iter()
@@ -27,7 +32,11 @@ pub fn coerce_batch(table: &TableSchema, fields: &[Arc<Field>], columns: &[Array
         })
         .collect::<Result<Vec<_>, _>>()?;
     // Nullability is checked by whoever knows the row to show in the error.
-    let fields: Vec<Field> = table.columns.iter().map(|c| c.arrow_field().with_nullable(true)).collect();
+    let fields: Vec<Field> = table
+        .columns
+        .iter()
+        .map(|c| c.arrow_field().with_nullable(true))
+        .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let schema = Arc::new(arrow_schema::Schema::new(fields));
     RecordBatch::try_new_with_options(schema, coerced, &options)
@@ -35,7 +44,11 @@ pub fn coerce_batch(table: &TableSchema, fields: &[Arc<Field>], columns: &[Array
 }
 
 /// One column as `to`'s Arrow type.
-pub fn coerce_array(array: &ArrayRef, field: &Field, to: &DataType) -> Result<ArrayRef, QueryError> {
+pub fn coerce_array(
+    array: &ArrayRef,
+    field: &Field,
+    to: &DataType,
+) -> Result<ArrayRef, QueryError> {
     let target = to.to_arrow();
     let from = DataType::of_field(field);
     if array.data_type() == &target && is_same_domain(&from, to) {
@@ -59,7 +72,12 @@ pub fn coerce_array(array: &ArrayRef, field: &Field, to: &DataType) -> Result<Ar
 
 /// Whether values of `from` are values of `to` as they stand.
 fn is_same_domain(from: &DataType, to: &DataType) -> bool {
-    from == to || matches!((from, to), (_, DataType::Text | DataType::Varchar(None)) | (DataType::Vector(_), DataType::Vector(_)))
+    from == to
+        || matches!(
+            (from, to),
+            (_, DataType::Text | DataType::Varchar(None))
+                | (DataType::Vector(_), DataType::Vector(_))
+        )
 }
 
 /// Whether Arrow's cast does what PostgreSQL's assignment does.
@@ -81,11 +99,23 @@ fn cast(array: &ArrayRef, target: &Arrow) -> Result<ArrayRef, QueryError> {
     }
     // Lists of floats become vectors of any layout only if the lengths fit.
     if let (Arrow::List(_), Arrow::FixedSizeList(_, n)) = (array.data_type(), target) {
-        let wrong = array.as_list::<i32>().iter().flatten().find(|v| v.len() != *n as usize);
+        let wrong = array
+            .as_list::<i32>()
+            .iter()
+            .flatten()
+            .find(|v| v.len() != *n as usize);
         if let Some(wrong) = wrong {
-            return Err(chronos_model::DataError::Dimensions { expected: *n as u32, actual: wrong.len() }.into());
+            return Err(chronos_model::DataError::Dimensions {
+                expected: *n as u32,
+                actual: wrong.len(),
+            }
+            .into());
         }
     }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, target, &options).map_err(|e| QueryError::from(datafusion::error::DataFusionError::from(e)))
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(array, target, &options)
+        .map_err(|e| QueryError::from(datafusion::error::DataFusionError::from(e)))
 }

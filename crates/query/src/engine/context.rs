@@ -14,18 +14,20 @@ use datafusion::datasource::{provider_as_source, DefaultTableSource};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{
-    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext,
+    RelationPlanning, TypePlanner,
 };
 use datafusion::logical_expr::{
-    col, AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+    col, AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
+    TableSource, WindowUDF,
 };
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
 use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
-use crate::sql::fold;
 use crate::functions::{self, Scope};
+use crate::sql::fold;
 use crate::{system_tables, QueryError};
 
 /// Everything that names may refer to in one statement.
@@ -56,12 +58,26 @@ impl<'a> PlanContext<'a> {
         exposes_system_columns: bool,
     ) -> Self {
         let scope = Arc::new(Scope { catalog, facts });
-        let names = Arc::new(Names { scope, temporaries, exposes_system_columns });
-        let planner = TemporalRelations { names: Arc::clone(&names) };
-        PlanContext { state, names, relation_planners: vec![Arc::new(planner)] }
+        let names = Arc::new(Names {
+            scope,
+            temporaries,
+            exposes_system_columns,
+        });
+        let planner = TemporalRelations {
+            names: Arc::clone(&names),
+        };
+        PlanContext {
+            state,
+            names,
+            relation_planners: vec![Arc::new(planner)],
+        }
     }
 
-    pub(super) fn plan(&self, mut statement: ast::Statement, parameter_types: &[Option<DataType>]) -> Result<LogicalPlan, QueryError> {
+    pub(super) fn plan(
+        &self,
+        mut statement: ast::Statement,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<LogicalPlan, QueryError> {
         system_tables::rewrite::rewrite(&mut statement);
         let options = &self.state.config_options().sql_parser;
         let parser_options = ParserOptions {
@@ -117,19 +133,36 @@ impl ContextProvider for PlanContext<'_> {
         Ok(provider_as_source(self.names.table(&name)?))
     }
 
-    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
-        let function = self.state.table_functions().get(name).cloned().ok_or_else(|| {
-            QueryError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"))
-        })?;
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> DfResult<Arc<dyn TableSource>> {
+        let function = self
+            .state
+            .table_functions()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| {
+                QueryError::new(
+                    SqlState::UNDEFINED_FUNCTION,
+                    format!("function {name} does not exist"),
+                )
+            })?;
         let args = args
             .into_iter()
             .map(|arg| super::temporal_bounds::simplify(arg, self.state))
             .collect::<Result<Vec<_>, _>>()?;
-        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
+        let provider =
+            function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
     }
 
-    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+    ) -> DfResult<Arc<dyn TableSource>> {
         let table = datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema);
         Ok(provider_as_source(Arc::new(table)))
     }
@@ -147,7 +180,8 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| self.state.scalar_functions().get(name).cloned())
+        functions::find(name, || Arc::clone(&self.names.scope))
+            .or_else(|| self.state.scalar_functions().get(name).cloned())
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -175,7 +209,11 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.state.higher_order_functions().keys().cloned().collect()
+        self.state
+            .higher_order_functions()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {
@@ -194,10 +232,27 @@ struct TemporalRelations {
 }
 
 impl RelationPlanner for TemporalRelations {
-    fn plan_relation(&self, relation: ast::TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
-        let ast::TableFactor::Table { name, alias, args: Some(arguments), version: None, .. } = &relation else {
-            if let ast::TableFactor::Table { version: Some(version), .. } = &relation {
-                return Err(QueryError::unsupported(format!("the table version clause {version}")).into());
+    fn plan_relation(
+        &self,
+        relation: ast::TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<RelationPlanning> {
+        let ast::TableFactor::Table {
+            name,
+            alias,
+            args: Some(arguments),
+            version: None,
+            ..
+        } = &relation
+        else {
+            if let ast::TableFactor::Table {
+                version: Some(version),
+                ..
+            } = &relation
+            {
+                return Err(
+                    QueryError::unsupported(format!("the table version clause {version}")).into(),
+                );
             }
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
@@ -209,7 +264,10 @@ impl RelationPlanner for TemporalRelations {
         } else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan,
+            alias.clone(),
+        ))))
     }
 }
 
@@ -221,9 +279,13 @@ fn clauses(arguments: &[ast::FunctionArg]) -> Option<Vec<Marker<'_>>> {
     arguments
         .iter()
         .map(|argument| {
-            let ast::Expr::Function(function) = plain(argument)? else { return None };
+            let ast::Expr::Function(function) = plain(argument)? else {
+                return None;
+            };
             let name = function.name.to_string();
-            let ast::FunctionArguments::List(list) = &function.args else { return None };
+            let ast::FunctionArguments::List(list) = &function.args else {
+                return None;
+            };
             let marker = name.starts_with("__sys_") || name.starts_with("__valid_");
             let args = list.args.iter().map(plain).collect::<Option<Vec<_>>>()?;
             marker.then_some((name, args))
@@ -239,7 +301,12 @@ fn plain(argument: &ast::FunctionArg) -> Option<&ast::Expr> {
 }
 
 impl TemporalRelations {
-    fn temporal(&self, table: TableReference, clauses: Vec<Marker<'_>>, context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
+    fn temporal(
+        &self,
+        table: TableReference,
+        clauses: Vec<Marker<'_>>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<LogicalPlan> {
         let name = table.table().to_owned();
         let schema = match table.schema() {
             None | Some("public") => self.names.scope.catalog.table(&name),
@@ -258,17 +325,33 @@ impl TemporalRelations {
                 ("__sys_between", [from, to]) => TemporalClause::Between(from.clone(), to.clone()),
                 ("__sys_all", []) => TemporalClause::All,
                 _ => {
-                    let what = format!("FOR {} on table \"{name}\"", if marker.starts_with("__valid") { "VALID_TIME" } else { "SYSTEM_TIME" });
+                    let what = format!(
+                        "FOR {} on table \"{name}\"",
+                        if marker.starts_with("__valid") {
+                            "VALID_TIME"
+                        } else {
+                            "SYSTEM_TIME"
+                        }
+                    );
                     return Err(QueryError::unsupported(what).into());
                 }
             };
         }
         let provider = self.names.chronos_table(schema, clause);
-        LogicalPlanBuilder::scan(TableReference::bare(name), provider_as_source(Arc::new(provider)), None)?.build()
+        LogicalPlanBuilder::scan(
+            TableReference::bare(name),
+            provider_as_source(Arc::new(provider)),
+            None,
+        )?
+        .build()
     }
 
     /// All versions of one key, newest first, with their periods.
-    fn history(&self, arguments: &[ast::FunctionArg], context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
+    fn history(
+        &self,
+        arguments: &[ast::FunctionArg],
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<LogicalPlan> {
         let usage = || {
             QueryError::new(SqlState::UNDEFINED_FUNCTION, "history needs a table's name and the values of its key")
                 .with_hint("Write history('readings', 'device-1', ..), one value per column of the primary key in its order.")
@@ -282,11 +365,26 @@ impl TemporalRelations {
             Some(ast::Expr::Identifier(ident)) => fold(ident),
             _ => return Err(usage().into()),
         };
-        let schema = self.names.scope.catalog.table(&name).ok_or_else(|| QueryError::unknown_table(&name))?;
+        let schema = self
+            .names
+            .scope
+            .catalog
+            .table(&name)
+            .ok_or_else(|| QueryError::unknown_table(&name))?;
         let values = expressions.collect::<Option<Vec<_>>>().ok_or_else(usage)?;
-        if !values.is_empty() && (schema.has_hidden_key() || values.len() != schema.primary_key.len()) {
-            let key: Vec<&str> = schema.primary_key.iter().map(|&c| schema.columns[c].name.as_str()).collect();
-            let message = format!("history('{name}', ..) takes the {} value(s) of its key ({})", key.len(), key.join(", "));
+        if !values.is_empty()
+            && (schema.has_hidden_key() || values.len() != schema.primary_key.len())
+        {
+            let key: Vec<&str> = schema
+                .primary_key
+                .iter()
+                .map(|&c| schema.columns[c].name.as_str())
+                .collect();
+            let message = format!(
+                "history('{name}', ..) takes the {} value(s) of its key ({})",
+                key.len(),
+                key.join(", ")
+            );
             return Err(QueryError::new(SqlState::UNDEFINED_FUNCTION, message).into());
         }
         let provider = ChronosTable::new(Arc::clone(schema), TemporalClause::All, true);
@@ -298,7 +396,10 @@ impl TemporalRelations {
             plan = plan.filter(name.eq(value))?;
         }
         let shown = schema.columns.iter().map(|c| quoted_column(&c.name)).chain(
-            SystemColumn::ALL.into_iter().filter(|c| *c != SystemColumn::Key).map(|c| quoted_column(c.name())),
+            SystemColumn::ALL
+                .into_iter()
+                .filter(|c| *c != SystemColumn::Key)
+                .map(|c| quoted_column(c.name())),
         );
         plan.project(shown.collect::<Vec<_>>())?
             .sort([col("_system_from").sort(false, false)])?
@@ -316,6 +417,8 @@ pub(super) struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        Ok(crate::ddl::data_type(sql_type).ok().map(|t| Arc::new(t.to_field("", true))))
+        Ok(crate::ddl::data_type(sql_type)
+            .ok()
+            .map(|t| Arc::new(t.to_field("", true))))
     }
 }

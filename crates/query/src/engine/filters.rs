@@ -34,7 +34,8 @@ fn compares_parameter(filter: &Expr, table: &TableSchema) -> bool {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
             let is_parameter = |e: &Expr| matches!(e, Expr::Placeholder(_));
-            (column_of(left, table).is_some() && is_parameter(right)) || (column_of(right, table).is_some() && is_parameter(left))
+            (column_of(left, table).is_some() && is_parameter(right))
+                || (column_of(right, table).is_some() && is_parameter(left))
         }
         _ => false,
     }
@@ -65,7 +66,10 @@ pub(super) fn bounds(filters: &[Expr], table: &TableSchema) -> ScanBounds {
             _ => drop(entry.2.get_or_insert(comparison.value.clone())),
         }
     }
-    ScanBounds { key_range: key_range(&columns, table), columns }
+    ScanBounds {
+        key_range: key_range(&columns, table),
+        columns,
+    }
 }
 
 /// Equalities on the leading key columns, then a range on the next one.
@@ -111,7 +115,11 @@ fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
 
 fn collect(filter: &Expr, table: &TableSchema, out: &mut Vec<Comparison>) {
     match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::And,
+            right,
+        }) => {
             collect(left, table, out);
             collect(right, table, out);
         }
@@ -121,18 +129,34 @@ fn collect(filter: &Expr, table: &TableSchema, out: &mut Vec<Comparison>) {
                 (None, Some(column)) => op.swap().map(|op| (column, op, left)),
                 _ => None,
             };
-            if let Some((column, operator, Some(value))) = sides.map(|(c, o, e)| (c, o, constant(e, &table.columns[c].data_type))) {
-                if matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq) {
-                    out.push(Comparison { column, operator, value });
+            if let Some((column, operator, Some(value))) =
+                sides.map(|(c, o, e)| (c, o, constant(e, &table.columns[c].data_type)))
+            {
+                if matches!(
+                    operator,
+                    Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
+                ) {
+                    out.push(Comparison {
+                        column,
+                        operator,
+                        value,
+                    });
                 }
             }
         }
         Expr::Between(between) if !between.negated => {
             if let Some(column) = column_of(&between.expr, table) {
                 let data_type = &table.columns[column].data_type;
-                for (operator, bound) in [(Operator::GtEq, &between.low), (Operator::LtEq, &between.high)] {
+                for (operator, bound) in [
+                    (Operator::GtEq, &between.low),
+                    (Operator::LtEq, &between.high),
+                ] {
                     if let Some(value) = constant(bound, data_type) {
-                        out.push(Comparison { column, operator, value });
+                        out.push(Comparison {
+                            column,
+                            operator,
+                            value,
+                        });
                     }
                 }
             }
@@ -150,7 +174,9 @@ fn column_of(expr: &Expr, table: &TableSchema) -> Option<usize> {
 
 /// The constant as a value of the column's type, if nothing is lost by that.
 fn constant(expr: &Expr, data_type: &DataType) -> Option<Value> {
-    let Expr::Literal(scalar, _) = expr else { return None };
+    let Expr::Literal(scalar, _) = expr else {
+        return None;
+    };
     if scalar.is_null() || !data_type.is_key_type() {
         return None;
     }
@@ -169,5 +195,7 @@ fn constant(expr: &Expr, data_type: &DataType) -> Option<Value> {
     if back != *scalar {
         return None;
     }
-    chronos_model::value_at(&cast.to_array().ok()?, 0, data_type).ok().filter(|v| !v.is_null())
+    chronos_model::value_at(&cast.to_array().ok()?, 0, data_type)
+        .ok()
+        .filter(|v| !v.is_null())
 }

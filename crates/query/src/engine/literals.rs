@@ -36,7 +36,12 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
         return Ok(bare(&value.value));
     }
     let (written, sql_type) = match expr {
-        ast::Expr::Cast { expr, data_type, kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, .. } => match expr.as_ref() {
+        ast::Expr::Cast {
+            expr,
+            data_type,
+            kind: ast::CastKind::Cast | ast::CastKind::DoubleColon,
+            ..
+        } => match expr.as_ref() {
             ast::Expr::Value(value) => (&value.value, data_type),
             _ => return Ok(None),
         },
@@ -48,7 +53,9 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
         ast::Value::DollarQuotedString(s) => &s.value,
         _ => return Ok(None),
     };
-    let Ok(data_type) = crate::ddl::data_type(sql_type) else { return Ok(None) };
+    let Ok(data_type) = crate::ddl::data_type(sql_type) else {
+        return Ok(None);
+    };
     if is_engines_own(&data_type, text) {
         return Ok(None);
     }
@@ -60,7 +67,9 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
 /// Constants without a cast that the engine does not read.
 fn bare(value: &ast::Value) -> Option<ast::Expr> {
     match value {
-        ast::Value::UnicodeStringLiteral(s) | ast::Value::NationalStringLiteral(s) => Some(string(s)),
+        ast::Value::UnicodeStringLiteral(s) | ast::Value::NationalStringLiteral(s) => {
+            Some(string(s))
+        }
         // Beyond a decimal's digits a number is a double, as far as that goes.
         ast::Value::Number(number, _) if is_beyond_decimal(number) => {
             Some(cast_as(string(number), parse_type(&DataType::Float8)?))
@@ -81,7 +90,10 @@ fn is_beyond_decimal(number: &str) -> bool {
 fn is_engines_own(data_type: &DataType, text: &str) -> bool {
     let is_word = || {
         let word = text.trim().to_ascii_lowercase();
-        matches!(word.as_str(), "now" | "today" | "tomorrow" | "yesterday" | "epoch" | "infinity" | "-infinity")
+        matches!(
+            word.as_str(),
+            "now" | "today" | "tomorrow" | "yesterday" | "epoch" | "infinity" | "-infinity"
+        )
     };
     match data_type {
         DataType::Text | DataType::Varchar(_) | DataType::Interval => true,
@@ -100,15 +112,24 @@ fn unsized_vector(data_type: DataType, text: &str) -> DataType {
 
 fn literal(value: &Value, data_type: &DataType, sql_type: &ast::DataType) -> Option<ast::Expr> {
     let items = match (value, data_type) {
-        (Value::Array(items), DataType::Array(item)) => items.iter().map(|v| cast(v, item)).collect::<Option<Vec<_>>>()?,
-        (Value::Vector(floats), _) => floats.iter().map(|f| cast(&Value::Float4(*f), &DataType::Float4)).collect::<Option<Vec<_>>>()?,
+        (Value::Array(items), DataType::Array(item)) => items
+            .iter()
+            .map(|v| cast(v, item))
+            .collect::<Option<Vec<_>>>()?,
+        (Value::Vector(floats), _) => floats
+            .iter()
+            .map(|f| cast(&Value::Float4(*f), &DataType::Float4))
+            .collect::<Option<Vec<_>>>()?,
         (Value::Bytea(bytes), _) => {
             let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
             return Some(ast::Expr::Value(ast::Value::HexStringLiteral(hex).into()));
         }
         _ => return cast_as(string(&text::format(value)), sql_type.clone()).into(),
     };
-    let array = ast::Expr::Array(ast::Array { elem: items, named: true });
+    let array = ast::Expr::Array(ast::Array {
+        elem: items,
+        named: true,
+    });
     Some(cast_as(array, sql_type.clone()))
 }
 
@@ -123,7 +144,10 @@ fn cast(value: &Value, data_type: &DataType) -> Option<ast::Expr> {
 fn parse_type(data_type: &DataType) -> Option<ast::DataType> {
     use datafusion::sql::sqlparser::{dialect::PostgreSqlDialect, parser::Parser};
     let dialect = PostgreSqlDialect {};
-    Parser::new(&dialect).try_with_sql(&data_type.to_string()).and_then(|mut p| p.parse_data_type()).ok()
+    Parser::new(&dialect)
+        .try_with_sql(&data_type.to_string())
+        .and_then(|mut p| p.parse_data_type())
+        .ok()
 }
 
 fn string(text: &str) -> ast::Expr {
@@ -131,7 +155,13 @@ fn string(text: &str) -> ast::Expr {
 }
 
 fn cast_as(expr: ast::Expr, data_type: ast::DataType) -> ast::Expr {
-    ast::Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+    ast::Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    }
 }
 
 #[cfg(test)]
@@ -146,11 +176,26 @@ mod tests {
 
     #[test]
     fn constants_are_read_as_postgresql_reads_them() {
-        assert_eq!(rewritten("SELECT TIMESTAMP '2024-01-01 00:00'").unwrap(), "SELECT CAST('2024-01-01 00:00:00' AS TIMESTAMP)");
-        assert_eq!(rewritten("SELECT ' 12 '::int").unwrap(), "SELECT CAST('12' AS INT)");
-        assert_eq!(rewritten("SELECT x::int, 'a b'::text").unwrap(), "SELECT x::INT, 'a b'::TEXT");
+        assert_eq!(
+            rewritten("SELECT TIMESTAMP '2024-01-01 00:00'").unwrap(),
+            "SELECT CAST('2024-01-01 00:00:00' AS TIMESTAMP)"
+        );
+        assert_eq!(
+            rewritten("SELECT ' 12 '::int").unwrap(),
+            "SELECT CAST('12' AS INT)"
+        );
+        assert_eq!(
+            rewritten("SELECT x::int, 'a b'::text").unwrap(),
+            "SELECT x::INT, 'a b'::TEXT"
+        );
         let error = rewritten("SELECT 'abc'::int").unwrap_err();
-        assert_eq!((error.code.0, error.message.as_str()), ("22P02", "invalid input syntax for type bigint: \"abc\""));
-        assert_eq!(rewritten("SELECT '2024-13-01'::date").unwrap_err().code.0, "22008");
+        assert_eq!(
+            (error.code.0, error.message.as_str()),
+            ("22P02", "invalid input syntax for type bigint: \"abc\"")
+        );
+        assert_eq!(
+            rewritten("SELECT '2024-13-01'::date").unwrap_err().code.0,
+            "22008"
+        );
     }
 }

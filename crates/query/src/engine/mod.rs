@@ -27,12 +27,14 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -80,7 +82,10 @@ pub struct QueryPlan {
 impl QueryPlan {
     /// Whether it explains a query instead of running it.
     pub fn is_explain(&self) -> bool {
-        matches!(self.logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
+        matches!(
+            self.logical,
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)
+        )
     }
 }
 
@@ -106,7 +111,9 @@ impl Engine {
         config.options_mut().execution.collect_statistics = false;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory))
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory),
+            )
             .build_arc()?;
         let mut state = SessionStateBuilder::new()
             .with_config(config)
@@ -140,21 +147,46 @@ impl Engine {
         dialect::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
-            tables.insert(name.clone(), Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?));
+            tables.insert(
+                name.clone(),
+                Arc::new(MemTable::try_new(
+                    batch.schema(),
+                    vec![vec![batch.clone()]],
+                )?),
+            );
         }
-        let context = PlanContext::new(&self.state, Arc::clone(catalog), facts.clone(), tables, exposes_system_columns);
+        let context = PlanContext::new(
+            &self.state,
+            Arc::clone(catalog),
+            facts.clone(),
+            tables,
+            exposes_system_columns,
+        );
         let logical = context.plan(statement, parameter_types)?;
         let parameters = parameters_of(&logical, parameter_types)?;
         // Coercion decides the types of UNIONs and the like; while parameters have none,
         // it may not be possible yet.
-        let analyzed = self.state.analyzer().execute_and_check(logical.clone(), self.state.config_options(), |_, _| {});
+        let analyzed = self.state.analyzer().execute_and_check(
+            logical.clone(),
+            self.state.config_options(),
+            |_, _| {},
+        );
         let typed = match &analyzed {
             Ok(plan) => plan,
             Err(_) if !parameters.is_empty() => &logical,
-            Err(_) => return Err(analyzed.err().map_or_else(|| QueryError::new(SqlState::INTERNAL, "no plan"), QueryError::from)),
+            Err(_) => {
+                return Err(analyzed.err().map_or_else(
+                    || QueryError::new(SqlState::INTERNAL, "no plan"),
+                    QueryError::from,
+                ))
+            }
         };
         let schema = names::unmarked(typed.schema().as_arrow());
-        Ok(QueryPlan { logical, parameters, schema })
+        Ok(QueryPlan {
+            logical,
+            parameters,
+            schema,
+        })
     }
 
     /// Runs a plan. The stream's schema is the physical one: its fields may differ
@@ -166,27 +198,42 @@ impl Engine {
         context: ReadContext,
     ) -> Result<SendableRecordBatchStream, QueryError> {
         let mut state = self.state.clone();
-        state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(context.now_micros);
+        state.execution_props_mut().query_execution_start_time =
+            chrono::DateTime::from_timestamp_micros(context.now_micros);
         state.config_mut().set_extension(Arc::new(context));
         let logical = bind(plan, parameters)?;
         let optimized = state.optimize(&logical)?;
-        let physical = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        let physical = state
+            .query_planner()
+            .create_physical_plan(&optimized, &state)
+            .await?;
         Ok(execute_stream(physical, state.task_ctx())?)
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
-    pub async fn evaluate(&self, expression: &str, context: ReadContext, facts: &SessionFacts) -> Result<RecordBatch, QueryError> {
+    pub async fn evaluate(
+        &self,
+        expression: &str,
+        context: ReadContext,
+        facts: &SessionFacts,
+    ) -> Result<RecordBatch, QueryError> {
         use futures::StreamExt;
         let command = crate::sql::parse(&format!("SELECT {expression}"))?;
         let crate::sql::Command::Query(statement) = command else {
-            return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected an expression"));
+            return Err(QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                "expected an expression",
+            ));
         };
         let catalog = Arc::clone(context.view.catalog());
         let plan = self.plan(&statement, &catalog, facts, &[], &[])?;
         let mut stream = self.execute(&plan, &[], context).await?;
         match stream.next().await {
             Some(batch) => Ok(batch?),
-            None => Err(QueryError::new(SqlState::INTERNAL, "a constant expression gave no row")),
+            None => Err(QueryError::new(
+                SqlState::INTERNAL,
+                "a constant expression gave no row",
+            )),
         }
     }
 }
@@ -222,16 +269,30 @@ pub(crate) fn scalar(value: &Value, data_type: &DataType) -> Result<ScalarValue,
 }
 
 /// The parameters' types: declared by the client, else inferred, else text.
-fn parameters_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, QueryError> {
+fn parameters_of(
+    plan: &LogicalPlan,
+    declared: &[Option<DataType>],
+) -> Result<Vec<DataType>, QueryError> {
     let mut inferred: HashMap<usize, Option<DataType>> = HashMap::new();
     for (name, field) in plan.get_parameter_fields()? {
         let number = parameter_number(&name)?;
         inferred.insert(number, field.map(|f| DataType::of_field(&f)));
     }
     for number in temporal_bounds::parameters(plan)? {
-        inferred.entry(number).or_insert(Some(DataType::TimestampTz));
+        inferred
+            .entry(number)
+            .or_insert(Some(DataType::TimestampTz));
     }
-    let count = inferred.keys().copied().max().unwrap_or(0).max(declared.len());
+    for (number, item) in searched_arrays(plan)? {
+        let slot = inferred.entry(number).or_insert(None);
+        slot.get_or_insert(DataType::Array(Box::new(item)));
+    }
+    let count = inferred
+        .keys()
+        .copied()
+        .max()
+        .unwrap_or(0)
+        .max(declared.len());
     Ok((1..=count)
         .map(|number| {
             let declared = declared.get(number - 1).cloned().flatten();
@@ -241,10 +302,38 @@ fn parameters_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Ve
         .collect())
 }
 
+/// Parameters that stand in `x = ANY ($n)`, with the type of `x`.
+fn searched_arrays(plan: &LogicalPlan) -> Result<Vec<(usize, DataType)>, QueryError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::ScalarFunction(call) = e {
+                    if let ("array_has", [Expr::Placeholder(p), item]) =
+                        (call.name(), call.args.as_slice())
+                    {
+                        if let (None, Ok(item)) = (&p.field, item.get_type(&schema)) {
+                            found.push((parameter_number(&p.id)?, DataType::of_arrow(&item)));
+                        }
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
 pub(crate) fn parameter_number(name: &str) -> Result<usize, QueryError> {
     name.trim_start_matches('$')
         .parse::<usize>()
         .ok()
         .filter(|n| (1..=65_535).contains(n))
-        .ok_or_else(|| QueryError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {name}")))
+        .ok_or_else(|| {
+            QueryError::new(
+                SqlState::UNDEFINED_PARAMETER,
+                format!("there is no parameter {name}"),
+            )
+        })
 }

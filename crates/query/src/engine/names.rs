@@ -37,17 +37,25 @@ fn name_items(items: &mut [ast::SelectItem]) {
     for item in items.iter_mut() {
         let name = match item {
             ast::SelectItem::ExprWithAlias { alias, .. } => fold(alias),
-            ast::SelectItem::UnnamedExpr(expr) => own_name(expr).unwrap_or_else(|| NAMELESS.to_owned()),
+            ast::SelectItem::UnnamedExpr(expr) => {
+                own_name(expr).unwrap_or_else(|| NAMELESS.to_owned())
+            }
             _ => continue,
         };
         let uses = given.entry(name.clone()).or_insert(0);
         *uses += 1;
-        let ast::SelectItem::UnnamedExpr(unnamed) = item else { continue };
+        let ast::SelectItem::UnnamedExpr(unnamed) = item else {
+            continue;
+        };
         // A column has its name already, unless it repeats an earlier one.
         if is_column(unnamed) && *uses == 1 {
             continue;
         }
-        let alias = if *uses == 1 { name } else { format!("{name}{MARK}{uses}") };
+        let alias = if *uses == 1 {
+            name
+        } else {
+            format!("{name}{MARK}{uses}")
+        };
         *item = ast::SelectItem::ExprWithAlias {
             expr: unnamed.clone(),
             alias: ast::Ident::with_quote('"', alias),
@@ -56,7 +64,10 @@ fn name_items(items: &mut [ast::SelectItem]) {
 }
 
 fn is_column(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_))
+    matches!(
+        expr,
+        ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)
+    )
 }
 
 /// PostgreSQL's rules ("FigureColname" in its parser); `None`: nameless.
@@ -68,10 +79,17 @@ fn own_name(expr: &ast::Expr) -> Option<String> {
         E::CompoundIdentifier(parts) => parts.last().map(fold),
         E::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).map(fold),
         E::Nested(inner) | E::Collate { expr: inner, .. } => own_name(inner),
-        E::Cast { expr: inner, data_type, .. } => own_name(inner).or_else(|| type_name(data_type)),
+        E::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } => own_name(inner).or_else(|| type_name(data_type)),
         E::TypedString(typed) => type_name(&typed.data_type),
         E::Case { else_result, .. } => {
-            let column = else_result.as_deref().filter(|e| is_column(e)).and_then(own_name);
+            let column = else_result
+                .as_deref()
+                .filter(|e| is_column(e))
+                .and_then(own_name);
             column.or_else(|| fixed("case"))
         }
         E::Exists { .. } => fixed("exists"),
@@ -91,7 +109,9 @@ fn own_name(expr: &ast::Expr) -> Option<String> {
 }
 
 fn subquery_name(query: &ast::Query) -> Option<String> {
-    let ast::SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let ast::SetExpr::Select(select) = query.body.as_ref() else {
+        return None;
+    };
     match select.projection.first()? {
         ast::SelectItem::UnnamedExpr(expr) => own_name(expr),
         ast::SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
@@ -147,8 +167,12 @@ mod tests {
     fn names(sql: &str) -> Vec<String> {
         let mut statement = crate::sql::parse_query(sql).unwrap();
         assign(&mut statement);
-        let ast::Statement::Query(query) = statement else { panic!("no query") };
-        let ast::SetExpr::Select(select) = *query.body else { panic!("no select") };
+        let ast::Statement::Query(query) = statement else {
+            panic!("no query")
+        };
+        let ast::SetExpr::Select(select) = *query.body else {
+            panic!("no select")
+        };
         let name = |item: &ast::SelectItem| match item {
             ast::SelectItem::UnnamedExpr(expr) => own_name(expr).unwrap(),
             ast::SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
@@ -160,14 +184,29 @@ mod tests {
     #[test]
     fn names_are_postgresqls() {
         let sql = "SELECT a, t.b, max(a), 1, a + 1, '1'::int, a::text, CASE WHEN a THEN 1 END, DATE '2024-01-01', count(*) FROM t";
-        let expected = ["a", "b", "max", "?column?", "?column?\u{1f}2", "int8", "a\u{1f}2", "case", "date", "count"];
+        let expected = [
+            "a",
+            "b",
+            "max",
+            "?column?",
+            "?column?\u{1f}2",
+            "int8",
+            "a\u{1f}2",
+            "case",
+            "date",
+            "count",
+        ];
         assert_eq!(names(sql), expected);
         assert_eq!(names("SELECT *, count(*) FROM t"), ["*", "count"]);
     }
 
     #[test]
     fn marks_do_not_show() {
-        let marked = Schema::new(vec![Field::new("max\u{1f}2", arrow_schema::DataType::Int64, true)]);
+        let marked = Schema::new(vec![Field::new(
+            "max\u{1f}2",
+            arrow_schema::DataType::Int64,
+            true,
+        )]);
         assert_eq!(unmarked(&marked).field(0).name(), "max");
     }
 }

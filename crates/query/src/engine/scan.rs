@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
-use chronos_store::{KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter};
+use chronos_store::{
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter,
+};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::Statistics;
 use datafusion::error::{DataFusionError, Result as DfResult};
@@ -14,18 +16,31 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
 use parking_lot::Mutex;
 
 use crate::QueryError;
+
+/// In what order a scan gives its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum RowOrder {
+    /// As they lie: nothing has to be merged.
+    Any,
+    /// By key, within each partition.
+    Key,
+}
 
 /// Reads versions of one table out of a read view.
 pub(super) struct ScanExec {
     table: Arc<TableSchema>,
     view: ReadView,
     request: ScanRequest,
+    order: RowOrder,
     /// Planned partitions, each taken by its first execution.
     partitions: Mutex<Vec<Option<ScanPartition>>>,
     properties: Arc<PlanProperties>,
@@ -41,11 +56,34 @@ impl ScanExec {
         schema: SchemaRef,
         statistics: Statistics,
     ) -> DfResult<ScanExec> {
-        let partitions = view.scan(&table, request.clone()).map_err(store_error)?;
-        let ordering = key_ordering(&table, &request, &schema);
-        let equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(&schema), ordering);
+        let metrics = ExecutionPlanMetricsSet::new();
+        ScanExec::plan(
+            table,
+            view,
+            request,
+            RowOrder::Any,
+            schema,
+            Arc::new(statistics),
+            metrics,
+        )
+    }
+
+    fn plan(
+        table: Arc<TableSchema>,
+        view: ReadView,
+        request: ScanRequest,
+        order: RowOrder,
+        schema: SchemaRef,
+        statistics: Arc<Statistics>,
+        metrics: ExecutionPlanMetricsSet,
+    ) -> DfResult<ScanExec> {
+        let partitions = partitions(&table, &view, &request, order)?;
+        let ordering = match order {
+            RowOrder::Any => vec![],
+            RowOrder::Key => key_ordering(&table, &request, &schema),
+        };
         let properties = PlanProperties::new(
-            equivalence,
+            EquivalenceProperties::new_with_orderings(schema, ordering),
             Partitioning::UnknownPartitioning(partitions.len().max(1)),
             EmissionType::Incremental,
             Boundedness::Bounded,
@@ -54,10 +92,11 @@ impl ScanExec {
             table,
             view,
             request,
+            order,
             partitions: Mutex::new(partitions.into_iter().map(Some).collect()),
             properties: Arc::new(properties),
-            statistics: Arc::new(statistics),
-            metrics: ExecutionPlanMetricsSet::new(),
+            statistics,
+            metrics,
         })
     }
 
@@ -68,23 +107,56 @@ impl ScanExec {
             None if planned.is_empty() => Ok(None),
             // Executed a second time (a recursive query, say): plan it anew.
             None => {
-                let mut again = self.view.scan(&self.table, self.request.clone()).map_err(store_error)?;
+                let mut again = partitions(&self.table, &self.view, &self.request, self.order)?;
                 Ok((partition < again.len()).then(|| again.swap_remove(partition)))
             }
         }
     }
 }
 
-/// Rows leave each partition in key order.
-fn key_ordering(table: &TableSchema, request: &ScanRequest, schema: &SchemaRef) -> Vec<Vec<PhysicalSortExpr>> {
-    let mut ordering = Vec::new();
+fn partitions(
+    table: &Arc<TableSchema>,
+    view: &ReadView,
+    request: &ScanRequest,
+    order: RowOrder,
+) -> DfResult<Vec<ScanPartition>> {
+    let planned = match order {
+        RowOrder::Any => view.scan_unordered(table, request.clone()),
+        RowOrder::Key => view.scan(table, request.clone()),
+    };
+    planned.map_err(store_error)
+}
+
+/// The order of rows that leave a partition by key, announced with NULLs last, as ORDER BY
+/// asks by default: keys hold no NULLs, so that is as true as NULLs first.
+fn key_ordering(
+    table: &TableSchema,
+    request: &ScanRequest,
+    schema: &SchemaRef,
+) -> Vec<Vec<PhysicalSortExpr>> {
+    let mut columns: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
     for &key in &table.primary_key {
-        let position = request.columns.iter().position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
+        let position = request
+            .columns
+            .iter()
+            .position(|c| matches!(c, ScanColumn::Column(i) if *i == key));
         let Some(position) = position else { break };
-        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(position).name(), position));
-        ordering.push(PhysicalSortExpr::new_default(column));
+        columns.push(Arc::new(Column::new(
+            schema.field(position).name(),
+            position,
+        )));
     }
-    if ordering.is_empty() { vec![] } else { vec![ordering] }
+    if columns.is_empty() {
+        return vec![];
+    }
+    let options = SortOptions {
+        descending: false,
+        nulls_first: false,
+    };
+    vec![columns
+        .into_iter()
+        .map(|c| PhysicalSortExpr::new(c, options))
+        .collect()]
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
@@ -100,7 +172,14 @@ impl fmt::Debug for ScanExec {
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScanExec: table={}", self.table.name)?;
-        let names: Vec<&str> = self.properties.eq_properties.schema().fields().iter().map(|c| c.name().as_str()).collect();
+        let names: Vec<&str> = self
+            .properties
+            .eq_properties
+            .schema()
+            .fields()
+            .iter()
+            .map(|c| c.name().as_str())
+            .collect();
         write!(f, ", columns=[{}]", names.join(", "))?;
         match &self.request.filter {
             VersionFilter::Current => {}
@@ -112,11 +191,18 @@ impl DisplayAs for ScanExec {
             VersionFilter::All => write!(f, ", system_time=all")?,
             VersionFilter::Between { .. } => write!(f, ", system_time=range")?,
         }
+        if self.order == RowOrder::Key {
+            write!(f, ", by key")?;
+        }
         if self.request.key_range != KeyRange::ALL {
             write!(f, ", key range")?;
         }
         if !self.request.column_bounds.is_empty() {
-            write!(f, ", pruned by {} column(s)", self.request.column_bounds.len())?;
+            write!(
+                f,
+                ", pruned by {} column(s)",
+                self.request.column_bounds.len()
+            )?;
         }
         if let Some(limit) = self.request.limit {
             write!(f, ", limit={limit}")?;
@@ -145,11 +231,18 @@ impl ExecutionPlan for ScanExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        _: Arc<TaskContext>,
+    ) -> DfResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let batches = self.take_partition(partition)?.into_iter().flatten();
@@ -160,14 +253,50 @@ impl ExecutionPlan for ScanExec {
             // Same columns; the plan's schema carries the table's field metadata.
             Ok(batch.with_schema(Arc::clone(&expected))?)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches))))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            schema,
+            futures::stream::iter(batches),
+        )))
+    }
+
+    /// Rows by key are to be had, at the price of a merge.
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> DfResult<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let by_key = key_ordering(&self.table, &self.request, &self.schema());
+        let is_prefix = by_key.first().is_some_and(|key| {
+            order.len() <= key.len()
+                && order.iter().zip(key).all(|(wanted, given)| {
+                    wanted.expr.eq(&given.expr) && wanted.options == given.options
+                })
+        });
+        if !is_prefix || self.order == RowOrder::Key {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
+        let ordered = ScanExec::plan(
+            Arc::clone(&self.table),
+            self.view.clone(),
+            self.request.clone(),
+            RowOrder::Key,
+            self.schema(),
+            Arc::clone(&self.statistics),
+            self.metrics.clone(),
+        )?;
+        Ok(SortOrderPushdownResult::Exact {
+            inner: Arc::new(ordered),
+        })
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> DfResult<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> DfResult<Arc<Statistics>> {
         match args.partition() {
             None => Ok(Arc::clone(&self.statistics)),
             Some(_) => Ok(Arc::new(Statistics::new_unknown(&self.schema()))),

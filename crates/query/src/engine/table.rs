@@ -37,7 +37,10 @@ impl TemporalClause {
         }
     }
 
-    pub(super) fn map_bounds(self, mut f: impl FnMut(Expr) -> DfResult<Expr>) -> DfResult<TemporalClause> {
+    pub(super) fn map_bounds(
+        self,
+        mut f: impl FnMut(Expr) -> DfResult<Expr>,
+    ) -> DfResult<TemporalClause> {
         Ok(match self {
             TemporalClause::AsOf(at) => TemporalClause::AsOf(f(at)?),
             TemporalClause::FromTo(from, to) => TemporalClause::FromTo(f(from)?, f(to)?),
@@ -58,16 +61,35 @@ pub(super) struct ChronosTable {
 impl ChronosTable {
     /// All columns count as nullable: the engine carries NOT NULL through subqueries and
     /// outer rows that can be NULL after all.
-    pub(super) fn new(table: Arc<TableSchema>, clause: TemporalClause, exposes_system_columns: bool) -> ChronosTable {
-        let mut fields: Vec<Field> = table.columns.iter().map(|c| c.arrow_field().with_nullable(true)).collect();
+    pub(super) fn new(
+        table: Arc<TableSchema>,
+        clause: TemporalClause,
+        exposes_system_columns: bool,
+    ) -> ChronosTable {
+        let mut fields: Vec<Field> = table
+            .columns
+            .iter()
+            .map(|c| c.arrow_field().with_nullable(true))
+            .collect();
         if exposes_system_columns {
-            fields.extend(SystemColumn::ALL.into_iter().map(|c| c.arrow_field().with_nullable(true)));
+            fields.extend(
+                SystemColumn::ALL
+                    .into_iter()
+                    .map(|c| c.arrow_field().with_nullable(true)),
+            );
         }
-        ChronosTable { table, clause, arrow: Arc::new(Schema::new(fields)) }
+        ChronosTable {
+            table,
+            clause,
+            arrow: Arc::new(Schema::new(fields)),
+        }
     }
 
     pub(super) fn with_clause(&self, clause: TemporalClause) -> ChronosTable {
-        ChronosTable { clause, ..self.clone() }
+        ChronosTable {
+            clause,
+            ..self.clone()
+        }
     }
 
     fn scan_column(&self, position: usize) -> ScanColumn {
@@ -88,7 +110,10 @@ impl TableProvider for ChronosTable {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DfResult<Vec<TableProviderFilterPushDown>> {
         Ok(filters
             .iter()
             .map(|f| {
@@ -108,9 +133,15 @@ impl TableProvider for ChronosTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let context = state.config().get_extension::<ReadContext>().ok_or_else(|| {
-            QueryError::new(SqlState::INTERNAL, "a table was scanned outside of a statement")
-        })?;
+        let context = state
+            .config()
+            .get_extension::<ReadContext>()
+            .ok_or_else(|| {
+                QueryError::new(
+                    SqlState::INTERNAL,
+                    "a table was scanned outside of a statement",
+                )
+            })?;
         let now = chrono::DateTime::from_timestamp_micros(context.now_micros);
         let options = Arc::new(state.config_options().clone());
         let filter = temporal_bounds::evaluate(&self.clause, &options, now)?;
@@ -125,7 +156,11 @@ impl TableProvider for ChronosTable {
                 let (rows, exact) = context.view.table_rows_estimate(&self.table);
                 let rows = usize::try_from(rows).unwrap_or(usize::MAX);
                 let mut statistics = Statistics::new_unknown(&schema);
-                statistics.num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
+                statistics.num_rows = if exact {
+                    Precision::Exact(rows)
+                } else {
+                    Precision::Inexact(rows)
+                };
                 statistics
             }
             _ => Statistics::new_unknown(&schema),
@@ -139,8 +174,13 @@ impl TableProvider for ChronosTable {
             limit: limit.filter(|_| filters.is_empty()),
             column_bounds: bounds.columns,
         };
-        let scan = ScanExec::new(Arc::clone(&self.table), context.view.clone(), request, schema, statistics)?;
+        let scan = ScanExec::new(
+            Arc::clone(&self.table),
+            context.view.clone(),
+            request,
+            schema,
+            statistics,
+        )?;
         Ok(Arc::new(scan))
     }
 }
-

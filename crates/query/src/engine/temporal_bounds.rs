@@ -20,7 +20,11 @@ use crate::QueryError;
 
 /// A constant expression, folded as far as it goes.
 pub(super) fn simplify(expr: Expr, state: &SessionState) -> Result<Expr, QueryError> {
-    fold(expr, state.config_options(), state.execution_props().query_execution_start_time)
+    fold(
+        expr,
+        state.config_options(),
+        state.execution_props().query_execution_start_time,
+    )
 }
 
 fn fold(
@@ -56,13 +60,24 @@ pub(super) fn evaluate(
 
 fn between(from: i64, to: i64, inclusive_to: bool) -> Result<VersionFilter, QueryError> {
     if from > to {
-        let e = QueryError::new(SqlState::INVALID_PARAMETER, "the period of FOR SYSTEM_TIME ends before it begins");
+        let e = QueryError::new(
+            SqlState::INVALID_PARAMETER,
+            "the period of FOR SYSTEM_TIME ends before it begins",
+        );
         return Err(e.with_hint("Give the earlier time first."));
     }
     let stamp = |micros: i64| Stamp::from_micros(u64::try_from(micros).unwrap_or(0));
     // A version recorded within the last microsecond is in; one before it is not.
-    let to = if inclusive_to { Stamp::last_of_micros(to) } else { stamp(to) };
-    Ok(VersionFilter::Between { from: stamp(from), to, inclusive_to })
+    let to = if inclusive_to {
+        Stamp::last_of_micros(to)
+    } else {
+        stamp(to)
+    };
+    Ok(VersionFilter::Between {
+        from: stamp(from),
+        to,
+        inclusive_to,
+    })
 }
 
 fn micros(
@@ -84,7 +99,10 @@ fn micros(
             _ => Err(invalid(text)),
         };
     }
-    if !matches!(literal.data_type(), Arrow::Timestamp(..) | Arrow::Date32 | Arrow::Date64) {
+    if !matches!(
+        literal.data_type(),
+        Arrow::Timestamp(..) | Arrow::Date32 | Arrow::Date64
+    ) {
         return Err(invalid(&literal.to_string()));
     }
     let target = Arrow::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -116,7 +134,9 @@ pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<usize>, QueryError> {
 /// Puts values in the place of the parameters of temporal bounds.
 pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, QueryError> {
     let bound = plan.transform_up_with_subqueries(|node| {
-        let Some(table) = chronos_table(&node) else { return Ok(Transformed::no(node)) };
+        let Some(table) = chronos_table(&node) else {
+            return Ok(Transformed::no(node));
+        };
         if table.clause.bounds().is_empty() {
             return Ok(Transformed::no(node));
         }
@@ -125,7 +145,10 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
                 Expr::Placeholder(p) => {
                     let number = parameter_number(&p.id)?;
                     let value = values.get(number - 1).cloned().ok_or_else(|| {
-                        QueryError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter ${number}"))
+                        QueryError::new(
+                            SqlState::UNDEFINED_PARAMETER,
+                            format!("there is no parameter ${number}"),
+                        )
                     })?;
                     Ok(Transformed::yes(Expr::Literal(value, None)))
                 }
@@ -134,7 +157,9 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
             Ok(replaced.data)
         })?;
         let provider = table.with_clause(clause);
-        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let LogicalPlan::TableScan(mut scan) = node else {
+            return Ok(Transformed::no(node));
+        };
         scan.source = provider_as_source(Arc::new(provider));
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
@@ -142,7 +167,9 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
 }
 
 fn chronos_table(node: &LogicalPlan) -> Option<ChronosTable> {
-    let LogicalPlan::TableScan(scan) = node else { return None };
+    let LogicalPlan::TableScan(scan) = node else {
+        return None;
+    };
     let provider = source_as_provider(&scan.source).ok()?;
     let any: &dyn std::any::Any = provider.as_ref();
     any.downcast_ref::<ChronosTable>().cloned()

@@ -53,23 +53,32 @@ struct FromItem {
 }
 
 fn expand_select(select: &mut ast::Select, catalog: &Catalog) {
-    let has_wildcard = select
-        .projection
-        .iter()
-        .any(|item| matches!(item, ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..)));
+    let has_wildcard = select.projection.iter().any(|item| {
+        matches!(
+            item,
+            ast::SelectItem::Wildcard(_) | ast::SelectItem::QualifiedWildcard(..)
+        )
+    });
     if !has_wildcard {
         return;
     }
-    let Some(items) = from_items(&select.from, catalog) else { return };
+    let Some(items) = from_items(&select.from, catalog) else {
+        return;
+    };
     let mut projection = Vec::with_capacity(select.projection.len() + 8);
     for item in std::mem::take(&mut select.projection) {
         match &item {
-            ast::SelectItem::Wildcard(options) if *options == ast::WildcardAdditionalOptions::default() => {
+            ast::SelectItem::Wildcard(options)
+                if *options == ast::WildcardAdditionalOptions::default() =>
+            {
                 for from in &items {
                     projection.extend(columns_of(from));
                 }
             }
-            ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            ast::SelectItem::QualifiedWildcard(
+                ast::SelectItemQualifiedWildcardKind::ObjectName(name),
+                _,
+            ) => {
                 let wanted = name.0.last().and_then(|p| p.as_ident()).map(fold);
                 match items.iter().find(|i| Some(fold(&i.qualifier)) == wanted) {
                     Some(from) => projection.extend(columns_of(&FromItem {
@@ -94,7 +103,10 @@ fn columns_of(from: &FromItem) -> Vec<ast::SelectItem> {
             .filter(|c| !from.joined.contains(&c.name))
             .map(|c| {
                 let column = ast::Ident::with_quote('"', c.name.clone());
-                ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(vec![from.qualifier.clone(), column]))
+                ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(vec![
+                    from.qualifier.clone(),
+                    column,
+                ]))
             })
             .collect(),
         None => vec![ast::SelectItem::QualifiedWildcard(
@@ -112,10 +124,20 @@ fn from_items(from: &[ast::TableWithJoins], catalog: &Catalog) -> Option<Vec<Fro
         for join in &table.joins {
             let mut item = from_item(&join.relation, catalog)?;
             use ast::JoinOperator as J;
-            if let J::Join(c) | J::Inner(c) | J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) = &join.join_operator {
+            if let J::Join(c)
+            | J::Inner(c)
+            | J::Left(c)
+            | J::LeftOuter(c)
+            | J::Right(c)
+            | J::RightOuter(c)
+            | J::FullOuter(c) = &join.join_operator
+            {
                 match c {
                     ast::JoinConstraint::Using(names) => {
-                        item.joined = names.iter().filter_map(|n| n.0.last()?.as_ident().map(fold)).collect();
+                        item.joined = names
+                            .iter()
+                            .filter_map(|n| n.0.last()?.as_ident().map(fold))
+                            .collect();
                     }
                     ast::JoinConstraint::Natural => return None,
                     _ => {}
@@ -129,16 +151,24 @@ fn from_items(from: &[ast::TableWithJoins], catalog: &Catalog) -> Option<Vec<Fro
 
 fn from_item(relation: &ast::TableFactor, catalog: &Catalog) -> Option<FromItem> {
     let (qualifier, table) = match relation {
-        ast::TableFactor::Table { name, alias, args, .. } => {
+        ast::TableFactor::Table {
+            name, alias, args, ..
+        } => {
             let own = name.0.last()?.as_ident()?.clone();
-            let is_temporal = args.as_ref().is_none_or(|a| a.args.iter().all(|a| a.to_string().starts_with("__")));
+            let is_temporal = args
+                .as_ref()
+                .is_none_or(|a| a.args.iter().all(|a| a.to_string().starts_with("__")));
             let table = catalog.table(&fold(&own)).filter(|_| is_temporal).cloned();
             (alias.as_ref().map_or(own, |a| a.name.clone()), table)
         }
-        ast::TableFactor::Derived { alias, .. } | ast::TableFactor::TableFunction { alias, .. } | ast::TableFactor::UNNEST { alias, .. } => {
-            (alias.as_ref()?.name.clone(), None)
-        }
+        ast::TableFactor::Derived { alias, .. }
+        | ast::TableFactor::TableFunction { alias, .. }
+        | ast::TableFactor::UNNEST { alias, .. } => (alias.as_ref()?.name.clone(), None),
         _ => return None,
     };
-    Some(FromItem { qualifier, table, joined: vec![] })
+    Some(FromItem {
+        qualifier,
+        table,
+        joined: vec![],
+    })
 }

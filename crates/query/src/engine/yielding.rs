@@ -14,17 +14,28 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::ExecutionPlan;
 
 /// Operators that can give many batches for one of their input.
-const MULTIPLIERS: [&str; 4] = ["NestedLoopJoinExec", "CrossJoinExec", "HashJoinExec", "UnnestExec"];
+const MULTIPLIERS: [&str; 4] = [
+    "NestedLoopJoinExec",
+    "CrossJoinExec",
+    "HashJoinExec",
+    "UnnestExec",
+];
 
 /// Wraps every multiplying operator so that it yields.
 #[derive(Debug)]
 pub(super) struct YieldInJoins;
 
 impl PhysicalOptimizerRule for YieldInJoins {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _: &ConfigOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let wrapped = plan.transform_up(|node| {
             if MULTIPLIERS.contains(&node.name()) {
-                return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+                return Ok(Transformed::yes(
+                    Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>
+                ));
             }
             Ok(Transformed::no(node))
         })?;

@@ -7,8 +7,8 @@ use chronos_model::{DataType, SqlState, Value};
 
 use super::definition::{bigint, boolean, lenient, oid, strict, text, undefined, Call, Definition};
 use crate::system_tables::{
-    format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident, relation_name, relation_oid, role_oid,
-    type_oid,
+    format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
+    relation_name, relation_oid, role_oid, type_oid,
 };
 use crate::QueryError;
 
@@ -28,15 +28,27 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_ts_parser_is_visible", (1, 1), boolean, always),
     strict("pg_ts_template_is_visible", (1, 1), boolean, always),
     strict("pg_relation_is_publishable", (1, 1), boolean, always),
-    strict("pg_relation_is_updatable", (2, 2), oid, |_| Ok(Value::Int4(28))),
-    strict("pg_get_userbyid", (1, 1), text, |call| Ok(Value::Text(call.scope.facts.user.clone()))),
+    strict("pg_relation_is_updatable", (2, 2), oid, |_| {
+        Ok(Value::Int4(28))
+    }),
+    strict("pg_get_userbyid", (1, 1), text, |call| {
+        Ok(Value::Text(call.scope.facts.user.clone()))
+    }),
     lenient("format_type", (2, 2), text, formatted_type),
-    strict("pg_get_expr", (2, 3), text, |call| Ok(Value::Text(call.text(0)?))),
+    strict("pg_get_expr", (2, 3), text, |call| {
+        Ok(Value::Text(call.text(0)?))
+    }),
     strict("pg_get_indexdef", (1, 3), text, |call| {
-        Ok(optional(call.scope.objects().index_definition(call.int(0)?, call.int(1)?)))
+        Ok(optional(
+            call.scope
+                .objects()
+                .index_definition(call.int(0)?, call.int(1)?),
+        ))
     }),
     strict("pg_get_constraintdef", (1, 2), text, |call| {
-        Ok(optional(call.scope.objects().constraint_definition(call.int(0)?)))
+        Ok(optional(
+            call.scope.objects().constraint_definition(call.int(0)?),
+        ))
     }),
     strict("pg_get_viewdef", (1, 2), text, nothing),
     strict("pg_get_ruledef", (1, 2), text, nothing),
@@ -51,7 +63,9 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_get_serial_sequence", (2, 2), text, nothing),
     strict("pg_get_statisticsobjdef", (1, 1), text, nothing),
     strict("pg_get_statisticsobjdef_columns", (1, 1), text, nothing),
-    strict("pg_tablespace_location", (1, 1), text, |_| Ok(Value::Text(String::new()))),
+    strict("pg_tablespace_location", (1, 1), text, |_| {
+        Ok(Value::Text(String::new()))
+    }),
     strict("pg_filenode_relation", (2, 2), oid, nothing),
     strict("obj_description", (1, 2), text, nothing),
     strict("shobj_description", (2, 2), text, nothing),
@@ -60,18 +74,30 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_table_size", (1, 1), bigint, nothing),
     strict("pg_indexes_size", (1, 1), bigint, nothing),
     strict("pg_total_relation_size", (1, 1), bigint, nothing),
-    strict("pg_stat_get_numscans", (1, 1), bigint, |_| Ok(Value::Int8(0))),
-    lenient("json_build_object", (0, 20), json, |_| refuse("json_build_object")),
-    lenient("pg_typeof", (1, 1), text, |call| Ok(optional(call.types.first().map(ToString::to_string)))),
+    strict("pg_stat_get_numscans", (1, 1), bigint, |_| {
+        Ok(Value::Int8(0))
+    }),
+    lenient("json_build_object", (0, 20), json, |_| {
+        refuse("json_build_object")
+    }),
+    lenient("pg_typeof", (1, 1), text, |call| {
+        Ok(optional(call.types.first().map(ToString::to_string)))
+    }),
     strict("to_regclass", (1, 1), oid, |call| {
         Ok(relation_oid(&call.scope.objects(), &call.text(0)?)?.map_or(Value::Null, Value::Int8))
     }),
-    strict("to_regtype", (1, 1), oid, |call| Ok(type_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))),
-    strict("to_regnamespace", (1, 1), oid, |call| Ok(namespace_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))),
+    strict("to_regtype", (1, 1), oid, |call| {
+        Ok(type_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
+    }),
+    strict("to_regnamespace", (1, 1), oid, |call| {
+        Ok(namespace_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
+    }),
     strict("to_regrole", (1, 1), oid, |call| {
         Ok(role_oid(&call.scope.objects(), &call.text(0)?).map_or(Value::Null, Value::Int8))
     }),
-    strict("to_regproc", (1, 1), oid, |call| Ok(procedure(call)?.map_or(Value::Null, Value::Int8))),
+    strict("to_regproc", (1, 1), oid, |call| {
+        Ok(procedure(call)?.map_or(Value::Null, Value::Int8))
+    }),
     strict("__regclass_oid", (1, 1), oid, regclass),
     strict("__regclass_name", (1, 1), text, |call| {
         let oid = as_oid(regclass(call)?);
@@ -91,15 +117,25 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__regrole_oid", (1, 1), oid, regrole),
     strict("__regrole_name", (1, 1), text, |call| {
         let oid = as_oid(regrole(call)?);
-        Ok(shown((oid == 10).then(|| quote_ident(&call.scope.facts.user)), oid))
+        Ok(shown(
+            (oid == 10).then(|| quote_ident(&call.scope.facts.user)),
+            oid,
+        ))
     }),
     strict("__regproc_oid", (1, 1), oid, regproc),
     strict("__regproc_name", (1, 1), text, |call| {
         let oid = as_oid(regproc(call)?);
         Ok(shown(function_name(oid).map(str::to_owned), oid))
     }),
+<<<<<<< HEAD
     strict("array_lower", (2, 2), bigint, |call| Ok(bound(call, |_| 1))),
     strict("array_upper", (2, 2), bigint, |call| Ok(bound(call, |length| length))),
+=======
+    strict("array_lower", (2, 2), oid, |call| Ok(bound(call, |_| 1))),
+    strict("array_upper", (2, 2), oid, |call| {
+        Ok(bound(call, |length| length))
+    }),
+>>>>>>> main
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
 
@@ -130,7 +166,13 @@ fn optional(value: Option<String>) -> Value {
 
 /// The name of an object, or the number of one that does not exist.
 fn shown(name: Option<String>, oid: i64) -> Value {
-    Value::Text(name.unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() }))
+    Value::Text(name.unwrap_or_else(|| {
+        if oid == 0 {
+            "-".into()
+        } else {
+            oid.to_string()
+        }
+    }))
 }
 
 fn as_oid(value: Value) -> i64 {
@@ -144,19 +186,28 @@ fn as_oid(value: Value) -> i64 {
 /// Relations of `public` and `pg_catalog` are found without their schema.
 fn table_is_visible(call: &Call<'_>) -> Result<Value, QueryError> {
     let name = relation_name(&call.scope.objects(), call.int(0)?);
-    Ok(name.map_or(Value::Null, |name| Value::Bool(!name.starts_with("information_schema."))))
+    Ok(name.map_or(Value::Null, |name| {
+        Value::Bool(!name.starts_with("information_schema."))
+    }))
 }
 
 fn formatted_type(call: &Call<'_>) -> Result<Value, QueryError> {
     if call.args[0].is_null() {
         return Ok(Value::Null);
     }
-    let modifier = if call.args[1].is_null() { None } else { Some(call.int(1)?) };
+    let modifier = if call.args[1].is_null() {
+        None
+    } else {
+        Some(call.int(1)?)
+    };
     Ok(Value::Text(format_type(call.int(0)?, modifier)))
 }
 
 /// A number as it is; a text by `lookup`.
-fn object(call: &Call<'_>, lookup: impl FnOnce(&str) -> Result<i64, QueryError>) -> Result<Value, QueryError> {
+fn object(
+    call: &Call<'_>,
+    lookup: impl FnOnce(&str) -> Result<i64, QueryError>,
+) -> Result<Value, QueryError> {
     match &call.args[0] {
         Value::Text(written) => match written.trim().parse() {
             Ok(oid) => Ok(Value::Int8(oid)),
@@ -168,50 +219,73 @@ fn object(call: &Call<'_>, lookup: impl FnOnce(&str) -> Result<i64, QueryError>)
 }
 
 fn regclass(call: &Call<'_>) -> Result<Value, QueryError> {
-    object(call, |name| relation_oid(&call.scope.objects(), name)?.ok_or_else(|| QueryError::unknown_table(name)))
+    object(call, |name| {
+        relation_oid(&call.scope.objects(), name)?.ok_or_else(|| QueryError::unknown_table(name))
+    })
 }
 
 fn regtype(call: &Call<'_>) -> Result<Value, QueryError> {
-    object(call, |name| type_oid(name).ok_or_else(|| undefined("type", name)))
+    object(call, |name| {
+        type_oid(name).ok_or_else(|| undefined("type", name))
+    })
 }
 
 fn regnamespace(call: &Call<'_>) -> Result<Value, QueryError> {
     object(call, |name| {
         let code = SqlState("3F000");
-        namespace_oid(name).ok_or_else(|| QueryError::new(code, format!("schema \"{name}\" does not exist")))
+        namespace_oid(name)
+            .ok_or_else(|| QueryError::new(code, format!("schema \"{name}\" does not exist")))
     })
 }
 
 fn regrole(call: &Call<'_>) -> Result<Value, QueryError> {
-    object(call, |name| role_oid(&call.scope.objects(), name).ok_or_else(|| undefined("role", name)))
+    object(call, |name| {
+        role_oid(&call.scope.objects(), name).ok_or_else(|| undefined("role", name))
+    })
 }
 
 fn regproc(call: &Call<'_>) -> Result<Value, QueryError> {
     object(call, |name| {
-        let missing = || QueryError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{name}\" does not exist"));
+        let missing = || {
+            QueryError::new(
+                SqlState::UNDEFINED_FUNCTION,
+                format!("function \"{name}\" does not exist"),
+            )
+        };
         procedure(call)?.ok_or_else(missing)
     })
 }
 
 fn procedure(call: &Call<'_>) -> Result<Option<i64>, QueryError> {
     let written = call.text(0)?;
-    let name = written.trim().trim_start_matches("pg_catalog.").split('(').next().unwrap_or_default();
+    let name = written
+        .trim()
+        .trim_start_matches("pg_catalog.")
+        .split('(')
+        .next()
+        .unwrap_or_default();
     Ok(Some(function_oid(name)).filter(|oid| *oid != 0))
 }
 
 /// A bound of an array's first dimension; arrays here have no other.
 fn bound(call: &Call<'_>, of_length: fn(i64) -> i64) -> Value {
     match (&call.args[0], call.int(1)) {
-        (Value::Array(items), Ok(1)) if !items.is_empty() => Value::Int8(of_length(items.len() as i64)),
+        (Value::Array(items), Ok(1)) if !items.is_empty() => {
+            Value::Int8(of_length(items.len() as i64))
+        }
         _ => Value::Null,
     }
 }
 
 /// `generate_subscripts(array, dimension)` as an array, to be unnested.
 fn subscripts(call: &Call<'_>) -> Result<Value, QueryError> {
-    let Value::Array(items) = &call.args[0] else { return Ok(Value::Null) };
+    let Value::Array(items) = &call.args[0] else {
+        return Ok(Value::Null);
+    };
     if call.int(1)? != 1 {
         return Ok(Value::Array(vec![]));
     }
-    Ok(Value::Array((1..=items.len() as i64).map(Value::Int8).collect()))
+    Ok(Value::Array(
+        (1..=items.len() as i64).map(Value::Int8).collect(),
+    ))
 }

@@ -10,7 +10,8 @@ use chronos_model::{append_value, column_builder, value_at, DataType, SqlState, 
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 
 use super::Scope;
@@ -38,12 +39,34 @@ pub(crate) struct Definition {
     pub(super) body: Body,
 }
 
-pub(super) const fn strict(name: &'static str, arity: (usize, usize), returns: fn() -> DataType, body: Body) -> Definition {
-    Definition { name, returns, is_strict: true, arity, body }
+pub(super) const fn strict(
+    name: &'static str,
+    arity: (usize, usize),
+    returns: fn() -> DataType,
+    body: Body,
+) -> Definition {
+    Definition {
+        name,
+        returns,
+        is_strict: true,
+        arity,
+        body,
+    }
 }
 
-pub(super) const fn lenient(name: &'static str, arity: (usize, usize), returns: fn() -> DataType, body: Body) -> Definition {
-    Definition { name, returns, is_strict: false, arity, body }
+pub(super) const fn lenient(
+    name: &'static str,
+    arity: (usize, usize),
+    returns: fn() -> DataType,
+    body: Body,
+) -> Definition {
+    Definition {
+        name,
+        returns,
+        is_strict: false,
+        arity,
+        body,
+    }
 }
 
 pub(super) fn boolean() -> DataType {
@@ -65,7 +88,13 @@ pub(super) fn bigint() -> DataType {
 impl Call<'_> {
     /// An argument as an integer; text is read as one.
     pub(super) fn int(&self, position: usize) -> Result<i64, QueryError> {
-        match self.args.get(position).cloned().unwrap_or(Value::Null).coerce(&DataType::Int8)? {
+        match self
+            .args
+            .get(position)
+            .cloned()
+            .unwrap_or(Value::Null)
+            .coerce(&DataType::Int8)?
+        {
             Value::Int8(value) => Ok(value),
             _ => Ok(0),
         }
@@ -73,7 +102,13 @@ impl Call<'_> {
 
     /// An argument as text.
     pub(super) fn text(&self, position: usize) -> Result<String, QueryError> {
-        match self.args.get(position).cloned().unwrap_or(Value::Null).coerce(&DataType::Text)? {
+        match self
+            .args
+            .get(position)
+            .cloned()
+            .unwrap_or(Value::Null)
+            .coerce(&DataType::Text)?
+        {
             Value::Text(value) => Ok(value),
             _ => Ok(String::new()),
         }
@@ -99,12 +134,27 @@ pub(super) struct Function {
 impl Function {
     pub(super) fn new(definition: &'static Definition, scope: Arc<Scope>) -> Function {
         let (least, most) = definition.arity;
-        let counts = (least..=most).map(|n| if n == 0 { TypeSignature::Nullary } else { TypeSignature::Any(n) });
+        let counts = (least..=most).map(|n| {
+            if n == 0 {
+                TypeSignature::Nullary
+            } else {
+                TypeSignature::Any(n)
+            }
+        });
         let signature = Signature::one_of(counts.collect(), Volatility::Stable);
-        Function { definition, scope, signature }
+        Function {
+            definition,
+            scope,
+            signature,
+        }
     }
 
-    fn evaluate(&self, args: &[ArrayRef], types: &[DataType], rows: usize) -> Result<ArrayRef, QueryError> {
+    fn evaluate(
+        &self,
+        args: &[ArrayRef],
+        types: &[DataType],
+        rows: usize,
+    ) -> Result<ArrayRef, QueryError> {
         let returns = (self.definition.returns)();
         let mut builder = column_builder(&returns, rows);
         let mut values = Vec::with_capacity(args.len());
@@ -116,7 +166,12 @@ impl Function {
             let value = if self.definition.is_strict && values.iter().any(Value::is_null) {
                 Value::Null
             } else {
-                (self.definition.body)(&Call { scope: &self.scope, args: &values, types })?.coerce(&returns)?
+                (self.definition.body)(&Call {
+                    scope: &self.scope,
+                    args: &values,
+                    types,
+                })?
+                .coerce(&returns)?
             };
             append_value(&mut builder, &value)?;
         }
@@ -130,7 +185,9 @@ fn in_layout(array: &ArrayRef, data_type: &DataType) -> DfResult<ArrayRef> {
     if array.data_type() == &wanted {
         return Ok(Arc::clone(array));
     }
-    if array.data_type() == &Arrow::Null || matches!(array.data_type(), Arrow::Struct(_) | Arrow::Map(..)) {
+    if array.data_type() == &Arrow::Null
+        || matches!(array.data_type(), Arrow::Struct(_) | Arrow::Map(..))
+    {
         return Ok(arrow_array::new_null_array(&wanted, array.len()));
     }
     arrow_cast::cast(array, &wanted).map_err(DataFusionError::from)
@@ -150,13 +207,22 @@ impl ScalarUDFImpl for Function {
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
-        Ok(Arc::new((self.definition.returns)().to_field(self.definition.name, true)))
+        Ok(Arc::new(
+            (self.definition.returns)().to_field(self.definition.name, true),
+        ))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let is_constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let is_constant = args
+            .args
+            .iter()
+            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let types: Vec<DataType> = args.arg_fields.iter().map(|f| DataType::of_field(f)).collect();
+        let types: Vec<DataType> = args
+            .arg_fields
+            .iter()
+            .map(|f| DataType::of_field(f))
+            .collect();
         let arrays = args
             .args
             .into_iter()
@@ -198,5 +264,8 @@ impl Hash for Function {
 
 /// 42704 for an object that was named and does not exist.
 pub(super) fn undefined(what: &str, name: &str) -> QueryError {
-    QueryError::new(SqlState::UNDEFINED_OBJECT, format!("{what} \"{name}\" does not exist"))
+    QueryError::new(
+        SqlState::UNDEFINED_OBJECT,
+        format!("{what} \"{name}\" does not exist"),
+    )
 }

@@ -30,17 +30,26 @@ pub(crate) struct Scope {
 
 impl Scope {
     fn objects(&self) -> Objects<'_> {
-        Objects { catalog: &self.catalog, facts: &self.facts }
+        Objects {
+            catalog: &self.catalog,
+            facts: &self.facts,
+        }
     }
 }
 
 /// Makes the functions that ask about nothing known to a session state.
 pub(crate) fn register(state: &mut SessionState) -> Result<(), QueryError> {
     if let Ok(uuid) = state.udf("uuid") {
-        state.register_udf(Arc::new(uuid.as_ref().clone().with_aliases(["gen_random_uuid"])))?;
+        state.register_udf(Arc::new(
+            uuid.as_ref().clone().with_aliases(["gen_random_uuid"]),
+        ))?;
     }
     if let Ok(now) = state.udf("now") {
-        let aliases = ["clock_timestamp", "statement_timestamp", "transaction_timestamp"];
+        let aliases = [
+            "clock_timestamp",
+            "statement_timestamp",
+            "transaction_timestamp",
+        ];
         state.register_udf(Arc::new(now.as_ref().clone().with_aliases(aliases)))?;
     }
     Ok(())
@@ -52,7 +61,10 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         .into_iter()
         .flatten()
         .find(|definition| definition.name == name)?;
-    Some(Arc::new(ScalarUDF::new_from_impl(Function::new(definition, scope()))))
+    Some(Arc::new(ScalarUDF::new_from_impl(Function::new(
+        definition,
+        scope(),
+    ))))
 }
 
 #[cfg(test)]

@@ -8,7 +8,13 @@ use crate::QueryError;
 
 /// All of them.
 pub(super) const FUNCTIONS: &[Definition] = &[
-    strict("version", (0, 0), text, |_| constant(concat!("PostgreSQL 15.0 (Chronos ", env!("CARGO_PKG_VERSION"), ")"))),
+    strict("version", (0, 0), text, |_| {
+        constant(concat!(
+            "PostgreSQL 15.0 (Chronos ",
+            env!("CARGO_PKG_VERSION"),
+            ")"
+        ))
+    }),
     strict("current_database", (0, 0), text, database),
     strict("current_catalog", (0, 0), text, database),
     strict("current_user", (0, 0), text, user),
@@ -18,35 +24,75 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("current_schema", (0, 0), text, |_| constant("public")),
     strict("current_schemas", (1, 1), names, current_schemas),
     strict("pg_backend_pid", (0, 0), oid, |_| Ok(Value::Int4(1))),
-    strict("pg_is_in_recovery", (0, 0), boolean, |_| Ok(Value::Bool(false))),
-    strict("pg_is_wal_replay_paused", (0, 0), boolean, |_| Ok(Value::Bool(false))),
+    strict("pg_is_in_recovery", (0, 0), boolean, |_| {
+        Ok(Value::Bool(false))
+    }),
+    strict("pg_is_wal_replay_paused", (0, 0), boolean, |_| {
+        Ok(Value::Bool(false))
+    }),
     strict("pg_my_temp_schema", (0, 0), oid, |_| Ok(Value::Int4(0))),
-    strict("pg_is_other_temp_schema", (1, 1), boolean, |_| Ok(Value::Bool(false))),
-    strict("pg_conf_load_time", (0, 0), timestamptz, |_| Ok(Value::Null)),
-    strict("pg_postmaster_start_time", (0, 0), timestamptz, |_| Ok(Value::Null)),
+    strict("pg_is_other_temp_schema", (1, 1), boolean, |_| {
+        Ok(Value::Bool(false))
+    }),
+    strict("pg_conf_load_time", (0, 0), timestamptz, |_| {
+        Ok(Value::Null)
+    }),
+    strict("pg_postmaster_start_time", (0, 0), timestamptz, |_| {
+        Ok(Value::Null)
+    }),
     strict("inet_server_addr", (0, 0), text, |_| Ok(Value::Null)),
     strict("inet_server_port", (0, 0), oid, |_| Ok(Value::Null)),
     strict("inet_client_addr", (0, 0), text, |_| Ok(Value::Null)),
     strict("inet_client_port", (0, 0), oid, |_| Ok(Value::Null)),
     strict("current_setting", (1, 2), text, current_setting),
     lenient("set_config", (3, 3), text, |call| Ok(call.args[1].clone())),
-    strict("pg_advisory_lock", (1, 2), text, |_| refuse("pg_advisory_lock")),
-    strict("pg_try_advisory_lock", (1, 2), boolean, |_| refuse("pg_try_advisory_lock")),
+    strict("pg_advisory_lock", (1, 2), text, |_| {
+        refuse("pg_advisory_lock")
+    }),
+    strict("pg_try_advisory_lock", (1, 2), boolean, |_| {
+        refuse("pg_try_advisory_lock")
+    }),
     strict("pg_advisory_unlock_all", (0, 0), text, |_| constant("")),
-    strict("pg_encoding_to_char", (1, 1), text, |call| constant(if call.int(0)? == 6 { "UTF8" } else { "" })),
+    strict("pg_encoding_to_char", (1, 1), text, |call| {
+        constant(if call.int(0)? == 6 { "UTF8" } else { "" })
+    }),
     strict("pg_char_to_encoding", (1, 1), oid, |call| {
-        Ok(Value::Int4(if call.text(0)?.to_ascii_lowercase().replace('-', "") == "utf8" { 6 } else { -1 }))
+        Ok(Value::Int4(
+            if call.text(0)?.to_ascii_lowercase().replace('-', "") == "utf8" {
+                6
+            } else {
+                -1
+            },
+        ))
     }),
     strict("pg_client_encoding", (0, 0), text, |_| constant("UTF8")),
-    strict("has_database_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_schema_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_table_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_any_column_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_column_privilege", (3, 4), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_function_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_sequence_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_tablespace_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
-    strict("has_type_privilege", (2, 3), boolean, |_| Ok(Value::Bool(true))),
+    strict("has_database_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_schema_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_table_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_any_column_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_column_privilege", (3, 4), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_function_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_sequence_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_tablespace_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
+    strict("has_type_privilege", (2, 3), boolean, |_| {
+        Ok(Value::Bool(true))
+    }),
     strict("pg_has_role", (2, 3), boolean, |_| Ok(Value::Bool(true))),
     strict("pg_database_size", (1, 1), bigint, |_| Ok(Value::Null)),
     strict("pg_tablespace_size", (1, 1), bigint, |_| Ok(Value::Null)),
@@ -78,7 +124,13 @@ fn user(call: &Call<'_>) -> Result<Value, QueryError> {
 
 fn current_schemas(call: &Call<'_>) -> Result<Value, QueryError> {
     let implicit = call.is_true(0).then_some("pg_catalog");
-    Ok(Value::Array(implicit.into_iter().chain(["public"]).map(|s| Value::Text(s.to_owned())).collect()))
+    Ok(Value::Array(
+        implicit
+            .into_iter()
+            .chain(["public"])
+            .map(|s| Value::Text(s.to_owned()))
+            .collect(),
+    ))
 }
 
 /// The value with which sessions begin (see `system_tables::settings`).

@@ -8,8 +8,12 @@ use crate::QueryError;
 
 /// All of them.
 pub(super) const FUNCTIONS: &[Definition] = &[
-    strict("quote_ident", (1, 1), text, |call| Ok(Value::Text(quote_ident(&call.text(0)?)))),
-    strict("quote_literal", (1, 1), text, |call| Ok(Value::Text(quote_literal(&call.text(0)?)))),
+    strict("quote_ident", (1, 1), text, |call| {
+        Ok(Value::Text(quote_ident(&call.text(0)?)))
+    }),
+    strict("quote_literal", (1, 1), text, |call| {
+        Ok(Value::Text(quote_literal(&call.text(0)?)))
+    }),
     lenient("quote_nullable", (1, 1), text, |call| match &call.args[0] {
         Value::Null => Ok(Value::Text("NULL".into())),
         _ => Ok(Value::Text(quote_literal(&call.text(0)?))),
@@ -42,7 +46,10 @@ fn like_pattern(call: &Call<'_>) -> Result<Value, QueryError> {
     while let Some(c) = rest.next() {
         if Some(c) == escape {
             let Some(literal) = rest.next() else {
-                return Err(QueryError::new(SqlState("22025"), "LIKE pattern must not end with escape character"));
+                return Err(QueryError::new(
+                    SqlState("22025"),
+                    "LIKE pattern must not end with escape character",
+                ));
             };
             written.push('\\');
             written.push(literal);

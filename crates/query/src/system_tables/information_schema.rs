@@ -13,7 +13,10 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("columns", columns),
     ("constraint_column_usage", constraint_column_usage),
     ("enabled_roles", enabled_roles),
-    ("information_schema_catalog_name", information_schema_catalog_name),
+    (
+        "information_schema_catalog_name",
+        information_schema_catalog_name,
+    ),
     ("key_column_usage", key_column_usage),
     ("role_table_grants", table_privileges),
     ("schemata", schemata),
@@ -46,21 +49,56 @@ fn schemata(objects: &Objects<'_>) -> Rows {
 }
 
 fn tables(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "is_typed"]);
+    let mut rows = Rows::of(&[
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "table_type",
+        "is_insertable_into",
+        "is_typed",
+    ]);
     for t in objects.tables() {
-        rows.push([database(objects), public(), text(&t.name), text("BASE TABLE"), yes_or_no(true), yes_or_no(false)]);
+        rows.push([
+            database(objects),
+            public(),
+            text(&t.name),
+            text("BASE TABLE"),
+            yes_or_no(true),
+            yes_or_no(false),
+        ]);
     }
     for r in relations::all() {
         let kind = if r.is_view { "VIEW" } else { "BASE TABLE" };
-        rows.push([database(objects), text(r.schema), text(r.name), text(kind), yes_or_no(false), yes_or_no(false)]);
+        rows.push([
+            database(objects),
+            text(r.schema),
+            text(r.name),
+            text(kind),
+            yes_or_no(false),
+            yes_or_no(false),
+        ]);
     }
     rows
 }
 
 fn views(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["table_catalog", "table_schema", "table_name", "check_option", "is_updatable", "is_insertable_into"]);
+    let mut rows = Rows::of(&[
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "check_option",
+        "is_updatable",
+        "is_insertable_into",
+    ]);
     for r in relations::all().iter().filter(|r| r.is_view) {
-        rows.push([database(objects), text(r.schema), text(r.name), text("NONE"), yes_or_no(false), yes_or_no(false)]);
+        rows.push([
+            database(objects),
+            text(r.schema),
+            text(r.name),
+            text("NONE"),
+            yes_or_no(false),
+            yes_or_no(false),
+        ]);
     }
     rows
 }
@@ -74,7 +112,9 @@ fn numeric_shape(data_type: &DataType) -> [Value; 3] {
         DataType::Int8 => binary(64, int(0)),
         DataType::Float4 => binary(24, Value::Null),
         DataType::Float8 => binary(53, Value::Null),
-        DataType::Numeric(Some((precision, scale))) => [int(i64::from(*precision)), int(10), int(i64::from(*scale))],
+        DataType::Numeric(Some((precision, scale))) => {
+            [int(i64::from(*precision)), int(10), int(i64::from(*scale))]
+        }
         DataType::Numeric(None) => [Value::Null, int(10), Value::Null],
         _ => [Value::Null, Value::Null, Value::Null],
     }
@@ -82,12 +122,38 @@ fn numeric_shape(data_type: &DataType) -> [Value; 3] {
 
 fn columns(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "table_catalog", "table_schema", "table_name", "column_name", "ordinal_position", "column_default", "is_nullable", "data_type",
-        "character_maximum_length", "character_octet_length", "numeric_precision", "numeric_precision_radix", "numeric_scale",
-        "datetime_precision", "udt_catalog", "udt_schema", "udt_name", "dtd_identifier", "is_self_referencing", "is_identity",
-        "identity_cycle", "is_generated", "is_updatable",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "column_name",
+        "ordinal_position",
+        "column_default",
+        "is_nullable",
+        "data_type",
+        "character_maximum_length",
+        "character_octet_length",
+        "numeric_precision",
+        "numeric_precision_radix",
+        "numeric_scale",
+        "datetime_precision",
+        "udt_catalog",
+        "udt_schema",
+        "udt_name",
+        "dtd_identifier",
+        "is_self_referencing",
+        "is_identity",
+        "identity_cycle",
+        "is_generated",
+        "is_updatable",
     ]);
-    let mut push = |schema: &str, table: &str, name: &str, position: usize, default: Option<&str>, nullable: bool, written: &DataType, oid: i64| {
+    let mut push = |schema: &str,
+                    table: &str,
+                    name: &str,
+                    position: usize,
+                    default: Option<&str>,
+                    nullable: bool,
+                    written: &DataType,
+                    oid: i64| {
         let shown = match written {
             DataType::Array(_) => "ARRAY".to_owned(),
             DataType::Vector(_) => "USER-DEFINED".to_owned(),
@@ -101,7 +167,9 @@ fn columns(objects: &Objects<'_>) -> Rows {
         };
         let fraction = match written {
             DataType::Date => int(0),
-            DataType::Time | DataType::Timestamp | DataType::TimestampTz | DataType::Interval => int(6),
+            DataType::Time | DataType::Timestamp | DataType::TimestampTz | DataType::Interval => {
+                int(6)
+            }
             _ => Value::Null,
         };
         let is_own = matches!(written, DataType::Vector(_));
@@ -134,13 +202,31 @@ fn columns(objects: &Objects<'_>) -> Rows {
     for t in objects.tables() {
         for (position, c) in t.columns.iter().enumerate() {
             let oid = i64::from(c.data_type.oid());
-            push("public", &t.name, &c.name, position, c.default.as_deref(), c.nullable, &c.data_type, oid);
+            push(
+                "public",
+                &t.name,
+                &c.name,
+                position,
+                c.default.as_deref(),
+                c.nullable,
+                &c.data_type,
+                oid,
+            );
         }
     }
     for r in relations::all() {
         for (position, c) in r.columns.iter().enumerate() {
             let oid = types::by_name(c.type_name).map_or(25, |t| t.oid);
-            push(r.schema, r.name, c.name, position, None, r.absent(c).is_null(), &c.data_type, oid);
+            push(
+                r.schema,
+                r.name,
+                c.name,
+                position,
+                None,
+                r.absent(c).is_null(),
+                &c.data_type,
+                oid,
+            );
         }
     }
     rows
@@ -148,8 +234,16 @@ fn columns(objects: &Objects<'_>) -> Rows {
 
 fn table_constraints(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name", "constraint_type",
-        "is_deferrable", "initially_deferred", "enforced",
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "constraint_type",
+        "is_deferrable",
+        "initially_deferred",
+        "enforced",
     ]);
     for t in objects.keyed_tables() {
         rows.push([
@@ -170,7 +264,13 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
 
 fn key_column_usage(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name", "column_name",
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "column_name",
         "ordinal_position",
     ]);
     for t in objects.keyed_tables() {
@@ -192,7 +292,13 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
 
 fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "table_catalog", "table_schema", "table_name", "column_name", "constraint_catalog", "constraint_schema", "constraint_name",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "column_name",
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
     ]);
     for t in objects.keyed_tables() {
         for &column in &t.primary_key {
@@ -212,14 +318,30 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
 
 fn table_privileges(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "grantor", "grantee", "table_catalog", "table_schema", "table_name", "privilege_type", "is_grantable", "with_hierarchy",
+        "grantor",
+        "grantee",
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "privilege_type",
+        "is_grantable",
+        "with_hierarchy",
     ]);
     let user = || text(&objects.facts.user);
     for t in objects.tables() {
         for privilege in ["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE"] {
             let is_read = privilege == "SELECT";
             let schema = public();
-            rows.push([user(), user(), database(objects), schema, text(&t.name), text(privilege), yes_or_no(true), yes_or_no(is_read)]);
+            rows.push([
+                user(),
+                user(),
+                database(objects),
+                schema,
+                text(&t.name),
+                text(privilege),
+                yes_or_no(true),
+                yes_or_no(is_read),
+            ]);
         }
     }
     rows
@@ -232,7 +354,12 @@ fn enabled_roles(objects: &Objects<'_>) -> Rows {
 }
 
 fn character_sets(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["character_set_name", "character_repertoire", "form_of_use", "default_collate_catalog"]);
+    let mut rows = Rows::of(&[
+        "character_set_name",
+        "character_repertoire",
+        "form_of_use",
+        "default_collate_catalog",
+    ]);
     rows.push([text("UTF8"), text("UCS"), text("UTF8"), database(objects)]);
     rows
 }

@@ -35,10 +35,10 @@ use crate::engine::SessionFacts;
 use crate::QueryError;
 pub(crate) use names::{namespace_name, namespace_oid, relation_name, relation_oid, role_oid};
 pub(crate) use objects::Objects;
-pub(crate) use settings::setting;
-pub(crate) use types::{format_type, function_name, function_oid, quote_ident, type_oid};
 use relations::Relation;
 use rows::Rows;
+pub(crate) use settings::setting;
+pub(crate) use types::{format_type, function_name, function_oid, quote_ident, type_oid};
 
 /// Makes the rows of a relation.
 type Fill = fn(&Objects<'_>) -> Rows;
@@ -50,12 +50,17 @@ pub(crate) fn table(
     catalog: &Catalog,
     facts: &SessionFacts,
 ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
-    let Some(relation) = relations::find(schema, name) else { return Ok(None) };
+    let Some(relation) = relations::find(schema, name) else {
+        return Ok(None);
+    };
     let batch = match fill(relation) {
         Some(fill) => fill(&Objects { catalog, facts }).into_batch(relation)?,
         None => Rows::none().into_batch(relation)?,
     };
-    Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
+    Ok(Some(Arc::new(MemTable::try_new(
+        batch.schema(),
+        vec![vec![batch]],
+    )?)))
 }
 
 /// Whether a relation of that name is a system relation.
@@ -70,8 +75,15 @@ pub(crate) fn is_always_empty(schema: Option<&str>, name: &str) -> bool {
 }
 
 fn fill(relation: &Relation) -> Option<Fill> {
-    let fills = if relation.schema == "information_schema" { information_schema::FILLS } else { pg_catalog::FILLS };
-    fills.iter().find(|(name, _)| *name == relation.name).map(|(_, fill)| *fill)
+    let fills = if relation.schema == "information_schema" {
+        information_schema::FILLS
+    } else {
+        pg_catalog::FILLS
+    };
+    fills
+        .iter()
+        .find(|(name, _)| *name == relation.name)
+        .map(|(_, fill)| *fill)
 }
 
 #[cfg(test)]

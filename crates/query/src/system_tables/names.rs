@@ -3,7 +3,9 @@
 
 use chronos_model::SqlState;
 
-use super::objects::{index_oid, table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
+use super::objects::{
+    index_oid, table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC,
+};
 use super::relations;
 use super::types::quote_ident;
 use crate::QueryError;
@@ -11,7 +13,10 @@ use crate::QueryError;
 /// Object id of a relation by its written name; `None` if there is none such.
 ///
 /// Errors: the name is not one (`a.b.c.d`, an unclosed quote).
-pub(crate) fn relation_oid(objects: &Objects<'_>, written: &str) -> Result<Option<i64>, QueryError> {
+pub(crate) fn relation_oid(
+    objects: &Objects<'_>,
+    written: &str,
+) -> Result<Option<i64>, QueryError> {
     let written = written.trim();
     if let Ok(oid) = written.parse::<i64>() {
         return Ok(Some(oid));
@@ -26,7 +31,10 @@ pub(crate) fn relation_oid(objects: &Objects<'_>, written: &str) -> Result<Optio
         if let Some(table) = objects.catalog.table(name) {
             return Ok(Some(table_oid(table.id)));
         }
-        if let Some(table) = objects.keyed_tables().find(|t| t.primary_key_name() == name) {
+        if let Some(table) = objects
+            .keyed_tables()
+            .find(|t| t.primary_key_name() == name)
+        {
             return Ok(Some(index_oid(table.id)));
         }
     }
@@ -71,7 +79,9 @@ pub(crate) fn namespace_name(oid: i64) -> Option<&'static str> {
 /// Object id of a role.
 pub(crate) fn role_oid(objects: &Objects<'_>, written: &str) -> Option<i64> {
     let written = written.trim();
-    (written == objects.facts.user).then_some(OWNER).or_else(|| written.parse().ok())
+    (written == objects.facts.user)
+        .then_some(OWNER)
+        .or_else(|| written.parse().ok())
 }
 
 /// The parts of a dotted name, folded unless quoted.
@@ -108,7 +118,10 @@ fn parts(written: &str) -> Result<Vec<String>, QueryError> {
 }
 
 fn invalid(written: &str) -> QueryError {
-    QueryError::new(SqlState("42602"), format!("invalid name syntax: \"{written}\""))
+    QueryError::new(
+        SqlState("42602"),
+        format!("invalid name syntax: \"{written}\""),
+    )
 }
 
 #[cfg(test)]

@@ -91,6 +91,10 @@ pub(crate) fn index_definition(table: &TableSchema) -> String {
 }
 
 fn key_columns(table: &TableSchema) -> String {
-    let names: Vec<String> = table.primary_key.iter().map(|&i| quote_ident(&table.columns[i].name)).collect();
+    let names: Vec<String> = table
+        .primary_key
+        .iter()
+        .map(|&i| quote_ident(&table.columns[i].name))
+        .collect();
     names.join(", ")
 }

@@ -3,7 +3,8 @@
 use chronos_model::{TableSchema, Value};
 
 use super::objects::{
-    constraint_oid, index_definition, index_oid, table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC,
+    constraint_oid, index_definition, index_oid, table_oid, Objects, DATABASE, INFORMATION_SCHEMA,
+    OWNER, PG_CATALOG, PUBLIC,
 };
 use super::rows::{int, ints, text, yes, Rows};
 use super::settings::SETTINGS;
@@ -49,7 +50,11 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
 
 fn pg_namespace(_: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["oid", "nspname", "nspowner"]);
-    for (oid, name) in [(PG_CATALOG, "pg_catalog"), (PUBLIC, "public"), (INFORMATION_SCHEMA, "information_schema")] {
+    for (oid, name) in [
+        (PG_CATALOG, "pg_catalog"),
+        (PUBLIC, "public"),
+        (INFORMATION_SCHEMA, "information_schema"),
+    ] {
         rows.push([int(oid), text(name), int(OWNER)]);
     }
     rows
@@ -57,10 +62,29 @@ fn pg_namespace(_: &Objects<'_>) -> Rows {
 
 fn pg_class(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "relname", "relnamespace", "relowner", "relam", "relfilenode", "reltuples", "relhasindex", "relpersistence", "relkind",
-        "relnatts", "relispopulated", "relreplident", "reloptions",
+        "oid",
+        "relname",
+        "relnamespace",
+        "relowner",
+        "relam",
+        "relfilenode",
+        "reltuples",
+        "relhasindex",
+        "relpersistence",
+        "relkind",
+        "relnatts",
+        "relispopulated",
+        "relreplident",
+        "reloptions",
     ]);
-    let mut push = |oid: i64, name: &str, schema: i64, am: i64, has_index: bool, kind: &str, columns: usize, options: Value| {
+    let mut push = |oid: i64,
+                    name: &str,
+                    schema: i64,
+                    am: i64,
+                    has_index: bool,
+                    kind: &str,
+                    columns: usize,
+                    options: Value| {
         let replica_identity = if kind == "r" { "d" } else { "n" };
         rows.push([
             int(oid),
@@ -81,14 +105,45 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
     };
     for table in objects.tables() {
         let has_key = !table.has_hidden_key();
-        push(table_oid(table.id), &table.name, PUBLIC, HEAP, has_key, "r", table.columns.len(), options(table));
+        push(
+            table_oid(table.id),
+            &table.name,
+            PUBLIC,
+            HEAP,
+            has_key,
+            "r",
+            table.columns.len(),
+            options(table),
+        );
         if has_key {
-            push(index_oid(table.id), &table.primary_key_name(), PUBLIC, BTREE, false, "i", table.primary_key.len(), Value::Null);
+            push(
+                index_oid(table.id),
+                &table.primary_key_name(),
+                PUBLIC,
+                BTREE,
+                false,
+                "i",
+                table.primary_key.len(),
+                Value::Null,
+            );
         }
     }
     for relation in relations::all() {
-        let (kind, am) = if relation.is_view { ("v", 0) } else { ("r", HEAP) };
-        push(relation.oid, relation.name, namespace(relation), am, false, kind, relation.columns.len(), Value::Null);
+        let (kind, am) = if relation.is_view {
+            ("v", 0)
+        } else {
+            ("r", HEAP)
+        };
+        push(
+            relation.oid,
+            relation.name,
+            namespace(relation),
+            am,
+            false,
+            kind,
+            relation.columns.len(),
+            Value::Null,
+        );
     }
     rows
 }
@@ -96,7 +151,9 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
 /// What `WITH (..)` said of the table.
 fn options(table: &TableSchema) -> Value {
     match table.options.ttl_micros {
-        Some(micros) if micros % 1_000_000 == 0 => Value::Array(vec![text(format!("ttl={}s", micros / 1_000_000))]),
+        Some(micros) if micros % 1_000_000 == 0 => {
+            Value::Array(vec![text(format!("ttl={}s", micros / 1_000_000))])
+        }
         Some(micros) => Value::Array(vec![text(format!("ttl={}ms", micros / 1_000))]),
         None => Value::Null,
     }
@@ -108,10 +165,29 @@ fn namespace(relation: &relations::Relation) -> i64 {
 
 fn pg_attribute(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "attrelid", "attname", "atttypid", "attstattarget", "attlen", "attnum", "attndims", "attcacheoff", "atttypmod", "attbyval",
-        "attalign", "attstorage", "attnotnull", "atthasdef", "attislocal",
+        "attrelid",
+        "attname",
+        "atttypid",
+        "attstattarget",
+        "attlen",
+        "attnum",
+        "attndims",
+        "attcacheoff",
+        "atttypmod",
+        "attbyval",
+        "attalign",
+        "attstorage",
+        "attnotnull",
+        "atthasdef",
+        "attislocal",
     ]);
-    let mut push = |relation: i64, name: &str, oid: i64, number: usize, modifier: i64, not_null: bool, has_default: bool| {
+    let mut push = |relation: i64,
+                    name: &str,
+                    oid: i64,
+                    number: usize,
+                    modifier: i64,
+                    not_null: bool,
+                    has_default: bool| {
         let found = types::by_oid(oid);
         let is_array = found.is_some_and(|t| t.category == "A");
         rows.push([
@@ -136,18 +212,42 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
         for (number, column) in table.columns.iter().enumerate() {
             let oid = i64::from(column.data_type.oid());
             let has_default = column.default.is_some();
-            push(table_oid(table.id), &column.name, oid, number, modifier(&column.data_type), !column.nullable, has_default);
+            push(
+                table_oid(table.id),
+                &column.name,
+                oid,
+                number,
+                modifier(&column.data_type),
+                !column.nullable,
+                has_default,
+            );
         }
         for (number, &position) in table.primary_key.iter().enumerate() {
             let column = &table.columns[position];
             let oid = i64::from(column.data_type.oid());
-            push(index_oid(table.id), &column.name, oid, number, modifier(&column.data_type), false, false);
+            push(
+                index_oid(table.id),
+                &column.name,
+                oid,
+                number,
+                modifier(&column.data_type),
+                false,
+                false,
+            );
         }
     }
     for relation in relations::all() {
         for (number, column) in relation.columns.iter().enumerate() {
             let oid = types::by_name(column.type_name).map_or(25, |t| t.oid);
-            push(relation.oid, column.name, oid, number, -1, !relation.absent(column).is_null(), false);
+            push(
+                relation.oid,
+                column.name,
+                oid,
+                number,
+                -1,
+                !relation.absent(column).is_null(),
+                false,
+            );
         }
     }
     rows
@@ -159,7 +259,12 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
     for table in objects.tables() {
         for (number, column) in table.columns.iter().enumerate() {
             if let Some(default) = &column.default {
-                rows.push([int(oid), int(table_oid(table.id)), int(number as i64 + 1), text(default)]);
+                rows.push([
+                    int(oid),
+                    int(table_oid(table.id)),
+                    int(number as i64 + 1),
+                    text(default),
+                ]);
                 oid += 1;
             }
         }
@@ -168,13 +273,29 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
 }
 
 fn key_numbers(table: &TableSchema) -> Vec<i64> {
-    table.primary_key.iter().map(|&position| position as i64 + 1).collect()
+    table
+        .primary_key
+        .iter()
+        .map(|&position| position as i64 + 1)
+        .collect()
 }
 
 fn pg_index(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "indexrelid", "indrelid", "indnatts", "indnkeyatts", "indisunique", "indisprimary", "indimmediate", "indisvalid", "indisready",
-        "indislive", "indkey", "indcollation", "indclass", "indoption",
+        "indexrelid",
+        "indrelid",
+        "indnatts",
+        "indnkeyatts",
+        "indisunique",
+        "indisprimary",
+        "indimmediate",
+        "indisvalid",
+        "indisready",
+        "indislive",
+        "indkey",
+        "indcollation",
+        "indclass",
+        "indoption",
     ]);
     for table in objects.keyed_tables() {
         let columns = table.primary_key.len() as i64;
@@ -201,8 +322,19 @@ fn pg_index(objects: &Objects<'_>) -> Rows {
 
 fn pg_constraint(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "conname", "connamespace", "contype", "convalidated", "conrelid", "conindid", "confupdtype", "confdeltype",
-        "confmatchtype", "conislocal", "connoinherit", "conkey",
+        "oid",
+        "conname",
+        "connamespace",
+        "contype",
+        "convalidated",
+        "conrelid",
+        "conindid",
+        "confupdtype",
+        "confdeltype",
+        "confmatchtype",
+        "conislocal",
+        "connoinherit",
+        "conkey",
     ]);
     for table in objects.keyed_tables() {
         rows.push([
@@ -226,11 +358,33 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
 
 fn pg_type(_: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "typname", "typnamespace", "typowner", "typlen", "typbyval", "typtype", "typcategory", "typispreferred", "typisdefined",
-        "typdelim", "typelem", "typarray", "typinput", "typoutput", "typreceive", "typsend", "typalign", "typstorage", "typtypmod",
+        "oid",
+        "typname",
+        "typnamespace",
+        "typowner",
+        "typlen",
+        "typbyval",
+        "typtype",
+        "typcategory",
+        "typispreferred",
+        "typisdefined",
+        "typdelim",
+        "typelem",
+        "typarray",
+        "typinput",
+        "typoutput",
+        "typreceive",
+        "typsend",
+        "typalign",
+        "typstorage",
+        "typtypmod",
     ]);
     for t in types::all() {
-        let schema = if t.name == "vector" { PUBLIC } else { PG_CATALOG };
+        let schema = if t.name == "vector" {
+            PUBLIC
+        } else {
+            PG_CATALOG
+        };
         let [input, output, receive, send] = t.functions.map(|name| int(function_oid(name)));
         rows.push([
             int(t.oid),
@@ -261,8 +415,20 @@ fn pg_type(_: &Objects<'_>) -> Rows {
 /// The functions that types name. Those that queries call are not listed.
 fn pg_proc(_: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "proname", "pronamespace", "proowner", "prolang", "procost", "prokind", "proisstrict", "provolatile", "proparallel",
-        "pronargs", "prorettype", "proargtypes", "prosrc",
+        "oid",
+        "proname",
+        "pronamespace",
+        "proowner",
+        "prolang",
+        "procost",
+        "prokind",
+        "proisstrict",
+        "provolatile",
+        "proparallel",
+        "pronargs",
+        "prorettype",
+        "proargtypes",
+        "prosrc",
     ]);
     for f in types::functions() {
         rows.push([
@@ -301,7 +467,15 @@ fn pg_am(_: &Objects<'_>) -> Rows {
 
 fn pg_database(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "datname", "datdba", "encoding", "datlocprovider", "datallowconn", "datconnlimit", "dattablespace", "datcollate",
+        "oid",
+        "datname",
+        "datdba",
+        "encoding",
+        "datlocprovider",
+        "datallowconn",
+        "datconnlimit",
+        "dattablespace",
+        "datcollate",
         "datctype",
     ]);
     rows.push([
@@ -327,24 +501,70 @@ fn pg_tablespace(_: &Objects<'_>) -> Rows {
 
 fn pg_roles(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "oid", "rolname", "rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication", "rolconnlimit",
-        "rolpassword", "rolbypassrls",
+        "oid",
+        "rolname",
+        "rolsuper",
+        "rolinherit",
+        "rolcreaterole",
+        "rolcreatedb",
+        "rolcanlogin",
+        "rolreplication",
+        "rolconnlimit",
+        "rolpassword",
+        "rolbypassrls",
     ]);
     let name = text(&objects.facts.user);
     let hidden = text("********");
-    rows.push([int(OWNER), name, yes(true), yes(true), yes(true), yes(true), yes(true), yes(false), int(-1), hidden, yes(true)]);
+    rows.push([
+        int(OWNER),
+        name,
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(true),
+        yes(false),
+        int(-1),
+        hidden,
+        yes(true),
+    ]);
     rows
 }
 
 fn pg_user(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["usename", "usesysid", "usecreatedb", "usesuper", "userepl", "usebypassrls", "passwd"]);
-    rows.push([text(&objects.facts.user), int(OWNER), yes(true), yes(true), yes(false), yes(true), text("********")]);
+    let mut rows = Rows::of(&[
+        "usename",
+        "usesysid",
+        "usecreatedb",
+        "usesuper",
+        "userepl",
+        "usebypassrls",
+        "passwd",
+    ]);
+    rows.push([
+        text(&objects.facts.user),
+        int(OWNER),
+        yes(true),
+        yes(true),
+        yes(false),
+        yes(true),
+        text("********"),
+    ]);
     rows
 }
 
 fn pg_settings(_: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
-        "name", "setting", "category", "short_desc", "context", "vartype", "source", "boot_val", "reset_val", "pending_restart",
+        "name",
+        "setting",
+        "category",
+        "short_desc",
+        "context",
+        "vartype",
+        "source",
+        "boot_val",
+        "reset_val",
+        "pending_restart",
     ]);
     for s in SETTINGS {
         rows.push([
@@ -364,14 +584,37 @@ fn pg_settings(_: &Objects<'_>) -> Rows {
 }
 
 fn pg_tables(objects: &Objects<'_>) -> Rows {
-    let mut rows =
-        Rows::of(&["schemaname", "tablename", "tableowner", "hasindexes", "hasrules", "hastriggers", "rowsecurity"]);
+    let mut rows = Rows::of(&[
+        "schemaname",
+        "tablename",
+        "tableowner",
+        "hasindexes",
+        "hasrules",
+        "hastriggers",
+        "rowsecurity",
+    ]);
     let owner = || text(&objects.facts.user);
     for t in objects.tables() {
-        rows.push([text("public"), text(&t.name), owner(), yes(!t.has_hidden_key()), yes(false), yes(false), yes(false)]);
+        rows.push([
+            text("public"),
+            text(&t.name),
+            owner(),
+            yes(!t.has_hidden_key()),
+            yes(false),
+            yes(false),
+            yes(false),
+        ]);
     }
     for r in relations::all().iter().filter(|r| !r.is_view) {
-        rows.push([text(r.schema), text(r.name), owner(), yes(false), yes(false), yes(false), yes(false)]);
+        rows.push([
+            text(r.schema),
+            text(r.name),
+            owner(),
+            yes(false),
+            yes(false),
+            yes(false),
+            yes(false),
+        ]);
     }
     rows
 }
@@ -387,7 +630,12 @@ fn pg_views(objects: &Objects<'_>) -> Rows {
 fn pg_indexes(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["schemaname", "tablename", "indexname", "indexdef"]);
     for t in objects.keyed_tables() {
-        rows.push([text("public"), text(&t.name), text(t.primary_key_name()), text(index_definition(t))]);
+        rows.push([
+            text("public"),
+            text(&t.name),
+            text(t.primary_key_name()),
+            text(index_definition(t)),
+        ]);
     }
     rows
 }

@@ -26,8 +26,12 @@ pub(super) struct Column {
     pub(super) data_type: DataType,
 }
 
-static RELATIONS: LazyLock<Vec<Relation>> =
-    LazyLock::new(|| include_str!("relations.txt").lines().filter_map(parse).collect());
+static RELATIONS: LazyLock<Vec<Relation>> = LazyLock::new(|| {
+    include_str!("relations.txt")
+        .lines()
+        .filter_map(parse)
+        .collect()
+});
 
 /// All of them, those of `pg_catalog` first.
 pub(super) fn all() -> &'static [Relation] {
@@ -37,7 +41,9 @@ pub(super) fn all() -> &'static [Relation] {
 /// The relation of that name. `pg_catalog` is searched when no schema is named.
 pub(super) fn find(schema: Option<&str>, name: &str) -> Option<&'static Relation> {
     let schema = schema.unwrap_or("pg_catalog");
-    RELATIONS.iter().find(|r| r.name == name && r.schema == schema)
+    RELATIONS
+        .iter()
+        .find(|r| r.name == name && r.schema == schema)
 }
 
 fn parse(line: &'static str) -> Option<Relation> {
@@ -48,10 +54,20 @@ fn parse(line: &'static str) -> Option<Relation> {
     let columns = words
         .filter_map(|word| {
             let (name, type_name) = word.split_once(':')?;
-            Some(Column { name, type_name, data_type: data_type(type_name) })
+            Some(Column {
+                name,
+                type_name,
+                data_type: data_type(type_name),
+            })
         })
         .collect();
-    Some(Relation { oid, is_view, schema, name, columns })
+    Some(Relation {
+        oid,
+        is_view,
+        schema,
+        name,
+        columns,
+    })
 }
 
 /// Object ids are 32-bit integers here, names and `"char"` are text, vectors arrays.
@@ -101,14 +117,27 @@ mod tests {
 
     #[test]
     fn every_line_is_read() {
-        let lines: Vec<&str> = include_str!("relations.txt").lines().filter(|l| !l.starts_with('#')).collect();
+        let lines: Vec<&str> = include_str!("relations.txt")
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .collect();
         assert_eq!(all().len(), lines.len());
         for (relation, line) in all().iter().zip(lines) {
-            assert_eq!(relation.columns.len(), line.split(' ').count() - 4, "{line}");
-            assert!(super::super::types::by_name(relation.columns[0].type_name).is_some(), "{line}");
+            assert_eq!(
+                relation.columns.len(),
+                line.split(' ').count() - 4,
+                "{line}"
+            );
+            assert!(
+                super::super::types::by_name(relation.columns[0].type_name).is_some(),
+                "{line}"
+            );
         }
         assert_eq!(find(None, "pg_class").map(|r| r.oid), Some(1259));
-        assert!(find(None, "columns").is_none(), "information_schema is not on the search path");
+        assert!(
+            find(None, "columns").is_none(),
+            "information_schema is not on the search path"
+        );
         assert!(find(Some("information_schema"), "columns").is_some());
     }
 }

@@ -27,7 +27,9 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, ObjectName, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, Expr, ObjectName, Visit, VisitMut, Visitor, VisitorMut,
+};
 
 use super::{is_always_empty, is_system};
 use crate::sql::fold;
@@ -51,9 +53,19 @@ fn concerns(statement: &ast::Statement) -> bool {
         }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             found(match expr {
-                Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => other_escape(escape_char).is_some(),
-                Expr::Collate { .. } | Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(_), .. } => true,
-                Expr::Function(f) => f.name.0.len() > 1 || matches!(f.args, ast::FunctionArguments::Subquery(_)) || is_rewritten(f),
+                Expr::Like { escape_char, .. } | Expr::ILike { escape_char, .. } => {
+                    other_escape(escape_char).is_some()
+                }
+                Expr::Collate { .. }
+                | Expr::BinaryOp {
+                    op: BinaryOperator::PGCustomBinaryOperator(_),
+                    ..
+                } => true,
+                Expr::Function(f) => {
+                    f.name.0.len() > 1
+                        || matches!(f.args, ast::FunctionArguments::Subquery(_))
+                        || is_rewritten(f)
+                }
                 Expr::Cast { data_type, .. } => target(data_type).is_some(),
                 Expr::TypedString(typed) => target(&typed.data_type).is_some(),
                 Expr::Identifier(ident) => keyword_function(ident).is_some(),
@@ -73,7 +85,15 @@ fn concerns(statement: &ast::Statement) -> bool {
 
 fn is_rewritten(function: &ast::Function) -> bool {
     let name = function.name.to_string().to_ascii_lowercase();
-    matches!(name.as_str(), "generate_subscripts" | "to_regclass" | "to_regtype" | "to_regnamespace" | "to_regrole" | "to_regproc")
+    matches!(
+        name.as_str(),
+        "generate_subscripts"
+            | "to_regclass"
+            | "to_regtype"
+            | "to_regnamespace"
+            | "to_regrole"
+            | "to_regproc"
+    )
 }
 
 fn is_qualified(name: &ObjectName) -> bool {
@@ -107,17 +127,22 @@ fn target(data_type: &ast::DataType) -> Option<Target> {
     let text = || Some(Target::Type(ast::DataType::Text));
     match data_type {
         ast::DataType::Regclass => Some(Target::Object("regclass")),
-        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, size)) => match target(item)? {
-            Target::Type(item) => {
-                Some(Target::Type(ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(item), *size))))
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, size)) => {
+            match target(item)? {
+                Target::Type(item) => Some(Target::Type(ast::DataType::Array(
+                    ast::ArrayElemTypeDef::SquareBracket(Box::new(item), *size),
+                ))),
+                Target::Object(_) => None,
             }
-            Target::Object(_) => None,
-        },
+        }
         ast::DataType::Custom(name, _) => {
             let (schema, name) = schema_and_name(name)?;
             match name.as_str() {
-                "oid" | "xid" | "cid" | "cardinal_number" => Some(Target::Type(ast::DataType::Int4(None))),
-                "name" | "cstring" | "unknown" | "sql_identifier" | "character_data" | "yes_or_no" | "pg_node_tree" | "aclitem" => text(),
+                "oid" | "xid" | "cid" | "cardinal_number" => {
+                    Some(Target::Type(ast::DataType::Int4(None)))
+                }
+                "name" | "cstring" | "unknown" | "sql_identifier" | "character_data"
+                | "yes_or_no" | "pg_node_tree" | "aclitem" => text(),
                 "char" if schema.is_some() || data_type.to_string().contains('"') => text(),
                 "regclass" => Some(Target::Object("regclass")),
                 "regtype" => Some(Target::Object("regtype")),
@@ -125,8 +150,14 @@ fn target(data_type: &ast::DataType) -> Option<Target> {
                 "regrole" => Some(Target::Object("regrole")),
                 "regproc" | "regprocedure" => Some(Target::Object("regproc")),
                 "int2vector" | "oidvector" => {
-                    let item = if name == "int2vector" { ast::DataType::Int2(None) } else { ast::DataType::Int4(None) };
-                    Some(Target::Type(ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None))))
+                    let item = if name == "int2vector" {
+                        ast::DataType::Int2(None)
+                    } else {
+                        ast::DataType::Int4(None)
+                    };
+                    Some(Target::Type(ast::DataType::Array(
+                        ast::ArrayElemTypeDef::SquareBracket(Box::new(item), None),
+                    )))
                 }
                 _ => None,
             }
@@ -141,7 +172,13 @@ impl VisitorMut for Rewriter {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
-        if let ast::TableFactor::Table { name, args: Some(_), .. } | ast::TableFactor::Function { name, .. } = factor {
+        if let ast::TableFactor::Table {
+            name,
+            args: Some(_),
+            ..
+        }
+        | ast::TableFactor::Function { name, .. } = factor
+        {
             unqualify(name);
         }
         ControlFlow::Continue(())
@@ -154,10 +191,15 @@ impl VisitorMut for Rewriter {
         for item in &mut select.projection {
             if let ast::SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item {
                 if let Some(name) = keyword_function(ident) {
-                    *item = ast::SelectItem::ExprWithAlias { expr: call(name, vec![]), alias: ast::Ident::new(name) };
+                    *item = ast::SelectItem::ExprWithAlias {
+                        expr: call(name, vec![]),
+                        alias: ast::Ident::new(name),
+                    };
                 }
             }
-            if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
+            if let ast::SelectItem::UnnamedExpr(expr)
+            | ast::SelectItem::ExprWithAlias { expr, .. } = item
+            {
                 show_object(expr);
                 let _ = expr.visit(&mut ExistsAsCount);
             }
@@ -177,7 +219,10 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Collate { expr: inner, collation } if is_bytewise(collation) => *expr = take(inner),
+            Expr::Collate {
+                expr: inner,
+                collation,
+            } if is_bytewise(collation) => *expr = take(inner),
             Expr::BinaryOp { left, op, right } => {
                 plain_operator(op);
                 if *op == BinaryOperator::StringConcat {
@@ -190,7 +235,13 @@ impl VisitorMut for Rewriter {
                 if target(&typed.data_type).is_some() {
                     let value = Box::new(Expr::Value(typed.value.clone()));
                     let data_type = typed.data_type.clone();
-                    *expr = Expr::Cast { kind: ast::CastKind::DoubleColon, expr: value, data_type, array: false, format: None };
+                    *expr = Expr::Cast {
+                        kind: ast::CastKind::DoubleColon,
+                        expr: value,
+                        data_type,
+                        array: false,
+                        format: None,
+                    };
                     cast(expr);
                 }
             }
@@ -205,7 +256,16 @@ impl VisitorMut for Rewriter {
                     *expr = rewritten;
                 }
             }
-            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            Expr::Like {
+                pattern,
+                escape_char,
+                ..
+            }
+            | Expr::ILike {
+                pattern,
+                escape_char,
+                ..
+            } => {
                 if let Some(escape) = other_escape(escape_char) {
                     *escape_char = None;
                     let escape = Expr::Value(ast::Value::SingleQuotedString(escape).into());
@@ -292,8 +352,18 @@ fn boolean(value: bool) -> Expr {
 }
 
 fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|e| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e))).collect();
-    Expr::Function(function_of(name, ast::FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }))
+    let args = args
+        .into_iter()
+        .map(|e| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)))
+        .collect();
+    Expr::Function(function_of(
+        name,
+        ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses: vec![],
+        },
+    ))
 }
 
 fn function_of(name: &str, args: ast::FunctionArgumentList) -> ast::Function {
@@ -314,7 +384,9 @@ fn keyword_function(ident: &ast::Ident) -> Option<&'static str> {
     if ident.quote_style.is_some() {
         return None;
     }
-    ["current_schema", "current_role"].into_iter().find(|name| ident.value.eq_ignore_ascii_case(name))
+    ["current_schema", "current_role"]
+        .into_iter()
+        .find(|name| ident.value.eq_ignore_ascii_case(name))
 }
 
 fn unqualify(name: &mut ObjectName) {
@@ -325,11 +397,16 @@ fn unqualify(name: &mut ObjectName) {
 
 fn is_bytewise(collation: &ObjectName) -> bool {
     let name = schema_and_name(collation).map(|(_, name)| name.to_ascii_lowercase());
-    matches!(name.as_deref(), Some("default" | "c" | "posix" | "ucs_basic"))
+    matches!(
+        name.as_deref(),
+        Some("default" | "c" | "posix" | "ucs_basic")
+    )
 }
 
 fn plain_operator(op: &mut BinaryOperator) {
-    let BinaryOperator::PGCustomBinaryOperator(parts) = op else { return };
+    let BinaryOperator::PGCustomBinaryOperator(parts) = op else {
+        return;
+    };
     let plain = match parts.last().map(String::as_str) {
         Some("~") => BinaryOperator::PGRegexMatch,
         Some("~*") => BinaryOperator::PGRegexIMatch,
@@ -357,7 +434,14 @@ fn plain_operator(op: &mut BinaryOperator) {
 
 /// A cast to an object identifier or a type that is another here.
 fn cast(expr: &mut Expr) {
-    let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
+    let Expr::Cast {
+        expr: inner,
+        data_type,
+        ..
+    } = expr
+    else {
+        return;
+    };
     if let ast::DataType::Custom(name, _) = data_type {
         unqualify(name);
     }
@@ -366,8 +450,19 @@ fn cast(expr: &mut Expr) {
         Some(Target::Type(other)) => *data_type = other,
         None => {}
     }
-    let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
-    if matches!(data_type, ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_)) || is_text(data_type) {
+    let Expr::Cast {
+        expr: inner,
+        data_type,
+        ..
+    } = expr
+    else {
+        return;
+    };
+    if matches!(
+        data_type,
+        ast::DataType::Text | ast::DataType::Varchar(_) | ast::DataType::CharacterVarying(_)
+    ) || is_text(data_type)
+    {
         show_again(inner);
     }
 }
@@ -378,9 +473,14 @@ fn is_text(data_type: &ast::DataType) -> bool {
 
 /// An object id that was rewritten and is to be shown after all.
 fn show_again(expr: &mut Expr) {
-    let Expr::Function(function) = expr else { return };
+    let Expr::Function(function) = expr else {
+        return;
+    };
     let name = function.name.to_string();
-    if let Some(stem) = name.strip_prefix("__reg").and_then(|n| n.strip_suffix("_oid")) {
+    if let Some(stem) = name
+        .strip_prefix("__reg")
+        .and_then(|n| n.strip_suffix("_oid"))
+    {
         function.name = ObjectName::from(vec![ast::Ident::new(format!("__reg{stem}_name"))]);
     }
 }
@@ -388,13 +488,19 @@ fn show_again(expr: &mut Expr) {
 /// A cast to an object identifier at the top of a SELECT list shows the name.
 fn show_object(expr: &mut Expr) {
     match expr {
-        Expr::Cast { expr: inner, data_type, .. } => {
+        Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } => {
             if let Some(Target::Object(stem)) = target(data_type) {
                 *expr = call(&format!("__{stem}_name"), vec![take(inner)]);
             }
         }
         Expr::Function(function) => {
-            let name = schema_and_name(&function.name).map(|(_, name)| name).unwrap_or_default();
+            let name = schema_and_name(&function.name)
+                .map(|(_, name)| name)
+                .unwrap_or_default();
             let stem = match name.as_str() {
                 "to_regclass" => "regclass",
                 "to_regtype" => "regtype",
@@ -417,7 +523,11 @@ fn function(function: &mut ast::Function) -> Option<Expr> {
         }
         return collect(query);
     }
-    if function.name.to_string().eq_ignore_ascii_case("generate_subscripts") {
+    if function
+        .name
+        .to_string()
+        .eq_ignore_ascii_case("generate_subscripts")
+    {
         function.name = ObjectName::from(vec![ast::Ident::new("__subscripts")]);
         let inner = Expr::Function(function.clone());
         return Some(call("unnest", vec![inner]));
@@ -428,11 +538,16 @@ fn function(function: &mut ast::Function) -> Option<Expr> {
 /// `ARRAY(SELECT ..)` as a scalar subquery.
 fn collect(query: &mut ast::Query) -> Option<Expr> {
     let order_by = match query.order_by.take() {
-        Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), .. }) => order,
+        Some(ast::OrderBy {
+            kind: ast::OrderByKind::Expressions(order),
+            ..
+        }) => order,
         Some(_) => return None,
         None => vec![],
     };
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
     let item = single_item(select)?.clone();
     let order_by = order_by
         .into_iter()
@@ -444,16 +559,29 @@ fn collect(query: &mut ast::Query) -> Option<Expr> {
             o
         })
         .collect::<Vec<_>>();
-    let clauses = if order_by.is_empty() { vec![] } else { vec![ast::FunctionArgumentClause::OrderBy(order_by)] };
+    let clauses = if order_by.is_empty() {
+        vec![]
+    } else {
+        vec![ast::FunctionArgumentClause::OrderBy(order_by)]
+    };
     let args = vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(item))];
-    let list = ast::FunctionArgumentList { duplicate_treatment: None, args, clauses };
-    select.projection = vec![ast::SelectItem::UnnamedExpr(Expr::Function(function_of("array_agg", list)))];
+    let list = ast::FunctionArgumentList {
+        duplicate_treatment: None,
+        args,
+        clauses,
+    };
+    select.projection = vec![ast::SelectItem::UnnamedExpr(Expr::Function(function_of(
+        "array_agg",
+        list,
+    )))];
     Some(Expr::Subquery(Box::new(query.clone())))
 }
 
 fn single_item(select: &ast::Select) -> Option<&Expr> {
     match select.projection.as_slice() {
-        [ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }] => Some(expr),
+        [ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }] => {
+            Some(expr)
+        }
         _ => None,
     }
 }
@@ -464,14 +592,19 @@ fn aggregate(query: &mut ast::Query) -> Option<Expr> {
     if query.limit_clause.is_some() || query.fetch.is_some() || query.with.is_some() {
         return None;
     }
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
     if !relations(&select.from).any(names_system) || is_grouped(select) {
         return None;
     }
     let item = single_item(select)?.clone();
     query.order_by = None;
     select.distinct = None;
-    select.projection = vec![ast::SelectItem::UnnamedExpr(call("first_value", vec![item]))];
+    select.projection = vec![ast::SelectItem::UnnamedExpr(call(
+        "first_value",
+        vec![item],
+    ))];
     take_outer_conditions(select)
 }
 
@@ -482,27 +615,45 @@ fn take_outer_conditions(select: &mut ast::Select) -> Option<Expr> {
         .iter()
         .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
         .filter_map(|factor| match factor {
-            ast::TableFactor::Table { alias: Some(alias), .. } | ast::TableFactor::Derived { alias: Some(alias), .. } => {
-                Some(fold(&alias.name))
+            ast::TableFactor::Table {
+                alias: Some(alias), ..
             }
+            | ast::TableFactor::Derived {
+                alias: Some(alias), ..
+            } => Some(fold(&alias.name)),
             ast::TableFactor::Table { name, .. } => schema_and_name(name).map(|(_, name)| name),
             _ => None,
         })
         .collect();
     let mut conditions = Vec::new();
     conjuncts(select.selection.take()?, &mut conditions);
-    let (outer, inner): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(|c| is_outer(c, &own));
+    let (outer, inner): (Vec<Expr>, Vec<Expr>) =
+        conditions.into_iter().partition(|c| is_outer(c, &own));
     select.selection = conjunction(inner);
     conjunction(outer)
 }
 
 fn conjuncts(expr: Expr, into: &mut Vec<Expr>) {
     match expr {
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::And,
+            right,
+        } => {
             conjuncts(*left, into);
             conjuncts(*right, into);
         }
-        Expr::Nested(inner) if matches!(*inner, Expr::BinaryOp { op: BinaryOperator::And, .. }) => conjuncts(*inner, into),
+        Expr::Nested(inner)
+            if matches!(
+                *inner,
+                Expr::BinaryOp {
+                    op: BinaryOperator::And,
+                    ..
+                }
+            ) =>
+        {
+            conjuncts(*inner, into)
+        }
         other => into.push(other),
     }
 }
@@ -532,7 +683,10 @@ fn is_outer(condition: &Expr, own: &[String]) -> bool {
                         return ControlFlow::Break(());
                     }
                 }
-                Expr::Identifier(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                Expr::Identifier(_)
+                | Expr::Subquery(_)
+                | Expr::Exists { .. }
+                | Expr::InSubquery { .. } => {
                     return ControlFlow::Break(());
                 }
                 _ => {}
@@ -581,20 +735,40 @@ fn is_grouped(select: &ast::Select) -> bool {
         }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
-                Expr::Function(f) if self.depth == 0 && f.over.is_none() && is_aggregate(&f.name) => ControlFlow::Break(()),
+                Expr::Function(f)
+                    if self.depth == 0 && f.over.is_none() && is_aggregate(&f.name) =>
+                {
+                    ControlFlow::Break(())
+                }
                 _ => ControlFlow::Continue(()),
             }
         }
     }
-    let has_groups = !matches!(&select.group_by, ast::GroupByExpr::Expressions(list, _) if list.is_empty());
-    has_groups || select.having.is_some() || select.projection.visit(&mut Finder { depth: 0 }).is_break()
+    let has_groups =
+        !matches!(&select.group_by, ast::GroupByExpr::Expressions(list, _) if list.is_empty());
+    has_groups
+        || select.having.is_some()
+        || select.projection.visit(&mut Finder { depth: 0 }).is_break()
 }
 
 fn is_aggregate(name: &ObjectName) -> bool {
-    let name = schema_and_name(name).map(|(_, name)| name).unwrap_or_default();
+    let name = schema_and_name(name)
+        .map(|(_, name)| name)
+        .unwrap_or_default();
     matches!(
         name.as_str(),
-        "array_agg" | "avg" | "bool_and" | "bool_or" | "count" | "every" | "first_value" | "json_agg" | "max" | "min" | "string_agg" | "sum"
+        "array_agg"
+            | "avg"
+            | "bool_and"
+            | "bool_or"
+            | "count"
+            | "every"
+            | "first_value"
+            | "json_agg"
+            | "max"
+            | "min"
+            | "string_agg"
+            | "sum"
     )
 }
 
@@ -603,7 +777,9 @@ fn relations(from: &[ast::TableWithJoins]) -> impl Iterator<Item = &ObjectName> 
     from.iter()
         .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
         .filter_map(|factor| match factor {
-            ast::TableFactor::Table { name, args: None, .. } => Some(name),
+            ast::TableFactor::Table {
+                name, args: None, ..
+            } => Some(name),
             _ => None,
         })
 }
@@ -612,17 +788,21 @@ fn relations(from: &[ast::TableWithJoins]) -> impl Iterator<Item = &ObjectName> 
 fn is_empty(select: &ast::Select) -> bool {
     use ast::JoinOperator as J;
     let names_empty = |factor: &ast::TableFactor| match factor {
-        ast::TableFactor::Table { name, args: None, .. } => {
-            schema_and_name(name).is_some_and(|(schema, name)| is_always_empty(schema.as_deref(), &name))
-        }
+        ast::TableFactor::Table {
+            name, args: None, ..
+        } => schema_and_name(name)
+            .is_some_and(|(schema, name)| is_always_empty(schema.as_deref(), &name)),
         _ => false,
     };
     let is_inner = |operator: &J| matches!(operator, J::Join(_) | J::Inner(_) | J::CrossJoin(_));
-    let keeps_left = |operator: &J| is_inner(operator) || matches!(operator, J::Left(_) | J::LeftOuter(_));
+    let keeps_left =
+        |operator: &J| is_inner(operator) || matches!(operator, J::Left(_) | J::LeftOuter(_));
     !is_grouped(select)
         && select.from.iter().any(|t| {
             (names_empty(&t.relation) && t.joins.iter().all(|j| keeps_left(&j.join_operator)))
-                || t.joins.iter().any(|j| is_inner(&j.join_operator) && names_empty(&j.relation))
+                || t.joins
+                    .iter()
+                    .any(|j| is_inner(&j.join_operator) && names_empty(&j.relation))
                     && t.joins.iter().all(|j| keeps_left(&j.join_operator))
         })
 }
@@ -640,17 +820,41 @@ fn without_rows(expr: &Expr) -> Option<Expr> {
         Expr::Subquery(query) if has_no_rows(query) => Some(null()),
         Expr::Subquery(query) if query.with.as_ref().is_some_and(|w| w.recursive) => Some(null()),
         Expr::Exists { subquery, negated } if has_no_rows(subquery) => Some(boolean(*negated)),
-        Expr::InSubquery { subquery, negated, .. } if has_no_rows(subquery) => Some(boolean(*negated)),
-        Expr::InSubquery { expr, subquery, negated } if subquery.to_string().contains("current_setting('search_path')") => {
-            let list = vec![Expr::Value(ast::Value::SingleQuotedString("public".into()).into())];
-            Some(Expr::InList { expr: expr.clone(), list, negated: *negated })
+        Expr::InSubquery {
+            subquery, negated, ..
+        } if has_no_rows(subquery) => Some(boolean(*negated)),
+        Expr::InSubquery {
+            expr,
+            subquery,
+            negated,
+        } if subquery
+            .to_string()
+            .contains("current_setting('search_path')") =>
+        {
+            let list = vec![Expr::Value(
+                ast::Value::SingleQuotedString("public".into()).into(),
+            )];
+            Some(Expr::InList {
+                expr: expr.clone(),
+                list,
+                negated: *negated,
+            })
         }
         Expr::Function(f) => match &f.args {
-            ast::FunctionArguments::Subquery(query) if has_no_rows(query) || unnests_storage_options(query) => {
-                let item = ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None);
+            ast::FunctionArguments::Subquery(query)
+                if has_no_rows(query) || unnests_storage_options(query) =>
+            {
+                let item =
+                    ast::ArrayElemTypeDef::SquareBracket(Box::new(ast::DataType::Text), None);
                 let empty = Box::new(call("make_array", vec![]));
                 let data_type = ast::DataType::Array(item);
-                Some(Expr::Cast { kind: ast::CastKind::DoubleColon, expr: empty, data_type, array: false, format: None })
+                Some(Expr::Cast {
+                    kind: ast::CastKind::DoubleColon,
+                    expr: empty,
+                    data_type,
+                    array: false,
+                    format: None,
+                })
             }
             _ => None,
         },
@@ -672,15 +876,20 @@ fn drop_hard_items(select: &mut ast::Select) {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
-                Expr::Subquery(_) | Expr::CompoundFieldAccess { .. } | Expr::Function(ast::Function { args: ast::FunctionArguments::Subquery(_), .. }) => {
-                    ControlFlow::Break(())
-                }
+                Expr::Subquery(_)
+                | Expr::CompoundFieldAccess { .. }
+                | Expr::Function(ast::Function {
+                    args: ast::FunctionArguments::Subquery(_),
+                    ..
+                }) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         }
     }
     for item in &mut select.projection {
-        if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } = item {
+        if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } =
+            item
+        {
             if Visit::visit(&*expr, &mut Finder).is_break() {
                 *expr = null();
             }

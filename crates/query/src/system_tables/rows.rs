@@ -18,7 +18,10 @@ pub(super) struct Rows {
 impl Rows {
     /// Of these columns; no rows yet.
     pub(super) fn of(columns: &'static [&'static str]) -> Rows {
-        Rows { columns, rows: Vec::new() }
+        Rows {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// None at all.

@@ -11,8 +11,18 @@ pub(super) struct Setting {
     pub(super) kind: &'static str,
 }
 
-const fn of(name: &'static str, value: &'static str, category: &'static str, kind: &'static str) -> Setting {
-    Setting { name, value, category, kind }
+const fn of(
+    name: &'static str,
+    value: &'static str,
+    category: &'static str,
+    kind: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        value,
+        category,
+        kind,
+    }
 }
 
 const CLIENT: &str = "Client Connection Defaults";
@@ -28,7 +38,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     of("datestyle", "ISO, MDY", CLIENT, "string"),
     of("default_table_access_method", "heap", CLIENT, "string"),
     of("default_tablespace", "", CLIENT, "string"),
-    of("default_transaction_isolation", "repeatable read", CLIENT, "enum"),
+    of(
+        "default_transaction_isolation",
+        "repeatable read",
+        CLIENT,
+        "enum",
+    ),
     of("default_transaction_read_only", "off", CLIENT, "bool"),
     of("extra_float_digits", "1", CLIENT, "integer"),
     of("in_hot_standby", "off", PRESET, "bool"),
@@ -43,7 +58,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     of("lc_numeric", "C", CLIENT, "string"),
     of("lc_time", "C", CLIENT, "string"),
     of("lock_timeout", "0", CLIENT, "integer"),
-    of("max_connections", "100", "Connections and Authentication", "integer"),
+    of(
+        "max_connections",
+        "100",
+        "Connections and Authentication",
+        "integer",
+    ),
     of("max_identifier_length", "63", PRESET, "integer"),
     of("max_index_keys", "32", PRESET, "integer"),
     of("row_security", "on", CLIENT, "bool"),
@@ -51,7 +71,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     of("server_encoding", "UTF8", PRESET, "string"),
     of("server_version", SERVER_VERSION, PRESET, "string"),
     of("server_version_num", "150000", PRESET, "integer"),
-    of("standard_conforming_strings", "on", "Version and Platform Compatibility", "bool"),
+    of(
+        "standard_conforming_strings",
+        "on",
+        "Version and Platform Compatibility",
+        "bool",
+    ),
     of("statement_timeout", "0", CLIENT, "integer"),
     of("synchronous_commit", "on", "Write-Ahead Log", "enum"),
     of("timezone", "UTC", CLIENT, "string"),
@@ -66,5 +91,8 @@ pub(crate) const SERVER_VERSION: &str = concat!("15.0 (Chronos ", env!("CARGO_PK
 
 /// The value with which a session begins; `None`: there is no such setting.
 pub(crate) fn setting(name: &str) -> Option<&'static str> {
-    SETTINGS.iter().find(|s| s.name.eq_ignore_ascii_case(name)).map(|s| s.value)
+    SETTINGS
+        .iter()
+        .find(|s| s.name.eq_ignore_ascii_case(name))
+        .map(|s| s.value)
 }

@@ -33,10 +33,19 @@ pub(super) struct PgFunction {
     pub(super) arguments: i64,
 }
 
-static TYPES: LazyLock<Vec<PgType>> = LazyLock::new(|| include_str!("types.txt").lines().filter_map(parse_type).collect());
+static TYPES: LazyLock<Vec<PgType>> = LazyLock::new(|| {
+    include_str!("types.txt")
+        .lines()
+        .filter_map(parse_type)
+        .collect()
+});
 
-static FUNCTIONS: LazyLock<Vec<PgFunction>> =
-    LazyLock::new(|| include_str!("functions.txt").lines().filter_map(parse_function).collect());
+static FUNCTIONS: LazyLock<Vec<PgFunction>> = LazyLock::new(|| {
+    include_str!("functions.txt")
+        .lines()
+        .filter_map(parse_function)
+        .collect()
+});
 
 fn parse_type(line: &'static str) -> Option<PgType> {
     let words: Vec<&str> = line.split(' ').collect();
@@ -63,8 +72,15 @@ fn parse_type(line: &'static str) -> Option<PgType> {
 
 fn parse_function(line: &'static str) -> Option<PgFunction> {
     let words: Vec<&str> = line.split(' ').collect();
-    let [oid, name, result, arguments] = *words.as_slice() else { return None };
-    Some(PgFunction { oid: oid.parse().ok()?, name, result: result.parse().ok()?, arguments: arguments.parse().ok()? })
+    let [oid, name, result, arguments] = *words.as_slice() else {
+        return None;
+    };
+    Some(PgFunction {
+        oid: oid.parse().ok()?,
+        name,
+        result: result.parse().ok()?,
+        arguments: arguments.parse().ok()?,
+    })
 }
 
 /// All types.
@@ -89,7 +105,10 @@ pub(super) fn by_name(name: &str) -> Option<&'static PgType> {
 
 /// Object id of a function, 0 if there is none.
 pub(crate) fn function_oid(name: &str) -> i64 {
-    FUNCTIONS.iter().find(|f| f.name == name).map_or(0, |f| f.oid)
+    FUNCTIONS
+        .iter()
+        .find(|f| f.name == name)
+        .map_or(0, |f| f.oid)
 }
 
 /// Name of a function.
@@ -100,7 +119,10 @@ pub(crate) fn function_name(oid: i64) -> Option<&'static str> {
 /// Object id of a type by its catalog name or its name in SQL, qualified or not.
 pub(crate) fn type_oid(written: &str) -> Option<i64> {
     let written = written.trim();
-    let name = written.strip_prefix("pg_catalog.").or_else(|| written.strip_prefix("public.")).unwrap_or(written);
+    let name = written
+        .strip_prefix("pg_catalog.")
+        .or_else(|| written.strip_prefix("public."))
+        .unwrap_or(written);
     if name.len() > 2 && name.starts_with('"') && name.ends_with('"') {
         return by_name(&name[1..name.len() - 1]).map(|t| t.oid);
     }
@@ -109,7 +131,10 @@ pub(crate) fn type_oid(written: &str) -> Option<i64> {
         return Some(1042);
     }
     if let Some(item) = name.strip_suffix("[]") {
-        return type_oid(item).and_then(by_oid).map(|t| t.array).filter(|oid| *oid != 0);
+        return type_oid(item)
+            .and_then(by_oid)
+            .map(|t| t.array)
+            .filter(|oid| *oid != 0);
     }
     let found = by_name(&name).map(|t| t.oid);
     found.or_else(|| DataType::parse(&name).ok().map(|t| i64::from(t.oid())))
@@ -119,7 +144,9 @@ pub(crate) fn type_oid(written: &str) -> Option<i64> {
 pub(super) fn modifier(data_type: &DataType) -> i64 {
     match data_type {
         DataType::Varchar(Some(n)) => i64::from(*n) + 4,
-        DataType::Numeric(Some((precision, scale))) => ((i64::from(*precision) << 16) | i64::from(*scale)) + 4,
+        DataType::Numeric(Some((precision, scale))) => {
+            ((i64::from(*precision) << 16) | i64::from(*scale)) + 4
+        }
         DataType::Vector(n) => i64::from(*n),
         DataType::Array(item) => modifier(item),
         _ => -1,
@@ -131,7 +158,9 @@ pub(crate) fn format_type(oid: i64, modifier: Option<i64>) -> String {
     if oid == 0 {
         return "-".into();
     }
-    let Some(found) = by_oid(oid) else { return "???".into() };
+    let Some(found) = by_oid(oid) else {
+        return "???".into();
+    };
     if found.category == "A" && found.element != 0 && found.name.starts_with('_') {
         return format!("{}[]", format_type(found.element, modifier));
     }
@@ -164,7 +193,9 @@ pub(crate) fn format_type(oid: i64, modifier: Option<i64>) -> String {
 /// back the same.
 pub(crate) fn quote_ident(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !crate::direct::is_reserved(name);
     if is_plain {
         name.into()
@@ -191,16 +222,36 @@ mod tests {
 
     #[test]
     fn the_types_of_columns_are_there() {
-        for name in ["bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bytea", "uuid", "date",
-            "time", "timestamp", "timestamptz", "interval", "json", "jsonb"]
-        {
+        for name in [
+            "bool",
+            "int2",
+            "int4",
+            "int8",
+            "float4",
+            "float8",
+            "numeric",
+            "text",
+            "varchar",
+            "bytea",
+            "uuid",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "interval",
+            "json",
+            "jsonb",
+        ] {
             let data_type = DataType::parse(name).unwrap();
             let found = by_oid(i64::from(data_type.oid())).unwrap();
             assert_eq!(found.name, name);
             let array = DataType::Array(Box::new(data_type));
             assert_eq!(found.array, i64::from(array.oid()), "{name}[]");
         }
-        assert_eq!(by_name("vector").map(|t| t.oid), Some(i64::from(DataType::VECTOR_OID)));
+        assert_eq!(
+            by_name("vector").map(|t| t.oid),
+            Some(i64::from(DataType::VECTOR_OID))
+        );
     }
 
     #[test]

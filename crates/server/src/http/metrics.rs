@@ -467,7 +467,8 @@ mod tests {
             "chronos_http_request_duration_seconds_bucket{le=\"0.01\",kind=\"sql\"} 0",
             "chronos_http_request_duration_seconds_bucket{le=\"0.025\",kind=\"sql\"} 1",
             "# TYPE chronos_log_fsyncs_total counter",
-            "chronos_role{role=\"leader\"} 0",
+            "chronos_role{role=\"leader\"} 1",
+            "chronos_role{role=\"follower\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -330,11 +330,10 @@ mod tests {
     /// `SELECT $1 ..` with text parameters and as many columns.
     fn echo(parameters: usize) -> Arc<Statement> {
         let fields = (0..parameters).map(|_| DataType::Text.to_field("c", true));
-        Statement::new(Some(Arc::new(Prepared {
-            sql: "SELECT".into(),
-            parameters: vec![DataType::Text; parameters],
-            columns: Some(Arc::new(Schema::new(fields.collect::<Vec<_>>()))),
-        })))
+        Statement::new(Some(Arc::new(Prepared::described(
+            vec![DataType::Text; parameters],
+            Some(Arc::new(Schema::new(fields.collect::<Vec<_>>()))),
+        ))))
     }
 
     fn list(items: &[i16]) -> Vec<u8> {

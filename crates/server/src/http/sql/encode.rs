@@ -232,7 +232,7 @@ fn write_json_columns(schema: &Schema, out: &mut Vec<u8>) {
     out.extend_from_slice(b"],\"rows\":[");
 }
 
-/// `],"command":"SELECT","row_count":1,"elapsed_ms":0.5}`
+/// `],"command":"SELECT","row_count":1,"elapsed_ms":0.5}` and a line break
 fn write_json_ending(ending: &Ending<'_>, rows: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"],\"command\":");
     write_json_string(ending.tag.verb, out);
@@ -261,7 +261,7 @@ fn write_json_ending(ending: &Ending<'_>, rows: u64, out: &mut Vec<u8>) {
         }
         out.push(b']');
     }
-    out.push(b'}');
+    out.extend_from_slice(b"}\n");
 }
 
 /// Columns of one name get numbers (`a`, `a_2`): an object has each name once.

@@ -25,7 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The one place that knows how a session is made for these tests.
 fn session() -> Session {
-    Session {}
+    chronos_node::Node::open(Env::simulated(1), &chronos_node::NodeOptions::new("/node"))
+        .expect("a node on a simulated machine")
+        .session()
 }
 
 fn options() -> PgOptions {

@@ -268,7 +268,7 @@ fn whole_bodies() {
     assert_eq!(
         text(Format::Json, &batch),
         "{\"columns\":[{\"name\":\"id\",\"type\":\"bigint\"},{\"name\":\"na,me\",\"type\":\"text\"}],\
-         \"rows\":[[1,\"ä\"],[2,null]],\"command\":\"SELECT\",\"row_count\":2,\"elapsed_ms\":1.500}"
+         \"rows\":[[1,\"ä\"],[2,null]],\"command\":\"SELECT\",\"row_count\":2,\"elapsed_ms\":1.500}\n"
     );
     assert_eq!(
         text(Format::Ndjson, &batch),
@@ -339,6 +339,6 @@ fn notices_and_counts_end_a_document() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "{\"columns\":[],\"rows\":[],\"command\":\"INSERT\",\"row_count\":3,\"elapsed_ms\":0.000,\
-         \"notices\":[{\"severity\":\"WARNING\",\"code\":\"01000\",\"message\":\"take \\\"care\\\"\"}]}"
+         \"notices\":[{\"severity\":\"WARNING\",\"code\":\"01000\",\"message\":\"take \\\"care\\\"\"}]}\n"
     );
 }

@@ -1,0 +1,132 @@
+//! A node as a child process: started on free ports, spoken to over the network, killed at the end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a node may take to start, and a request to be answered.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `chronos start`.
+pub(crate) struct Node {
+    child: Child,
+    /// Where PostgreSQL clients connect.
+    pub(crate) pg: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+impl Node {
+    /// Starts a node on a data directory, and returns when it has announced its addresses.
+    pub(crate) fn start(data_dir: &Path) -> Node {
+        Node::start_with(data_dir, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(data_dir: &Path, flags: &[&str]) -> Node {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chronos"))
+            .args([
+                "start",
+                "--pg-address",
+                "127.0.0.1:0",
+                "--http-address",
+                "127.0.0.1:0",
+            ])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(flags)
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the chronos binary runs");
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        let mut node = Node {
+            child,
+            pg: SocketAddr::from(([127, 0, 0, 1], 0)),
+            http: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        let (sender, addresses) = std::sync::mpsc::channel();
+        // Reads on after the addresses, so that the node never waits for a full pipe.
+        std::thread::spawn(move || {
+            let mut found = (None, None);
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                found.0 = found.0.or_else(|| address(&line, "postgres://"));
+                found.1 = found.1.or_else(|| address(&line, "http://"));
+                if let (Some(pg), Some(http)) = found {
+                    let _ = sender.send((pg, http));
+                }
+            }
+        });
+        let (pg, http) = addresses
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|e| panic!("the node announced no addresses: {e}"));
+        (node.pg, node.http) = (pg, http);
+        node
+    }
+
+    /// A connection URL.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://chronos@{}/chronos", self.pg)
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the node can be killed");
+        self.child.wait().expect("the node ends");
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+        self.child.wait().expect("the node ends").code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in `.. scheme://[user@]host:port[/..] ..`.
+fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(scheme)?;
+    let rest = rest.split(['/', ' ']).next()?;
+    rest.rsplit('@').next()?.parse().ok()
+}
+
+/// Posts a body; returns the status and the answer's body.
+pub(crate) fn post(to: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {answer:?}")))?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok((status, body.to_owned()))
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the crate is two levels below the root")
+        .to_owned()
+}
