@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType as Arrow, FieldRef};
 use chronos_model::{append_value, column_builder, value_at, DataType, SqlState, Value};
@@ -230,9 +231,12 @@ impl ScalarUDFImpl for Function {
             .collect::<DfResult<Vec<_>>>()?;
         let result = self.evaluate(&arrays, &types, rows)?;
         if is_constant {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
-                &result, 0,
-            )?));
+            // A list keeps its item's field only when it is taken as it is.
+            let scalar = match result.as_list_opt::<i32>() {
+                Some(list) => ScalarValue::List(Arc::new(list.clone())),
+                None => ScalarValue::try_from_array(&result, 0)?,
+            };
+            return Ok(ColumnarValue::Scalar(scalar));
         }
         Ok(ColumnarValue::Array(result))
     }

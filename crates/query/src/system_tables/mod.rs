@@ -87,4 +87,4 @@ fn fill(relation: &Relation) -> Option<Fill> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,6 +11,7 @@
 //! e::oid, ::name, ::"char" ..            e::int4, ::text
 //! e::regclass, ::regtype ..              the object id; where it is shown (in a SELECT
 //!                                        list, cast to text, concatenated): the name
+//! EXISTS (..) in a SELECT list           (SELECT count(1) ..) > 0
 //! ARRAY(SELECT e .. ORDER BY o)          (SELECT array_agg(e ORDER BY o) ..)
 //! (SELECT e FROM system table ..)        (SELECT first_value(e) ..)
 //!                                        DataFusion wants a correlated one aggregated
@@ -20,9 +21,9 @@
 //!
 //! "Always empty" are system relations about what Chronos does not have, such as
 //! `pg_policy`: a subquery that inner-joins one has no row, whatever else it says.
-//! Two rules know a certain client: asyncpg's recursive scalar subquery over
+//! Three rules know a certain client: asyncpg's recursive scalar subquery over
 //! domains (there are none) is NULL, Grafana's expansion of `search_path` is
-//! `public`.
+//! `public`, and JDBC's `_pg_expandarray` is unnested.
 
 use std::ops::ControlFlow;
 
@@ -200,6 +201,7 @@ impl VisitorMut for Rewriter {
             | ast::SelectItem::ExprWithAlias { expr, .. } = item
             {
                 show_object(expr);
+                let _ = expr.visit(&mut ExistsAsCount);
             }
         }
         ControlFlow::Continue(())
@@ -208,6 +210,9 @@ impl VisitorMut for Rewriter {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Some(constant) = without_rows(expr) {
             *expr = constant;
+        }
+        if let Some(expanded) = expanded_array(expr) {
+            *expr = expanded;
         }
         ControlFlow::Continue(())
     }
@@ -275,6 +280,62 @@ impl VisitorMut for Rewriter {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// In a SELECT list, where DataFusion has no EXISTS, its rows are counted.
+struct ExistsAsCount;
+
+impl VisitorMut for ExistsAsCount {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Exists { subquery, negated } = expr else { return ControlFlow::Continue(()) };
+        let ast::SetExpr::Select(select) = subquery.body.as_mut() else { return ControlFlow::Continue(()) };
+        if subquery.with.is_some() || is_empty(select) || is_grouped(select) || !relations(&select.from).any(names_system) {
+            return ControlFlow::Continue(());
+        }
+        let one = || Expr::Value(ast::Value::Number("1".into(), false).into());
+        let zero = Expr::Value(ast::Value::Number("0".into(), false).into());
+        select.distinct = None;
+        select.projection = vec![ast::SelectItem::UnnamedExpr(call("count", vec![one()]))];
+        subquery.order_by = None;
+        subquery.limit_clause = None;
+        let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+        let count = call("coalesce", vec![Expr::Subquery(subquery.clone()), zero.clone()]);
+        *expr = Expr::BinaryOp { left: Box::new(count), op, right: Box::new(zero) };
+        ControlFlow::Continue(())
+    }
+}
+
+/// JDBC's `(information_schema._pg_expandarray(a)).n`: an array's subscripts, and the
+/// `.x` of it: its items. The function alone stands for the items.
+fn expanded_array(expr: &Expr) -> Option<Expr> {
+    let argument = |expr: &Expr| match expr {
+        Expr::Function(ast::Function { name, args: ast::FunctionArguments::List(list), .. })
+            if schema_and_name(name).is_some_and(|(_, name)| name == "_pg_expandarray") =>
+        {
+            match list.args.as_slice() {
+                [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(array))] => Some(array.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some(array) = argument(expr) {
+        return Some(call("unnest", vec![array]));
+    }
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
+    let Expr::Nested(inner) = root.as_ref() else { return None };
+    let [ast::AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else { return None };
+    match (fold(field).as_str(), argument(inner)) {
+        ("n", Some(array)) => {
+            let first = Expr::Value(ast::Value::Number("1".into(), false).into());
+            Some(call("generate_subscripts", vec![array, first]))
+        }
+        ("x", Some(array)) => Some(call("unnest", vec![array])),
+        ("x", None) if matches!(**inner, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => Some((**inner).clone()),
+        _ => None,
     }
 }
 
@@ -872,7 +933,7 @@ mod tests {
             ("SELECT 1 WHERE x = 't'::regclass", "SELECT 1 WHERE x = __regclass_oid('t')"),
             ("SELECT x::regclass FROM t", "SELECT __regclass_name(x) FROM t"),
             ("SELECT 1 WHERE x::regclass::text = 'a'", "SELECT 1 WHERE __regclass_name(x)::TEXT = 'a'"),
-            ("SELECT 1 WHERE a = regtype 'text'", "SELECT 1 WHERE a = __regtype_oid('text')"),
+            ("SELECT 1 WHERE a = regclass 't'", "SELECT 1 WHERE a = __regclass_oid('t')"),
             ("SELECT 1 WHERE a LIKE 'x/_' ESCAPE '/'", "SELECT 1 WHERE a LIKE __like_pattern('x/_', '/')"),
             ("SELECT current_schema", "SELECT current_schema() AS current_schema"),
         ] {
@@ -885,14 +946,22 @@ mod tests {
         for (sql, expected) in [
             (
                 "SELECT (SELECT adbin FROM pg_attrdef d WHERE d.adrelid = a.attrelid) FROM pg_attribute a",
-                "SELECT (SELECT first_value(adbin) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) FROM pg_attribute AS a",
+                "SELECT (SELECT first_value(adbin) FROM pg_attrdef d WHERE d.adrelid = a.attrelid) FROM pg_attribute a",
             ),
             (
                 "SELECT (SELECT adbin FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND a.atthasdef) FROM pg_attribute a",
-                "SELECT CASE WHEN a.atthasdef THEN (SELECT first_value(adbin) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid) END \
-                 FROM pg_attribute AS a",
+                "SELECT CASE WHEN a.atthasdef THEN (SELECT first_value(adbin) FROM pg_attrdef d WHERE d.adrelid = a.attrelid) END \
+                 FROM pg_attribute a",
             ),
             ("SELECT (SELECT x FROM pg_policy), 1 FROM pg_class", "SELECT NULL, 1 FROM pg_class"),
+            (
+                "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid) FROM pg_class c",
+                "SELECT coalesce((SELECT count(1) FROM pg_index i WHERE i.indrelid = c.oid), 0) > 0 FROM pg_class c",
+            ),
+            (
+                "SELECT (information_schema._pg_expandarray(i.indkey)).n, information_schema._pg_expandarray(i.indkey) FROM pg_index i",
+                "SELECT unnest(__subscripts(i.indkey, 1)), unnest(i.indkey) FROM pg_index i",
+            ),
             ("SELECT (SELECT max(a) FROM t) FROM pg_policy", "SELECT NULL FROM pg_policy"),
             ("SELECT 1 FROM pg_class WHERE EXISTS (SELECT 1 FROM pg_trigger)", "SELECT 1 FROM pg_class WHERE false"),
             (
