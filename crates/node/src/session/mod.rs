@@ -350,9 +350,23 @@ fn characters(sql: &str, offset: usize) -> u32 {
     before.chars().count() as u32 + 1
 }
 
-/// A planner's offset as a position in the statement.
+/// A planner's offset as a position in the statement. Where the planner tells none, an
+/// unknown table or column is looked up by its name.
 fn positioned(mut error: Error, sql: &str) -> Error {
-    if let Some(offset) = error.offset.take() {
+    let is_unknown_name = matches!(
+        error.code,
+        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN
+    );
+    let offset = error.offset.take().or_else(|| {
+        let name = error
+            .message
+            .split('"')
+            .nth(1)
+            .filter(|_| is_unknown_name)?;
+        let mut tokens = lex::tokens(sql).filter(|t| t.is_name());
+        tokens.find(|t| lex::ident(t, sql) == name).map(|t| t.start)
+    });
+    if let Some(offset) = offset {
         error.position = Some(characters(sql, offset));
     }
     error

@@ -15,6 +15,7 @@ mod names;
 mod scan;
 mod table;
 mod temporal_bounds;
+mod text_casts;
 mod wildcard;
 mod yielding;
 

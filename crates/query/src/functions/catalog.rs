@@ -127,15 +127,10 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         let oid = as_oid(regproc(call)?);
         Ok(shown(function_name(oid).map(str::to_owned), oid))
     }),
-<<<<<<< HEAD
     strict("array_lower", (2, 2), bigint, |call| Ok(bound(call, |_| 1))),
-    strict("array_upper", (2, 2), bigint, |call| Ok(bound(call, |length| length))),
-=======
-    strict("array_lower", (2, 2), oid, |call| Ok(bound(call, |_| 1))),
-    strict("array_upper", (2, 2), oid, |call| {
+    strict("array_upper", (2, 2), bigint, |call| {
         Ok(bound(call, |length| length))
     }),
->>>>>>> main
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
 

@@ -24,7 +24,11 @@ fn the_session() {
         ("pg_encoding_to_char(6)", "UTF8"),
         ("length(gen_random_uuid()::text)", "36"),
     ] {
-        assert_eq!(one(&format!("SELECT {expression}")), expected, "{expression}");
+        assert_eq!(
+            one(&format!("SELECT {expression}")),
+            expected,
+            "{expression}"
+        );
     }
     assert_eq!(code("SELECT current_setting('nope')"), "42704");
 }
@@ -37,7 +41,10 @@ fn names_of_objects() {
         ("'public.\"No Key\"'::regclass", "\"No Key\""),
         ("17385::regclass::text", "t"),
         ("1259::regclass", "pg_class"),
-        ("'information_schema.columns'::regclass", "information_schema.columns"),
+        (
+            "'information_schema.columns'::regclass",
+            "information_schema.columns",
+        ),
         ("99::regclass", "99"),
         ("'x' || 't'::regclass", "xt"),
         ("to_regclass('nope')", "NULL"),
@@ -50,13 +57,20 @@ fn names_of_objects() {
         ("format_type(1043, 24)", "character varying(20)"),
         ("format_type(1043, NULL)", "character varying"),
         ("format_type(NULL, 1)", "NULL"),
-        ("pg_get_indexdef(1000001)", "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (id)"),
+        (
+            "pg_get_indexdef(1000001)",
+            "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (id)",
+        ),
         ("pg_get_indexdef(1000001, 1, true)", "id"),
         ("pg_get_constraintdef(2000001)", "PRIMARY KEY (id)"),
         ("pg_get_constraintdef(1)", "NULL"),
         ("pg_typeof(1::numeric(4,1))", "numeric(4,1)"),
     ] {
-        assert_eq!(one(&format!("SELECT {expression}")), expected, "{expression}");
+        assert_eq!(
+            one(&format!("SELECT {expression}")),
+            expected,
+            "{expression}"
+        );
     }
     assert_eq!(code("SELECT 'nope'::regclass"), "42P01");
     assert_eq!(code("SELECT 'nope'::regtype"), "42704");
@@ -80,7 +94,11 @@ fn texts() {
         ("array_upper(ARRAY[1,2,3], 1)", "3"),
         ("array_lower(ARRAY[1,2,3], 2)", "NULL"),
     ] {
-        assert_eq!(one(&format!("SELECT {expression}")), expected, "{expression}");
+        assert_eq!(
+            one(&format!("SELECT {expression}")),
+            expected,
+            "{expression}"
+        );
     }
     assert_eq!(code("SELECT 'a' LIKE 'a/' ESCAPE '/'"), "22025");
     assert_eq!(code("SELECT 'a' LIKE 'a' ESCAPE 'xx'"), "22019");

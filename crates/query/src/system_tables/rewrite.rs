@@ -290,9 +290,17 @@ impl VisitorMut for ExistsAsCount {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Exists { subquery, negated } = expr else { return ControlFlow::Continue(()) };
-        let ast::SetExpr::Select(select) = subquery.body.as_mut() else { return ControlFlow::Continue(()) };
-        if subquery.with.is_some() || is_empty(select) || is_grouped(select) || !relations(&select.from).any(names_system) {
+        let Expr::Exists { subquery, negated } = expr else {
+            return ControlFlow::Continue(());
+        };
+        let ast::SetExpr::Select(select) = subquery.body.as_mut() else {
+            return ControlFlow::Continue(());
+        };
+        if subquery.with.is_some()
+            || is_empty(select)
+            || is_grouped(select)
+            || !relations(&select.from).any(names_system)
+        {
             return ControlFlow::Continue(());
         }
         let one = || Expr::Value(ast::Value::Number("1".into(), false).into());
@@ -301,9 +309,20 @@ impl VisitorMut for ExistsAsCount {
         select.projection = vec![ast::SelectItem::UnnamedExpr(call("count", vec![one()]))];
         subquery.order_by = None;
         subquery.limit_clause = None;
-        let op = if *negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
-        let count = call("coalesce", vec![Expr::Subquery(subquery.clone()), zero.clone()]);
-        *expr = Expr::BinaryOp { left: Box::new(count), op, right: Box::new(zero) };
+        let op = if *negated {
+            BinaryOperator::Eq
+        } else {
+            BinaryOperator::Gt
+        };
+        let count = call(
+            "coalesce",
+            vec![Expr::Subquery(subquery.clone()), zero.clone()],
+        );
+        *expr = Expr::BinaryOp {
+            left: Box::new(count),
+            op,
+            right: Box::new(zero),
+        };
         ControlFlow::Continue(())
     }
 }
@@ -312,11 +331,15 @@ impl VisitorMut for ExistsAsCount {
 /// `.x` of it: its items. The function alone stands for the items.
 fn expanded_array(expr: &Expr) -> Option<Expr> {
     let argument = |expr: &Expr| match expr {
-        Expr::Function(ast::Function { name, args: ast::FunctionArguments::List(list), .. })
-            if schema_and_name(name).is_some_and(|(_, name)| name == "_pg_expandarray") =>
-        {
+        Expr::Function(ast::Function {
+            name,
+            args: ast::FunctionArguments::List(list),
+            ..
+        }) if schema_and_name(name).is_some_and(|(_, name)| name == "_pg_expandarray") => {
             match list.args.as_slice() {
-                [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(array))] => Some(array.clone()),
+                [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(array))] => {
+                    Some(array.clone())
+                }
                 _ => None,
             }
         }
@@ -325,16 +348,24 @@ fn expanded_array(expr: &Expr) -> Option<Expr> {
     if let Some(array) = argument(expr) {
         return Some(call("unnest", vec![array]));
     }
-    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return None };
-    let Expr::Nested(inner) = root.as_ref() else { return None };
-    let [ast::AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else { return None };
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else {
+        return None;
+    };
+    let Expr::Nested(inner) = root.as_ref() else {
+        return None;
+    };
+    let [ast::AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() else {
+        return None;
+    };
     match (fold(field).as_str(), argument(inner)) {
         ("n", Some(array)) => {
             let first = Expr::Value(ast::Value::Number("1".into(), false).into());
             Some(call("generate_subscripts", vec![array, first]))
         }
         ("x", Some(array)) => Some(call("unnest", vec![array])),
-        ("x", None) if matches!(**inner, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => Some((**inner).clone()),
+        ("x", None) if matches!(**inner, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) => {
+            Some((**inner).clone())
+        }
         _ => None,
     }
 }

@@ -12,7 +12,11 @@ use crate::{Engine, EngineOptions, QueryError, ReadContext, SessionFacts};
 
 /// A database of three tables.
 fn catalog() -> Catalog {
-    let mut catalog = Catalog { version: 1, next_table_id: 4, ..Catalog::default() };
+    let mut catalog = Catalog {
+        version: 1,
+        next_table_id: 4,
+        ..Catalog::default()
+    };
     for (id, sql) in [
         "CREATE TABLE t (id bigint PRIMARY KEY, name text NOT NULL, v float8 DEFAULT 1.5)",
         "CREATE TABLE readings (device text, ts timestamptz, v numeric(10,2), e vector(3), PRIMARY KEY (ts, device)) WITH (ttl='7d')",
@@ -31,15 +35,29 @@ fn catalog() -> Catalog {
 
 /// The rows of a query, NULL as `NULL`.
 pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
-    let options = StoreOptions { background: false, ..StoreOptions::default() };
+    let options = StoreOptions {
+        background: false,
+        ..StoreOptions::default()
+    };
     let store = Store::open(&chronos_env::Env::simulated(1), Path::new("/s"), options).unwrap();
-    let engine = Engine::new(&EngineOptions { parallelism: 1, memory_bytes_max: 64 << 20 })?;
-    let facts = SessionFacts { user: "ada".into(), database: "farm".into() };
+    let engine = Engine::new(&EngineOptions {
+        parallelism: 1,
+        memory_bytes_max: 64 << 20,
+    })?;
+    let facts = SessionFacts {
+        user: "ada".into(),
+        database: "farm".into(),
+    };
     let statement = crate::sql::parse_query(sql)?;
     let plan = engine.plan(&statement, &Arc::new(catalog()), &facts, &[], &[])?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let context = ReadContext { view: store.read_view(), now_micros: 0 };
+        let context = ReadContext {
+            view: store.read_view(),
+            now_micros: 0,
+        };
         let mut stream = engine.execute(&plan, &[], context).await?;
         let mut rows = Vec::new();
         while let Some(batch) = stream.next().await {
@@ -48,7 +66,8 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
                 let cell = |column: usize| {
                     let field = batch.schema().field(column).clone();
                     let data_type = DataType::of_field(&field);
-                    let array = crate::coerce_array(batch.column(column), &field, &data_type).unwrap();
+                    let array =
+                        crate::coerce_array(batch.column(column), &field, &data_type).unwrap();
                     match value_at(&array, row, &data_type).unwrap() {
                         chronos_model::Value::Null => "NULL".to_owned(),
                         value => text::format(&value),
@@ -76,7 +95,11 @@ pub(crate) fn code(sql: &str) -> &'static str {
 
 /// The rows, their cells joined.
 fn lines(sql: &str) -> Vec<String> {
-    query(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).into_iter().map(|row| row.join("|")).collect()
+    query(sql)
+        .unwrap_or_else(|e| panic!("{sql}: {e}"))
+        .into_iter()
+        .map(|row| row.join("|"))
+        .collect()
 }
 
 #[test]
