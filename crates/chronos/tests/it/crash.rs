@@ -26,13 +26,13 @@ const ROUNDS: u64 = 200;
 /// Rows of one transaction of the second writer.
 const GROUP_ROWS: i64 = 7;
 /// How often a long row repeats its number.
-const PAD_REPEATS: usize = 2_000;
+const PAD_REPEATS: usize = 1_000;
 /// So little memory that 1 MiB of rows fills a memtable.
 const MEMORY: [&str; 2] = ["--memory-limit", "8MiB"];
 /// Readings of one post.
 const METRICS: [&str; 3] = ["temp", "amps", "rpm"];
 /// The longest time between start and kill.
-const LIFE_MS_MAX: u64 = 250;
+const LIFE_MS_MAX: u64 = 200;
 /// Every so many rounds, everything is compared and not only the latest.
 const FULL_CHECK_EVERY: u64 = 20;
 /// Every so many rounds, a state is noted, to be read again AS OF then.
@@ -245,7 +245,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM single), (SELECT count(*) FRO
 
 /// What must be 0: wrong values, gaps, groups that are half there, totals that do not fit.
 const WRONG: [&str; 4] = [
-    "SELECT count(*) FROM single WHERE pad <> repeat(n || ':', 2000)",
+    "SELECT count(*) FROM single WHERE pad <> repeat(n || ':', 1000)",
     "SELECT coalesce(max(n) + 1, 0) - count(*) FROM single",
     "SELECT count(*) FROM (SELECT g FROM grouped GROUP BY g HAVING count(*) <> 7) x",
     "SELECT count(*) FROM totals t JOIN (SELECT g, sum(v) AS total FROM grouped GROUP BY g) x
@@ -290,7 +290,7 @@ async fn check_values(client: &Client, reached: &Reached) {
 
 /// All that must not change about the past, as one line.
 const AS_OF: &str = "SELECT
-    (SELECT count(*) || ':' || coalesce(sum(length(pad)), 0) FROM single FOR SYSTEM_TIME AS OF '{}')
+    (SELECT count(*) || ':' || coalesce(sum(n), 0) FROM single FOR SYSTEM_TIME AS OF '{}')
     || ' ' || (SELECT count(*) || ':' || coalesce(sum(v), 0) FROM grouped FOR SYSTEM_TIME AS OF '{}')
     || ' ' || (SELECT count(*) || ':' || coalesce(sum(n), 0) FROM counter FOR SYSTEM_TIME AS OF '{}')";
 
