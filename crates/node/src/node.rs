@@ -103,6 +103,16 @@ impl Node {
         };
         let (log, recovery) = Log::open(&env, &dir.join("log"), log_options)
             .map_err(|e| Error::new(SqlState::DATA_CORRUPTED, e.to_string()))?;
+        // What was just created must outlive a power cut before anything in it counts.
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+        for directory in [Some(dir), parent.or(Some(Path::new(".")))]
+            .into_iter()
+            .flatten()
+        {
+            env.disk
+                .sync_dir(directory)
+                .map_err(|e| failed("make durable the data directory", e))?;
+        }
         if recovery.truncated_bytes > 0 {
             tracing::info!(
                 bytes = recovery.truncated_bytes,
