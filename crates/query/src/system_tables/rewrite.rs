@@ -231,19 +231,15 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Cast { .. } => cast(expr),
-            Expr::TypedString(typed) => {
-                if target(&typed.data_type).is_some() {
-                    let value = Box::new(Expr::Value(typed.value.clone()));
-                    let data_type = typed.data_type.clone();
-                    *expr = Expr::Cast {
-                        kind: ast::CastKind::DoubleColon,
-                        expr: value,
-                        data_type,
-                        array: false,
-                        format: None,
-                    };
-                    cast(expr);
-                }
+            Expr::TypedString(typed) if target(&typed.data_type).is_some() => {
+                *expr = Expr::Cast {
+                    kind: ast::CastKind::DoubleColon,
+                    expr: Box::new(Expr::Value(typed.value.clone())),
+                    data_type: typed.data_type.clone(),
+                    array: false,
+                    format: None,
+                };
+                cast(expr);
             }
             Expr::Identifier(ident) => {
                 if let Some(name) = keyword_function(ident) {
