@@ -32,13 +32,20 @@ const HEADER_BYTES: usize = 13;
 /// The only term there is until nodes vote.
 const TERM: Term = Term(1);
 
+/// Answers that the apply thread keeps back while there is more to apply, at most.
+const REPLIES_MAX: usize = 256;
+/// Rows of a write set from which on it is answered at once.
+const LARGE_ROWS: u64 = 1024;
+
+type Reply = oneshot::Sender<Result<Committal, Error>>;
+
 /// What was durably logged and waits to be applied.
 struct Committed {
     index: LogIndex,
     recorded: Stamp,
     durable: Result<(), LogError>,
     set: PreparedWriteSet,
-    reply: oneshot::Sender<Result<Committal, Error>>,
+    reply: Reply,
 }
 
 /// A write set that is committed and applied.
@@ -261,15 +268,34 @@ struct Applier {
 }
 
 impl Applier {
+    /// Entries that one sync made durable come together: they are applied together too, then
+    /// answered, so that waking their proposers does not take turns with applying.
     fn run(mut self, committed: &crossbeam_channel::Receiver<Committed>) {
-        while let Ok(entry) = committed.recv() {
-            let result = self.apply(&entry);
-            // A client that has gone away does not hear of it.
-            let _ = entry.reply.send(result);
-            let flushed = self.store.flushed_index();
-            if flushed > self.cut_below && self.log.cut_before(flushed.next()).is_ok() {
-                self.cut_below = flushed;
+        let mut replies: Vec<(Reply, Result<Committal, Error>)> = Vec::new();
+        while let Ok(first) = committed.recv() {
+            let mut next = Some(first);
+            while let Some(entry) = next {
+                let is_large = entry.set.rows() >= LARGE_ROWS;
+                let result = self.apply(&entry);
+                replies.push((entry.reply, result));
+                next = match is_large || replies.len() >= REPLIES_MAX {
+                    true => None,
+                    false => committed.try_recv().ok(),
+                };
             }
+            for (reply, result) in replies.drain(..) {
+                // A client that has gone away does not hear of it.
+                let _ = reply.send(result);
+            }
+            self.cut_log();
+        }
+    }
+
+    /// Lets go of what the store has flushed.
+    fn cut_log(&mut self) {
+        let flushed = self.store.flushed_index();
+        if flushed > self.cut_below && self.log.cut_before(flushed.next()).is_ok() {
+            self.cut_below = flushed;
         }
     }
 

@@ -131,6 +131,11 @@ impl Queue {
         }
     }
 
+    /// Moves what came since into `commands` too, without waiting.
+    pub(super) fn take_more(&self, commands: &mut Vec<Command>) {
+        commands.append(&mut self.state.lock().commands);
+    }
+
     /// Gives room back.
     pub(super) fn finished(&self, payload_bytes: u64) {
         if payload_bytes > 0 {
