@@ -274,6 +274,26 @@ impl DataType {
         scalar(item).map(|t| DataType::Array(Box::new(t)))
     }
 
+    /// `TEXT` and `VARCHAR`.
+    pub fn is_text(&self) -> bool {
+        matches!(self, DataType::Text | DataType::Varchar(_))
+    }
+
+    /// Integers of any width.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, DataType::Int2 | DataType::Int4 | DataType::Int8)
+    }
+
+    /// `FLOAT4` and `FLOAT8`.
+    pub fn is_float(&self) -> bool {
+        matches!(self, DataType::Float4 | DataType::Float8)
+    }
+
+    /// Integers, floats and `NUMERIC`.
+    pub fn is_number(&self) -> bool {
+        self.is_integer() || self.is_float() || matches!(self, DataType::Numeric(_))
+    }
+
     /// Whether values of this type may be part of a primary key.
     pub fn is_key_type(&self) -> bool {
         !matches!(

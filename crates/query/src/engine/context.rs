@@ -35,6 +35,8 @@ pub(super) struct PlanContext<'a> {
     state: &'a SessionState,
     names: Arc<Names>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    /// Ours before the engine's.
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
 struct Names {
@@ -66,7 +68,11 @@ impl<'a> PlanContext<'a> {
         let planner = TemporalRelations {
             names: Arc::clone(&names),
         };
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> =
+            vec![Arc::new(super::operators::Operators)];
+        expr_planners.extend(state.expr_planners().iter().cloned());
         PlanContext {
+            expr_planners,
             state,
             names,
             relation_planners: vec![Arc::new(planner)],
@@ -168,7 +174,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.state.expr_planners()
+        &self.expr_planners
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {

@@ -5,6 +5,7 @@
 //! ([`Engine::execute`]): plans name tables and system-time bounds, never data,
 //! so a cached plan reads whatever view it is later given.
 
+mod casts;
 mod checked;
 mod coerce;
 mod context;
@@ -12,10 +13,14 @@ mod dialect;
 mod filters;
 mod literals;
 mod names;
+mod notation;
+mod operators;
+mod rows;
 mod scan;
+mod signatures;
 mod table;
 mod temporal_bounds;
-mod text_casts;
+mod typing;
 mod wildcard;
 mod yielding;
 
@@ -36,11 +41,13 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
 use crate::QueryError;
+pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
 
@@ -121,7 +128,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
-            .with_analyzer_rule(Arc::new(checked::CheckIntegers))
+            .with_analyzer_rules(analyzer_rules())
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
@@ -146,6 +153,8 @@ impl Engine {
         names::assign(&mut statement);
         literals::rewrite(&mut statement)?;
         dialect::rewrite(&mut statement)?;
+        rows::rewrite(&mut statement);
+        notation::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
             tables.insert(
@@ -237,6 +246,14 @@ impl Engine {
             )),
         }
     }
+}
+
+/// The engine's rules, with our types before them and our arithmetic behind.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(typing::Typing)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(checked::CheckIntegers));
+    rules
 }
 
 /// The plan with its parameters replaced by values.

@@ -5,7 +5,9 @@
 
 use chronos_model::{DataType, SqlState, Value};
 
-use super::definition::{bigint, boolean, lenient, oid, strict, text, undefined, Call, Definition};
+use super::definition::{
+    bigint, boolean, lenient, oid, strict, text, undefined, Arguments, Call, Definition,
+};
 use crate::system_tables::{
     format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
     relation_name, relation_oid, role_oid, type_oid,
@@ -134,12 +136,12 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
 
-fn json() -> DataType {
-    DataType::Json
+fn json(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Json)
 }
 
-fn subscripts_type() -> DataType {
-    DataType::Array(Box::new(DataType::Int4))
+fn subscripts_type(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Array(Box::new(DataType::Int4)))
 }
 
 fn always(_: &Call<'_>) -> Result<Value, QueryError> {

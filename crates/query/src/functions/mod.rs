@@ -6,9 +6,16 @@
 //! They are evaluated value by value: they meet the few rows of system tables.
 
 mod catalog;
+mod columnar;
 mod definition;
+mod fields;
+mod floats;
+mod numbers;
 mod session;
+mod sum;
+mod templates;
 mod text;
+mod times;
 
 use std::sync::Arc;
 
@@ -19,6 +26,7 @@ use datafusion::logical_expr::ScalarUDF;
 use crate::engine::SessionFacts;
 use crate::system_tables::Objects;
 use crate::QueryError;
+pub(crate) use columnar::columnar;
 use definition::Function;
 
 /// What a function may ask about: the catalog and the session of the statement.
@@ -52,15 +60,28 @@ pub(crate) fn register(state: &mut SessionState) -> Result<(), QueryError> {
         ];
         state.register_udf(Arc::new(now.as_ref().clone().with_aliases(aliases)))?;
     }
+    state.register_udaf(sum::checked_sum())?;
     Ok(())
 }
 
 /// The function of that folded name, if it is one of ours.
 pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc<ScalarUDF>> {
-    let definition = [session::FUNCTIONS, catalog::FUNCTIONS, text::FUNCTIONS]
-        .into_iter()
-        .flatten()
-        .find(|definition| definition.name == name)?;
+    if let Some(function) = floats::find(name) {
+        return Some(function);
+    }
+    if let Some(function) = fields::find(name) {
+        return Some(function);
+    }
+    let definition = [
+        session::FUNCTIONS,
+        catalog::FUNCTIONS,
+        text::FUNCTIONS,
+        numbers::FUNCTIONS,
+        times::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
+    .find(|definition| definition.name == name)?;
     Some(Arc::new(ScalarUDF::new_from_impl(Function::new(
         definition,
         scope(),

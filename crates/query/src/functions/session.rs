@@ -2,7 +2,7 @@
 
 use chronos_model::{DataType, SqlState, Value};
 
-use super::definition::{bigint, boolean, lenient, oid, strict, text, Call, Definition};
+use super::definition::{bigint, boolean, lenient, oid, strict, text, Arguments, Call, Definition};
 use crate::system_tables::setting;
 use crate::QueryError;
 
@@ -98,12 +98,12 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_tablespace_size", (1, 1), bigint, |_| Ok(Value::Null)),
 ];
 
-fn names() -> DataType {
-    DataType::Array(Box::new(DataType::Text))
+fn names(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Array(Box::new(DataType::Text)))
 }
 
-fn timestamptz() -> DataType {
-    DataType::TimestampTz
+fn timestamptz(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::TimestampTz)
 }
 
 fn constant(value: &str) -> Result<Value, QueryError> {
