@@ -144,6 +144,9 @@ fn of_reference(e: &DataFusionError) -> QueryError {
         },
         other => {
             let text = other.strip_backtrace();
+            if text.contains("regex parse error") {
+                return QueryError::new(SqlState("2201B"), "invalid regular expression");
+            }
             QueryError::new(SqlState::INTERNAL, first_line(&text))
         }
     }
@@ -210,8 +213,15 @@ fn of_arrow_error(e: &ArrowError) -> QueryError {
 fn of_plan_text(message: &str) -> QueryError {
     let message = first_line(message);
     let lower = message.to_ascii_lowercase();
+    if let Some(known) = of_known_plan_text(&message) {
+        return known;
+    }
     let code = if lower.contains("invalid function")
         || lower.contains("no function matches")
+        || lower.contains("failed to match any signature")
+        || (lower.contains("function") && lower.contains("expects"))
+        || (lower.contains("function") && lower.contains("requires"))
+        || lower.contains("unnest() can only be applied")
         || lower.contains("table function")
     {
         SqlState::UNDEFINED_FUNCTION
@@ -242,6 +252,40 @@ fn of_plan_text(message: &str) -> QueryError {
     QueryError::new(code, message)
 }
 
+/// Mistakes in words that only the planner's text tells apart.
+fn of_known_plan_text(message: &str) -> Option<QueryError> {
+    let mismatch = |whose: &str| {
+        QueryError::new(
+            SqlState::DATATYPE_MISMATCH,
+            format!("argument of {whose} must be type boolean"),
+        )
+    };
+    if message.contains("Cannot create filter with non-boolean predicate") {
+        return Some(mismatch("WHERE or HAVING"));
+    }
+    if message.contains("Join condition must be boolean") {
+        return Some(mismatch("JOIN/ON"));
+    }
+    if message.contains("Unary operator 'NOT' requires") {
+        return Some(mismatch("NOT"));
+    }
+    if message.contains("Step cannot be zero") {
+        let message = "step size cannot equal zero";
+        return Some(QueryError::new(SqlState::INVALID_PARAMETER, message));
+    }
+    if message.contains("Failed to unify argument types of make_array") {
+        let message = "ARRAY types cannot be matched";
+        return Some(QueryError::new(SqlState::DATATYPE_MISMATCH, message));
+    }
+    if message.contains("across values list") {
+        return Some(
+            QueryError::unsupported("VALUES whose rows have different types")
+                .with_hint("Write the same cast in each row."),
+        );
+    }
+    None
+}
+
 fn of_execution_text(message: &str) -> QueryError {
     let message = first_line(message);
     let lower = message.to_ascii_lowercase();
@@ -257,6 +301,20 @@ fn of_execution_text(message: &str) -> QueryError {
         || lower.contains("parser error")
     {
         SqlState::INVALID_TEXT
+    } else if lower.contains("negative count not allowed") {
+        let message = "negative substring length not allowed";
+        return QueryError::new(SqlState("22011"), message);
+    } else if lower.contains("field position must not be zero") {
+        return QueryError::new(
+            SqlState::INVALID_PARAMETER,
+            "field position must not be zero",
+        );
+    } else if lower.contains("failed to decode value using hex") {
+        return QueryError::new(SqlState::INVALID_PARAMETER, message);
+    } else if lower.contains("step cannot be zero") {
+        return QueryError::new(SqlState::INVALID_PARAMETER, "step size cannot equal zero");
+    } else if lower.contains("regex parse error") {
+        return QueryError::new(SqlState("2201B"), "invalid regular expression");
     } else if lower.contains("more than one row") {
         SqlState::CARDINALITY_VIOLATION
     } else {

@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{temporal, QueryError};
 
+mod strings;
+
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
 
@@ -76,6 +78,9 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     if let Some(command) = parse_session_command(sql)? {
         return Ok(command);
     }
+    strings::check(sql)?;
+    let joined = strings::join(sql);
+    let sql = joined.as_ref();
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let dialect = PostgreSqlDialect {};

@@ -19,7 +19,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::ExprSchema;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    Cast, ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
 };
 
@@ -87,21 +87,34 @@ pub(super) fn rewrite(expr: Expr, schema: &dyn ExprSchema) -> DfResult<Transform
     let Ok((_, from)) = cast.expr.to_field(schema) else {
         return Ok(Transformed::no(expr));
     };
-    if !is_foreign(&from) && differs(&DataType::of_field(&from), &DataType::of_field(&cast.field)) {
-        // The engine may ask for a layout that our types do not have; its own cast follows.
-        let to = DataType::of_field(&cast.field);
-        let ours = to.to_arrow();
-        let called = call(cast.expr.as_ref().clone(), to);
-        if &ours == cast.field.data_type() {
-            return Ok(Transformed::yes(called));
+    let target = cast.field.data_type();
+    let plain = |inner: Expr| Expr::Cast(Cast::new(Box::new(inner), target.clone()));
+    let inner = cast.expr.as_ref().clone();
+    let (from_type, to) = (DataType::of_field(&from), DataType::of_field(&cast.field));
+    // A cast that keeps the layout would keep the name of the type that was.
+    let keeps_name = from_type != to && from.data_type() == target;
+    if is_foreign(&from) || !(differs(&from_type, &to) || keeps_name) {
+        if cast.field.metadata().is_empty() {
+            return Ok(Transformed::no(expr));
         }
-        if matches!(ours, Arrow::Utf8View) {
-            let mut again = cast.clone();
-            again.expr = Box::new(called);
-            return Ok(Transformed::yes(Expr::Cast(again)));
-        }
+        // The engine's two layers disagree on what a cast to a named type may be NULL for.
+        return Ok(if DataType::of_arrow(target) == to || is_foreign(&from) {
+            Transformed::yes(plain(inner))
+        } else {
+            Transformed::yes(call(inner, to))
+        });
     }
-    Ok(Transformed::no(expr))
+    let ours = to.to_arrow();
+    let called = call(inner, to);
+    if &ours == target {
+        return Ok(Transformed::yes(called));
+    }
+    // The engine may ask for a layout that our types do not have; its own cast follows.
+    Ok(if matches!(ours, Arrow::Utf8View) {
+        Transformed::yes(plain(called))
+    } else {
+        Transformed::no(expr)
+    })
 }
 
 /// Types that are none of ours.
@@ -162,8 +175,9 @@ impl ScalarUDFImpl for CastTo {
         Ok(self.to.to_arrow())
     }
 
-    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
-        Ok(Arc::new(self.to.to_field(&self.to.to_string(), true)))
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
+        let nullable = args.arg_fields[0].is_nullable();
+        Ok(Arc::new(self.to.to_field(&self.to.to_string(), nullable)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::series;
 use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
 use crate::functions::{self, Scope};
@@ -157,7 +158,7 @@ impl ContextProvider for PlanContext<'_> {
             })?;
         let args = args
             .into_iter()
-            .map(|arg| super::temporal_bounds::simplify(arg, self.state))
+            .map(|arg| super::temporal_bounds::simplify(arg, self.state).map(series::bound))
             .collect::<Result<Vec<_>, _>>()?;
         let provider =
             function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
@@ -186,8 +187,15 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::find(name, || Arc::clone(&self.names.scope))
-            .or_else(|| self.state.scalar_functions().get(name).cloned())
+        let name = if name == "__series" {
+            "generate_series"
+        } else {
+            name
+        };
+        functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| {
+            let function = self.state.scalar_functions().get(name).cloned()?;
+            Some(functions::lenient(function))
+        })
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -423,8 +431,10 @@ pub(super) struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        Ok(crate::ddl::data_type(sql_type)
-            .ok()
-            .map(|t| Arc::new(t.to_field("", true))))
+        match crate::ddl::data_type(sql_type) {
+            Ok(data_type) => Ok(Some(Arc::new(data_type.to_field("", true)))),
+            Err(e) if matches!(sql_type, ast::DataType::Custom(..)) => Err(e.into()),
+            Err(_) => Ok(None),
+        }
     }
 }

@@ -17,6 +17,7 @@ mod notation;
 mod operators;
 mod rows;
 mod scan;
+mod series;
 mod signatures;
 mod table;
 mod temporal_bounds;

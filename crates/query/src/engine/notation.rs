@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::operators::{DISTINCT, NEGATE, NOT_DISTINCT};
+use super::series;
 use crate::QueryError;
 
 /// Rewrites the statement's expressions, or refuses them.
@@ -32,6 +33,14 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
 
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
             sign_binds_closer(expr);
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_table_factor(
+            &mut self,
+            factor: &mut ast::TableFactor,
+        ) -> ControlFlow<QueryError> {
+            series::name_column(factor);
             ControlFlow::Continue(())
         }
 
@@ -250,12 +259,30 @@ fn function(function: &ast::Function) -> Result<Option<Expr>, QueryError> {
             )),
             _ => None,
         }),
-        _ => Ok(other_name(&name).map(|other| {
-            let mut renamed = function.clone();
-            renamed.name = ast::ObjectName::from(vec![ast::Ident::new(other)]);
-            Expr::Function(renamed)
-        })),
+        // Set-returning; the engine's makes an array.
+        "generate_series" => Ok(Some(call("unnest", vec![renamed(function, "__series")]))),
+        "__series" => Ok(None),
+        "regexp_replace" => Ok(safe_replacement(function)),
+        _ => Ok(other_name(&name).map(|other| renamed(function, other))),
     }
+}
+
+fn renamed(function: &ast::Function, name: &str) -> Expr {
+    let mut renamed = function.clone();
+    renamed.name = ast::ObjectName::from(vec![ast::Ident::new(name)]);
+    Expr::Function(renamed)
+}
+
+/// The replacement's `$` and `\&` as the engine writes them.
+fn safe_replacement(function: &ast::Function) -> Option<Expr> {
+    let mut args = arguments(function)?;
+    let replacement = args.get_mut(2)?;
+    let is_safe = matches!(replacement, Expr::Function(f) if f.name.to_string() == "__replacement");
+    if is_safe {
+        return None;
+    }
+    *replacement = call("__replacement", vec![replacement.clone()]);
+    Some(call("regexp_replace", args))
 }
 
 /// Functions that the engine has under another name.
@@ -289,12 +316,8 @@ fn arguments(function: &ast::Function) -> Option<Vec<Expr>> {
 /// DISTINCT and OVER, divide as PostgreSQL divides.
 fn average(function: &ast::Function) -> Option<Expr> {
     arguments(function).filter(|a| a.len() == 1)?;
-    let part = |name: &str| {
-        let mut part = function.clone();
-        part.name = ast::ObjectName::from(vec![ast::Ident::new(name)]);
-        Expr::Function(part)
-    };
-    Some(call("__average", vec![part("sum"), part("count")]))
+    let parts = ["sum", "count"].map(|name| renamed(function, name));
+    Some(call("__average", parts.to_vec()))
 }
 
 fn is_text(expr: &Expr) -> bool {

@@ -376,6 +376,7 @@ fn arguments(
         "least" => "LEAST",
         "make_array" => "ARRAY",
         "nullif" => return null_if(function, schema),
+        "array_has" => return Ok(any_equal(function, schema)),
         name => {
             let operands: Vec<Operand> = function
                 .args
@@ -390,6 +391,26 @@ fn arguments(
     let mut args: Vec<&mut Expr> = changed.args.iter_mut().collect();
     let is_changed = unify(&mut args, schema, what)?;
     Ok(is_changed.then_some(Expr::ScalarFunction(changed)))
+}
+
+/// `x = ANY (array)`: the engine's is false where an item is NULL, which NOT would turn into
+/// true. It is kept for constants, with which it can use a key.
+fn any_equal(function: &ScalarFunction, schema: &dyn ExprSchema) -> Option<Expr> {
+    let [array, value] = function.args.as_slice() else {
+        return None;
+    };
+    if !array.any_column_refs() {
+        return None;
+    }
+    let item = match Operand::of(array, schema) {
+        Operand::Of(DataType::Array(item)) => item,
+        _ => return None,
+    };
+    let value = match Operand::of(value, schema) {
+        Operand::Unknown(written) => literal(&written, &item).ok()?,
+        _ => value.clone(),
+    };
+    crate::functions::pure("__any_equal", vec![array.clone(), value])
 }
 
 fn null_if(function: &ScalarFunction, schema: &dyn ExprSchema) -> Result<Option<Expr>, QueryError> {

@@ -5,29 +5,33 @@
 //! [`find`] is asked before DataFusion's own functions, so `version()` is ours.
 //! They are evaluated value by value: they meet the few rows of system tables.
 
+mod arrays;
 mod catalog;
 mod columnar;
 mod definition;
 mod fields;
 mod floats;
+mod lenient;
 mod numbers;
 mod session;
+mod strings;
 mod sum;
 mod templates;
 mod text;
 mod times;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chronos_model::Catalog;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 
 use crate::engine::SessionFacts;
 use crate::system_tables::Objects;
 use crate::QueryError;
 pub(crate) use columnar::columnar;
 use definition::Function;
+pub(crate) use lenient::lenient;
 
 /// What a function may ask about: the catalog and the session of the statement.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         text::FUNCTIONS,
         numbers::FUNCTIONS,
         times::FUNCTIONS,
+        arrays::FUNCTIONS,
+        strings::FUNCTIONS,
     ]
     .into_iter()
     .flatten()
@@ -86,6 +92,17 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         definition,
         scope(),
     ))))
+}
+
+/// A call of one of our functions that asks about nothing.
+pub(crate) fn pure(name: &str, args: Vec<Expr>) -> Option<Expr> {
+    static NOTHING: LazyLock<Arc<Scope>> = LazyLock::new(|| {
+        Arc::new(Scope {
+            catalog: Arc::new(Catalog::default()),
+            facts: SessionFacts::default(),
+        })
+    });
+    Some(find(name, || Arc::clone(&NOTHING))?.call(args))
 }
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ impl ScalarUDFImpl for Computed {
             .map(|f| f.data_type().clone())
             .collect();
         let returns = DataType::of_arrow(&self.return_type(&types)?);
-        Ok(Arc::new(returns.to_field(self.name(), true)))
+        let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
+        Ok(Arc::new(returns.to_field(self.name(), nullable)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

@@ -23,15 +23,17 @@ mod times;
 use chronos_model::SqlState;
 use datafusion::common::DFSchema;
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+};
+use datafusion::logical_expr::{Expr, GetFieldAccess, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator as Sql;
 
 pub(super) use kernels::interval_key;
 pub(super) use operand::{literal, Operand};
 pub(super) use resolve::{boolean, resolve, resolve_binary, Op};
 
-use crate::QueryError;
+use crate::{functions, QueryError};
 
 /// Stands for `-x`, with NULL as left side, in rewritten syntax trees.
 pub(super) const NEGATE: &str = "__negate";
@@ -69,6 +71,40 @@ impl ExprPlanner for Operators {
             }
         };
         Ok(PlannerResult::Planned(planned))
+    }
+
+    /// Subscripts of arrays: the engine's count from the end when they are negative.
+    fn plan_field_access(
+        &self,
+        raw: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
+        let is_array = matches!(
+            Operand::of(&raw.expr, schema),
+            Operand::Of(chronos_model::DataType::Array(_))
+        );
+        if !is_array {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let array = raw.expr;
+        let planned = match raw.field_access {
+            GetFieldAccess::ListIndex { key } => functions::pure("__subscript", vec![array, *key]),
+            GetFieldAccess::ListRange {
+                start,
+                stop,
+                stride: _,
+            } => functions::pure("__slice", vec![array, *start, *stop]),
+            field_access => {
+                return Ok(PlannerResult::Original(RawFieldAccessExpr {
+                    field_access,
+                    expr: array,
+                }))
+            }
+        };
+        match planned {
+            Some(planned) => Ok(PlannerResult::Planned(planned)),
+            None => Err(QueryError::unsupported("subscripts of arrays").into()),
+        }
     }
 }
 
