@@ -110,6 +110,18 @@ impl DataType {
         Field::new(name, self.to_arrow(), nullable).with_metadata(metadata)
     }
 
+    /// An Arrow field of this type that remembers the SQL type only where the Arrow type
+    /// alone would be taken for another: results of expressions, which are compared and
+    /// joined with the engine's own.
+    pub fn to_result_field(&self, name: &str, nullable: bool) -> Field {
+        let arrow = self.to_arrow();
+        if DataType::of_arrow(&arrow) == *self {
+            Field::new(name, arrow, nullable)
+        } else {
+            self.to_field(name, nullable)
+        }
+    }
+
     /// The SQL type of an Arrow field: the remembered one if it still fits the
     /// Arrow type, else the natural one.
     pub fn of_field(field: &Field) -> DataType {

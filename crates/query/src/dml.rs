@@ -338,6 +338,11 @@ fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConf
         }
         Some(ast::ConflictTarget::Columns(columns)) => {
             let mut given: Vec<String> = columns.iter().map(fold).collect();
+            let is_known = |name: &String| table.columns.iter().any(|c| c.name == *name);
+            if let Some(unknown) = given.iter().find(|name| !is_known(name)) {
+                let message = format!("column \"{unknown}\" does not exist");
+                return Err(QueryError::new(SqlState::UNDEFINED_COLUMN, message));
+            }
             let mut key: Vec<String> = table
                 .primary_key
                 .iter()

@@ -97,6 +97,9 @@ impl From<DataFusionError> for QueryError {
             },
             DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
                 Ok(ours) => *ours,
+                Err(other) if other.to_string().contains("regex parse error") => {
+                    QueryError::new(SqlState("2201B"), "invalid regular expression")
+                }
                 Err(other) => match other.downcast::<DataFusionError>() {
                     Ok(inner) => (*inner).into(),
                     Err(other) => QueryError::new(SqlState::INTERNAL, other.to_string()),
@@ -206,6 +209,9 @@ fn of_arrow_error(e: &ArrowError) -> QueryError {
             Some(ours) => ours.clone(),
             None => QueryError::new(SqlState::INTERNAL, inner.to_string()),
         },
+        other if other.to_string().contains("regex parse error") => {
+            QueryError::new(SqlState("2201B"), "invalid regular expression")
+        }
         other => of_execution_text(&other.to_string()),
     }
 }
@@ -277,7 +283,9 @@ fn of_known_plan_text(message: &str) -> Option<QueryError> {
         let message = "ARRAY types cannot be matched";
         return Some(QueryError::new(SqlState::DATATYPE_MISMATCH, message));
     }
-    if message.contains("across values list") {
+    if message.contains("Inconsistent data type across values list")
+        || message.contains("Inconsistent metadata across values list")
+    {
         return Some(
             QueryError::unsupported("VALUES whose rows have different types")
                 .with_hint("Write the same cast in each row."),

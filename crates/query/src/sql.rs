@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{temporal, QueryError};
 
+mod reserved;
 mod strings;
 
 /// How deep expressions and queries may nest.
@@ -96,7 +97,11 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
             error
         })?;
     match statements.len() {
-        1 => classify(statements.remove(0)),
+        1 => {
+            let statement = statements.remove(0);
+            reserved::check(&statement)?;
+            classify(statement)
+        }
         0 => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             "the statement is empty",

@@ -160,10 +160,16 @@ impl Session {
             let Some(default) = &column.default else {
                 continue;
             };
-            let planned = sql::parse_query(&format!("SELECT {default}"))
+            let cast = format!("SELECT CAST({default} AS {})", column.data_type);
+            let planned = sql::parse_query(&cast)
                 .map_err(Error::from)
                 .and_then(|query| self.plan_over(&query, &[], &catalog));
             if let Err(mut e) = planned {
+                e.code = match e.code.0 {
+                    "42703" => SqlState::FEATURE_NOT_SUPPORTED,
+                    "42846" => SqlState::DATATYPE_MISMATCH,
+                    _ => e.code,
+                };
                 e.detail = Some(format!(
                     "in the default of column \"{}\": {default}",
                     column.name

@@ -299,10 +299,12 @@ impl Session {
             Some(t) => Ok(ReadContext {
                 view: t.read_view()?,
                 now_micros: t.now_micros,
+                settings: self.settings.changed(),
             }),
             None => Ok(ReadContext {
                 view: self.node.inner.replica.store.read_view(),
                 now_micros,
+                settings: self.settings.changed(),
             }),
         }
     }

@@ -177,7 +177,9 @@ impl ScalarUDFImpl for CastTo {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
         let nullable = args.arg_fields[0].is_nullable();
-        Ok(Arc::new(self.to.to_field(&self.to.to_string(), nullable)))
+        Ok(Arc::new(
+            self.to.to_result_field(&self.to.to_string(), nullable),
+        ))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

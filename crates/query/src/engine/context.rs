@@ -60,7 +60,11 @@ impl<'a> PlanContext<'a> {
         temporaries: HashMap<String, Arc<MemTable>>,
         exposes_system_columns: bool,
     ) -> Self {
-        let scope = Arc::new(Scope { catalog, facts });
+        let scope = Arc::new(Scope {
+            catalog,
+            facts,
+            settings: Arc::default(),
+        });
         let names = Arc::new(Names {
             scope,
             temporaries,

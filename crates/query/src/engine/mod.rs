@@ -18,6 +18,7 @@ mod operators;
 mod rows;
 mod scan;
 mod series;
+mod settings;
 mod signatures;
 mod table;
 mod temporal_bounds;
@@ -25,7 +26,7 @@ mod typing;
 mod wildcard;
 mod yielding;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -47,6 +48,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
+use crate::functions::Scope;
 use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
@@ -71,6 +73,8 @@ pub struct ReadContext {
     pub view: ReadView,
     /// `now()`, in microseconds since the Unix epoch.
     pub now_micros: i64,
+    /// What the session has SET, for `current_setting`.
+    pub settings: Arc<BTreeMap<String, String>>,
 }
 
 /// Plans and runs queries.
@@ -82,6 +86,8 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct QueryPlan {
     logical: LogicalPlan,
+    /// Whether it calls `current_setting`.
+    asks_settings: bool,
     /// Parameter types, `$1` first.
     pub parameters: Vec<DataType>,
     /// Columns of the result.
@@ -194,6 +200,7 @@ impl Engine {
         };
         let schema = names::unmarked(typed.schema().as_arrow());
         Ok(QueryPlan {
+            asks_settings: settings::are_asked(&logical)?,
             logical,
             parameters,
             schema,
@@ -211,8 +218,16 @@ impl Engine {
         let mut state = self.state.clone();
         state.execution_props_mut().query_execution_start_time =
             chrono::DateTime::from_timestamp_micros(context.now_micros);
+        let mut logical = bind(plan, parameters)?;
+        if plan.asks_settings {
+            let scope = Arc::new(Scope {
+                catalog: Arc::clone(context.view.catalog()),
+                facts: SessionFacts::default(),
+                settings: Arc::clone(&context.settings),
+            });
+            logical = settings::bind(logical, &scope)?;
+        }
         state.config_mut().set_extension(Arc::new(context));
-        let logical = bind(plan, parameters)?;
         let optimized = state.optimize(&logical)?;
         let physical = state
             .query_planner()

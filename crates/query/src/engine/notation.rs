@@ -32,6 +32,9 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
         type Break = QueryError;
 
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+            if let Err(e) = refuse(expr) {
+                return ControlFlow::Break(e);
+            }
             sign_binds_closer(expr);
             ControlFlow::Continue(())
         }
@@ -56,6 +59,39 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
     match statement.visit(&mut Rewriter) {
         ControlFlow::Break(e) => Err(e),
         ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// What the parser takes and PostgreSQL does not, and what would lose its meaning.
+fn refuse(expr: &Expr) -> Result<(), QueryError> {
+    let is_comparison = |e: &Expr| {
+        matches!(
+            e,
+            Expr::BinaryOp {
+                op: Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq,
+                ..
+            }
+        )
+    };
+    match expr {
+        Expr::BinaryOp { left, op, .. } if is_comparison(expr) && is_comparison(left) => {
+            let message = format!("syntax error at or near \"{op}\"");
+            Err(QueryError::new(SqlState::SYNTAX_ERROR, message)
+                .with_hint("Comparisons do not chain: write parentheses."))
+        }
+        Expr::Cast { data_type, .. } | Expr::TypedString(ast::TypedString { data_type, .. }) => {
+            match data_type {
+                ast::DataType::Timestamp(Some(digits), _)
+                | ast::DataType::Time(Some(digits), _)
+                    if *digits < 6 =>
+                {
+                    Err(QueryError::unsupported(format!("a cast to {data_type}"))
+                        .with_hint("Times are kept in microseconds; use date_trunc."))
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
     }
 }
 
@@ -141,8 +177,25 @@ fn rewritten(expr: &Expr) -> Result<Option<Expr>, QueryError> {
             compare_op,
             right,
         } => quantified("__all", left, compare_op, right),
+        Expr::Identifier(ident) if ident.quote_style.is_none() => local_time(ident),
         Expr::Function(function) => self::function(function)?,
         _ => None,
+    })
+}
+
+/// `LOCALTIMESTAMP`, `LOCALTIME`: the session's zone is UTC.
+fn local_time(ident: &ast::Ident) -> Option<Expr> {
+    let data_type = match ident.value.to_ascii_lowercase().as_str() {
+        "localtimestamp" => ast::DataType::Timestamp(None, ast::TimezoneInfo::None),
+        "localtime" => ast::DataType::Time(None, ast::TimezoneInfo::None),
+        _ => return None,
+    };
+    Some(Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(call("now", vec![])),
+        data_type,
+        array: false,
+        format: None,
     })
 }
 
@@ -150,7 +203,6 @@ fn unary(op: Unary, inner: &Expr) -> Option<Expr> {
     match op {
         Unary::Minus => match inner {
             Expr::Value(v) if matches!(v.value, ast::Value::Number(..)) => None,
-            Expr::Interval(_) => None,
             _ => Some(custom(&null(), NEGATE, inner)),
         },
         Unary::PGAbs => Some(call("abs", vec![inner.clone()])),

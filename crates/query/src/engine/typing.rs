@@ -17,7 +17,7 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     binary_expr, cast, BinaryExpr, Case, Distinct, Expr, ExprSchemable, LogicalPlan, Operator,
-    SortExpr,
+    Projection, SortExpr,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -33,6 +33,7 @@ impl AnalyzerRule for Typing {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
         let typed = plan.transform_up_with_subqueries(|node| {
             check_node(&node)?;
+            let node = unify_union(node)?;
             let mut schema = merge_schema(&node.inputs());
             if let LogicalPlan::TableScan(scan) = &node {
                 schema.merge(&DFSchema::try_from_qualified_schema(
@@ -275,8 +276,28 @@ fn members(list: &InList, schema: &dyn ExprSchema) -> Result<Option<Expr>, Query
 /// Errors: 42804, there is none.
 fn unify(exprs: &mut [&mut Expr], schema: &dyn ExprSchema, what: &str) -> Result<bool, QueryError> {
     let operands: Vec<Operand> = exprs.iter().map(|e| Operand::of(e, schema)).collect();
+    let Some(common) = common_type(&operands, what)? else {
+        return Ok(false);
+    };
+    let mut is_changed = false;
+    for (expr, operand) in exprs.iter_mut().zip(&operands) {
+        let converted = match operand {
+            Operand::Unknown(written) => literal(written, &common)?,
+            Operand::Of(t) if *t != common && t.to_arrow() != common.to_arrow() => {
+                cast(expr.clone(), common.to_arrow())
+            }
+            _ => continue,
+        };
+        **expr = converted;
+        is_changed = true;
+    }
+    Ok(is_changed)
+}
+
+/// The type that operands have in common; `None`: none of them has one.
+fn common_type(operands: &[Operand], what: &str) -> Result<Option<DataType>, QueryError> {
     let mut common: Option<DataType> = None;
-    for operand in &operands {
+    for operand in operands {
         let Operand::Of(data_type) = operand else {
             continue;
         };
@@ -294,22 +315,7 @@ fn unify(exprs: &mut [&mut Expr], schema: &dyn ExprSchema, what: &str) -> Result
             })?,
         });
     }
-    let Some(common) = common else {
-        return Ok(false);
-    };
-    let mut is_changed = false;
-    for (expr, operand) in exprs.iter_mut().zip(&operands) {
-        let converted = match operand {
-            Operand::Unknown(written) => literal(written, &common)?,
-            Operand::Of(t) if *t != common && t.to_arrow() != common.to_arrow() => {
-                cast(expr.clone(), common.to_arrow())
-            }
-            _ => continue,
-        };
-        **expr = converted;
-        is_changed = true;
-    }
-    Ok(is_changed)
+    Ok(common)
 }
 
 /// The type that values of both types convert to by themselves.
@@ -515,6 +521,50 @@ fn sorted_intervals(plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPla
         }
     }
     Ok(LogicalPlan::Sort(sort))
+}
+
+/// The columns of a UNION have types in common; constants without a type take them.
+fn unify_union(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let LogicalPlan::Union(mut union) = plan else {
+        return Ok(plan);
+    };
+    for column in 0..union.schema.fields().len() {
+        let operands: Vec<Operand> = union
+            .inputs
+            .iter()
+            .map(|input| column_operand(input, column))
+            .collect();
+        let Some(common) = common_type(&operands, "UNION")? else {
+            continue;
+        };
+        for (input, operand) in union.inputs.iter_mut().zip(&operands) {
+            let Operand::Unknown(written) = operand else {
+                continue;
+            };
+            let LogicalPlan::Projection(projection) = input.as_ref() else {
+                continue;
+            };
+            let mut exprs = projection.expr.clone();
+            let name = exprs[column].schema_name().to_string();
+            exprs[column] = literal(written, &common)?.alias(name);
+            let below = projection.input.clone();
+            *input = LogicalPlan::Projection(Projection::try_new(exprs, below)?).into();
+        }
+    }
+    Ok(LogicalPlan::Union(union))
+}
+
+fn column_operand(input: &LogicalPlan, column: usize) -> Operand {
+    let mut expr = Expr::Column(input.schema().columns()[column].clone());
+    let mut schema = input.schema();
+    if let LogicalPlan::Projection(projection) = input {
+        expr = projection.expr[column].clone();
+        schema = projection.input.schema();
+    }
+    while let Expr::Alias(alias) = expr {
+        expr = *alias.expr;
+    }
+    Operand::of(&expr, schema.as_ref())
 }
 
 /// Refuses what would tell equal intervals apart.

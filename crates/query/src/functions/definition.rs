@@ -274,7 +274,9 @@ impl ScalarUDFImpl for Function {
             types: &types,
             constants: args.scalar_arguments,
         })?;
-        Ok(Arc::new(returns.to_field(self.definition.name, true)))
+        Ok(Arc::new(
+            returns.to_result_field(self.definition.name, true),
+        ))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

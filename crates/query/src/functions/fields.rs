@@ -187,7 +187,8 @@ impl ScalarUDFImpl for FieldFunction {
             _ => None,
         };
         Ok(Arc::new(
-            self.returns(&source, unit)?.to_field(self.name(), true),
+            self.returns(&source, unit)?
+                .to_result_field(self.name(), true),
         ))
     }
 

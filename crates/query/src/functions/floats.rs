@@ -144,7 +144,7 @@ impl ScalarUDFImpl for FloatFunction {
         if !is_fit {
             return Err(super::definition::missing(self.name, &[data_type]).into());
         }
-        Ok(Arc::new(DataType::Float8.to_field(self.name, true)))
+        Ok(Arc::new(DataType::Float8.to_result_field(self.name, true)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType as Arrow, FieldRef};
+use chronos_model::SqlState;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+
+use crate::QueryError;
 
 /// The function, not complaining about types while a statement is planned.
 pub(crate) fn lenient(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
@@ -67,6 +70,10 @@ impl ScalarUDFImpl for Lenient {
     }
 
     fn coerce_types(&self, arguments: &[Arrow]) -> DfResult<Vec<Arrow>> {
+        if arguments.is_empty() {
+            let message = format!("syntax error: {}() needs arguments", self.name());
+            return Err(QueryError::new(SqlState::SYNTAX_ERROR, message).into());
+        }
         Ok(self
             .engines
             .coerce_types(arguments)

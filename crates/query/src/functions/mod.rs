@@ -20,6 +20,7 @@ mod templates;
 mod text;
 mod times;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use chronos_model::Catalog;
@@ -38,6 +39,8 @@ pub(crate) use lenient::lenient;
 pub(crate) struct Scope {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) facts: SessionFacts,
+    /// What the session has SET. Empty while a statement is planned.
+    pub(crate) settings: Arc<BTreeMap<String, String>>,
 }
 
 impl Scope {
@@ -100,6 +103,7 @@ pub(crate) fn pure(name: &str, args: Vec<Expr>) -> Option<Expr> {
         Arc::new(Scope {
             catalog: Arc::new(Catalog::default()),
             facts: SessionFacts::default(),
+            settings: Arc::default(),
         })
     });
     Some(find(name, || Arc::clone(&NOTHING))?.call(args))

@@ -133,9 +133,13 @@ fn current_schemas(call: &Call<'_>) -> Result<Value, QueryError> {
     ))
 }
 
-/// The value with which sessions begin (see `system_tables::settings`).
+/// What the session has SET, else the value with which sessions begin (see
+/// `system_tables::settings`).
 fn current_setting(call: &Call<'_>) -> Result<Value, QueryError> {
-    let name = call.text(0)?;
+    let name = call.text(0)?.to_ascii_lowercase();
+    if let Some(value) = call.scope.settings.get(&name) {
+        return constant(value);
+    }
     match setting(&name) {
         Some(value) => constant(value),
         None if call.is_true(1) => Ok(Value::Null),

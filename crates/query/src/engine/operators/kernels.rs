@@ -143,7 +143,7 @@ impl ScalarUDFImpl for Computed {
             .collect();
         let returns = DataType::of_arrow(&self.return_type(&types)?);
         let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
-        Ok(Arc::new(returns.to_field(self.name(), nullable)))
+        Ok(Arc::new(returns.to_result_field(self.name(), nullable)))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DfResult<ColumnarValue> {

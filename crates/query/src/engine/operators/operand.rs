@@ -95,7 +95,8 @@ fn numeric(written: &str) -> Result<(Value, DataType), QueryError> {
 /// A value as a literal that remembers its SQL type.
 fn typed(value: &Value, data_type: &DataType) -> Result<Expr, QueryError> {
     let scalar = scalar(value, data_type)?;
-    let field = data_type.to_field("", true);
-    let metadata = datafusion::common::metadata::FieldMetadata::from(&field);
-    Ok(Expr::Literal(scalar, Some(metadata)))
+    let field = data_type.to_result_field("", true);
+    let metadata = (!field.metadata().is_empty())
+        .then(|| datafusion::common::metadata::FieldMetadata::from(&field));
+    Ok(Expr::Literal(scalar, metadata))
 }
