@@ -302,6 +302,7 @@ fn of_execution_text(message: &str) -> QueryError {
     } else if lower.contains("overflow")
         || lower.contains("out of range")
         || lower.contains("too large to store")
+        || lower.contains("can't cast value")
     {
         SqlState::OUT_OF_RANGE
     } else if lower.contains("cannot cast string")

@@ -36,6 +36,7 @@ impl Session {
         command: &Command,
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
+        self.take_written();
         match command {
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,

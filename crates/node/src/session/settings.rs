@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chronos_model::SqlState;
+use chronos_query::QueryError;
 
 use crate::Error;
 
@@ -287,6 +288,15 @@ fn shown(name: &str, value: &str) -> String {
         Some((unit, name)) => format!("{}{name}", ms / unit),
         None => format!("{ms}ms"),
     }
+}
+
+/// Whether a setting may have a value, and how it is kept.
+pub(super) fn checked(name: &str, value: &str) -> Result<String, QueryError> {
+    let mut settings = Settings::new();
+    settings
+        .set(name, Some(value))
+        .and_then(|()| settings.get(name))
+        .map_err(|e| QueryError::new(e.code, e.message))
 }
 
 fn unknown(name: &str) -> Error {

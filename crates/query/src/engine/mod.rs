@@ -26,7 +26,7 @@ mod typing;
 mod wildcard;
 mod yielding;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -53,6 +53,7 @@ use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
+pub use settings::{CheckSetting, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
@@ -73,8 +74,8 @@ pub struct ReadContext {
     pub view: ReadView,
     /// `now()`, in microseconds since the Unix epoch.
     pub now_micros: i64,
-    /// What the session has SET, for `current_setting`.
-    pub settings: Arc<BTreeMap<String, String>>,
+    /// The session's settings.
+    pub settings: Arc<SessionSettings>,
 }
 
 /// Plans and runs queries.
@@ -86,7 +87,7 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct QueryPlan {
     logical: LogicalPlan,
-    /// Whether it calls `current_setting`.
+    /// Whether it reads or writes settings.
     asks_settings: bool,
     /// Parameter types, `$1` first.
     pub parameters: Vec<DataType>,

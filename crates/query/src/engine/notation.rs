@@ -311,6 +311,13 @@ fn function(function: &ast::Function) -> Result<Option<Expr>, QueryError> {
             )),
             _ => None,
         }),
+        "gen_random_uuid" => Ok(Some(Expr::Cast {
+            kind: ast::CastKind::Cast,
+            expr: Box::new(call("uuid", vec![])),
+            data_type: ast::DataType::Uuid,
+            array: false,
+            format: None,
+        })),
         // Set-returning; the engine's makes an array.
         "generate_series" => Ok(Some(call("unnest", vec![renamed(function, "__series")]))),
         "__series" => Ok(None),

@@ -20,14 +20,13 @@ mod templates;
 mod text;
 mod times;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use chronos_model::Catalog;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{Expr, ScalarUDF};
 
-use crate::engine::SessionFacts;
+use crate::engine::{SessionFacts, SessionSettings};
 use crate::system_tables::Objects;
 use crate::QueryError;
 pub(crate) use columnar::columnar;
@@ -39,8 +38,8 @@ pub(crate) use lenient::lenient;
 pub(crate) struct Scope {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) facts: SessionFacts,
-    /// What the session has SET. Empty while a statement is planned.
-    pub(crate) settings: Arc<BTreeMap<String, String>>,
+    /// The session's settings; none while a statement is planned.
+    pub(crate) settings: Arc<SessionSettings>,
 }
 
 impl Scope {

@@ -2,7 +2,7 @@
 
 use chronos_model::{DataType, SqlState, Value};
 
-use super::definition::{bigint, boolean, lenient, oid, strict, text, Arguments, Call, Definition};
+use super::definition::{bigint, boolean, oid, strict, text, Arguments, Call, Definition};
 use crate::system_tables::setting;
 use crate::QueryError;
 
@@ -45,7 +45,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("inet_client_addr", (0, 0), text, |_| Ok(Value::Null)),
     strict("inet_client_port", (0, 0), oid, |_| Ok(Value::Null)),
     strict("current_setting", (1, 2), text, current_setting),
-    lenient("set_config", (3, 3), text, |call| Ok(call.args[1].clone())),
+    strict("set_config", (3, 3), text, set_config),
     strict("pg_advisory_lock", (1, 2), text, |_| {
         refuse("pg_advisory_lock")
     }),
@@ -137,7 +137,7 @@ fn current_schemas(call: &Call<'_>) -> Result<Value, QueryError> {
 /// `system_tables::settings`).
 fn current_setting(call: &Call<'_>) -> Result<Value, QueryError> {
     let name = call.text(0)?.to_ascii_lowercase();
-    if let Some(value) = call.scope.settings.get(&name) {
+    if let Some(value) = call.scope.settings.changed.get(&name) {
         return constant(value);
     }
     match setting(&name) {
@@ -148,4 +148,13 @@ fn current_setting(call: &Call<'_>) -> Result<Value, QueryError> {
             Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message))
         }
     }
+}
+
+/// Takes effect with the session's next statement; LOCAL is like SET LOCAL.
+fn set_config(call: &Call<'_>) -> Result<Value, QueryError> {
+    let name = call.text(0)?.to_ascii_lowercase();
+    let settings = &call.scope.settings;
+    let value = (settings.check)(&name, &call.text(1)?)?;
+    settings.written.lock().push((name, value.clone()));
+    Ok(Value::Text(value))
 }

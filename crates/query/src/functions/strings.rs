@@ -3,7 +3,7 @@
 use chronos_model::{DataType, SqlState, Value};
 use regex::Regex;
 
-use super::definition::{lenient, strict, text, Arguments, Call, Definition, VARIADIC};
+use super::definition::{bigint, lenient, strict, text, Arguments, Call, Definition, VARIADIC};
 use super::text::quote_literal;
 use crate::system_tables::quote_ident;
 use crate::QueryError;
@@ -45,6 +45,12 @@ pub(super) const FUNCTIONS: &[Definition] = &[
             .find(&whole)
             .map(|m| m.as_str().to_owned());
         Ok(found.map_or(Value::Null, Value::Text))
+    }),
+    strict("octet_length", (1, 1), bigint, |call| {
+        Ok(Value::Int8(match &call.args[0] {
+            Value::Bytea(bytes) => bytes.len() as i64,
+            _ => call.text(0)?.len() as i64,
+        }))
     }),
     lenient("format", (1, VARIADIC), text, format),
     strict("chr", (1, 1), text, |call| {
