@@ -96,7 +96,7 @@ impl DataType {
             DataType::Timestamp => Arrow::Timestamp(TimeUnit::Microsecond, None),
             DataType::TimestampTz => Arrow::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             DataType::Interval => Arrow::Interval(IntervalUnit::MonthDayNano),
-            DataType::Array(item) => Arrow::List(Arc::new(item.to_field("item", true))),
+            DataType::Array(item) => Arrow::List(Arc::new(item.to_result_field("item", true))),
             DataType::Vector(n) => Arrow::FixedSizeList(
                 Arc::new(Field::new("item", Arrow::Float32, false)),
                 *n as i32,

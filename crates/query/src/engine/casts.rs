@@ -263,7 +263,7 @@ pub(crate) fn cast_column(
         (T::Array(a), T::Array(b)) => {
             let list = column.as_list::<i32>();
             let items = cast_column(list.values(), a, b)?;
-            let field = Arc::new(b.to_field("item", true));
+            let field = Arc::new(b.to_result_field("item", true));
             let offsets = list.offsets().clone();
             Ok(Arc::new(ListArray::new(
                 field,
