@@ -190,7 +190,7 @@ impl ColumnBuilder {
             ColumnBuilder::Interval(b) => Arc::new(b.finish()),
             ColumnBuilder::Array(item, offsets, validity, items) => {
                 let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
-                let field = Arc::new(item.to_field("item", true));
+                let field = Arc::new(item.to_result_field("item", true));
                 Arc::new(ListArray::new(
                     field,
                     offsets,

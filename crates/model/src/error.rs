@@ -186,6 +186,12 @@ pub enum DataError {
         /// What was wrong.
         reason: &'static str,
     },
+    /// Hexadecimal digits of a BYTEA that are none, or too few.
+    #[error("invalid hexadecimal data: \"{text}\"")]
+    InvalidHex {
+        /// What was given, shortened.
+        text: String,
+    },
     /// A type that exists in SQL but not here.
     #[error("type \"{type_name}\" does not exist")]
     UnknownType {
@@ -225,7 +231,9 @@ impl DataError {
             DataError::InvalidBinary { .. } => SqlState::INVALID_BINARY,
             DataError::Damaged { .. } => SqlState::DATA_CORRUPTED,
             DataError::UnknownType { .. } => SqlState::UNDEFINED_OBJECT,
-            DataError::InvalidType { .. } => SqlState::INVALID_PARAMETER,
+            DataError::InvalidType { .. } | DataError::InvalidHex { .. } => {
+                SqlState::INVALID_PARAMETER
+            }
         }
     }
 }

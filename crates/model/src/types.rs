@@ -96,7 +96,7 @@ impl DataType {
             DataType::Timestamp => Arrow::Timestamp(TimeUnit::Microsecond, None),
             DataType::TimestampTz => Arrow::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             DataType::Interval => Arrow::Interval(IntervalUnit::MonthDayNano),
-            DataType::Array(item) => Arrow::List(Arc::new(item.to_field("item", true))),
+            DataType::Array(item) => Arrow::List(Arc::new(item.to_result_field("item", true))),
             DataType::Vector(n) => Arrow::FixedSizeList(
                 Arc::new(Field::new("item", Arrow::Float32, false)),
                 *n as i32,
@@ -108,6 +108,18 @@ impl DataType {
     pub fn to_field(&self, name: &str, nullable: bool) -> Field {
         let metadata = HashMap::from([(FIELD_TYPE_KEY.to_owned(), self.to_string())]);
         Field::new(name, self.to_arrow(), nullable).with_metadata(metadata)
+    }
+
+    /// An Arrow field of this type that remembers the SQL type only where the Arrow type
+    /// alone would be taken for another: results of expressions, which are compared and
+    /// joined with the engine's own.
+    pub fn to_result_field(&self, name: &str, nullable: bool) -> Field {
+        let arrow = self.to_arrow();
+        if DataType::of_arrow(&arrow) == *self {
+            Field::new(name, arrow, nullable)
+        } else {
+            self.to_field(name, nullable)
+        }
     }
 
     /// The SQL type of an Arrow field: the remembered one if it still fits the
@@ -272,6 +284,26 @@ impl DataType {
             _ => return scalar(oid),
         };
         scalar(item).map(|t| DataType::Array(Box::new(t)))
+    }
+
+    /// `TEXT` and `VARCHAR`.
+    pub fn is_text(&self) -> bool {
+        matches!(self, DataType::Text | DataType::Varchar(_))
+    }
+
+    /// Integers of any width.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, DataType::Int2 | DataType::Int4 | DataType::Int8)
+    }
+
+    /// `FLOAT4` and `FLOAT8`.
+    pub fn is_float(&self) -> bool {
+        matches!(self, DataType::Float4 | DataType::Float8)
+    }
+
+    /// Integers, floats and `NUMERIC`.
+    pub fn is_number(&self) -> bool {
+        self.is_integer() || self.is_float() || matches!(self, DataType::Numeric(_))
     }
 
     /// Whether values of this type may be part of a primary key.

@@ -97,6 +97,9 @@ impl From<DataFusionError> for QueryError {
             },
             DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
                 Ok(ours) => *ours,
+                Err(other) if other.to_string().contains("regex parse error") => {
+                    QueryError::new(SqlState("2201B"), "invalid regular expression")
+                }
                 Err(other) => match other.downcast::<DataFusionError>() {
                     Ok(inner) => (*inner).into(),
                     Err(other) => QueryError::new(SqlState::INTERNAL, other.to_string()),
@@ -144,6 +147,9 @@ fn of_reference(e: &DataFusionError) -> QueryError {
         },
         other => {
             let text = other.strip_backtrace();
+            if text.contains("regex parse error") {
+                return QueryError::new(SqlState("2201B"), "invalid regular expression");
+            }
             QueryError::new(SqlState::INTERNAL, first_line(&text))
         }
     }
@@ -203,6 +209,9 @@ fn of_arrow_error(e: &ArrowError) -> QueryError {
             Some(ours) => ours.clone(),
             None => QueryError::new(SqlState::INTERNAL, inner.to_string()),
         },
+        other if other.to_string().contains("regex parse error") => {
+            QueryError::new(SqlState("2201B"), "invalid regular expression")
+        }
         other => of_execution_text(&other.to_string()),
     }
 }
@@ -210,8 +219,15 @@ fn of_arrow_error(e: &ArrowError) -> QueryError {
 fn of_plan_text(message: &str) -> QueryError {
     let message = first_line(message);
     let lower = message.to_ascii_lowercase();
+    if let Some(known) = of_known_plan_text(&message) {
+        return known;
+    }
     let code = if lower.contains("invalid function")
         || lower.contains("no function matches")
+        || lower.contains("failed to match any signature")
+        || (lower.contains("function") && lower.contains("expects"))
+        || (lower.contains("function") && lower.contains("requires"))
+        || lower.contains("unnest() can only be applied")
         || lower.contains("table function")
     {
         SqlState::UNDEFINED_FUNCTION
@@ -242,6 +258,42 @@ fn of_plan_text(message: &str) -> QueryError {
     QueryError::new(code, message)
 }
 
+/// Mistakes in words that only the planner's text tells apart.
+fn of_known_plan_text(message: &str) -> Option<QueryError> {
+    let mismatch = |whose: &str| {
+        QueryError::new(
+            SqlState::DATATYPE_MISMATCH,
+            format!("argument of {whose} must be type boolean"),
+        )
+    };
+    if message.contains("Cannot create filter with non-boolean predicate") {
+        return Some(mismatch("WHERE or HAVING"));
+    }
+    if message.contains("Join condition must be boolean") {
+        return Some(mismatch("JOIN/ON"));
+    }
+    if message.contains("Unary operator 'NOT' requires") {
+        return Some(mismatch("NOT"));
+    }
+    if message.contains("Step cannot be zero") {
+        let message = "step size cannot equal zero";
+        return Some(QueryError::new(SqlState::INVALID_PARAMETER, message));
+    }
+    if message.contains("Failed to unify argument types of make_array") {
+        let message = "ARRAY types cannot be matched";
+        return Some(QueryError::new(SqlState::DATATYPE_MISMATCH, message));
+    }
+    if message.contains("Inconsistent data type across values list")
+        || message.contains("Inconsistent metadata across values list")
+    {
+        return Some(
+            QueryError::unsupported("VALUES whose rows have different types")
+                .with_hint("Write the same cast in each row."),
+        );
+    }
+    None
+}
+
 fn of_execution_text(message: &str) -> QueryError {
     let message = first_line(message);
     let lower = message.to_ascii_lowercase();
@@ -250,6 +302,7 @@ fn of_execution_text(message: &str) -> QueryError {
     } else if lower.contains("overflow")
         || lower.contains("out of range")
         || lower.contains("too large to store")
+        || lower.contains("can't cast value")
     {
         SqlState::OUT_OF_RANGE
     } else if lower.contains("cannot cast string")
@@ -257,6 +310,20 @@ fn of_execution_text(message: &str) -> QueryError {
         || lower.contains("parser error")
     {
         SqlState::INVALID_TEXT
+    } else if lower.contains("negative count not allowed") {
+        let message = "negative substring length not allowed";
+        return QueryError::new(SqlState("22011"), message);
+    } else if lower.contains("field position must not be zero") {
+        return QueryError::new(
+            SqlState::INVALID_PARAMETER,
+            "field position must not be zero",
+        );
+    } else if lower.contains("failed to decode value using hex") {
+        return QueryError::new(SqlState::INVALID_PARAMETER, message);
+    } else if lower.contains("step cannot be zero") {
+        return QueryError::new(SqlState::INVALID_PARAMETER, "step size cannot equal zero");
+    } else if lower.contains("regex parse error") {
+        return QueryError::new(SqlState("2201B"), "invalid regular expression");
     } else if lower.contains("more than one row") {
         SqlState::CARDINALITY_VIOLATION
     } else {

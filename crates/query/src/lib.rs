@@ -32,8 +32,8 @@ mod system_tables;
 
 #[cfg(feature = "engine")]
 pub use engine::{
-    coerce_array, coerce_batch, Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts,
-    TEMPORARY_TABLE_PREFIX,
+    coerce_array, coerce_batch, CheckSetting, Engine, EngineOptions, QueryPlan, ReadContext,
+    SessionFacts, SessionSettings, TEMPORARY_TABLE_PREFIX,
 };
 #[cfg(feature = "engine")]
 pub use error::QueryError;

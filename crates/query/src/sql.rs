@@ -13,6 +13,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{temporal, QueryError};
 
+mod reserved;
+mod strings;
+
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
 
@@ -76,6 +79,9 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     if let Some(command) = parse_session_command(sql)? {
         return Ok(command);
     }
+    strings::check(sql)?;
+    let joined = strings::join(sql);
+    let sql = joined.as_ref();
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let dialect = PostgreSqlDialect {};
@@ -91,7 +97,11 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
             error
         })?;
     match statements.len() {
-        1 => classify(statements.remove(0)),
+        1 => {
+            let statement = statements.remove(0);
+            reserved::check(&statement)?;
+            classify(statement)
+        }
         0 => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             "the statement is empty",

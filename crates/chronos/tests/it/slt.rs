@@ -70,8 +70,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    catalog create_table delete errors explain insert names on_conflict select settings
-    time_system transactions types update
+    arrays catalog create_table dates delete errors explain insert names numbers on_conflict
+    operators select settings strings time_system transactions types update
 }
 
 #[test]

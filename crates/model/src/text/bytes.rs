@@ -2,7 +2,7 @@
 
 use ::bytes::BufMut;
 
-use super::fault::Fault;
+use super::fault::{shown, Fault};
 use crate::DataError;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -30,11 +30,12 @@ fn nibble(byte: u8) -> Option<u8> {
 /// Reads a BYTEA in hex (`\x01ff`; blanks may stand between bytes) or escape
 /// format (`\\` and `\ooo`, everything else as it is).
 pub fn parse_bytea(text: &[u8]) -> Result<Vec<u8>, DataError> {
-    let read = match text {
-        [b'\\', b'x', digits @ ..] => read_hex(digits),
-        _ => read_escaped(text),
-    };
-    read.ok_or_else(|| Fault::Syntax.named("bytea", text))
+    match text {
+        [b'\\', b'x', digits @ ..] => {
+            read_hex(digits).ok_or_else(|| DataError::InvalidHex { text: shown(text) })
+        }
+        _ => read_escaped(text).ok_or_else(|| Fault::Syntax.named("bytea", text)),
+    }
 }
 
 fn read_hex(mut digits: &[u8]) -> Option<Vec<u8>> {

@@ -37,7 +37,7 @@ impl Fault {
 }
 
 /// The text as an error repeats it.
-fn shown(text: &[u8]) -> String {
+pub(super) fn shown(text: &[u8]) -> String {
     // Four bytes hold any character: enough for the limit, and never all of a huge input.
     let head = &text[..text.len().min(4 * SHOWN_CHARS_MAX + 4)];
     let head = String::from_utf8_lossy(head);

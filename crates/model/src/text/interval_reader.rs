@@ -268,6 +268,10 @@ fn read_part(cursor: &mut Cursor<'_>, sum: &mut Sum) -> Result<(), Fault> {
             if months > 11 {
                 return Err(Fault::Field);
             }
+            // A third part would make it a date.
+            if cursor.rest.first() == Some(&b'-') {
+                return Err(Fault::Syntax);
+            }
             sum.claim(128 + 256)?;
             sum.months += amount.signed(amount.whole * 12 + i128::from(months));
             return Ok(());

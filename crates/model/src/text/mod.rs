@@ -37,6 +37,7 @@ use crate::{DataError, DataType, Value};
 
 pub use self::array::{is_array_item_quoted, write_array_item, write_vector};
 pub use self::bytes::{format_uuid, parse_bytea, parse_uuid, write_bytea};
+pub use self::calendar::{civil_from_days, days_from_civil, days_in_month};
 pub use self::datetime::{parse_date, parse_time, parse_timestamp, parse_timestamptz};
 pub use self::datetime_writer::{write_date, write_time, write_timestamp, write_timestamptz};
 pub use self::decimal::{format_decimal, parse_decimal, write_decimal, write_decimal_trimmed};

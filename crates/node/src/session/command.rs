@@ -36,6 +36,7 @@ impl Session {
         command: &Command,
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
+        self.take_written();
         match command {
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
@@ -160,10 +161,16 @@ impl Session {
             let Some(default) = &column.default else {
                 continue;
             };
-            let planned = sql::parse_query(&format!("SELECT {default}"))
+            let cast = format!("SELECT CAST({default} AS {})", column.data_type);
+            let planned = sql::parse_query(&cast)
                 .map_err(Error::from)
                 .and_then(|query| self.plan_over(&query, &[], &catalog));
             if let Err(mut e) = planned {
+                e.code = match e.code.0 {
+                    "42703" => SqlState::FEATURE_NOT_SUPPORTED,
+                    "42846" => SqlState::DATATYPE_MISMATCH,
+                    _ => e.code,
+                };
                 e.detail = Some(format!(
                     "in the default of column \"{}\": {default}",
                     column.name

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use chronos_model::{DataType, SqlState, Value};
-use chronos_query::{lex, QueryError, ReadContext, SessionFacts};
+use chronos_query::{lex, QueryError, ReadContext, SessionFacts, SessionSettings};
 use chronos_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,8 @@ pub struct Statement {
 pub struct Session {
     node: Node,
     settings: Settings,
+    /// The settings as the last statement was given them.
+    given: Option<Arc<SessionSettings>>,
     facts: SessionFacts,
     transaction: Option<Transaction>,
     cancel: CancelHandle,
@@ -60,6 +62,7 @@ impl Session {
         Session {
             node,
             settings: Settings::new(),
+            given: None,
             facts: SessionFacts {
                 user: "chronos".into(),
                 database: "chronos".into(),
@@ -234,6 +237,7 @@ impl Session {
     /// Settings that clients are told of (ParameterStatus) and that changed
     /// since the last call; the first call gives all of them.
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
+        self.take_written();
         self.settings.take_reported()
     }
 
@@ -295,15 +299,50 @@ impl Session {
     /// What a statement reads: the transaction's view, or the newest.
     fn read_context(&mut self) -> Result<ReadContext, Error> {
         let now_micros = self.now_micros();
+        let settings = self.given_settings();
         match &mut self.transaction {
             Some(t) => Ok(ReadContext {
                 view: t.read_view()?,
                 now_micros: t.now_micros,
+                settings,
             }),
             None => Ok(ReadContext {
                 view: self.node.inner.replica.store.read_view(),
                 now_micros,
+                settings,
             }),
+        }
+    }
+
+    /// Takes over what the statement before has written with `set_config`.
+    fn take_written(&mut self) {
+        let Some(given) = &self.given else {
+            return;
+        };
+        let written = std::mem::take(&mut *given.written.lock());
+        for (name, value) in written {
+            // The value was checked when it was written.
+            if let Err(e) = self.settings.set(&name, Some(&value)) {
+                tracing::debug!(name, error = %e, "a setting was not taken");
+            }
+        }
+    }
+
+    /// The settings as a statement sees them.
+    fn given_settings(&mut self) -> Arc<SessionSettings> {
+        self.take_written();
+        let changed = self.settings.changed();
+        match &self.given {
+            Some(given) if given.changed == changed => Arc::clone(given),
+            _ => {
+                let given = Arc::new(SessionSettings {
+                    changed,
+                    check: settings::checked,
+                    written: parking_lot::Mutex::default(),
+                });
+                self.given = Some(Arc::clone(&given));
+                given
+            }
         }
     }
 

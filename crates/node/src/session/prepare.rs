@@ -190,6 +190,7 @@ impl Session {
                         &[],
                         &types,
                     )?;
+                    dml::check_assignments(&insert, &source)?;
                     let columns =
                         self.returning_columns(&insert.returning, &insert.table, catalog)?;
                     let parameters = source.parameters.clone();

@@ -4,8 +4,10 @@
 //! to anything but what Chronos does; one that is only advice is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chronos_model::SqlState;
+use chronos_query::QueryError;
 
 use crate::Error;
 
@@ -147,14 +149,15 @@ const REPORTED: &[&str] = &[
 /// A session's settings.
 #[derive(Debug)]
 pub(super) struct Settings {
-    changed: BTreeMap<String, String>,
+    /// Shared with the statements that run, for `current_setting`.
+    changed: Arc<BTreeMap<String, String>>,
     unreported: BTreeSet<&'static str>,
 }
 
 impl Settings {
     pub(super) fn new() -> Settings {
         Settings {
-            changed: BTreeMap::new(),
+            changed: Arc::default(),
             unreported: REPORTED.iter().copied().collect(),
         }
     }
@@ -162,7 +165,7 @@ impl Settings {
     /// The value of a setting.
     pub(super) fn get(&self, name: &str) -> Result<String, Error> {
         if let Some(value) = self.changed.get(name) {
-            return Ok(value.clone());
+            return Ok(shown(name, value));
         }
         let known = KNOWN
             .iter()
@@ -177,7 +180,8 @@ impl Settings {
             .iter()
             .map(|k| (k.name.to_owned(), k.default.to_owned()))
             .collect();
-        all.extend(self.changed.clone());
+        let changed = self.changed.iter();
+        all.extend(changed.map(|(name, value)| (name.clone(), shown(name, value))));
         all.into_iter().collect()
     }
 
@@ -189,16 +193,16 @@ impl Settings {
                 return Err(unknown(name));
             }
             match value {
-                Some(value) => drop(self.changed.insert(name.to_owned(), value.to_owned())),
-                None => drop(self.changed.remove(name)),
+                Some(value) => drop(self.change().insert(name.to_owned(), value.to_owned())),
+                None => drop(self.change().remove(name)),
             }
             return Ok(());
         };
         match value {
-            None => drop(self.changed.remove(name)),
+            None => drop(self.change().remove(name)),
             Some(value) => {
                 let value = check(known, value)?;
-                self.changed.insert(name.to_owned(), value);
+                self.change().insert(name.to_owned(), value);
             }
         }
         if let Some(reported) = REPORTED.iter().find(|r| r.eq_ignore_ascii_case(name)) {
@@ -225,7 +229,7 @@ impl Settings {
     pub(super) fn reset_all(&mut self) {
         let names: Vec<String> = self.changed.keys().cloned().collect();
         for name in names {
-            self.changed.remove(&name);
+            self.change().remove(&name);
             if let Some(reported) = REPORTED.iter().find(|r| r.eq_ignore_ascii_case(&name)) {
                 self.unreported.insert(reported);
             }
@@ -239,6 +243,23 @@ impl Settings {
             .collect()
     }
 
+    fn change(&mut self) -> &mut BTreeMap<String, String> {
+        Arc::make_mut(&mut self.changed)
+    }
+
+    /// What differs from the defaults, as SHOW shows it.
+    pub(super) fn changed(&self) -> Arc<BTreeMap<String, String>> {
+        if !self.changed.contains_key(TIMEOUT) {
+            return Arc::clone(&self.changed);
+        }
+        let changed = self.changed.iter();
+        Arc::new(
+            changed
+                .map(|(name, value)| (name.clone(), shown(name, value)))
+                .collect(),
+        )
+    }
+
     /// `statement_timeout`, in milliseconds; `None`: no limit.
     pub(super) fn statement_timeout_ms(&self) -> Option<u64> {
         self.changed
@@ -247,6 +268,35 @@ impl Settings {
             .ok()
             .filter(|ms| *ms > 0)
     }
+}
+
+const TIMEOUT: &str = "statement_timeout";
+
+/// A value with its unit: the largest one of which there is a whole number.
+fn shown(name: &str, value: &str) -> String {
+    let ms = match value.parse::<u64>() {
+        Ok(ms) if name == TIMEOUT && ms > 0 => ms,
+        _ => return value.to_owned(),
+    };
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "min"),
+        (1_000, "s"),
+    ];
+    match units.iter().find(|(unit, _)| ms % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
+/// Whether a setting may have a value, and how it is kept.
+pub(super) fn checked(name: &str, value: &str) -> Result<String, QueryError> {
+    let mut settings = Settings::new();
+    settings
+        .set(name, Some(value))
+        .and_then(|()| settings.get(name))
+        .map_err(|e| QueryError::new(e.code, e.message))
 }
 
 fn unknown(name: &str) -> Error {

@@ -1,7 +1,7 @@
 //! Integer arithmetic that says so when a result does not fit (22003): the engine's own
 //! wraps around.
 //!
-//! An analyzer rule, after types were coerced (it takes care of casts to text too), puts `checked_add(a, b)` and its like in
+//! An analyzer rule, after types were coerced (it takes care of casts too), puts `checked_add(a, b)` and its like in
 //! the place of `+`, `-` and `*` between integers; constants fold as before.
 
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::text_casts;
+use super::casts;
 
 /// Makes integer arithmetic checked.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl AnalyzerRule for CheckIntegers {
             node.map_expressions(|expr| {
                 let name = expr.schema_name().to_string();
                 let changed = expr.transform_up(|e| {
-                    check(e, &schema)?.transform_data(|e| text_casts::rewrite(e, &schema))
+                    check(e, &schema)?.transform_data(|e| casts::rewrite(e, &schema))
                 })?;
                 if !changed.transformed {
                     return Ok(changed);

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use super::series;
 use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
 use crate::functions::{self, Scope};
@@ -35,6 +36,8 @@ pub(super) struct PlanContext<'a> {
     state: &'a SessionState,
     names: Arc<Names>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
+    /// Ours before the engine's.
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
 struct Names {
@@ -57,7 +60,11 @@ impl<'a> PlanContext<'a> {
         temporaries: HashMap<String, Arc<MemTable>>,
         exposes_system_columns: bool,
     ) -> Self {
-        let scope = Arc::new(Scope { catalog, facts });
+        let scope = Arc::new(Scope {
+            catalog,
+            facts,
+            settings: Arc::default(),
+        });
         let names = Arc::new(Names {
             scope,
             temporaries,
@@ -66,7 +73,11 @@ impl<'a> PlanContext<'a> {
         let planner = TemporalRelations {
             names: Arc::clone(&names),
         };
+        let mut expr_planners: Vec<Arc<dyn ExprPlanner>> =
+            vec![Arc::new(super::operators::Operators)];
+        expr_planners.extend(state.expr_planners().iter().cloned());
         PlanContext {
+            expr_planners,
             state,
             names,
             relation_planners: vec![Arc::new(planner)],
@@ -151,7 +162,7 @@ impl ContextProvider for PlanContext<'_> {
             })?;
         let args = args
             .into_iter()
-            .map(|arg| super::temporal_bounds::simplify(arg, self.state))
+            .map(|arg| super::temporal_bounds::simplify(arg, self.state).map(series::bound))
             .collect::<Result<Vec<_>, _>>()?;
         let provider =
             function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
@@ -168,7 +179,7 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.state.expr_planners()
+        &self.expr_planners
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
@@ -180,8 +191,15 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        functions::find(name, || Arc::clone(&self.names.scope))
-            .or_else(|| self.state.scalar_functions().get(name).cloned())
+        let name = if name == "__series" {
+            "generate_series"
+        } else {
+            name
+        };
+        functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| {
+            let function = self.state.scalar_functions().get(name).cloned()?;
+            Some(functions::lenient(function))
+        })
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -417,8 +435,10 @@ pub(super) struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        Ok(crate::ddl::data_type(sql_type)
-            .ok()
-            .map(|t| Arc::new(t.to_field("", true))))
+        match crate::ddl::data_type(sql_type) {
+            Ok(data_type) => Ok(Some(Arc::new(data_type.to_result_field("", true)))),
+            Err(e) if matches!(sql_type, ast::DataType::Custom(..)) => Err(e.into()),
+            Err(_) => Ok(None),
+        }
     }
 }

@@ -35,6 +35,9 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
     if let ast::Expr::Value(value) = expr {
         return Ok(bare(&value.value));
     }
+    if let ast::Expr::Interval(interval) = expr {
+        return self::interval(interval);
+    }
     let (written, sql_type) = match expr {
         ast::Expr::Cast {
             expr,
@@ -56,9 +59,14 @@ fn read(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
     let Ok(data_type) = crate::ddl::data_type(sql_type) else {
         return Ok(None);
     };
-    if is_engines_own(&data_type, text) {
+    if data_type.is_text() {
         return Ok(None);
     }
+    if let Some(word) = word(&data_type, text) {
+        return word.map(|call| Some(cast_as(call, sql_type.clone())));
+    }
+    let (data_type, shaped) = with_written_digits(data_type, text);
+    let sql_type = shaped.as_ref().unwrap_or(sql_type);
     let data_type = unsized_vector(data_type, text);
     let value = text::parse(&data_type, text)?;
     Ok(literal(&value, &data_type, sql_type))
@@ -69,6 +77,18 @@ fn bare(value: &ast::Value) -> Option<ast::Expr> {
     match value {
         ast::Value::UnicodeStringLiteral(s) | ast::Value::NationalStringLiteral(s) => {
             Some(string(s))
+        }
+        // Beyond 64 bits an integer is a decimal. (2^63 itself may have a sign before it.)
+        ast::Value::Number(number, _)
+            if number.len() <= 38
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && number.parse::<i64>().is_err()
+                && number != "9223372036854775808" =>
+        {
+            Some(cast_as(
+                string(number),
+                parse_type(&DataType::Numeric(Some((38, 0))))?,
+            ))
         }
         // Beyond a decimal's digits a number is a double, as far as that goes.
         ast::Value::Number(number, _) if is_beyond_decimal(number) => {
@@ -86,20 +106,106 @@ fn is_beyond_decimal(number: &str) -> bool {
     digits.len() as i32 + exponent.saturating_abs() > 37
 }
 
-/// Left to the engine: texts, whose length it cuts; intervals; words that mean a time.
-fn is_engines_own(data_type: &DataType, text: &str) -> bool {
-    let is_word = || {
-        let word = text.trim().to_ascii_lowercase();
-        matches!(
-            word.as_str(),
-            "now" | "today" | "tomorrow" | "yesterday" | "epoch" | "infinity" | "-infinity"
-        )
-    };
-    match data_type {
-        DataType::Text | DataType::Varchar(_) | DataType::Interval => true,
-        DataType::Date | DataType::Timestamp | DataType::TimestampTz => is_word(),
-        _ => false,
+/// Words that mean a time, which only the statement's clock knows.
+fn word(data_type: &DataType, text: &str) -> Option<Result<ast::Expr, QueryError>> {
+    if !matches!(
+        data_type,
+        DataType::Date | DataType::Timestamp | DataType::TimestampTz
+    ) {
+        return None;
     }
+    let today = |days: i64| {
+        let today = call("current_date");
+        if days == 0 {
+            return today;
+        }
+        ast::Expr::Nested(Box::new(ast::Expr::BinaryOp {
+            left: Box::new(today),
+            op: ast::BinaryOperator::Plus,
+            right: Box::new(cast_as(
+                string(&days.to_string()),
+                ast::DataType::Int8(None),
+            )),
+        }))
+    };
+    let word = text.trim().to_ascii_lowercase();
+    Some(Ok(match word.as_str() {
+        "now" => call("now"),
+        "today" => today(0),
+        "tomorrow" => today(1),
+        "yesterday" => today(-1),
+        "epoch" => string("1970-01-01 00:00:00"),
+        "infinity" | "-infinity" => {
+            return Some(Err(QueryError::unsupported(format!(
+                "{word} as a date or time"
+            ))))
+        }
+        _ => return None,
+    }))
+}
+
+/// A bare NUMERIC keeps the digits that are written, as far as 38 reach.
+fn with_written_digits(data_type: DataType, text: &str) -> (DataType, Option<ast::DataType>) {
+    let digits = text.trim().trim_start_matches(['-', '+']);
+    let is_plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if data_type != DataType::Numeric(None) || !is_plain || digits.len() > 38 {
+        return (data_type, None);
+    }
+    let scale = digits.split_once('.').map_or(0, |(_, behind)| behind.len());
+    let shaped = DataType::Numeric(Some((38, scale as i8)));
+    let sql_type = parse_type(&shaped);
+    (shaped, sql_type)
+}
+
+/// `INTERVAL '..'`, read by our reader and written in units that the engine reads.
+fn interval(interval: &ast::Interval) -> Result<Option<ast::Expr>, QueryError> {
+    let ast::Expr::Value(value) = interval.value.as_ref() else {
+        return Ok(None);
+    };
+    let ast::Value::SingleQuotedString(written) = &value.value else {
+        return Ok(None);
+    };
+    let is_number = written.trim().parse::<f64>().is_ok();
+    let text = match (&interval.leading_field, &interval.last_field) {
+        (None, _) => written.clone(),
+        (Some(unit), None) if is_number => format!("{written} {unit}"),
+        (Some(ast::DateTimeField::Year), Some(ast::DateTimeField::Month)) => written.clone(),
+        (Some(ast::DateTimeField::Day), Some(ast::DateTimeField::Second)) => written.clone(),
+        _ => return Err(QueryError::unsupported(format!("the interval {interval}"))),
+    };
+    let Value::Interval(v) = text::parse(&DataType::Interval, &text)? else {
+        return Ok(None);
+    };
+    let seconds = v.nanos / 1_000_000_000;
+    let nanos = v.nanos % 1_000_000_000;
+    let units = format!(
+        "{} months {} days {seconds} seconds {nanos} nanoseconds",
+        v.months, v.days
+    );
+    Ok(Some(ast::Expr::Interval(ast::Interval {
+        value: Box::new(string(&units)),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    })))
+}
+
+fn call(name: &str) -> ast::Expr {
+    ast::Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![ast::Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![],
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
 }
 
 /// `'[1,2]'::vector` has as many dimensions as it has numbers.
@@ -112,6 +218,16 @@ fn unsized_vector(data_type: DataType, text: &str) -> DataType {
 
 fn literal(value: &Value, data_type: &DataType, sql_type: &ast::DataType) -> Option<ast::Expr> {
     let items = match (value, data_type) {
+        (Value::Interval(_), _) => {
+            let written = ast::Interval {
+                value: Box::new(string(&text::format(value))),
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            };
+            return interval(&written).ok().flatten();
+        }
         (Value::Array(items), DataType::Array(item)) => items
             .iter()
             .map(|v| cast(v, item))

@@ -5,6 +5,7 @@
 //! ([`Engine::execute`]): plans name tables and system-time bounds, never data,
 //! so a cached plan reads whatever view it is later given.
 
+mod casts;
 mod checked;
 mod coerce;
 mod context;
@@ -12,10 +13,16 @@ mod dialect;
 mod filters;
 mod literals;
 mod names;
+mod notation;
+mod operators;
+mod rows;
 mod scan;
+mod series;
+mod settings;
+mod signatures;
 mod table;
 mod temporal_bounds;
-mod text_casts;
+mod typing;
 mod wildcard;
 mod yielding;
 
@@ -36,13 +43,17 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
+use crate::functions::Scope;
 use crate::QueryError;
+pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
+pub use settings::{CheckSetting, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
@@ -63,6 +74,8 @@ pub struct ReadContext {
     pub view: ReadView,
     /// `now()`, in microseconds since the Unix epoch.
     pub now_micros: i64,
+    /// The session's settings.
+    pub settings: Arc<SessionSettings>,
 }
 
 /// Plans and runs queries.
@@ -74,6 +87,8 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct QueryPlan {
     logical: LogicalPlan,
+    /// Whether it reads or writes settings.
+    asks_settings: bool,
     /// Parameter types, `$1` first.
     pub parameters: Vec<DataType>,
     /// Columns of the result.
@@ -121,7 +136,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
-            .with_analyzer_rule(Arc::new(checked::CheckIntegers))
+            .with_analyzer_rules(analyzer_rules())
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
@@ -146,6 +161,8 @@ impl Engine {
         names::assign(&mut statement);
         literals::rewrite(&mut statement)?;
         dialect::rewrite(&mut statement)?;
+        rows::rewrite(&mut statement);
+        notation::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
             tables.insert(
@@ -184,6 +201,7 @@ impl Engine {
         };
         let schema = names::unmarked(typed.schema().as_arrow());
         Ok(QueryPlan {
+            asks_settings: settings::are_asked(&logical)?,
             logical,
             parameters,
             schema,
@@ -201,8 +219,16 @@ impl Engine {
         let mut state = self.state.clone();
         state.execution_props_mut().query_execution_start_time =
             chrono::DateTime::from_timestamp_micros(context.now_micros);
+        let mut logical = bind(plan, parameters)?;
+        if plan.asks_settings {
+            let scope = Arc::new(Scope {
+                catalog: Arc::clone(context.view.catalog()),
+                facts: SessionFacts::default(),
+                settings: Arc::clone(&context.settings),
+            });
+            logical = settings::bind(logical, &scope)?;
+        }
         state.config_mut().set_extension(Arc::new(context));
-        let logical = bind(plan, parameters)?;
         let optimized = state.optimize(&logical)?;
         let physical = state
             .query_planner()
@@ -237,6 +263,14 @@ impl Engine {
             )),
         }
     }
+}
+
+/// The engine's rules, with our types before them and our arithmetic behind.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(typing::Typing)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(checked::CheckIntegers));
+    rules
 }
 
 /// The plan with its parameters replaced by values.

@@ -5,7 +5,9 @@
 
 use chronos_model::{DataType, SqlState, Value};
 
-use super::definition::{bigint, boolean, lenient, oid, strict, text, undefined, Call, Definition};
+use super::definition::{
+    bigint, boolean, lenient, oid, strict, text, undefined, Arguments, Call, Definition,
+};
 use crate::system_tables::{
     format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
     relation_name, relation_oid, role_oid, type_oid,
@@ -81,7 +83,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         refuse("json_build_object")
     }),
     lenient("pg_typeof", (1, 1), text, |call| {
-        Ok(optional(call.types.first().map(ToString::to_string)))
+        Ok(optional(call.types.first().map(plain_type_name)))
     }),
     strict("to_regclass", (1, 1), oid, |call| {
         Ok(relation_oid(&call.scope.objects(), &call.text(0)?)?.map_or(Value::Null, Value::Int8))
@@ -134,12 +136,12 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
 
-fn json() -> DataType {
-    DataType::Json
+fn json(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Json)
 }
 
-fn subscripts_type() -> DataType {
-    DataType::Array(Box::new(DataType::Int4))
+fn subscripts_type(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Array(Box::new(DataType::Int4)))
 }
 
 fn always(_: &Call<'_>) -> Result<Value, QueryError> {
@@ -283,4 +285,15 @@ fn subscripts(call: &Call<'_>) -> Result<Value, QueryError> {
     Ok(Value::Array(
         (1..=items.len() as i64).map(Value::Int8).collect(),
     ))
+}
+
+/// A type's name without its parameters.
+fn plain_type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Numeric(_) => "numeric".to_owned(),
+        DataType::Varchar(_) => "character varying".to_owned(),
+        DataType::Vector(_) => "vector".to_owned(),
+        DataType::Array(item) => format!("{}[]", plain_type_name(item)),
+        other => other.to_string(),
+    }
 }

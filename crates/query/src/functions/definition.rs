@@ -3,7 +3,6 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType as Arrow, FieldRef};
 use chronos_model::{append_value, column_builder, value_at, DataType, SqlState, Value};
@@ -14,7 +13,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::Scope;
+use super::{columnar, Scope};
 use crate::QueryError;
 
 /// One call: what the function may ask about, and its arguments.
@@ -28,10 +27,42 @@ pub(crate) struct Call<'a> {
 /// The value of one call.
 pub(crate) type Body = fn(&Call<'_>) -> Result<Value, QueryError>;
 
+/// What a call's result type is derived from.
+pub(crate) struct Arguments<'a> {
+    /// SQL types of the arguments.
+    pub(super) types: &'a [DataType],
+    /// The arguments that are constants.
+    pub(super) constants: &'a [Option<&'a ScalarValue>],
+}
+
+impl Arguments<'_> {
+    /// Whether an argument is a constant text, or NULL, without a type: one that is read
+    /// as whatever is wanted.
+    pub(super) fn is_unknown(&self, position: usize) -> bool {
+        matches!(
+            self.constants.get(position),
+            Some(Some(ScalarValue::Utf8(_) | ScalarValue::Null))
+        )
+    }
+
+    /// An argument that is a constant integer.
+    pub(super) fn constant_int(&self, position: usize) -> Option<i64> {
+        match self.constants.get(position)? {
+            Some(ScalarValue::Int64(Some(v))) => Some(*v),
+            Some(ScalarValue::Int32(Some(v))) => Some(i64::from(*v)),
+            Some(ScalarValue::Int16(Some(v))) => Some(i64::from(*v)),
+            _ => None,
+        }
+    }
+}
+
+/// A call's result type. Errors with 42883 when there is no function of these arguments.
+pub(crate) type Returns = fn(&Arguments<'_>) -> Result<DataType, QueryError>;
+
 /// A function's name, its result type and how it is computed.
 pub(crate) struct Definition {
     pub(super) name: &'static str,
-    pub(super) returns: fn() -> DataType,
+    pub(super) returns: Returns,
     /// NULL as any argument makes the result NULL.
     pub(super) is_strict: bool,
     /// How many arguments it takes, both ends included.
@@ -39,10 +70,13 @@ pub(crate) struct Definition {
     pub(super) body: Body,
 }
 
+/// The greatest number of arguments of a function that takes any number.
+pub(super) const VARIADIC: usize = usize::MAX;
+
 pub(super) const fn strict(
     name: &'static str,
     arity: (usize, usize),
-    returns: fn() -> DataType,
+    returns: Returns,
     body: Body,
 ) -> Definition {
     Definition {
@@ -57,7 +91,7 @@ pub(super) const fn strict(
 pub(super) const fn lenient(
     name: &'static str,
     arity: (usize, usize),
-    returns: fn() -> DataType,
+    returns: Returns,
     body: Body,
 ) -> Definition {
     Definition {
@@ -69,20 +103,20 @@ pub(super) const fn lenient(
     }
 }
 
-pub(super) fn boolean() -> DataType {
-    DataType::Bool
+pub(super) fn boolean(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Bool)
 }
 
-pub(super) fn text() -> DataType {
-    DataType::Text
+pub(super) fn text(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Text)
 }
 
-pub(super) fn oid() -> DataType {
-    DataType::Int4
+pub(super) fn oid(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Int4)
 }
 
-pub(super) fn bigint() -> DataType {
-    DataType::Int8
+pub(super) fn bigint(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Int8)
 }
 
 impl Call<'_> {
@@ -97,6 +131,20 @@ impl Call<'_> {
         {
             Value::Int8(value) => Ok(value),
             _ => Ok(0),
+        }
+    }
+
+    /// An argument as a double; text is read as one.
+    pub(super) fn float(&self, position: usize) -> Result<f64, QueryError> {
+        match self
+            .args
+            .get(position)
+            .cloned()
+            .unwrap_or(Value::Null)
+            .coerce(&DataType::Float8)?
+        {
+            Value::Float8(value) => Ok(value),
+            _ => Ok(0.0),
         }
     }
 
@@ -134,14 +182,18 @@ pub(super) struct Function {
 impl Function {
     pub(super) fn new(definition: &'static Definition, scope: Arc<Scope>) -> Function {
         let (least, most) = definition.arity;
-        let counts = (least..=most).map(|n| {
+        let counts = (least..=most.min(least + 16)).map(|n| {
             if n == 0 {
                 TypeSignature::Nullary
             } else {
                 TypeSignature::Any(n)
             }
         });
-        let signature = Signature::one_of(counts.collect(), Volatility::Stable);
+        let signature = if most == VARIADIC {
+            Signature::variadic_any(Volatility::Stable)
+        } else {
+            Signature::one_of(counts.collect(), Volatility::Stable)
+        };
         Function {
             definition,
             scope,
@@ -154,9 +206,9 @@ impl Function {
         args: &[ArrayRef],
         types: &[DataType],
         rows: usize,
+        returns: &DataType,
     ) -> Result<ArrayRef, QueryError> {
-        let returns = (self.definition.returns)();
-        let mut builder = column_builder(&returns, rows);
+        let mut builder = column_builder(returns, rows);
         let mut values = Vec::with_capacity(args.len());
         for row in 0..rows {
             values.clear();
@@ -171,7 +223,7 @@ impl Function {
                     args: &values,
                     types,
                 })?
-                .coerce(&returns)?
+                .coerce(returns)?
             };
             append_value(&mut builder, &value)?;
         }
@@ -202,43 +254,42 @@ impl ScalarUDFImpl for Function {
         &self.signature
     }
 
-    fn return_type(&self, _: &[Arrow]) -> DfResult<Arrow> {
-        Ok((self.definition.returns)().to_arrow())
+    fn return_type(&self, arguments: &[Arrow]) -> DfResult<Arrow> {
+        let types: Vec<DataType> = arguments.iter().map(DataType::of_arrow).collect();
+        let constants = vec![None; types.len()];
+        let returns = (self.definition.returns)(&Arguments {
+            types: &types,
+            constants: &constants,
+        })?;
+        Ok(returns.to_arrow())
     }
 
-    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
-        Ok(Arc::new(
-            (self.definition.returns)().to_field(self.definition.name, true),
-        ))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let is_constant = args
-            .args
-            .iter()
-            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
         let types: Vec<DataType> = args
             .arg_fields
             .iter()
             .map(|f| DataType::of_field(f))
             .collect();
-        let arrays = args
-            .args
-            .into_iter()
-            .zip(&types)
-            .map(|(value, data_type)| in_layout(&value.into_array(rows)?, data_type))
-            .collect::<DfResult<Vec<_>>>()?;
-        let result = self.evaluate(&arrays, &types, rows)?;
-        if is_constant {
-            // A list keeps its item's field only when it is taken as it is.
-            let scalar = match result.as_list_opt::<i32>() {
-                Some(list) => ScalarValue::List(Arc::new(list.clone())),
-                None => ScalarValue::try_from_array(&result, 0)?,
-            };
-            return Ok(ColumnarValue::Scalar(scalar));
-        }
-        Ok(ColumnarValue::Array(result))
+        let returns = (self.definition.returns)(&Arguments {
+            types: &types,
+            constants: args.scalar_arguments,
+        })?;
+        Ok(Arc::new(
+            returns.to_result_field(self.definition.name, true),
+        ))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let returns = DataType::of_field(&args.return_field);
+        columnar(args, |columns, fields, rows| {
+            let types: Vec<DataType> = fields.iter().map(|f| DataType::of_field(f)).collect();
+            let columns = columns
+                .iter()
+                .zip(&types)
+                .map(|(column, data_type)| in_layout(column, data_type))
+                .collect::<DfResult<Vec<_>>>()?;
+            self.evaluate(&columns, &types, rows, &returns)
+        })
     }
 }
 
@@ -268,4 +319,20 @@ pub(super) fn undefined(what: &str, name: &str) -> QueryError {
         SqlState::UNDEFINED_OBJECT,
         format!("{what} \"{name}\" does not exist"),
     )
+}
+
+/// 42883 for a function that exists, but not of these arguments.
+pub(super) fn missing(name: &str, types: &[DataType]) -> QueryError {
+    let types: Vec<String> = types
+        .iter()
+        .map(|t| match t {
+            DataType::Numeric(_) => "numeric".to_owned(),
+            other => other.to_string(),
+        })
+        .collect();
+    QueryError::new(
+        SqlState::UNDEFINED_FUNCTION,
+        format!("function {name}({}) does not exist", types.join(", ")),
+    )
+    .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.")
 }

@@ -5,27 +5,41 @@
 //! [`find`] is asked before DataFusion's own functions, so `version()` is ours.
 //! They are evaluated value by value: they meet the few rows of system tables.
 
+mod arrays;
 mod catalog;
+mod columnar;
 mod definition;
+mod fields;
+mod floats;
+mod lenient;
+mod numbers;
 mod session;
+mod strings;
+mod sum;
+mod templates;
 mod text;
+mod times;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chronos_model::Catalog;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 
-use crate::engine::SessionFacts;
+use crate::engine::{SessionFacts, SessionSettings};
 use crate::system_tables::Objects;
 use crate::QueryError;
+pub(crate) use columnar::columnar;
 use definition::Function;
+pub(crate) use lenient::lenient;
 
 /// What a function may ask about: the catalog and the session of the statement.
 #[derive(Debug)]
 pub(crate) struct Scope {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) facts: SessionFacts,
+    /// The session's settings; none while a statement is planned.
+    pub(crate) settings: Arc<SessionSettings>,
 }
 
 impl Scope {
@@ -52,19 +66,46 @@ pub(crate) fn register(state: &mut SessionState) -> Result<(), QueryError> {
         ];
         state.register_udf(Arc::new(now.as_ref().clone().with_aliases(aliases)))?;
     }
+    state.register_udaf(sum::checked_sum())?;
     Ok(())
 }
 
 /// The function of that folded name, if it is one of ours.
 pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc<ScalarUDF>> {
-    let definition = [session::FUNCTIONS, catalog::FUNCTIONS, text::FUNCTIONS]
-        .into_iter()
-        .flatten()
-        .find(|definition| definition.name == name)?;
+    if let Some(function) = floats::find(name) {
+        return Some(function);
+    }
+    if let Some(function) = fields::find(name) {
+        return Some(function);
+    }
+    let definition = [
+        session::FUNCTIONS,
+        catalog::FUNCTIONS,
+        text::FUNCTIONS,
+        numbers::FUNCTIONS,
+        times::FUNCTIONS,
+        arrays::FUNCTIONS,
+        strings::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
+    .find(|definition| definition.name == name)?;
     Some(Arc::new(ScalarUDF::new_from_impl(Function::new(
         definition,
         scope(),
     ))))
+}
+
+/// A call of one of our functions that asks about nothing.
+pub(crate) fn pure(name: &str, args: Vec<Expr>) -> Option<Expr> {
+    static NOTHING: LazyLock<Arc<Scope>> = LazyLock::new(|| {
+        Arc::new(Scope {
+            catalog: Arc::new(Catalog::default()),
+            facts: SessionFacts::default(),
+            settings: Arc::default(),
+        })
+    });
+    Some(find(name, || Arc::clone(&NOTHING))?.call(args))
 }
 
 #[cfg(test)]

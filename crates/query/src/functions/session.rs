@@ -2,7 +2,7 @@
 
 use chronos_model::{DataType, SqlState, Value};
 
-use super::definition::{bigint, boolean, lenient, oid, strict, text, Call, Definition};
+use super::definition::{bigint, boolean, oid, strict, text, Arguments, Call, Definition};
 use crate::system_tables::setting;
 use crate::QueryError;
 
@@ -45,7 +45,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("inet_client_addr", (0, 0), text, |_| Ok(Value::Null)),
     strict("inet_client_port", (0, 0), oid, |_| Ok(Value::Null)),
     strict("current_setting", (1, 2), text, current_setting),
-    lenient("set_config", (3, 3), text, |call| Ok(call.args[1].clone())),
+    strict("set_config", (3, 3), text, set_config),
     strict("pg_advisory_lock", (1, 2), text, |_| {
         refuse("pg_advisory_lock")
     }),
@@ -98,12 +98,12 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_tablespace_size", (1, 1), bigint, |_| Ok(Value::Null)),
 ];
 
-fn names() -> DataType {
-    DataType::Array(Box::new(DataType::Text))
+fn names(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::Array(Box::new(DataType::Text)))
 }
 
-fn timestamptz() -> DataType {
-    DataType::TimestampTz
+fn timestamptz(_: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Ok(DataType::TimestampTz)
 }
 
 fn constant(value: &str) -> Result<Value, QueryError> {
@@ -133,9 +133,13 @@ fn current_schemas(call: &Call<'_>) -> Result<Value, QueryError> {
     ))
 }
 
-/// The value with which sessions begin (see `system_tables::settings`).
+/// What the session has SET, else the value with which sessions begin (see
+/// `system_tables::settings`).
 fn current_setting(call: &Call<'_>) -> Result<Value, QueryError> {
-    let name = call.text(0)?;
+    let name = call.text(0)?.to_ascii_lowercase();
+    if let Some(value) = call.scope.settings.changed.get(&name) {
+        return constant(value);
+    }
     match setting(&name) {
         Some(value) => constant(value),
         None if call.is_true(1) => Ok(Value::Null),
@@ -144,4 +148,13 @@ fn current_setting(call: &Call<'_>) -> Result<Value, QueryError> {
             Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message))
         }
     }
+}
+
+/// Takes effect with the session's next statement; LOCAL is like SET LOCAL.
+fn set_config(call: &Call<'_>) -> Result<Value, QueryError> {
+    let name = call.text(0)?.to_ascii_lowercase();
+    let settings = &call.scope.settings;
+    let value = (settings.check)(&name, &call.text(1)?)?;
+    settings.written.lock().push((name, value.clone()));
+    Ok(Value::Text(value))
 }

@@ -23,7 +23,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
 ];
 
 /// A string constant; one with backslashes in the escape form.
-fn quote_literal(value: &str) -> String {
+pub(super) fn quote_literal(value: &str) -> String {
     let doubled = value.replace('\'', "''");
     if doubled.contains('\\') {
         format!(" E'{}'", doubled.replace('\\', "\\\\"))

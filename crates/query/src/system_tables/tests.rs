@@ -57,6 +57,7 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
         let context = ReadContext {
             view: store.read_view(),
             now_micros: 0,
+            settings: Arc::default(),
         };
         let mut stream = engine.execute(&plan, &[], context).await?;
         let mut rows = Vec::new();
