@@ -16,6 +16,7 @@ mod scan;
 mod table;
 mod temporal_bounds;
 mod text_casts;
+mod unnest;
 mod wildcard;
 mod yielding;
 
@@ -121,6 +122,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
+            .with_analyzer_rule(Arc::new(unnest::Unnest))
             .with_analyzer_rule(Arc::new(checked::CheckIntegers))
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
