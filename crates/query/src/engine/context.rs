@@ -180,6 +180,10 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        let name = match name {
+            super::from_functions::SERIES => "generate_series",
+            name => name,
+        };
         functions::find(name, || Arc::clone(&self.names.scope))
             .or_else(|| self.state.scalar_functions().get(name).cloned())
     }

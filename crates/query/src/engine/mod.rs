@@ -10,9 +10,12 @@ mod coerce;
 mod context;
 mod dialect;
 mod filters;
+mod from_functions;
 mod literals;
 mod names;
+mod null_safe;
 mod scan;
+mod set_operations;
 mod table;
 mod temporal_bounds;
 mod text_casts;
@@ -122,6 +125,8 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
+            .with_analyzer_rule(Arc::new(set_operations::CountDuplicates))
+            .with_analyzer_rule(Arc::new(null_safe::SpellOutNullSafe))
             .with_analyzer_rule(Arc::new(unnest::Unnest))
             .with_analyzer_rule(Arc::new(checked::CheckIntegers))
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))

@@ -92,7 +92,7 @@ fn own_name(expr: &ast::Expr) -> Option<String> {
                 .and_then(own_name);
             column.or_else(|| fixed("case"))
         }
-        E::Exists { .. } => fixed("exists"),
+        E::Exists { negated: false, .. } => fixed("exists"),
         E::Subquery(query) => subquery_name(query),
         E::Extract { .. } => fixed("extract"),
         E::Position { .. } => fixed("position"),

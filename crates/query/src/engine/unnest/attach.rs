@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 };
 
 use super::push::Domain;
-use super::{by_name, named, named_as, project, single, Unnester};
+use super::{by_name, named, named_as, project, same, single, Unnester};
 use crate::QueryError;
 
 /// A subquery evaluated for all outer rows at once.
@@ -34,11 +34,7 @@ impl Unnested {
 
 impl Unnester {
     /// The subquery's value for a row of `input`.
-    pub(super) fn scalar(
-        &mut self,
-        subquery: Subquery,
-        input: &mut LogicalPlan,
-    ) -> DfResult<Expr> {
+    pub(super) fn scalar(&mut self, subquery: Subquery, input: &mut LogicalPlan) -> DfResult<Expr> {
         let is_single = gives_one_row_at_most(&subquery.subquery);
         let mut unnested = self.unnested(&subquery.subquery, input)?;
         let value = Expr::Column(subquery.subquery.schema().columns().remove(0));
@@ -83,7 +79,11 @@ impl Unnester {
 
     /// `x IN (S)`: true if a value of S equals x; else NULL if one might, for being NULL or
     /// because x is; else false.
-    pub(super) fn membership(&mut self, set: InSubquery, input: &mut LogicalPlan) -> DfResult<Expr> {
+    pub(super) fn membership(
+        &mut self,
+        set: InSubquery,
+        input: &mut LogicalPlan,
+    ) -> DfResult<Expr> {
         let InSubquery {
             expr: x,
             subquery,
@@ -109,23 +109,13 @@ impl Unnester {
         shown.push(named(value.clone(), None, &value_name));
         shown.push(lit(true).alias(&mark));
         let values = LogicalPlan::Distinct(Distinct::All(Arc::new(project(plan.clone(), shown)?)));
-        let same_row = renamed.iter().map(|(outer, name)| {
-            binary_expr(
-                Expr::Column(outer.clone()),
-                Operator::IsNotDistinctFrom,
-                column(name),
-            )
-        });
-        *input = LogicalPlan::Join(Join::try_new(
-            Arc::new(input.clone()),
-            Arc::new(values),
-            vec![((*x).clone(), column(&value_name))],
-            conjunction(same_row),
-            JoinType::Left,
-            JoinConstraint::On,
-            NullEquality::NullEqualsNothing,
-            false,
-        )?);
+        let renamed: Vec<(Column, Column)> = renamed
+            .into_iter()
+            .map(|(outer, name)| (outer, Column::new_unqualified(name)))
+            .collect();
+        let mut keys = on(&renamed, input, &values)?;
+        keys.push(((*x).clone(), column(&value_name)));
+        *input = joined(input.clone(), values, keys, None, JoinType::Left)?;
 
         // How many values there are, and how many are not NULL.
         let (rows, known) = (self.fresh(), self.fresh());
@@ -226,29 +216,17 @@ impl Unnester {
         } else {
             (None, condition)
         };
-        let mut joined = LogicalPlan::Join(Join::try_new(
-            Arc::new(left),
-            Arc::new(unnested.plan),
-            on(&unnested.keys),
-            within,
-            lateral.join_type,
-            JoinConstraint::On,
-            NullEquality::NullEqualsNull,
-            false,
-        )?);
+        let keys = on(&unnested.keys, &left, &unnested.plan)?;
+        let mut rows = joined(left, unnested.plan, keys, within, lateral.join_type)?;
         if let Some(condition) = above {
-            joined = self.filter(Filter::try_new(condition, Arc::new(joined))?)?;
+            rows = self.filter(Filter::try_new(condition, Arc::new(rows))?)?;
         }
-        by_name(joined, &schema)
+        by_name(rows, &schema)
     }
 
     /// The subquery for all rows of `input` at once. `input` is changed only so far that it
     /// may be evaluated twice.
-    fn unnested(
-        &mut self,
-        subquery: &LogicalPlan,
-        input: &mut LogicalPlan,
-    ) -> DfResult<Unnested> {
+    fn unnested(&mut self, subquery: &LogicalPlan, input: &mut LogicalPlan) -> DfResult<Unnested> {
         let source = self.shared(input.clone())?;
         let Some(domain) = Domain::new(self, subquery, &source)? else {
             return Ok(Unnested {
@@ -296,25 +274,45 @@ fn aggregate<'a>(
     )?))
 }
 
-fn on(keys: &[(Column, Column)]) -> Vec<(Expr, Expr)> {
-    keys.iter()
-        .map(|(outer, inner)| (Expr::Column(outer.clone()), Expr::Column(inner.clone())))
-        .collect()
+fn on(
+    keys: &[(Column, Column)],
+    left: &LogicalPlan,
+    right: &LogicalPlan,
+) -> DfResult<Vec<(Expr, Expr)>> {
+    let mut pairs = Vec::with_capacity(keys.len());
+    for (outer, inner) in keys {
+        let outer = (Expr::Column(outer.clone()), left.schema().as_ref());
+        let inner = (Expr::Column(inner.clone()), right.schema().as_ref());
+        pairs.extend(same::keys(outer, inner)?);
+    }
+    Ok(pairs)
+}
+
+/// A join by equality.
+pub(super) fn joined(
+    left: LogicalPlan,
+    right: LogicalPlan,
+    on: Vec<(Expr, Expr)>,
+    filter: Option<Expr>,
+    join_type: JoinType,
+) -> DfResult<LogicalPlan> {
+    Ok(LogicalPlan::Join(Join::try_new(
+        Arc::new(left),
+        Arc::new(right),
+        on,
+        filter,
+        join_type,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNothing,
+        false,
+    )?))
 }
 
 /// Each row of `input` with its row of the subquery, or NULLs.
 fn join(input: &mut LogicalPlan, unnested: Unnested) -> DfResult<()> {
     let filter = unnested.keys.is_empty().then(|| lit(true));
-    *input = LogicalPlan::Join(Join::try_new(
-        Arc::new(input.clone()),
-        Arc::new(unnested.plan),
-        on(&unnested.keys),
-        filter,
-        JoinType::Left,
-        JoinConstraint::On,
-        NullEquality::NullEqualsNull,
-        false,
-    )?);
+    let keys = on(&unnested.keys, input, &unnested.plan)?;
+    *input = joined(input.clone(), unnested.plan, keys, filter, JoinType::Left)?;
     Ok(())
 }
 

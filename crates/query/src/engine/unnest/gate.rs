@@ -48,9 +48,10 @@ pub(super) fn membership(set: &InSubquery, outer: &DFSchema) -> bool {
 
 /// Whether all outer columns are those of the rows that the subquery is evaluated for.
 fn is_local(subquery: &Subquery, outer: &DFSchema) -> bool {
-    subquery.outer_ref_columns.iter().all(
-        |e| matches!(e, Expr::OuterReferenceColumn(_, column) if outer.has_column(column)),
-    )
+    subquery
+        .outer_ref_columns
+        .iter()
+        .all(|e| matches!(e, Expr::OuterReferenceColumn(_, column) if outer.has_column(column)))
 }
 
 fn is_semi_join(subquery: &Subquery) -> bool {

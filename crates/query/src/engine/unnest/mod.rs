@@ -27,6 +27,7 @@
 mod attach;
 mod gate;
 mod push;
+pub(super) mod same;
 mod shared;
 mod single;
 
@@ -39,7 +40,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Alias;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Subquery,
+    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Sort, Subquery,
     SubqueryAlias, Union,
 };
 use datafusion::optimizer::AnalyzerRule;
@@ -55,7 +56,9 @@ impl AnalyzerRule for Unnest {
         if !holds_subquery(&plan)? {
             return Ok(plan);
         }
-        Unnester::default().plan(plan)
+        let plan = Unnester::default().plan(plan)?;
+        check_references(&plan)?;
+        Ok(plan)
     }
 
     fn name(&self) -> &str {
@@ -73,6 +76,20 @@ fn holds_subquery(plan: &LogicalPlan) -> DfResult<bool> {
         })
     })?;
     Ok(found)
+}
+
+/// No reference to an outer row is left outside of the subqueries that stay.
+fn check_references(plan: &LogicalPlan) -> DfResult<()> {
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            if expr.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))? {
+                let what = format!("a reference to the outer query in {}", node.display());
+                return Err(QueryError::unsupported(what).into());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(())
 }
 
 fn is_subquery(expr: &Expr) -> bool {
@@ -117,6 +134,15 @@ impl Unnester {
             LogicalPlan::Join(join) if holds_lateral(&join.right) => self.lateral(join),
             LogicalPlan::Join(join) if join_has_subquery(&join) => self.join(join),
             LogicalPlan::Filter(filter) if has_subquery(&filter.predicate) => self.filter(filter),
+            LogicalPlan::Sort(sort) if sort.expr.iter().any(|s| has_subquery(&s.expr)) => {
+                self.sort(sort)
+            }
+            LogicalPlan::Aggregate(ref aggregate)
+                if aggregate.aggr_expr.iter().any(is_of_outer_query) =>
+            {
+                let what = "an aggregate of the outer query in a subquery";
+                Err(QueryError::unsupported(what).into())
+            }
             LogicalPlan::Values(ref values) if values.values.iter().flatten().any(has_subquery) => {
                 let rows = rows_as_union(&plan)?;
                 self.plan(rows)
@@ -143,7 +169,7 @@ impl Unnester {
             Ok(match e {
                 Expr::ScalarSubquery(s) => {
                     let s = self.inner(s)?;
-                    let is_done = s.outer_ref_columns.is_empty()
+                    let is_done = (s.outer_ref_columns.is_empty() && !is_row(&s))
                         || (place != Place::Other && gate::scalar(&s, input.schema()));
                     Transformed::yes(if is_done {
                         Expr::ScalarSubquery(s)
@@ -286,6 +312,33 @@ impl Unnester {
         project(rebuilt, shown)
     }
 
+    /// ORDER BY: a subquery sees the columns that the SELECT list was made from, and is
+    /// computed beside it.
+    fn sort(&mut self, sort: Sort) -> DfResult<LogicalPlan> {
+        let LogicalPlan::Projection(list) = sort.input.as_ref() else {
+            return self.expressions(LogicalPlan::Sort(sort));
+        };
+        let schema = Arc::clone(&list.schema);
+        let mut shown = list.expr.clone();
+        let mut order = Vec::with_capacity(sort.expr.len());
+        for mut key in sort.expr {
+            if has_subquery(&key.expr) {
+                let name = self.fresh();
+                let below = replace_columns(key.expr, list)?;
+                shown.push(below.alias(&name));
+                key.expr = Expr::Column(Column::new_unqualified(name));
+            }
+            order.push(key);
+        }
+        let wider = project(Arc::unwrap_or_clone(Arc::clone(&list.input)), shown)?;
+        let sorted = LogicalPlan::Sort(Sort {
+            expr: order,
+            input: Arc::new(self.expressions(wider)?),
+            fetch: sort.fetch,
+        });
+        by_name(sorted, &schema)
+    }
+
     /// Subqueries in a join's ON.
     fn join(&mut self, join: Join) -> DfResult<LogicalPlan> {
         let schema = Arc::clone(&join.schema);
@@ -296,7 +349,11 @@ impl Unnester {
             .flat_map(split_conjunction_owned)
             .collect();
         let (hard, mut easy): (Vec<_>, Vec<_>) = conditions.into_iter().partition(has_subquery);
-        if join.on.iter().any(|(l, r)| has_subquery(l) || has_subquery(r)) {
+        if join
+            .on
+            .iter()
+            .any(|(l, r)| has_subquery(l) || has_subquery(r))
+        {
             return Err(QueryError::unsupported("a subquery in a join's keys").into());
         }
         let mut left = Arc::unwrap_or_clone(Arc::clone(&join.left));
@@ -335,6 +392,37 @@ impl Unnester {
         }
         by_name(LogicalPlan::Join(rebuilt(left, right, easy)?), &schema)
     }
+}
+
+/// The expression over a projection's input: its columns replaced by what they stand for.
+fn replace_columns(expr: Expr, list: &Projection) -> DfResult<Expr> {
+    let replaced = expr.transform(|e| {
+        let Expr::Column(column) = &e else {
+            return Ok(Transformed::no(e));
+        };
+        Ok(match list.schema.maybe_index_of_column(column) {
+            Some(i) => Transformed::yes(list.expr[i].clone().unalias()),
+            None => Transformed::no(e),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
+/// An aggregate over outer columns alone belongs to the query they are of (SQL:2016 10.9).
+fn is_of_outer_query(expr: &Expr) -> bool {
+    expr.column_refs().is_empty()
+        && expr
+            .exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))
+            .unwrap_or(true)
+}
+
+/// A row of several values: it must not be evaluated once for each of them.
+fn is_row(subquery: &Subquery) -> bool {
+    let schema = subquery.subquery.schema();
+    matches!(
+        schema.field(0).data_type(),
+        arrow_schema::DataType::Struct(_)
+    )
 }
 
 /// The columns an expression needs of the rows it is evaluated for, its subqueries' included.

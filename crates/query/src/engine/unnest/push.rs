@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use arrow_schema::DataType as Arrow;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, NullEquality};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as DfResult;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet, Sort as SortExpr};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    binary_expr, cast, lit, when, Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprFunctionExt,
+    cast, lit, when, Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprFunctionExt,
     ExprSchemable, Filter, Join, JoinConstraint, JoinType, Limit, LogicalPlan, LogicalPlanBuilder,
     Operator, Union, Unnest, Window,
 };
 
-use super::{has_subquery, named, named_as, project, rows_as_union, Unnester};
+use super::attach::joined;
+use super::{has_subquery, named, named_as, project, rows_as_union, same, Unnester};
 use crate::QueryError;
 
 /// The distinct values of the outer columns that a subquery refers to.
@@ -105,17 +106,18 @@ fn columns(columns: &[Column]) -> Vec<Expr> {
     columns.iter().cloned().map(Expr::Column).collect()
 }
 
-fn same(left: &[Column], right: &[Column]) -> Vec<Expr> {
-    left.iter()
-        .zip(right)
-        .map(|(l, r)| {
-            binary_expr(
-                Expr::Column(l.clone()),
-                Operator::IsNotDistinctFrom,
-                Expr::Column(r.clone()),
-            )
-        })
-        .collect()
+fn same_values(
+    (left, left_keys): (&LogicalPlan, &[Column]),
+    (right, right_keys): (&LogicalPlan, &[Column]),
+) -> DfResult<Vec<(Expr, Expr)>> {
+    let mut pairs = Vec::with_capacity(left_keys.len());
+    for (l, r) in left_keys.iter().zip(right_keys) {
+        pairs.extend(same::keys(
+            (Expr::Column(l.clone()), left.schema()),
+            (Expr::Column(r.clone()), right.schema()),
+        )?);
+    }
+    Ok(pairs)
 }
 
 fn refused(what: &str) -> datafusion::error::DataFusionError {
@@ -367,7 +369,10 @@ impl Unnester {
             .collect::<DfResult<Vec<_>>>()?;
         let groups = [values.clone(), substituted(on.on_expr)?].concat();
         let (numbered, number) = self.numbered(input, groups, order)?;
-        let first = Filter::try_new(cast(number, Arrow::Int64).eq(lit(1_i64)), Arc::new(numbered))?;
+        let first = Filter::try_new(
+            cast(number, Arrow::Int64).eq(lit(1_i64)),
+            Arc::new(numbered),
+        )?;
         let mut shown = values.clone();
         for (i, expr) in substituted(on.select_expr)?.into_iter().enumerate() {
             shown.push(named_as(expr, &on.schema, i));
@@ -387,20 +392,9 @@ impl Unnester {
             let shown = input.schema().columns();
             let marked = [columns(&shown), vec![lit(true).alias(&mark)]].concat();
             let (values, own) = self.instance(domain)?;
-            let on = own
-                .iter()
-                .zip(&keys)
-                .map(|(o, k)| (Expr::Column(o.clone()), Expr::Column(k.clone())));
-            input = LogicalPlan::Join(Join::try_new(
-                Arc::new(values),
-                Arc::new(project(input, marked)?),
-                on.collect(),
-                None,
-                JoinType::Left,
-                JoinConstraint::On,
-                NullEquality::NullEqualsNull,
-                false,
-            )?);
+            let marked = project(input, marked)?;
+            let on = same_values((&values, &own), (&marked, &keys))?;
+            input = joined(values, marked, on, None, JoinType::Left)?;
             keys = own;
             groups.extend(columns(&keys));
             let is_row = Expr::Column(Column::new_unqualified(mark)).is_not_null();
@@ -454,7 +448,13 @@ impl Unnester {
             .collect::<DfResult<Vec<_>>>()?;
         let pushed = LogicalPlan::Window(Window::try_new(functions, Arc::new(input))?);
         let mut shown = [values, columns(&own)].concat();
-        for (i, column) in pushed.schema().columns().into_iter().skip(before).enumerate() {
+        for (i, column) in pushed
+            .schema()
+            .columns()
+            .into_iter()
+            .skip(before)
+            .enumerate()
+        {
             shown.push(named_as(Expr::Column(column), &schema, own.len() + i));
         }
         Ok((project(pushed, shown)?, keys))
@@ -479,14 +479,17 @@ impl Unnester {
             true => self.push_shared(join.right, domain)?,
             false => (Arc::unwrap_or_clone(join.right), vec![]),
         };
-        let shows_right = matches!(join.join_type, T::Right | T::RightSemi | T::RightAnti | T::RightMark);
+        let shows_right = matches!(
+            join.join_type,
+            T::Right | T::RightSemi | T::RightAnti | T::RightMark
+        );
         let keys = if shows_right || !to_left {
             right_keys.clone()
         } else {
             left_keys.clone()
         };
         let within = columns(if to_left { &left_keys } else { &right_keys });
-        let on = join
+        let mut on = join
             .on
             .into_iter()
             .map(|(l, r)| {
@@ -496,18 +499,18 @@ impl Unnester {
                 ))
             })
             .collect::<DfResult<Vec<_>>>()?;
-        let mut conditions = match join.filter {
-            Some(filter) => vec![domain.substitute(filter, &within)?],
-            None => vec![],
-        };
+        let filter = join
+            .filter
+            .map(|filter| domain.substitute(filter, &within))
+            .transpose()?;
         if to_left && to_right {
-            conditions.extend(same(&left_keys, &right_keys));
+            on.extend(same_values((&left, &left_keys), (&right, &right_keys))?);
         }
         let joined = LogicalPlan::Join(Join::try_new(
             Arc::new(left),
             Arc::new(right),
             on,
-            conjunction(conditions),
+            filter,
             join.join_type,
             JoinConstraint::On,
             join.null_equality,
@@ -588,6 +591,10 @@ fn grouped_within(keys: &[Expr], mut grouping: Vec<Expr>) -> DfResult<Vec<Expr>>
         let GroupingSet::GroupingSets(sets) = sets else {
             return Err(refused("ROLLUP or CUBE"));
         };
+        // The empty set has a row also where there is nothing to group.
+        if sets.iter().any(Vec::is_empty) {
+            return Err(refused("GROUPING SETS with ()"));
+        }
         for set in sets {
             set.splice(0..0, keys.iter().cloned());
         }

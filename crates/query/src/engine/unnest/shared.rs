@@ -240,7 +240,8 @@ impl ExecutionPlan for KeptRowsExec {
                     Ok(RecordBatch::try_new_with_options(
                         Arc::clone(&schema),
                         batch.columns().to_vec(),
-                        &arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+                        &arrow_array::RecordBatchOptions::new()
+                            .with_row_count(Some(batch.num_rows())),
                     )?)
                 })
                 .collect::<Vec<DfResult<RecordBatch>>>();
