@@ -91,7 +91,11 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
             error
         })?;
     match statements.len() {
-        1 => classify(statements.remove(0)),
+        1 => {
+            let mut statement = statements.remove(0);
+            crate::precedence::restore(&mut statement);
+            classify(statement)
+        }
         0 => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             "the statement is empty",

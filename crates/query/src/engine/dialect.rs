@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -17,7 +17,7 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
         type Break = QueryError;
 
         fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<QueryError> {
-            match fetch_as_limit(query) {
+            match fetch_as_limit(query).and_then(|()| rows_as_selects(query)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(e) => ControlFlow::Break(e),
             }
@@ -54,10 +54,12 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
             if let Some(rewritten) = quantified(expr) {
                 *expr = rewritten;
             }
-            match row_membership(expr) {
-                Ok(Some(rewritten)) => *expr = rewritten,
-                Ok(None) => {}
-                Err(e) => return ControlFlow::Break(e),
+            for rewrite in [row_membership, array_of_columns] {
+                match rewrite(expr) {
+                    Ok(Some(rewritten)) => *expr = rewritten,
+                    Ok(None) => {}
+                    Err(e) => return ControlFlow::Break(e),
+                }
             }
             ControlFlow::Continue(())
         }
@@ -187,6 +189,63 @@ fn row_conditions(condition: &mut ast::Expr) -> Result<(), QueryError> {
             Ok(())
         }
     }
+}
+
+/// `ARRAY[a, b]`: the engine's own planner does not find an outer query's columns in it.
+fn array_of_columns(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    match expr {
+        ast::Expr::Array(array) if array.elem.iter().any(names_column) => {
+            let items: Vec<String> = array.elem.iter().map(ToString::to_string).collect();
+            parse_expression(&format!("make_array({})", items.join(", "))).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// VALUES that name columns of an outer query, as a SELECT for each row.
+fn rows_as_selects(query: &mut ast::Query) -> Result<(), QueryError> {
+    let ast::SetExpr::Values(values) = query.body.as_ref() else {
+        return Ok(());
+    };
+    if !values.rows.iter().any(|row| row.content.iter().any(names_column)) {
+        return Ok(());
+    }
+    let selects: Vec<String> = values
+        .rows
+        .iter()
+        .map(|row| {
+            let items: Vec<String> = row
+                .content
+                .iter()
+                .enumerate()
+                .map(|(i, item)| format!("{item} AS column{}", i + 1))
+                .collect();
+            format!("SELECT {}", items.join(", "))
+        })
+        .collect();
+    if let ast::Statement::Query(rows) = crate::sql::parse_query(&selects.join(" UNION ALL "))? {
+        query.body = rows.body;
+    }
+    Ok(())
+}
+
+/// Whether a column is named anywhere within.
+fn names_column(expr: &ast::Expr) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            let is_column = matches!(
+                expr,
+                ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)
+            );
+            if is_column {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
 }
 
 /// Parses an expression that was put together here.

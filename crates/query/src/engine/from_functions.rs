@@ -137,7 +137,11 @@ fn column_names(call: &Call) -> Vec<ast::Ident> {
         _ => ast::Ident::new(call.function.as_str()),
     };
     let ordinality = call.with_ordinality.then(|| ast::Ident::new("ordinality"));
-    let default = std::iter::repeat_n(own, width(call)).chain(ordinality);
+    let repeated = (1..=width(call)).map(|uses| match uses {
+        1 => own.clone(),
+        _ => ast::Ident::with_quote('"', super::names::repeated(&own.value, uses)),
+    });
+    let default = repeated.chain(ordinality);
     let mut names: Vec<ast::Ident> = given.iter().map(|c| c.name.clone()).collect();
     names.extend(default.skip(given.len()));
     names

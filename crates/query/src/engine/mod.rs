@@ -6,6 +6,7 @@
 //! so a cached plan reads whatever view it is later given.
 
 mod checked;
+mod checks;
 mod coerce;
 mod context;
 mod dialect;
@@ -151,6 +152,7 @@ impl Engine {
             wildcard::expand(&mut statement, catalog);
         }
         names::assign(&mut statement);
+        checks::check(&mut statement)?;
         literals::rewrite(&mut statement)?;
         dialect::rewrite(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());

@@ -40,7 +40,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::expr::Alias;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Sort, Subquery,
+    lit, Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, Sort, Subquery,
     SubqueryAlias, Union,
 };
 use datafusion::optimizer::AnalyzerRule;
@@ -172,7 +172,7 @@ impl Unnester {
                     let is_done = (s.outer_ref_columns.is_empty() && !is_row(&s))
                         || (place != Place::Other && gate::scalar(&s, input.schema()));
                     Transformed::yes(if is_done {
-                        Expr::ScalarSubquery(s)
+                        Expr::ScalarSubquery(or_null(s)?)
                     } else {
                         self.scalar(s, input)?
                     })
@@ -414,6 +414,18 @@ fn is_of_outer_query(expr: &Expr) -> bool {
         && expr
             .exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))
             .unwrap_or(true)
+}
+
+/// A subquery may give no row, so its value may be NULL; the engine asks only the column.
+fn or_null(mut subquery: Subquery) -> DfResult<Subquery> {
+    let schema = Arc::clone(subquery.subquery.schema());
+    if !schema.field(0).is_nullable() {
+        let value = Expr::Column(schema.columns().remove(0));
+        let value = named_as(single::single(value, lit(1_i64)), &schema, 0);
+        let plan = project(Arc::unwrap_or_clone(subquery.subquery), vec![value])?;
+        subquery.subquery = Arc::new(plan);
+    }
+    Ok(subquery)
 }
 
 /// A row of several values: it must not be evaluated once for each of them.
