@@ -68,7 +68,9 @@ mod tests {
     /// The expression with every operator in parentheses.
     fn shape(expr: &Expr) -> String {
         match expr {
-            Expr::BinaryOp { left, op, right } => format!("({} {op} {})", shape(left), shape(right)),
+            Expr::BinaryOp { left, op, right } => {
+                format!("({} {op} {})", shape(left), shape(right))
+            }
             Expr::IsNotDistinctFrom(left, right) => format!("({} = {})", shape(left), shape(right)),
             Expr::IsDistinctFrom(left, right) => format!("({} # {})", shape(left), shape(right)),
             Expr::UnaryOp { expr, .. } => format!("(not {})", shape(expr)),
@@ -93,7 +95,10 @@ mod tests {
         for (condition, expected) in [
             ("a IS NOT DISTINCT FROM b AND c", "((a = b) AND c)"),
             ("a IS DISTINCT FROM b OR c AND d", "((a # b) OR (c AND d))"),
-            ("p AND a IS NOT DISTINCT FROM b OR c", "((p AND (a = b)) OR c)"),
+            (
+                "p AND a IS NOT DISTINCT FROM b OR c",
+                "((p AND (a = b)) OR c)",
+            ),
             ("NOT a IS DISTINCT FROM b AND c", "((not (a # b)) AND c)"),
             (
                 "a IS NOT DISTINCT FROM b AND c IS NOT DISTINCT FROM d AND e",

@@ -74,10 +74,12 @@ fn check_names(
             | ast::TableFactor::NestedJoin {
                 alias: Some(alias), ..
             } => fold(&alias.name),
-            ast::TableFactor::Table { name, .. } => match name.0.last().and_then(|p| p.as_ident()) {
-                Some(ident) => fold(ident),
-                None => continue,
-            },
+            ast::TableFactor::Table { name, .. } => {
+                match name.0.last().and_then(|p| p.as_ident()) {
+                    Some(ident) => fold(ident),
+                    None => continue,
+                }
+            }
             _ => continue,
         };
         if !given.insert(name.clone()) {

@@ -241,6 +241,10 @@ impl RelationPlanner for TemporalRelations {
         relation: ast::TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<RelationPlanning> {
+        if let Some(plan) = super::using::plan(&relation, context)? {
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let ast::TableFactor::Table {
             name,
             alias,

@@ -207,7 +207,11 @@ fn rows_as_selects(query: &mut ast::Query) -> Result<(), QueryError> {
     let ast::SetExpr::Values(values) = query.body.as_ref() else {
         return Ok(());
     };
-    if !values.rows.iter().any(|row| row.content.iter().any(names_column)) {
+    if !values
+        .rows
+        .iter()
+        .any(|row| row.content.iter().any(names_column))
+    {
         return Ok(());
     }
     let selects: Vec<String> = values
