@@ -116,11 +116,6 @@ impl Engine {
             .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
             .set_str("datafusion.execution.time_zone", "+00:00");
         config.options_mut().execution.collect_statistics = false;
-        // PostgreSQL's aggregates see the rows of a sorted subquery in its order.
-        config
-            .options_mut()
-            .sql_parser
-            .enable_subquery_sort_elimination = false;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
             .with_disk_manager_builder(

@@ -1,14 +1,13 @@
 //! JOIN .. USING and NATURAL JOIN: the joined columns are merged, come first in `*`, and in
 //! outer joins have the value of whichever side is there.
 //!
-//! The engine keeps both sides' columns and takes the left one for the merged column. So
-//! every such join is put into parentheses whose alias says what the SELECT needs, and is
-//! planned here when the engine comes to it:
+//! The engine keeps both sides' columns, shows the left one where it stands, and takes it
+//! for the merged column. So such joins are put into marked parentheses, and planned here
+//! when the engine comes to them: merged columns, then the others of the left and of the
+//! right side. A SELECT without `*` over inner and left joins only is the engine's own.
 //!
-//! ```text
-//! SELECT *        merged columns, then the others of the left and of the right side
-//! no * at all     all columns of both sides, and the merged ones without a qualifier
-//! ```
+//! What is merged has one name: of an inner join's right column that is the merged one; a
+//! left join's is kept beside it where the SELECT names it. Others are not to be had.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,14 +18,14 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{when, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::sql::sqlparser::ast::{
-    self, JoinConstraint, JoinOperator, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    self, JoinConstraint, JoinOperator, TableFactor, TableWithJoins, Visit, VisitMut, Visitor,
+    VisitorMut,
 };
 
 use crate::sql::fold;
 use crate::QueryError;
 
-const FOR_STAR: &str = "__using_star";
-const FOR_NAMES: &str = "__using_names";
+const MARK: &str = "__using";
 
 /// Puts joins with merged columns into marked parentheses.
 pub(super) fn mark(statement: &mut ast::Statement) -> Result<(), QueryError> {
@@ -48,106 +47,203 @@ pub(super) fn mark(statement: &mut ast::Statement) -> Result<(), QueryError> {
 
 fn mark_select(select: &mut ast::Select) -> Result<(), QueryError> {
     let shows_all = |item: &ast::SelectItem| matches!(item, ast::SelectItem::Wildcard(_));
-    let mark = if select.projection.iter().any(shows_all) {
-        FOR_STAR
-    } else {
-        FOR_NAMES
+    let mut marker = Joins {
+        named: names_of(select),
+        renamed: Vec::new(),
+        has_outer: false,
+        has_any: false,
     };
-    let mut merged = Vec::new();
-    for tables in &mut select.from {
-        mark_joins(tables, mark, &mut merged);
+    let mut from = select.from.clone();
+    for tables in &mut from {
+        marker.mark(tables);
     }
-    if merged.is_empty() || mark == FOR_NAMES {
+    let has_star = select.projection.iter().any(shows_all);
+    if !marker.has_any || !(has_star || marker.has_outer) {
         return Ok(());
     }
     let is_qualified =
         |item: &ast::SelectItem| matches!(item, ast::SelectItem::QualifiedWildcard(..));
     if select.projection.iter().any(is_qualified) {
-        return Err(QueryError::unsupported(
-            "both * and table.* with JOIN USING",
-        ));
+        let what = "table.* beside * or with an outer JOIN USING";
+        return Err(QueryError::unsupported(what));
     }
-    let _ = select.visit(&mut Unqualifier {
-        merged: &merged,
+    select.from = from;
+    let hidden: Vec<ast::ObjectName> = marker
+        .renamed
+        .iter()
+        .filter(|r| r.is_hidden)
+        .map(|r| ast::ObjectName::from(vec![r.to.clone()]))
+        .collect();
+    for item in &mut select.projection {
+        // Under its new name, a column would show that.
+        if let ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) = item {
+            if let Some(own) = parts.last().cloned() {
+                *item = ast::SelectItem::ExprWithAlias {
+                    expr: ast::Expr::CompoundIdentifier(std::mem::take(parts)),
+                    alias: own,
+                };
+            }
+        }
+        if let (ast::SelectItem::Wildcard(options), false) = (item, hidden.is_empty()) {
+            options.opt_exclude = Some(ast::ExcludeSelectItem::Multiple(hidden.clone()));
+        }
+    }
+    let _ = select.visit(&mut Renamer {
+        renamed: &marker.renamed,
         depth: 0,
     });
     Ok(())
 }
 
-/// The right side of an inner join with USING, and its merged columns; with other joins
-/// nothing may be concluded.
-type Merged = (Option<String>, Vec<String>);
+/// `table.column` pairs that the SELECT itself names.
+fn names_of(select: &ast::Select) -> Vec<(String, String)> {
+    struct Finder(Vec<(String, String)>);
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::CompoundIdentifier(parts) = expr {
+                if let [table, column] = parts.as_slice() {
+                    self.0.push((fold(table), fold(column)));
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut finder = Finder(Vec::new());
+    let _ = select.visit(&mut finder);
+    finder.0
+}
 
-fn mark_joins(tables: &mut TableWithJoins, mark: &str, merged: &mut Vec<Merged>) {
-    let joins = std::mem::take(&mut tables.joins);
-    mark_factor(&mut tables.relation, mark, merged);
-    for mut join in joins {
-        mark_factor(&mut join.relation, mark, merged);
-        let Some((join_type, constraint)) = join_parts(&join.join_operator) else {
-            tables.joins.push(join);
-            continue;
-        };
-        let names = match constraint {
-            JoinConstraint::Using(names) => names
-                .iter()
-                .filter_map(|n| n.0.last()?.as_ident().map(fold))
-                .collect(),
-            JoinConstraint::Natural => vec![],
-            _ => {
+/// A right side's column and what the SELECT finds it as.
+struct Renamed {
+    table: String,
+    column: String,
+    to: ast::Ident,
+    /// A column of its own, not shown by `*`.
+    is_hidden: bool,
+}
+
+/// Marks joins and gathers what that means for the SELECT.
+struct Joins {
+    named: Vec<(String, String)>,
+    renamed: Vec<Renamed>,
+    has_outer: bool,
+    has_any: bool,
+}
+
+impl Joins {
+    fn mark(&mut self, tables: &mut TableWithJoins) {
+        let joins = std::mem::take(&mut tables.joins);
+        self.mark_factor(&mut tables.relation);
+        for mut join in joins {
+            self.mark_factor(&mut join.relation);
+            let Some((join_type, constraint)) = join_parts(&join.join_operator) else {
                 tables.joins.push(join);
                 continue;
+            };
+            let names: Vec<ast::Ident> = match constraint {
+                JoinConstraint::Using(names) => names
+                    .iter()
+                    .filter_map(|n| n.0.last()?.as_ident().cloned())
+                    .collect(),
+                JoinConstraint::Natural => vec![],
+                _ => {
+                    tables.joins.push(join);
+                    continue;
+                }
+            };
+            self.has_any = true;
+            self.has_outer |= matches!(join_type, JoinType::Right | JoinType::Full);
+            let hidden = self.rename(&join.relation, join_type, &names);
+            let before = std::mem::take(&mut tables.joins);
+            let placeholder = TableFactor::TableFunction {
+                expr: ast::Expr::Value(ast::Value::Null.into()),
+                alias: None,
+            };
+            let mut left = std::mem::replace(&mut tables.relation, placeholder);
+            if !before.is_empty() {
+                left = nested(left, before, None);
             }
-        };
-        let right = match (&join.relation, join_type) {
-            (
-                TableFactor::Table {
-                    alias: Some(alias), ..
-                },
-                JoinType::Inner,
-            )
-            | (
-                TableFactor::Derived {
-                    alias: Some(alias), ..
-                },
-                JoinType::Inner,
-            ) => Some(fold(&alias.name)),
-            (TableFactor::Table { name, .. }, JoinType::Inner) => {
-                name.0.last().and_then(|p| p.as_ident()).map(fold)
-            }
-            _ => None,
-        };
-        merged.push((right, names));
-        let before = std::mem::take(&mut tables.joins);
-        let placeholder = TableFactor::TableFunction {
-            expr: ast::Expr::Value(ast::Value::Null.into()),
-            alias: None,
-        };
-        let mut left = std::mem::replace(&mut tables.relation, placeholder);
-        if !before.is_empty() {
-            left = nested(left, before, None);
+            tables.relation = nested(left, vec![join], Some(hidden));
         }
-        tables.relation = nested(left, vec![join], Some(mark));
+    }
+
+    fn mark_factor(&mut self, factor: &mut TableFactor) {
+        if let TableFactor::NestedJoin {
+            table_with_joins, ..
+        } = factor
+        {
+            self.mark(table_with_joins);
+        }
+    }
+
+    /// What the right side's merged columns are found as; gives those kept for that.
+    fn rename(
+        &mut self,
+        right: &TableFactor,
+        join_type: JoinType,
+        names: &[ast::Ident],
+    ) -> Vec<ast::Ident> {
+        let table = match right {
+            TableFactor::Table {
+                alias: Some(alias), ..
+            }
+            | TableFactor::Derived {
+                alias: Some(alias), ..
+            } => fold(&alias.name),
+            TableFactor::Table { name, .. } => match name.0.last().and_then(|p| p.as_ident()) {
+                Some(ident) => fold(ident),
+                None => return vec![],
+            },
+            _ => return vec![],
+        };
+        let mut hidden = Vec::new();
+        for name in names {
+            let column = fold(name);
+            if !self.named.contains(&(table.clone(), column.clone())) {
+                continue;
+            }
+            let (to, is_hidden) = match join_type {
+                JoinType::Inner => (name.clone(), false),
+                JoinType::Left => {
+                    let own = ast::Ident::with_quote('"', hidden_name(&table, &column));
+                    hidden.push(name.clone());
+                    (own, true)
+                }
+                _ => continue,
+            };
+            self.renamed.push(Renamed {
+                table: table.clone(),
+                column,
+                to,
+                is_hidden,
+            });
+        }
+        hidden
     }
 }
 
-fn mark_factor(factor: &mut TableFactor, mark: &str, merged: &mut Vec<Merged>) {
-    if let TableFactor::NestedJoin {
-        table_with_joins,
-        alias,
-    } = factor
-    {
-        let mark = if alias.is_some() { FOR_STAR } else { mark };
-        mark_joins(table_with_joins, mark, merged);
-    }
+fn hidden_name(table: &str, column: &str) -> String {
+    format!("{MARK}_{table}_{column}")
 }
 
-fn nested(relation: TableFactor, joins: Vec<ast::Join>, mark: Option<&str>) -> TableFactor {
+fn nested(
+    relation: TableFactor,
+    joins: Vec<ast::Join>,
+    hidden: Option<Vec<ast::Ident>>,
+) -> TableFactor {
     TableFactor::NestedJoin {
         table_with_joins: Box::new(TableWithJoins { relation, joins }),
-        alias: mark.map(|mark| ast::TableAlias {
+        alias: hidden.map(|hidden| ast::TableAlias {
             explicit: true,
-            name: ast::Ident::new(mark),
-            columns: vec![],
+            name: ast::Ident::new(MARK),
+            columns: hidden
+                .into_iter()
+                .map(|name| ast::TableAliasColumnDef {
+                    name,
+                    data_type: None,
+                })
+                .collect(),
             at: None,
         }),
     }
@@ -163,13 +259,12 @@ fn join_parts(operator: &JoinOperator) -> Option<(JoinType, &JoinConstraint)> {
     })
 }
 
-/// In an inner join, the right side's column is the merged one.
-struct Unqualifier<'a> {
-    merged: &'a [Merged],
+struct Renamer<'a> {
+    renamed: &'a [Renamed],
     depth: usize,
 }
 
-impl VisitorMut for Unqualifier<'_> {
+impl VisitorMut for Renamer<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
@@ -185,13 +280,13 @@ impl VisitorMut for Unqualifier<'_> {
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
         if let ast::Expr::CompoundIdentifier(parts) = expr {
             if let ([table, column], 0) = (parts.as_slice(), self.depth) {
-                let (table, name) = (fold(table), fold(column));
-                let is_merged = self
-                    .merged
+                let (table, column) = (fold(table), fold(column));
+                let found = self
+                    .renamed
                     .iter()
-                    .any(|(right, names)| right.as_ref() == Some(&table) && names.contains(&name));
-                if is_merged {
-                    *expr = ast::Expr::Identifier(column.clone());
+                    .find(|r| r.table == table && r.column == column);
+                if let Some(renamed) = found {
+                    *expr = ast::Expr::Identifier(renamed.to.clone());
                 }
             }
         }
@@ -211,8 +306,7 @@ pub(super) fn plan(
     else {
         return Ok(None);
     };
-    let for_star = alias.name.value == FOR_STAR;
-    if !for_star && alias.name.value != FOR_NAMES {
+    if alias.name.value != MARK {
         return Ok(None);
     }
     let [join] = table_with_joins.joins.as_slice() else {
@@ -247,11 +341,22 @@ pub(super) fn plan(
             .build()?,
     };
     let others = left_columns.into_iter().chain(right_columns);
-    let shown = if for_star {
-        for_wildcard(&pairs, join_type, others)?
-    } else {
-        for_names(&pairs, join_type, others)?
+    let mut shown = pairs
+        .iter()
+        .map(|(l, r)| merged(l, r, join_type))
+        .collect::<DfResult<Vec<_>>>()?;
+    let is_other = |c: &Column| {
+        !pairs.iter().any(|(l, r)| l == c || r == c) && SystemColumn::of_name(&c.name).is_none()
     };
+    shown.extend(others.filter(is_other).map(Expr::Column));
+    for hidden in &alias.columns {
+        let hidden = fold(&hidden.name);
+        if let Some((_, right)) = pairs.iter().find(|(_, r)| r.name == hidden) {
+            let table = right.relation.as_ref().map_or("", |r| r.table());
+            let name = hidden_name(table, &hidden);
+            shown.push(Expr::Column(right.clone()).alias(name));
+        }
+    }
     let projection = Projection::try_new(shown, Arc::new(joined))?;
     Ok(Some(LogicalPlan::Projection(projection)))
 }
@@ -279,42 +384,7 @@ fn merged(left: &Column, right: &Column, join_type: JoinType) -> DfResult<Expr> 
         JoinType::Right => r,
         JoinType::Full => when(l.clone().is_not_null(), l)
             .otherwise(r)?
-            .alias(&left.name),
+            .alias_qualified(Some(MARK), &left.name),
         _ => l,
     })
-}
-
-fn for_wildcard(
-    pairs: &[(Column, Column)],
-    join_type: JoinType,
-    others: impl Iterator<Item = Column>,
-) -> DfResult<Vec<Expr>> {
-    let mut shown = pairs
-        .iter()
-        .map(|(l, r)| merged(l, r, join_type))
-        .collect::<DfResult<Vec<_>>>()?;
-    let is_other = |c: &Column| {
-        !pairs.iter().any(|(l, r)| l == c || r == c) && SystemColumn::of_name(&c.name).is_none()
-    };
-    shown.extend(others.filter(is_other).map(Expr::Column));
-    Ok(shown)
-}
-
-fn for_names(
-    pairs: &[(Column, Column)],
-    join_type: JoinType,
-    others: impl Iterator<Item = Column>,
-) -> DfResult<Vec<Expr>> {
-    // An earlier merged column is replaced by the new one.
-    let replaced = |c: &Column| {
-        c.relation.is_none()
-            && pairs
-                .iter()
-                .any(|(l, r)| l.name == c.name || r.name == c.name)
-    };
-    let mut shown: Vec<Expr> = others.filter(|c| !replaced(c)).map(Expr::Column).collect();
-    for (l, r) in pairs {
-        shown.push(merged(l, r, join_type)?.unalias().alias(&l.name));
-    }
-    Ok(shown)
 }
