@@ -77,8 +77,8 @@ impl Session {
             Command::Query(_)
             | Command::ExplainWrite(..)
             | Command::Insert(_)
-            | Command::Update(_)
-            | Command::Delete(_) => Err(Error::new(
+            | Command::Update(..)
+            | Command::Delete(..) => Err(Error::new(
                 SqlState::INTERNAL,
                 "a planned statement was executed as a command",
             )),
@@ -162,7 +162,7 @@ impl Session {
             };
             let planned = sql::parse_query(&format!("SELECT {default}"))
                 .map_err(Error::from)
-                .and_then(|query| self.plan_over(&query, &[], &catalog));
+                .and_then(|query| self.plan_over(&query, &[], &[], &catalog));
             if let Err(mut e) = planned {
                 e.detail = Some(format!(
                     "in the default of column \"{}\": {default}",

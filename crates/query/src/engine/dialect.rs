@@ -253,7 +253,7 @@ fn names_column(expr: &ast::Expr) -> bool {
 }
 
 /// Parses an expression that was put together here.
-pub(super) fn parse_expression(sql: &str) -> Result<ast::Expr, QueryError> {
+pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr, QueryError> {
     let dialect = PostgreSqlDialect {};
     Parser::new(&dialect)
         .try_with_sql(sql)

@@ -49,6 +49,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::QueryError;
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
+pub(crate) use dialect::parse_expression;
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";

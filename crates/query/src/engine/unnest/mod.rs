@@ -107,6 +107,9 @@ fn has_subquery(expr: &Expr) -> bool {
 #[derive(Default)]
 struct Unnester {
     names: usize,
+    /// Subqueries that give a row of several values, of the node at work: each is joined
+    /// once, however many of the values are asked for.
+    rows: Vec<(Arc<LogicalPlan>, Expr)>,
 }
 
 /// Where an expression stands.
@@ -173,6 +176,8 @@ impl Unnester {
                         || (place != Place::Other && gate::scalar(&s, input.schema()));
                     Transformed::yes(if is_done {
                         Expr::ScalarSubquery(or_null(s)?)
+                    } else if is_row(&s) {
+                        self.row(s, input)?
                     } else {
                         self.scalar(s, input)?
                     })
@@ -193,6 +198,20 @@ impl Unnester {
             })
         })?;
         Ok(replaced.data)
+    }
+
+    fn row(&mut self, subquery: Subquery, input: &mut LogicalPlan) -> DfResult<Expr> {
+        let known = self
+            .rows
+            .iter()
+            .find(|(plan, _)| *plan == subquery.subquery);
+        if let Some((_, value)) = known {
+            return Ok(value.clone());
+        }
+        let plan = Arc::clone(&subquery.subquery);
+        let value = self.scalar(subquery, input)?;
+        self.rows.push((plan, value.clone()));
+        Ok(value)
     }
 
     /// WHERE: conditions without subqueries first, so that those see fewer rows.
@@ -221,10 +240,12 @@ impl Unnester {
         if values.is_empty() {
             return Ok(input);
         }
+        let outside = std::mem::take(&mut self.rows);
         let values = values
             .into_iter()
             .map(|v| self.replace(v, &mut input, Place::Common))
             .collect::<DfResult<Vec<_>>>()?;
+        self.rows = outside;
         let width = input.schema().fields().len();
         if let Some(then) = conjunction(values) {
             input = LogicalPlan::Filter(Filter::try_new(then, Arc::new(input))?);
@@ -266,6 +287,13 @@ impl Unnester {
 
     /// Any node with one input: its expressions see the joined columns, its parent does not.
     fn expressions(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
+        let outside = std::mem::take(&mut self.rows);
+        let rewritten = self.own_expressions(plan);
+        self.rows = outside;
+        rewritten
+    }
+
+    fn own_expressions(&mut self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let [input] = plan.inputs()[..] else {
             return Err(
                 QueryError::unsupported(format!("a subquery in {}", plan.display())).into(),
