@@ -12,6 +12,7 @@ mod context;
 mod dialect;
 mod filters;
 mod from_functions;
+mod interrupt;
 mod literals;
 mod names;
 mod null_safe;
@@ -220,7 +221,12 @@ impl Engine {
             .query_planner()
             .create_physical_plan(&optimized, &state)
             .await?;
-        Ok(execute_stream(physical, state.task_ctx())?)
+        let (physical, stopped) = interrupt::watched(physical)?;
+        let stream = execute_stream(physical, state.task_ctx())?;
+        Ok(match stopped {
+            Some(stopped) => interrupt::on_own_task(stream, stopped),
+            None => stream,
+        })
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
