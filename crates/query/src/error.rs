@@ -6,7 +6,7 @@
 
 use chronos_model::{DataError, SqlState};
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{Column, DataFusionError, SchemaError};
 
 /// A statement that failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -165,6 +165,10 @@ fn of_schema_error(e: &SchemaError) -> QueryError {
                 Some(relation) => format!("{}.{}", relation.table(), field.name),
                 None => format!("\"{}\"", field.name),
             };
+            if let Some(table) = unknown_relation(field, valid_fields) {
+                let message = format!("missing FROM-clause entry for table \"{table}\"");
+                return QueryError::new(SqlState::UNDEFINED_TABLE, message);
+            }
             let mut error = QueryError::new(
                 SqlState::UNDEFINED_COLUMN,
                 format!("column {name} does not exist"),
@@ -190,6 +194,15 @@ fn of_schema_error(e: &SchemaError) -> QueryError {
             format!("column \"{name}\" specified more than once"),
         ),
     }
+}
+
+/// The table a column is qualified with, if none of that name is in sight.
+fn unknown_relation<'a>(field: &'a Column, valid: &[Column]) -> Option<&'a str> {
+    let table = field.relation.as_ref()?.table();
+    let is_known = valid
+        .iter()
+        .any(|v| v.relation.as_ref().is_some_and(|r| r.table() == table));
+    (!is_known).then_some(table)
 }
 
 /// Whether two names differ by one or two edits at their ends, roughly.
@@ -222,7 +235,21 @@ fn of_plan_text(message: &str) -> QueryError {
     if let Some(known) = of_known_plan_text(&message) {
         return known;
     }
-    let code = if lower.contains("invalid function")
+    let code = if lower.starts_with("limit must be >= 0") {
+        return QueryError::new(SqlState("2201W"), "LIMIT must not be negative");
+    } else if lower.starts_with("offset must be >=0") {
+        return QueryError::new(SqlState("2201X"), "OFFSET must not be negative");
+    } else if lower.starts_with("order by column out of bounds")
+        || lower.starts_with("cannot find column with position")
+        || lower.contains("must appear in select list")
+        || lower.contains("select distinct on expressions must match")
+    {
+        SqlState::INVALID_COLUMN_REFERENCE
+    } else if lower.starts_with("invalid qualifier") {
+        SqlState::UNDEFINED_TABLE
+    } else if lower.starts_with("aggregate functions are not allowed") {
+        SqlState::GROUPING_ERROR
+    } else if lower.contains("invalid function")
         || lower.contains("no function matches")
         || lower.contains("failed to match any signature")
         || (lower.contains("function") && lower.contains("expects"))

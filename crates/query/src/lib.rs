@@ -26,6 +26,8 @@ mod error;
 #[cfg(feature = "engine")]
 mod functions;
 #[cfg(feature = "engine")]
+mod precedence;
+#[cfg(feature = "engine")]
 pub mod sql;
 #[cfg(feature = "engine")]
 mod system_tables;

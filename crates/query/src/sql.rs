@@ -28,10 +28,10 @@ pub enum Command {
     ExplainWrite(Box<ast::Statement>, ExplainOptions),
     /// INSERT
     Insert(Box<ast::Insert>),
-    /// UPDATE
-    Update(Box<ast::Update>),
-    /// DELETE
-    Delete(Box<ast::Delete>),
+    /// UPDATE, and the WITH before it.
+    Update(Box<ast::Update>, Option<Box<ast::With>>),
+    /// DELETE, and the WITH before it.
+    Delete(Box<ast::Delete>, Option<Box<ast::With>>),
     /// CREATE TABLE
     CreateTable(Box<ast::CreateTable>),
     /// DROP TABLE: names, IF EXISTS.
@@ -84,6 +84,7 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     let sql = joined.as_ref();
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
+    let text = without_only(&text);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -98,8 +99,9 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
         })?;
     match statements.len() {
         1 => {
-            let statement = statements.remove(0);
+            let mut statement = statements.remove(0);
             reserved::check(&statement)?;
+            crate::precedence::restore(&mut statement);
             classify(statement)
         }
         0 => Err(QueryError::new(
@@ -185,11 +187,11 @@ pub fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
     sql.into()
 }
 
-/// `WITH .. INSERT`: the common table expressions move to where the rows come from.
-/// `None`: the query is no write.
-fn write_with_ctes(query: &ast::Query) -> Option<Result<ast::Statement, QueryError>> {
-    let with = query.with.as_ref();
-    match query.body.as_ref() {
+/// A write with WITH before it: an INSERT's moves to where its rows come from. `None`: the
+/// query is no write.
+fn write_with_ctes(query: &ast::Query) -> Option<Result<Command, QueryError>> {
+    let with = query.with.clone();
+    Some(match query.body.as_ref() {
         ast::SetExpr::Insert(ast::Statement::Insert(insert)) => {
             let mut insert = insert.clone();
             if let (Some(with), Some(source)) = (with, insert.source.as_mut()) {
@@ -198,23 +200,42 @@ fn write_with_ctes(query: &ast::Query) -> Option<Result<ast::Statement, QueryErr
                         "WITH both before and in an INSERT",
                     )));
                 }
-                source.with = Some(with.clone());
+                source.with = Some(with);
             }
-            Some(Ok(ast::Statement::Insert(insert)))
+            Ok(Command::Insert(Box::new(insert)))
         }
-        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write)
-            if with.is_none() =>
-        {
-            Some(Ok(write.clone()))
+        ast::SetExpr::Update(ast::Statement::Update(update)) => Ok(Command::Update(
+            Box::new(update.clone()),
+            with.map(Box::new),
+        )),
+        ast::SetExpr::Delete(ast::Statement::Delete(delete)) => Ok(Command::Delete(
+            Box::new(delete.clone()),
+            with.map(Box::new),
+        )),
+        ast::SetExpr::Insert(write) | ast::SetExpr::Update(write) | ast::SetExpr::Delete(write) => {
+            classify(write.clone())
         }
-        ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) => {
-            Some(Err(QueryError::unsupported("WITH before UPDATE or DELETE")
-                .with_hint(
-                    "Put the WITH into a subquery of the WHERE clause.",
-                )))
+        _ => return None,
+    })
+}
+
+/// `ONLY` before a table's name, which asks for what is the case: no table inherits.
+fn without_only(sql: &str) -> std::borrow::Cow<'_, str> {
+    use crate::lex::TokenKind;
+    let mut text = std::borrow::Cow::Borrowed(sql);
+    let mut before = "";
+    for token in crate::lex::tokens(sql).filter(|t| t.kind != TokenKind::Comment) {
+        let word = &sql[token.start..token.end];
+        let follows = ["update", "from", "join"]
+            .iter()
+            .any(|w| before.eq_ignore_ascii_case(w));
+        if follows && word.eq_ignore_ascii_case("only") {
+            text.to_mut()
+                .replace_range(token.start..token.end, &" ".repeat(word.len()));
         }
-        _ => None,
+        before = word;
     }
+    text
 }
 
 /// Statements about the session, read from tokens: drivers send spellings that
@@ -359,7 +380,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 ));
             }
             if let Some(write) = write_with_ctes(query) {
-                return classify(write?);
+                return write;
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
                 if select.into.is_some() {
@@ -396,8 +417,8 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             }
         }
         S::Insert(insert) => Command::Insert(Box::new(insert)),
-        S::Update(update) => Command::Update(Box::new(update)),
-        S::Delete(delete) => Command::Delete(Box::new(delete)),
+        S::Update(update) => Command::Update(Box::new(update), None),
+        S::Delete(delete) => Command::Delete(Box::new(delete), None),
         S::CreateTable(create) => Command::CreateTable(Box::new(create)),
         S::Drop {
             object_type: ast::ObjectType::Table,

@@ -78,8 +78,8 @@ impl Session {
             Command::Query(_)
             | Command::ExplainWrite(..)
             | Command::Insert(_)
-            | Command::Update(_)
-            | Command::Delete(_) => Err(Error::new(
+            | Command::Update(..)
+            | Command::Delete(..) => Err(Error::new(
                 SqlState::INTERNAL,
                 "a planned statement was executed as a command",
             )),
@@ -164,7 +164,7 @@ impl Session {
             let cast = format!("SELECT CAST({default} AS {})", column.data_type);
             let planned = sql::parse_query(&cast)
                 .map_err(Error::from)
-                .and_then(|query| self.plan_over(&query, &[], &catalog));
+                .and_then(|query| self.plan_over(&query, &[], &[], &catalog));
             if let Err(mut e) = planned {
                 e.code = match e.code.0 {
                     "42703" => SqlState::FEATURE_NOT_SUPPORTED,

@@ -55,7 +55,7 @@ impl Session {
 
     fn plan_copy_query(&self, query: &str) -> Result<chronos_query::QueryPlan, Error> {
         let catalog = self.catalog();
-        self.plan_over(&sql::parse_query(query)?, &[], &catalog)
+        self.plan_over(&sql::parse_query(query)?, &[], &[], &catalog)
     }
 
     fn copy_table(&self, name: &str) -> Result<Arc<TableSchema>, Error> {

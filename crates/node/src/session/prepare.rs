@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType, TableSchema};
+use chronos_model::{Catalog, DataType};
 use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
@@ -181,34 +181,15 @@ impl Session {
                     (Plan::Query(Box::new(plan)), parameters, Some(schema))
                 }
                 Command::Insert(insert) => {
-                    let insert = dml::insert(&insert, catalog)?;
-                    let types = merge_types(declared, &insert.parameter_types);
-                    let source = self.node.inner.engine.plan(
-                        &insert.source,
-                        catalog,
-                        &self.facts,
-                        &[],
-                        &types,
-                    )?;
-                    dml::check_assignments(&insert, &source)?;
-                    let columns =
-                        self.returning_columns(&insert.returning, &insert.table, catalog)?;
-                    let parameters = source.parameters.clone();
-                    (
-                        Plan::Insert(Box::new(InsertPlan {
-                            insert,
-                            source,
-                            columns: columns.clone(),
-                        })),
-                        parameters,
-                        columns,
-                    )
+                    self.plan_insert(dml::insert(&insert, catalog)?, declared, catalog)?
                 }
-                Command::Update(update) => {
-                    self.plan_modify(dml::update(&update, catalog)?, declared, catalog)?
+                Command::Update(update, with) => {
+                    let modify = dml::update(&update, with.as_deref(), catalog)?;
+                    self.plan_modify(modify, declared, catalog)?
                 }
-                Command::Delete(delete) => {
-                    self.plan_modify(dml::delete(&delete, catalog)?, declared, catalog)?
+                Command::Delete(delete, with) => {
+                    let modify = dml::delete(&delete, with.as_deref(), catalog)?;
+                    self.plan_modify(modify, declared, catalog)?
                 }
                 Command::Show(name) => {
                     let columns = super::command::show_columns(&name);
@@ -249,12 +230,47 @@ impl Session {
             ));
         };
         let insert = dml::insert(&insert, &catalog)?;
-        let source = self.plan_over(&insert.source, tables, &catalog)?;
+        let source = self.plan_over(&insert.source, tables, &[], &catalog)?;
         Ok(InsertPlan {
             insert,
             source,
             columns: None,
         })
+    }
+
+    /// The parameters of all parts of an INSERT are the source's, whose number is the
+    /// greatest.
+    fn plan_insert(
+        &self,
+        insert: dml::Insert,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
+        let mut types = merge_types(declared, &insert.parameter_types);
+        if let dml::OnConflict::Update(update) = &insert.on_conflict {
+            let query = insert.update_query(update)?;
+            let tables = super::write::paired(&insert.table, &[], None)?;
+            let plan = self.plan_over(&query, &tables, &types, catalog)?;
+            types = merge_types(&types, &known(&plan.parameters));
+        }
+        let columns = match &insert.returning {
+            Some(query) => {
+                let no_rows = RecordBatch::new_empty(insert.table.arrow_schema());
+                let plan = self.plan_returning(query, no_rows, &types, catalog)?;
+                types = merge_types(&types, &known(&plan.parameters));
+                Some(plan.schema)
+            }
+            None => None,
+        };
+        let source = self.plan_over(&insert.source, &[], &types, catalog)?;
+        dml::check_assignments(&insert, &source)?;
+        let parameters = source.parameters.clone();
+        let plan = InsertPlan {
+            insert,
+            source,
+            columns: columns.clone(),
+        };
+        Ok((Plan::Insert(Box::new(plan)), parameters, columns))
     }
 
     fn plan_modify(
@@ -264,22 +280,25 @@ impl Session {
         catalog: &Arc<Catalog>,
     ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
         let types = merge_types(declared, &modify.parameter_types);
-        let source =
-            self.node
-                .inner
-                .engine
-                .plan(&modify.source, catalog, &self.facts, &[], &types)?;
-        let columns = self.returning_columns(&modify.returning, &modify.table, catalog)?;
+        let mut source = self.plan_over(&modify.source, &[], &types, catalog)?;
+        let mut columns = None;
+        if let Some(query) = &modify.returning {
+            let no_rows = RecordBatch::new_empty(modify.returning_schema(&source.schema));
+            let types = merge_types(&types, &known(&source.parameters));
+            let plan = self.plan_returning(query, no_rows, &types, catalog)?;
+            if plan.parameters.len() > source.parameters.len() {
+                let types = merge_types(&types, &known(&plan.parameters));
+                source = self.plan_over(&modify.source, &[], &types, catalog)?;
+            }
+            columns = Some(plan.schema);
+        }
         let parameters = source.parameters.clone();
-        Ok((
-            Plan::Modify(Box::new(ModifyPlan {
-                modify,
-                source,
-                columns: columns.clone(),
-            })),
-            parameters,
-            columns,
-        ))
+        let plan = ModifyPlan {
+            modify,
+            source,
+            columns: columns.clone(),
+        };
+        Ok((Plan::Modify(Box::new(plan)), parameters, columns))
     }
 
     /// EXPLAIN of a write explains the query that finds its rows.
@@ -302,34 +321,15 @@ impl Session {
         Ok((Plan::Query(Box::new(plan)), parameters, Some(schema)))
     }
 
-    fn returning_columns(
-        &self,
-        returning: &Option<String>,
-        table: &TableSchema,
-        catalog: &Arc<Catalog>,
-    ) -> Result<Option<SchemaRef>, Error> {
-        match returning {
-            None => Ok(None),
-            Some(query) => {
-                let no_rows = RecordBatch::new_empty(table.arrow_schema());
-                Ok(Some(Arc::clone(
-                    &self.plan_returning(query, no_rows, catalog)?.schema,
-                )))
-            }
-        }
-    }
-
     pub(super) fn plan_returning(
         &self,
         query: &str,
         rows: RecordBatch,
+        types: &[Option<DataType>],
         catalog: &Arc<Catalog>,
     ) -> Result<QueryPlan, Error> {
-        self.plan_over(
-            &sql::parse_query(query)?,
-            &[(RETURNING_TABLE.to_owned(), rows)],
-            catalog,
-        )
+        let tables = [(RETURNING_TABLE.to_owned(), rows)];
+        self.plan_over(&sql::parse_query(query)?, &tables, types, catalog)
     }
 
     /// Plans a query over tables that only it sees.
@@ -337,14 +337,20 @@ impl Session {
         &self,
         query: &chronos_query::sql::AstStatement,
         tables: &[(String, RecordBatch)],
+        types: &[Option<DataType>],
         catalog: &Arc<Catalog>,
     ) -> Result<QueryPlan, Error> {
         Ok(self
             .node
             .inner
             .engine
-            .plan(query, catalog, &self.facts, tables, &[])?)
+            .plan(query, catalog, &self.facts, tables, types)?)
     }
+}
+
+/// Types that are all known.
+pub(super) fn known(types: &[DataType]) -> Vec<Option<DataType>> {
+    types.iter().cloned().map(Some).collect()
 }
 
 /// Declared types win; where there are none, what the statement itself tells.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch, UInt32Array};
 use arrow_schema::{DataType as Arrow, Field, Schema, SchemaRef};
 use chronos_model::{
-    Change, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value, WriteSet,
+    Change, DataType, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema,
+    Value, WriteSet,
 };
 use chronos_query::dml::{self, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
 use chronos_query::QueryError;
 use chronos_store::{Applied, ReadView};
 
-use super::prepare::{InsertPlan, ModifyPlan};
+use super::prepare::{known, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
 use super::{store_error, Session, ATTEMPTS_MAX};
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
@@ -22,8 +23,8 @@ use crate::{CommandTag, Error, Outcome, RowData, Rows};
 /// What a statement wrote.
 struct Written {
     rows: u64,
-    /// Rows to return, in the table's columns.
-    returned: Vec<RecordBatch>,
+    /// What RETURNING gives.
+    output: Vec<RecordBatch>,
 }
 
 impl Session {
@@ -59,14 +60,7 @@ impl Session {
                 other => break other?,
             }
         };
-        self.finish_write(
-            "INSERT",
-            written,
-            &plan.columns,
-            &plan.insert.returning,
-            &plan.insert.table,
-        )
-        .await
+        Ok(outcome("INSERT", written, &plan.columns))
     }
 
     async fn insert_once(
@@ -85,57 +79,97 @@ impl Session {
         if rows.num_rows() == 0 {
             return Ok(Written {
                 rows: 0,
-                returned: vec![],
+                output: vec![],
             });
         }
         match &insert.on_conflict {
-            OnConflict::Fail => self.insert_rows(&insert.table, rows, Expect::Absent).await,
-            OnConflict::Skip => {
-                self.insert_rows(&insert.table, rows, Expect::AbsentOrSkip)
+            OnConflict::Fail => {
+                self.insert_rows(plan, rows, Expect::Absent, parameters)
                     .await
             }
-            OnConflict::Update(update) => self.upsert(insert, update, rows, begin).await,
+            OnConflict::Skip => {
+                self.insert_rows(plan, rows, Expect::AbsentOrSkip, parameters)
+                    .await
+            }
+            OnConflict::Update(update) => self.upsert(plan, update, rows, begin, parameters).await,
         }
     }
 
     /// Inserts rows in the table's columns.
     async fn insert_rows(
         &mut self,
-        table: &Arc<TableSchema>,
+        plan: &InsertPlan,
         rows: RecordBatch,
         expect: Expect,
+        parameters: &[Value],
     ) -> Result<Written, Error> {
+        let table = &plan.insert.table;
         let mut change = dml::insertions(table, rows.clone(), expect)?;
         if self.transaction.is_some() {
             let kept = self.resolve_in_transaction(table, &mut change)?;
-            let returned = match kept {
+            let rows = match kept {
                 None => rows,
                 Some(kept) => take(&rows, kept)?,
             };
-            let count = returned.num_rows() as u64;
+            let count = rows.num_rows() as u64;
+            let output = self.returning(plan, rows, parameters).await?;
             self.write(vec![change], Stamp::MAX).await?;
             return Ok(Written {
                 rows: count,
-                returned: vec![returned],
+                output,
             });
         }
+        if expect == Expect::Absent {
+            let count = rows.num_rows() as u64;
+            let output = self.returning(plan, rows, parameters).await?;
+            self.write(vec![change], Stamp::MAX).await?;
+            return Ok(Written {
+                rows: count,
+                output,
+            });
+        }
+        // Which rows are skipped is known once they are written.
         let applied = self
             .write(vec![change], Stamp::MAX)
             .await?
             .unwrap_or_default();
-        let returned = if applied.skipped == 0 {
-            rows
-        } else {
-            let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
-            let kept = (0..rows.num_rows() as u32)
-                .filter(|i| !skipped.contains(i))
-                .collect();
-            take(&rows, kept)?
-        };
+        let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
+        let kept = (0..rows.num_rows() as u32)
+            .filter(|i| !skipped.contains(i))
+            .collect();
+        let rows = take(&rows, kept)?;
         Ok(Written {
-            rows: returned.num_rows() as u64,
-            returned: vec![returned],
+            rows: rows.num_rows() as u64,
+            output: self.returning(plan, rows, parameters).await?,
         })
+    }
+
+    async fn returning(
+        &mut self,
+        plan: &InsertPlan,
+        rows: RecordBatch,
+        parameters: &[Value],
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let types = &plan.source.parameters;
+        self.evaluate_returning(&plan.insert.returning, rows, types, parameters)
+            .await
+    }
+
+    /// What RETURNING gives for rows that are about to be written. Asked before they are:
+    /// its subqueries see what the statement saw, and if it fails nothing is written.
+    async fn evaluate_returning(
+        &mut self,
+        query: &Option<String>,
+        rows: RecordBatch,
+        types: &[DataType],
+        parameters: &[Value],
+    ) -> Result<Vec<RecordBatch>, Error> {
+        let Some(query) = query else {
+            return Ok(vec![]);
+        };
+        let catalog = self.catalog();
+        let plan = self.plan_returning(query, rows, &known(types), &catalog)?;
+        self.collect(&plan, parameters).await
     }
 
     /// In a transaction, keys already there are found when the row is given, and
@@ -184,12 +218,13 @@ impl Session {
     /// INSERT .. ON CONFLICT DO UPDATE.
     async fn upsert(
         &mut self,
-        insert: &dml::Insert,
+        plan: &InsertPlan,
         update: &dml::DoUpdate,
         rows: RecordBatch,
         begin: Stamp,
+        parameters: &[Value],
     ) -> Result<Written, Error> {
-        let table = &insert.table;
+        let table = &plan.insert.table;
         self.unbatch(table)?;
         let view = self.read_context()?.view;
         let mut seen = HashSet::new();
@@ -218,7 +253,7 @@ impl Session {
         let mut count = returned[0].num_rows() as u64;
         if !keys.is_empty() {
             let updated = self
-                .update_pairs(insert, update, existing, take(&rows, excluded)?)
+                .update_pairs(plan, update, existing, take(&rows, excluded)?, parameters)
                 .await?;
             count += updated.num_rows() as u64;
             let pairs = updated.column(0);
@@ -245,6 +280,8 @@ impl Session {
             }
             returned.push(new_rows);
         }
+        let returned = concat(table, &returned)?;
+        let output = self.returning(plan, returned, parameters).await?;
         let change = Change::Rows(RowChanges {
             table: table.id,
             rows: changes,
@@ -257,7 +294,7 @@ impl Session {
             Err(e) => Err(e),
             Ok(_) => Ok(Written {
                 rows: count,
-                returned,
+                output,
             }),
         }
     }
@@ -265,19 +302,18 @@ impl Session {
     /// Evaluates DO UPDATE SET over pairs of an existing and an excluded row.
     async fn update_pairs(
         &mut self,
-        insert: &dml::Insert,
+        insert: &InsertPlan,
         update: &dml::DoUpdate,
         existing: Vec<Vec<Value>>,
         excluded: RecordBatch,
+        parameters: &[Value],
     ) -> Result<RecordBatch, Error> {
-        let existing = chronos_model::rows_to_batch(&insert.table, &existing)?;
-        let tables = [
-            (EXISTING_TABLE.to_owned(), numbered(&existing)?),
-            (EXCLUDED_TABLE.to_owned(), numbered(&excluded)?),
-        ];
+        let query = insert.insert.update_query(update)?;
+        let tables = paired(&insert.insert.table, &existing, Some(&excluded))?;
+        let types = known(&insert.source.parameters);
         let catalog = self.catalog();
-        let plan = self.plan_over(&insert.update_query(update)?, &tables, &catalog)?;
-        let batches = self.collect(&plan, &[]).await?;
+        let plan = self.plan_over(&query, &tables, &types, &catalog)?;
+        let batches = self.collect(&plan, parameters).await?;
         match batches.first() {
             None => Ok(RecordBatch::new_empty(Arc::clone(&plan.schema))),
             Some(first) => {
@@ -305,14 +341,7 @@ impl Session {
                 other => break other?,
             }
         };
-        self.finish_write(
-            verb,
-            written,
-            &plan.columns,
-            &plan.modify.returning,
-            &plan.modify.table,
-        )
-        .await
+        Ok(outcome(verb, written, &plan.columns))
     }
 
     async fn modify_once(
@@ -324,21 +353,27 @@ impl Session {
         let begin = self.read_context()?.view.stamp();
         let batches = self.collect(&plan.source, parameters).await?;
         let mut seen = HashSet::new();
+        let shown = plan.modify.returning_schema(&plan.source.schema);
         let (mut changes, mut returned) = (Vec::new(), Vec::new());
         let mut rows = 0;
         for batch in &batches {
-            let (keys, new_rows) = plan.modify.rows(batch, &mut seen)?;
-            rows += keys.len() as u64;
-            changes.extend(plan.modify.changes(&keys, &new_rows)?);
-            returned.push(new_rows);
+            let found = plan.modify.rows(batch, &mut seen, &shown)?;
+            rows += found.keys.len() as u64;
+            changes.extend(plan.modify.changes(&found.keys, &found.rows)?);
+            returned.push(found.returned);
         }
         self.check_moved_keys(&plan.modify.table, &changes)?;
+        let returned = arrow_select::concat::concat_batches(&shown, &returned).map_err(internal)?;
+        let types = &plan.source.parameters;
+        let output = self
+            .evaluate_returning(&plan.modify.returning, returned, types, parameters)
+            .await?;
         let change = Change::Rows(RowChanges {
             table: plan.modify.table.id,
             rows: one_per_key(changes),
         });
         self.write(vec![change], begin).await?;
-        Ok(Written { rows, returned })
+        Ok(Written { rows, output })
     }
 
     /// An UPDATE of the primary key must not run into rows that stay: checked here
@@ -422,33 +457,36 @@ impl Session {
         self.committing.store(true, Ordering::Release);
         self.node.inner.replica.propose(set).await
     }
+}
 
-    async fn finish_write(
-        &mut self,
-        verb: &'static str,
-        written: Written,
-        columns: &Option<SchemaRef>,
-        returning: &Option<String>,
-        table: &Arc<TableSchema>,
-    ) -> Result<Outcome, Error> {
-        let tag = CommandTag {
-            verb,
-            rows: Some(written.rows),
-        };
-        let (Some(query), Some(columns)) = (returning, columns) else {
-            return Ok(Outcome::Done(tag));
-        };
-        let rows = concat(table, &written.returned)?;
-        let catalog = self.catalog();
-        let plan = self.plan_returning(query, rows, &catalog)?;
-        let batches = self.collect(&plan, &[]).await?;
-        let stream = futures::stream::iter(batches.into_iter().map(Ok));
-        Ok(Outcome::Rows(Rows {
-            schema: Arc::clone(columns),
-            data: RowData::Batches(Box::pin(stream)),
-            tag,
-        }))
-    }
+fn outcome(verb: &'static str, written: Written, columns: &Option<SchemaRef>) -> Outcome {
+    let tag = CommandTag {
+        verb,
+        rows: Some(written.rows),
+    };
+    let Some(columns) = columns else {
+        return Outcome::Done(tag);
+    };
+    let stream = futures::stream::iter(written.output.into_iter().map(Ok));
+    Outcome::Rows(Rows {
+        schema: Arc::clone(columns),
+        data: RowData::Batches(Box::pin(stream)),
+        tag,
+    })
+}
+
+/// The tables that ON CONFLICT DO UPDATE reads; `None`: no rows yet.
+pub(super) fn paired(
+    table: &TableSchema,
+    existing: &[Vec<Value>],
+    excluded: Option<&RecordBatch>,
+) -> Result<[(String, RecordBatch); 2], Error> {
+    let existing = chronos_model::rows_to_batch(table, existing)?;
+    let excluded = excluded.unwrap_or(&existing);
+    Ok([
+        (EXISTING_TABLE.to_owned(), numbered(&existing)?),
+        (EXCLUDED_TABLE.to_owned(), numbered(excluded)?),
+    ])
 }
 
 /// The current row of a key, all columns.

@@ -24,7 +24,6 @@ use datafusion::logical_expr::{
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
-use super::series;
 use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
 use crate::functions::{self, Scope};
@@ -162,7 +161,7 @@ impl ContextProvider for PlanContext<'_> {
             })?;
         let args = args
             .into_iter()
-            .map(|arg| super::temporal_bounds::simplify(arg, self.state).map(series::bound))
+            .map(|arg| super::temporal_bounds::simplify(arg, self.state))
             .collect::<Result<Vec<_>, _>>()?;
         let provider =
             function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
@@ -191,10 +190,9 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let name = if name == "__series" {
-            "generate_series"
-        } else {
-            name
+        let name = match name {
+            super::from_functions::SERIES => "generate_series",
+            name => name,
         };
         functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| {
             let function = self.state.scalar_functions().get(name).cloned()?;
@@ -255,6 +253,10 @@ impl RelationPlanner for TemporalRelations {
         relation: ast::TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<RelationPlanning> {
+        if let Some(plan) = super::using::plan(&relation, context)? {
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let ast::TableFactor::Table {
             name,
             alias,

@@ -3,8 +3,11 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
+use super::from_functions;
 use crate::QueryError;
 
 /// Rewrites the statement, or refuses it.
@@ -14,17 +17,49 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
         type Break = QueryError;
 
         fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<QueryError> {
-            match fetch_as_limit(query) {
+            match fetch_as_limit(query).and_then(|()| rows_as_selects(query)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => ControlFlow::Break(e),
+            }
+        }
+
+        fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<QueryError> {
+            from_functions::rewrite_list(select);
+            match select.selection.as_mut().map_or(Ok(()), row_conditions) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => ControlFlow::Break(e),
+            }
+        }
+
+        fn pre_visit_table_factor(
+            &mut self,
+            factor: &mut ast::TableFactor,
+        ) -> ControlFlow<QueryError> {
+            if let ast::TableFactor::Table {
+                sample: Some(_), ..
+            }
+            | ast::TableFactor::Derived {
+                sample: Some(_), ..
+            } = factor
+            {
+                return ControlFlow::Break(QueryError::unsupported("TABLESAMPLE"));
+            }
+            match from_functions::rewrite_factor(factor) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(e) => ControlFlow::Break(e),
             }
         }
 
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<QueryError> {
-            match quantified(expr) {
-                Ok(Some(rewritten)) => *expr = rewritten,
-                Ok(None) => {}
-                Err(e) => return ControlFlow::Break(e),
+            if let Some(rewritten) = quantified(expr) {
+                *expr = rewritten;
+            }
+            for rewrite in [row_membership, array_of_columns] {
+                match rewrite(expr) {
+                    Ok(Some(rewritten)) => *expr = rewritten,
+                    Ok(None) => {}
+                    Err(e) => return ControlFlow::Break(e),
+                }
             }
             ControlFlow::Continue(())
         }
@@ -67,43 +102,168 @@ fn fetch_as_limit(query: &mut ast::Query) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// `= ANY (SELECT ..)` is IN, `<> ALL (SELECT ..)` is NOT IN; the engine drops the
-/// comparison of the others.
-fn quantified(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+/// `= ANY (SELECT ..)` is IN, `<> ALL (SELECT ..)` is NOT IN.
+fn quantified(expr: &ast::Expr) -> Option<ast::Expr> {
     use ast::BinaryOperator as Op;
-    let (left, operator, right, is_any) = match expr {
+    let (left, right, negated) = match expr {
         ast::Expr::AnyOp {
             left,
-            compare_op,
+            compare_op: Op::Eq,
             right,
             ..
-        } => (left, compare_op, right, true),
+        } => (left, right, false),
         ast::Expr::AllOp {
             left,
-            compare_op,
+            compare_op: Op::NotEq,
             right,
-        } => (left, compare_op, right, false),
-        _ => return Ok(None),
+        } => (left, right, true),
+        _ => return None,
     };
     let ast::Expr::Subquery(subquery) = right.as_ref() else {
-        return Ok(None);
+        return None;
     };
-    let negated = match (is_any, operator) {
-        (true, Op::Eq) => false,
-        (false, Op::NotEq) => true,
-        _ => {
-            let word = if is_any { "ANY" } else { "ALL" };
-            return Err(
-                QueryError::unsupported(format!("{operator} {word} (subquery)"))
-                    .with_hint("Compare with the subquery's min or max, or use EXISTS."),
-            );
-        }
-    };
-    Ok(Some(ast::Expr::InSubquery {
+    Some(ast::Expr::InSubquery {
         expr: left.clone(),
         subquery: subquery.clone(),
         negated,
-    }))
+    })
+}
+
+/// A row that is searched for in a subquery: its items, and the subquery under names.
+fn searched_row(expr: &ast::Expr) -> Option<(String, String, bool)> {
+    let ast::Expr::InSubquery {
+        expr,
+        subquery,
+        negated,
+    } = expr
+    else {
+        return None;
+    };
+    let ast::Expr::Tuple(items) = expr.as_ref() else {
+        return None;
+    };
+    let names: Vec<String> = (0..items.len()).map(|i| format!("__c{i}")).collect();
+    let equal: Vec<String> = items
+        .iter()
+        .zip(&names)
+        .map(|(item, name)| format!("({item}) = __row.{name}"))
+        .collect();
+    let rows = format!("({subquery}) AS __row ({})", names.join(", "));
+    Some((equal.join(" AND "), rows, *negated))
+}
+
+/// `(a, b) IN (SELECT ..)`, with SQL's NULLs: true if a row is equal, NULL if one may be.
+fn row_membership(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    let Some((equal, rows, negated)) = searched_row(expr) else {
+        return Ok(None);
+    };
+    let (found, absent) = if negated {
+        ("false", "true")
+    } else {
+        ("true", "false")
+    };
+    parse_expression(&format!(
+        "CASE WHEN EXISTS (SELECT 1 FROM {rows} WHERE {equal}) THEN {found} \
+         WHEN EXISTS (SELECT 1 FROM {rows} WHERE ({equal}) IS NULL) THEN NULL::boolean \
+         ELSE {absent} END"
+    ))
+    .map(Some)
+}
+
+/// A whole condition of a WHERE clause is asked only whether it is true.
+fn row_conditions(condition: &mut ast::Expr) -> Result<(), QueryError> {
+    match condition {
+        ast::Expr::BinaryOp {
+            left,
+            op: ast::BinaryOperator::And,
+            right,
+        } => {
+            row_conditions(left)?;
+            row_conditions(right)
+        }
+        ast::Expr::Nested(inner) => row_conditions(inner),
+        other => {
+            if let Some((equal, rows, false)) = searched_row(other) {
+                *other = parse_expression(&format!("EXISTS (SELECT 1 FROM {rows} WHERE {equal})"))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `ARRAY[a, b]`: the engine's own planner does not find an outer query's columns in it.
+fn array_of_columns(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    match expr {
+        ast::Expr::Array(array) if array.elem.iter().any(names_column) => {
+            let items: Vec<String> = array.elem.iter().map(ToString::to_string).collect();
+            parse_expression(&format!("make_array({})", items.join(", "))).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// VALUES that name columns of an outer query, as a SELECT for each row.
+fn rows_as_selects(query: &mut ast::Query) -> Result<(), QueryError> {
+    let ast::SetExpr::Values(values) = query.body.as_ref() else {
+        return Ok(());
+    };
+    if !values
+        .rows
+        .iter()
+        .any(|row| row.content.iter().any(names_column))
+    {
+        return Ok(());
+    }
+    let selects: Vec<String> = values
+        .rows
+        .iter()
+        .map(|row| {
+            let items: Vec<String> = row
+                .content
+                .iter()
+                .enumerate()
+                .map(|(i, item)| format!("{item} AS column{}", i + 1))
+                .collect();
+            format!("SELECT {}", items.join(", "))
+        })
+        .collect();
+    if let ast::Statement::Query(rows) = crate::sql::parse_query(&selects.join(" UNION ALL "))? {
+        query.body = rows.body;
+    }
+    Ok(())
+}
+
+/// Whether a column is named anywhere within.
+fn names_column(expr: &ast::Expr) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<()> {
+            let is_column = matches!(
+                expr,
+                ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)
+            );
+            if is_column {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
+}
+
+/// Parses an expression that was put together here.
+pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr, QueryError> {
+    let dialect = PostgreSqlDialect {};
+    Parser::new(&dialect)
+        .try_with_sql(sql)
+        .and_then(|mut p| p.parse_expr())
+        .map_err(|e| {
+            QueryError::new(
+                chronos_model::SqlState::SYNTAX_ERROR,
+                format!("invalid expression {sql}: {e}"),
+            )
+        })
 }
 
 #[cfg(test)]
@@ -125,13 +285,6 @@ mod tests {
         assert_eq!(
             rewritten("SELECT a <> ALL (SELECT b FROM t)").unwrap(),
             "SELECT a NOT IN (SELECT b FROM t)"
-        );
-        assert_eq!(
-            rewritten("SELECT a > ALL (SELECT b FROM t)")
-                .unwrap_err()
-                .code
-                .0,
-            "0A000"
         );
         assert_eq!(
             rewritten("SELECT a FROM t FETCH FIRST 2 ROWS ONLY").unwrap(),

@@ -7,22 +7,28 @@
 
 mod casts;
 mod checked;
+mod checks;
 mod coerce;
 mod context;
 mod dialect;
 mod filters;
+mod from_functions;
+mod interrupt;
 mod literals;
 mod names;
 mod notation;
+mod null_safe;
 mod operators;
 mod rows;
 mod scan;
-mod series;
+mod set_operations;
 mod settings;
 mod signatures;
 mod table;
 mod temporal_bounds;
 mod typing;
+mod unnest;
+mod using;
 mod wildcard;
 mod yielding;
 
@@ -53,6 +59,7 @@ use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
+pub(crate) use dialect::parse_expression;
 pub use settings::{CheckSetting, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
@@ -159,10 +166,12 @@ impl Engine {
             wildcard::expand(&mut statement, catalog);
         }
         names::assign(&mut statement);
+        checks::check(&mut statement)?;
         literals::rewrite(&mut statement)?;
         dialect::rewrite(&mut statement)?;
         rows::rewrite(&mut statement);
         notation::rewrite(&mut statement)?;
+        using::mark(&mut statement)?;
         let mut tables = HashMap::with_capacity(temporaries.len());
         for (name, batch) in temporaries {
             tables.insert(
@@ -234,7 +243,12 @@ impl Engine {
             .query_planner()
             .create_physical_plan(&optimized, &state)
             .await?;
-        Ok(execute_stream(physical, state.task_ctx())?)
+        let (physical, stopped) = interrupt::watched(physical)?;
+        let stream = execute_stream(physical, state.task_ctx())?;
+        Ok(match stopped {
+            Some(stopped) => interrupt::on_own_task(stream, stopped),
+            None => stream,
+        })
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
@@ -269,6 +283,9 @@ impl Engine {
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(typing::Typing)];
     rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(set_operations::CountDuplicates));
+    rules.push(Arc::new(null_safe::SpellOutNullSafe));
+    rules.push(Arc::new(unnest::Unnest));
     rules.push(Arc::new(checked::CheckIntegers));
     rules
 }

@@ -35,20 +35,14 @@ pub(super) fn assign(statement: &mut ast::Statement) {
 fn name_items(items: &mut [ast::SelectItem]) {
     let mut given: HashMap<String, usize> = HashMap::new();
     for item in items.iter_mut() {
-        let name = match item {
-            ast::SelectItem::ExprWithAlias { alias, .. } => fold(alias),
-            ast::SelectItem::UnnamedExpr(expr) => {
-                own_name(expr).unwrap_or_else(|| NAMELESS.to_owned())
-            }
-            _ => continue,
+        let Some((name, expr)) = output_column(item) else {
+            continue;
         };
         let uses = given.entry(name.clone()).or_insert(0);
         *uses += 1;
-        let ast::SelectItem::UnnamedExpr(unnamed) = item else {
-            continue;
-        };
+        let is_unnamed = matches!(item, ast::SelectItem::UnnamedExpr(_));
         // A column has its name already, unless it repeats an earlier one.
-        if is_column(unnamed) && *uses == 1 {
+        if *uses == 1 && (!is_unnamed || is_column(expr)) {
             continue;
         }
         let alias = if *uses == 1 {
@@ -57,9 +51,70 @@ fn name_items(items: &mut [ast::SelectItem]) {
             format!("{name}{MARK}{uses}")
         };
         *item = ast::SelectItem::ExprWithAlias {
-            expr: unnamed.clone(),
+            expr: expr.clone(),
             alias: ast::Ident::with_quote('"', alias),
         };
+    }
+}
+
+/// The name that an item of a SELECT list shows, and what it shows; `None`: a wildcard.
+pub(super) fn output_column(item: &ast::SelectItem) -> Option<(String, &ast::Expr)> {
+    match item {
+        ast::SelectItem::ExprWithAlias { expr, alias } => Some((shown_name(&fold(alias)), expr)),
+        ast::SelectItem::UnnamedExpr(expr) => {
+            let name = own_name(expr).unwrap_or_else(|| NAMELESS.to_owned());
+            Some((name, expr))
+        }
+        _ => None,
+    }
+}
+
+/// A name for a further use of `name` in one list; shown as `name`.
+pub(super) fn repeated(name: &str, uses: usize) -> String {
+    format!("{name}{MARK}{uses}")
+}
+
+/// A name without its mark.
+fn shown_name(name: &str) -> String {
+    name.split(MARK).next().unwrap_or_default().to_owned()
+}
+
+/// Output columns whose alias would hide an input column from an ORDER BY expression are
+/// marked: there a name means the input column. Only for the outermost query, whose marks
+/// are taken off.
+pub(super) fn hide_from_order(query: &mut ast::Query) {
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    let Some(ast::OrderBy {
+        kind: ast::OrderByKind::Expressions(order),
+        ..
+    }) = &mut query.order_by
+    else {
+        return;
+    };
+    let is_bare = |expr: &ast::Expr| matches!(expr, ast::Expr::Identifier(_));
+    let hidden: Vec<String> = order
+        .iter()
+        .filter(|key| !is_bare(&key.expr))
+        .filter_map(|key| super::checks::hidden_by_alias(&key.expr, select))
+        .collect();
+    for name in hidden {
+        let marked = ast::Ident::with_quote('"', repeated(&name, 0));
+        for item in &mut select.projection {
+            if let ast::SelectItem::ExprWithAlias { alias, .. } = item {
+                if fold(alias) == name {
+                    *alias = marked.clone();
+                }
+            }
+        }
+        for key in order.iter_mut() {
+            if let ast::Expr::Identifier(ident) = &mut key.expr {
+                if fold(ident) == name {
+                    *ident = marked.clone();
+                }
+            }
+        }
     }
 }
 
@@ -92,7 +147,7 @@ fn own_name(expr: &ast::Expr) -> Option<String> {
                 .and_then(own_name);
             column.or_else(|| fixed("case"))
         }
-        E::Exists { .. } => fixed("exists"),
+        E::Exists { negated: false, .. } => fixed("exists"),
         E::Subquery(query) => subquery_name(query),
         E::Extract { .. } => fixed("extract"),
         E::Position { .. } => fixed("position"),

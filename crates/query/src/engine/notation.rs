@@ -22,7 +22,6 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::operators::{DISTINCT, NEGATE, NOT_DISTINCT};
-use super::series;
 use crate::QueryError;
 
 /// Rewrites the statement's expressions, or refuses them.
@@ -36,14 +35,6 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
                 return ControlFlow::Break(e);
             }
             sign_binds_closer(expr);
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_table_factor(
-            &mut self,
-            factor: &mut ast::TableFactor,
-        ) -> ControlFlow<QueryError> {
-            series::name_column(factor);
             ControlFlow::Continue(())
         }
 
@@ -318,9 +309,6 @@ fn function(function: &ast::Function) -> Result<Option<Expr>, QueryError> {
             array: false,
             format: None,
         })),
-        // Set-returning; the engine's makes an array.
-        "generate_series" => Ok(Some(call("unnest", vec![renamed(function, "__series")]))),
-        "__series" => Ok(None),
         "regexp_replace" => Ok(safe_replacement(function)),
         _ => Ok(other_name(&name).map(|other| renamed(function, other))),
     }

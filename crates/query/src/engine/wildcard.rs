@@ -71,8 +71,13 @@ fn expand_select(select: &mut ast::Select, catalog: &Catalog) {
             ast::SelectItem::Wildcard(options)
                 if *options == ast::WildcardAdditionalOptions::default() =>
             {
+                let merged = merged_names(&items);
+                projection.extend(merged.iter().map(|name| {
+                    let column = ast::Ident::with_quote('"', name.clone());
+                    ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(column))
+                }));
                 for from in &items {
-                    projection.extend(columns_of(from));
+                    projection.extend(columns_of(from, &merged));
                 }
             }
             ast::SelectItem::QualifiedWildcard(
@@ -81,11 +86,7 @@ fn expand_select(select: &mut ast::Select, catalog: &Catalog) {
             ) => {
                 let wanted = name.0.last().and_then(|p| p.as_ident()).map(fold);
                 match items.iter().find(|i| Some(fold(&i.qualifier)) == wanted) {
-                    Some(from) => projection.extend(columns_of(&FromItem {
-                        qualifier: from.qualifier.clone(),
-                        table: from.table.clone(),
-                        joined: vec![],
-                    })),
+                    Some(from) => projection.extend(columns_of(from, &[])),
                     None => projection.push(item),
                 }
             }
@@ -95,12 +96,23 @@ fn expand_select(select: &mut ast::Select, catalog: &Catalog) {
     select.projection = projection;
 }
 
-fn columns_of(from: &FromItem) -> Vec<ast::SelectItem> {
+/// Columns that USING merges: first in `*`, once.
+fn merged_names(items: &[FromItem]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in items.iter().flat_map(|item| &item.joined) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn columns_of(from: &FromItem, merged: &[String]) -> Vec<ast::SelectItem> {
     match &from.table {
         Some(table) => table
             .columns
             .iter()
-            .filter(|c| !from.joined.contains(&c.name))
+            .filter(|c| !merged.contains(&c.name))
             .map(|c| {
                 let column = ast::Ident::with_quote('"', c.name.clone());
                 ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(vec![
@@ -145,6 +157,12 @@ fn from_items(from: &[ast::TableWithJoins], catalog: &Catalog) -> Option<Vec<Fro
             }
             items.push(item);
         }
+    }
+    // What a subquery shows is not known here; such a * is left to the planner, which
+    // then finds no system columns.
+    let is_merged = items.iter().any(|item| !item.joined.is_empty());
+    if is_merged && items.iter().any(|item| item.table.is_none()) {
+        return None;
     }
     Some(items)
 }

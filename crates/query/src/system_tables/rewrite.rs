@@ -601,7 +601,9 @@ fn collect(query: &mut ast::Query) -> Option<Expr> {
         "array_agg",
         list,
     )))];
-    Some(Expr::Subquery(Box::new(query.clone())))
+    // Of no rows, the array is empty.
+    let items = Expr::Subquery(Box::new(query.clone()));
+    Some(call("coalesce", vec![items, call("make_array", vec![])]))
 }
 
 fn single_item(select: &ast::Select) -> Option<&Expr> {

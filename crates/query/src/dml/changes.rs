@@ -1,0 +1,130 @@
+//! Rows as changes of a write set.
+
+use arrow_array::{Array, RecordBatch};
+use bytes::Bytes;
+use chronos_model::{
+    encode_key, encode_row, text, value_at, BatchChange, Change, Expect, Key, Kind, RowChange,
+    RowChanges, SqlState, TableSchema, Value,
+};
+
+use crate::QueryError;
+
+/// From how many rows on an INSERT travels as columns instead of rows.
+const COLUMNAR_ROWS_MIN: usize = 128;
+
+/// A change that deletes a row.
+pub fn removal(key: Key) -> RowChange {
+    RowChange {
+        key,
+        expect: Expect::Unchanged,
+        kind: Kind::Delete,
+        row: Bytes::new(),
+    }
+}
+
+/// A change that writes a row.
+pub fn put(key: Key, values: &[Value], expect: Expect) -> RowChange {
+    let mut row = Vec::with_capacity(16 + values.len() * 12);
+    encode_row(values, &mut row);
+    RowChange {
+        key,
+        expect,
+        kind: Kind::Put,
+        row: row.into(),
+    }
+}
+
+/// The values of one row of a batch in the table's columns.
+pub fn row_values(
+    table: &TableSchema,
+    batch: &RecordBatch,
+    row: usize,
+) -> Result<Vec<Value>, QueryError> {
+    table
+        .columns
+        .iter()
+        .zip(batch.columns())
+        .map(|(c, array)| Ok(value_at(array, row, &c.data_type)?))
+        .collect()
+}
+
+/// The key of a row.
+pub fn key_of(table: &TableSchema, values: &[Value]) -> Result<Key, QueryError> {
+    if table.has_hidden_key() {
+        return Ok(Key::default());
+    }
+    let key: Vec<Value> = table
+        .primary_key
+        .iter()
+        .map(|&c| values[c].clone())
+        .collect();
+    encode_key(table, &key).map_err(|e| match e {
+        chronos_model::KeyError::Null { column } => not_null_violation(table, &column, values),
+        chronos_model::KeyError::Data(e) => e.into(),
+    })
+}
+
+/// New rows as changes: few as rows, many as columns.
+pub fn insertions(
+    table: &TableSchema,
+    rows: RecordBatch,
+    expect: Expect,
+) -> Result<Change, QueryError> {
+    if rows.num_rows() >= COLUMNAR_ROWS_MIN {
+        let batch = RecordBatch::try_new(table.arrow_schema(), rows.columns().to_vec())
+            .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?;
+        return Ok(Change::Batch(BatchChange {
+            table: table.id,
+            expect,
+            batch,
+        }));
+    }
+    let rows = (0..rows.num_rows())
+        .map(|row| {
+            let values = row_values(table, &rows, row)?;
+            Ok(put(key_of(table, &values)?, &values, expect))
+        })
+        .collect::<Result<Vec<_>, QueryError>>()?;
+    Ok(Change::Rows(RowChanges {
+        table: table.id,
+        rows,
+    }))
+}
+
+/// Errors with 23502 when a NOT NULL column holds a NULL.
+pub fn check_not_null(table: &TableSchema, rows: &RecordBatch) -> Result<(), QueryError> {
+    for (column, array) in table.columns.iter().zip(rows.columns()) {
+        if !column.nullable && array.null_count() > 0 {
+            let row = (0..array.len()).find(|&i| array.is_null(i)).unwrap_or(0);
+            return Err(not_null_violation(
+                table,
+                &column.name,
+                &row_values(table, rows, row)?,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// 23502, with the row as PostgreSQL shows it.
+pub fn not_null_violation(table: &TableSchema, column: &str, row: &[Value]) -> QueryError {
+    let message = format!(
+        "null value in column \"{column}\" of relation \"{}\" violates not-null constraint",
+        table.name
+    );
+    let shown: Vec<String> = row
+        .iter()
+        .map(|v| {
+            if v.is_null() {
+                "null".into()
+            } else {
+                text::format(v)
+            }
+        })
+        .collect();
+    let mut error = QueryError::new(SqlState::NOT_NULL_VIOLATION, message)
+        .with_detail(format!("Failing row contains ({}).", shown.join(", ")));
+    error.table = Some(table.name.clone());
+    error.column = Some(column.to_owned());
+    error
+}

@@ -1,0 +1,332 @@
+//! INSERT: where its rows come from, and what happens to keys that are there already.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use chronos_model::{Catalog, DataType, SqlState, TableSchema};
+use datafusion::sql::sqlparser::ast;
+
+use super::assignments::{assigned_text, assignments, projection, qualify};
+use super::constants::type_constants;
+use super::returning::returning_query;
+use super::{
+    assignable, check_not_null, find_table, note_parameter, EXCLUDED_TABLE, EXISTING_TABLE,
+    PAIR_COLUMN,
+};
+use crate::engine::parse_expression;
+use crate::sql::{fold, parse_query, quote, table_name};
+use crate::{coerce_batch, QueryError};
+
+/// What ON CONFLICT says.
+#[derive(Debug, Clone)]
+pub enum OnConflict {
+    /// Nothing: fail with 23505.
+    Fail,
+    /// DO NOTHING
+    Skip,
+    /// DO UPDATE SET ..
+    Update(Box<ast::DoUpdate>),
+}
+
+/// A planned INSERT.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    /// The table.
+    pub table: Arc<TableSchema>,
+    /// Gives the rows: a value for each of `targets`, in that order.
+    pub source: ast::Statement,
+    /// Positions of the columns that `source` gives.
+    pub targets: Vec<usize>,
+    /// What to do with keys already there.
+    pub on_conflict: OnConflict,
+    /// RETURNING, as a query over [`RETURNING_TABLE`](super::RETURNING_TABLE).
+    pub returning: Option<String>,
+    /// Types of the parameters that stand directly for a column.
+    pub parameter_types: Vec<Option<DataType>>,
+    alias: String,
+}
+
+/// Plans an INSERT.
+pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryError> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(QueryError::unsupported("INSERT INTO a function"));
+    };
+    let table = find_table(catalog, name)?;
+    let alias = insert
+        .table_alias
+        .as_ref()
+        .map_or_else(|| table.name.clone(), |a| fold(&a.alias));
+    let mut targets = Vec::with_capacity(table.columns.len());
+    for column in &insert.columns {
+        let column = column
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(fold)
+            .unwrap_or_default();
+        let position = assignable(&table, &column)?;
+        if targets.contains(&position) {
+            let message = format!("column \"{column}\" specified more than once");
+            return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
+        }
+        targets.push(position);
+    }
+    if targets.is_empty() {
+        targets = (0..table.columns.len()).collect();
+    }
+    let mut parameter_types = Vec::new();
+    let source = match &insert.source {
+        Some(query) => {
+            let mut query = query.clone();
+            let width = prepare_values(&mut query, &table, &targets, &mut parameter_types)?;
+            if let Some(width) = width {
+                check_width(width, targets.len(), !insert.columns.is_empty())?;
+                targets.truncate(width);
+            }
+            ast::Statement::Query(query)
+        }
+        None => {
+            targets.clear();
+            parse_query("SELECT NULL")?
+        }
+    };
+    let on_conflict = on_conflict(&insert.on, &table)?;
+    let (source, targets) = with_defaults(source, targets, &table)?;
+    let returning = returning_query(&insert.returning, &alias);
+    Ok(Insert {
+        table,
+        source,
+        targets,
+        on_conflict,
+        returning,
+        parameter_types,
+        alias,
+    })
+}
+
+fn check_width(given: usize, expected: usize, named: bool) -> Result<(), QueryError> {
+    if given > expected {
+        return Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "INSERT has more expressions than target columns",
+        ));
+    }
+    if given < expected && named {
+        return Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "INSERT has more target columns than expressions",
+        ));
+    }
+    Ok(())
+}
+
+/// In a VALUES list, DEFAULT becomes the column's default and parameters learn
+/// their types. Gives the width of the rows if it is a VALUES list.
+fn prepare_values(
+    query: &mut ast::Query,
+    table: &TableSchema,
+    targets: &[usize],
+    parameter_types: &mut Vec<Option<DataType>>,
+) -> Result<Option<usize>, QueryError> {
+    let ast::SetExpr::Values(values) = query.body.as_mut() else {
+        return Ok(None);
+    };
+    let width = values.rows.first().map_or(0, |r| r.content.len());
+    for row in &mut values.rows {
+        if row.content.len() != width {
+            return Err(QueryError::new(
+                SqlState::SYNTAX_ERROR,
+                "VALUES lists must all be the same length",
+            ));
+        }
+        for (expr, &target) in row.content.iter_mut().zip(targets) {
+            let column = &table.columns[target];
+            note_parameter(parameter_types, expr, &column.data_type);
+            let is_default = matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"));
+            if is_default {
+                *expr = parse_expression(column.default.as_deref().unwrap_or("NULL"))?;
+            }
+        }
+    }
+    for (position, &target) in targets.iter().enumerate().take(width) {
+        type_constants(&mut values.rows, position, &table.columns[target].data_type);
+    }
+    let has_subquery = values
+        .rows
+        .iter()
+        .flat_map(|r| &r.content)
+        .any(holds_subquery);
+    if has_subquery {
+        // The engine evaluates VALUES before it runs queries.
+        let selects: Vec<String> = values
+            .rows
+            .iter()
+            .map(|row| {
+                let list: Vec<String> = row.content.iter().map(ToString::to_string).collect();
+                format!("SELECT {}", list.join(", "))
+            })
+            .collect();
+        if let ast::Statement::Query(select) = parse_query(&selects.join(" UNION ALL "))? {
+            query.body = select.body;
+        }
+    }
+    Ok(Some(width))
+}
+
+fn holds_subquery(expr: &ast::Expr) -> bool {
+    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
+}
+
+/// Columns that are not targets and have a default are given by it, for every
+/// row anew.
+fn with_defaults(
+    source: ast::Statement,
+    mut targets: Vec<usize>,
+    table: &TableSchema,
+) -> Result<(ast::Statement, Vec<usize>), QueryError> {
+    let missing: Vec<(usize, &str)> = table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !targets.contains(i))
+        .filter_map(|(i, c)| Some((i, c.default.as_deref()?)))
+        .collect();
+    if missing.is_empty() {
+        return Ok((source, targets));
+    }
+    let defaults: Vec<String> = missing
+        .iter()
+        .map(|(i, d)| format!("({d}) AS \"__default_{i}\""))
+        .collect();
+    let wrapped = if targets.is_empty() {
+        format!("SELECT {}", defaults.join(", "))
+    } else {
+        let names: Vec<String> = (0..targets.len()).map(|i| format!("__s{i}")).collect();
+        let list = names.join(", ");
+        format!(
+            "SELECT {list}, {} FROM ({source}) AS __source ({list})",
+            defaults.join(", ")
+        )
+    };
+    targets.extend(missing.iter().map(|(i, _)| *i));
+    Ok((parse_query(&wrapped)?, targets))
+}
+
+fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConflict, QueryError> {
+    let on = match on {
+        None => return Ok(OnConflict::Fail),
+        Some(ast::OnInsert::OnConflict(on)) => on,
+        Some(_) => {
+            return Err(QueryError::unsupported("ON DUPLICATE KEY UPDATE")
+                .with_hint("Write ON CONFLICT .. DO UPDATE."))
+        }
+    };
+    match &on.conflict_target {
+        None if matches!(on.action, ast::OnConflictAction::DoNothing) => {}
+        None => {
+            let message =
+                "ON CONFLICT DO UPDATE requires inference specification or constraint name";
+            return Err(QueryError::new(SqlState::SYNTAX_ERROR, message)
+                .with_hint("For example, ON CONFLICT (column_name)."));
+        }
+        Some(ast::ConflictTarget::Columns(columns)) => {
+            let mut given: Vec<String> = columns.iter().map(fold).collect();
+            let is_known = |name: &String| table.columns.iter().any(|c| c.name == *name);
+            if let Some(unknown) = given.iter().find(|name| !is_known(name)) {
+                let message = format!("column \"{unknown}\" does not exist");
+                return Err(QueryError::new(SqlState::UNDEFINED_COLUMN, message));
+            }
+            let mut key: Vec<String> = table
+                .primary_key
+                .iter()
+                .map(|&c| table.columns[c].name.clone())
+                .collect();
+            given.sort();
+            key.sort();
+            if given != key || key.is_empty() {
+                let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+                return Err(QueryError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
+            }
+        }
+        Some(ast::ConflictTarget::OnConstraint(name)) => {
+            let name = table_name(name)?;
+            if name != table.primary_key_name() || table.has_hidden_key() {
+                let message = format!(
+                    "constraint \"{name}\" for table \"{}\" does not exist",
+                    table.name
+                );
+                return Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
+            }
+        }
+    }
+    Ok(match &on.action {
+        ast::OnConflictAction::DoNothing => OnConflict::Skip,
+        ast::OnConflictAction::DoUpdate(update) => OnConflict::Update(Box::new(update.clone())),
+    })
+}
+
+impl Insert {
+    /// The rows in the table's columns, from a batch that `source` gave.
+    ///
+    /// Errors: a value does not fit, or is NULL where NULL may not be.
+    pub fn rows(&self, batch: &RecordBatch) -> Result<RecordBatch, QueryError> {
+        if !self.targets.is_empty() {
+            check_width(batch.num_columns(), self.targets.len(), true)?;
+        }
+        let rows = batch.num_rows();
+        let schema = batch.schema();
+        let mut fields = Vec::with_capacity(self.table.columns.len());
+        let mut columns = Vec::with_capacity(self.table.columns.len());
+        for (i, column) in self.table.columns.iter().enumerate() {
+            match self.targets.iter().position(|t| *t == i) {
+                Some(given) => {
+                    fields.push(Arc::clone(&schema.fields()[given]));
+                    columns.push(Arc::clone(batch.column(given)));
+                }
+                None => {
+                    fields.push(Arc::new(column.arrow_field()));
+                    columns.push(arrow_array::new_null_array(
+                        &column.data_type.to_arrow(),
+                        rows,
+                    ));
+                }
+            }
+        }
+        let coerced = coerce_batch(&self.table, &fields, &columns, rows)?;
+        check_not_null(&self.table, &coerced)?;
+        Ok(coerced)
+    }
+
+    /// The query that ON CONFLICT DO UPDATE asks of pairs of an existing and an
+    /// excluded row: the pair's number, then the row as it shall be.
+    pub fn update_query(&self, update: &ast::DoUpdate) -> Result<ast::Statement, QueryError> {
+        let alias = &self.alias;
+        let mut assigned: Vec<Option<String>> = vec![None; self.table.columns.len()];
+        for (position, mut expr) in assignments(&update.assignments, &self.table)? {
+            qualify(&mut expr, &self.table, alias);
+            assigned[position] = Some(assigned_text(&expr, &self.table, position));
+        }
+        let selection = match update.selection.clone() {
+            Some(mut condition) => {
+                qualify(&mut condition, &self.table, alias);
+                format!(" WHERE {condition}")
+            }
+            None => String::new(),
+        };
+        let columns = projection(&self.table, &assigned, alias);
+        let own = quote(alias);
+        parse_query(&format!(
+            "SELECT {own}.{PAIR_COLUMN}, {columns} FROM {EXISTING_TABLE} AS {own} JOIN {EXCLUDED_TABLE} AS excluded \
+             ON {own}.{PAIR_COLUMN} = excluded.{PAIR_COLUMN}{selection}"
+        ))
+    }
+}

@@ -1,0 +1,89 @@
+//! INSERT, UPDATE and DELETE as the SELECT of the rows they touch, and the rows
+//! found as changes of a write set.
+//!
+//! DataFusion's own DML hooks are not used: they lose filters that hold
+//! subqueries. A statement becomes (1) a query to run, (2) a batch of new rows
+//! in the table's columns with the keys of the old ones, (3) changes.
+
+mod assignments;
+mod changes;
+mod constants;
+mod insert;
+mod modify;
+mod returning;
+
+use std::sync::Arc;
+
+use chronos_model::{Catalog, DataType, SqlState, TableSchema};
+use datafusion::sql::sqlparser::ast;
+pub use datafusion::sql::sqlparser::ast::DoUpdate;
+
+pub use changes::{
+    check_not_null, insertions, key_of, not_null_violation, put, removal, row_values,
+};
+pub use constants::check_assignments;
+pub use insert::{insert, Insert, OnConflict};
+pub use modify::{delete, update, ModifiedRows, Modify};
+
+use crate::sql::table_name;
+use crate::QueryError;
+
+/// Table under which RETURNING finds the changed rows.
+pub const RETURNING_TABLE: &str = "__chronos_returning";
+/// Table under which ON CONFLICT DO UPDATE finds the rows already there.
+pub const EXISTING_TABLE: &str = "__chronos_existing";
+/// Table under which it finds the rows that were to be inserted.
+pub const EXCLUDED_TABLE: &str = "__chronos_excluded";
+/// Column by which the two are paired.
+pub const PAIR_COLUMN: &str = "__row";
+
+fn find_table(catalog: &Catalog, name: &ast::ObjectName) -> Result<Arc<TableSchema>, QueryError> {
+    let name = table_name(name)?;
+    catalog
+        .table(&name)
+        .cloned()
+        .ok_or_else(|| QueryError::unknown_table(&name))
+}
+
+/// Notes that parameter `expr`, if it is one, has a column's type.
+fn note_parameter(types: &mut Vec<Option<DataType>>, expr: &ast::Expr, data_type: &DataType) {
+    let ast::Expr::Value(value) = expr else {
+        return;
+    };
+    let ast::Value::Placeholder(name) = &value.value else {
+        return;
+    };
+    if let Ok(number @ 1..=65_535) = name.trim_start_matches('$').parse::<usize>() {
+        if types.len() < number {
+            types.resize(number, None);
+        }
+        types[number - 1].get_or_insert_with(|| data_type.clone());
+    }
+}
+
+/// The query that finds the rows of a write, and the types of its parameters.
+pub fn source_of(
+    statement: &ast::Statement,
+    catalog: &Catalog,
+) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
+    match statement {
+        ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
+        ast::Statement::Update(u) => {
+            update(u, None, catalog).map(|p| (p.source, p.parameter_types))
+        }
+        ast::Statement::Delete(d) => {
+            delete(d, None, catalog).map(|p| (p.source, p.parameter_types))
+        }
+        other => Err(QueryError::unsupported(format!("EXPLAIN {other}"))),
+    }
+}
+
+fn assignable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {
+    if chronos_model::SystemColumn::of_name(column).is_some() {
+        let message = format!("the system column \"{column}\" cannot be written");
+        return Err(QueryError::new(SqlState("428C9"), message));
+    }
+    table
+        .column_index(column)
+        .ok_or_else(|| QueryError::unknown_column(column, &table.name))
+}

@@ -1,0 +1,247 @@
+//! Functions that give sets of rows, as PostgreSQL lets them be used.
+//!
+//! ```text
+//! FROM unnest(t.a, ..) f        LATERAL (SELECT unnest(l.c0) AS f, .. FROM (SELECT t.a AS c0, ..) l) f
+//! FROM generate_series(..) f    the same over the series as an array, unless it is of plain
+//!                               integers: those the engine makes row by row
+//! .. WITH ORDINALITY            and beside it the positions
+//! SELECT generate_series(..)    SELECT unnest(the series as an array)
+//! ```
+//!
+//! A function in FROM sees the relations before it, LATERAL or not; its column has the
+//! function's name, or the alias.
+
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+use std::ops::ControlFlow;
+
+use crate::sql::{fold, parse_query, quote};
+use crate::QueryError;
+
+/// The engine's name for a series as an array.
+pub(super) const SERIES: &str = "__series";
+
+/// A function call in FROM.
+struct Call {
+    function: String,
+    arguments: Vec<ast::Expr>,
+    with_ordinality: bool,
+    alias: Option<ast::TableAlias>,
+}
+
+/// Rewrites a function in FROM.
+pub(super) fn rewrite_factor(factor: &mut ast::TableFactor) -> Result<(), QueryError> {
+    let Some(call) = call_of(factor) else {
+        return Ok(());
+    };
+    let columns = column_names(&call);
+    if call.function == "generate_series" && call.arguments.iter().all(is_plain_number) {
+        if !call.with_ordinality {
+            if let ast::TableFactor::Table { alias, .. }
+            | ast::TableFactor::Function { alias, .. } = factor
+            {
+                *alias = Some(aliased(&call, columns));
+            }
+            return Ok(());
+        }
+    }
+    let alias = Some(aliased(&call, columns));
+    *factor = ast::TableFactor::Derived {
+        lateral: true,
+        subquery: Box::new(as_query(&call)?),
+        alias,
+        sample: None,
+    };
+    Ok(())
+}
+
+fn call_of(factor: &ast::TableFactor) -> Option<Call> {
+    match factor {
+        ast::TableFactor::Table {
+            name,
+            alias,
+            args: Some(arguments),
+            with_ordinality,
+            ..
+        } => series_call(name, &arguments.args, *with_ordinality, alias),
+        ast::TableFactor::Function {
+            name,
+            args,
+            with_ordinality,
+            alias,
+            ..
+        } => series_call(name, args, *with_ordinality, alias),
+        ast::TableFactor::UNNEST {
+            alias,
+            array_exprs,
+            with_offset: false,
+            with_offset_alias: None,
+            with_ordinality,
+        } => Some(Call {
+            function: "unnest".into(),
+            arguments: array_exprs.clone(),
+            with_ordinality: *with_ordinality,
+            alias: alias.clone(),
+        }),
+        _ => None,
+    }
+}
+
+fn series_call(
+    name: &ast::ObjectName,
+    arguments: &[ast::FunctionArg],
+    with_ordinality: bool,
+    alias: &Option<ast::TableAlias>,
+) -> Option<Call> {
+    let function = name.0.last()?.as_ident().map(fold)?;
+    if !matches!(function.as_str(), "generate_series" | "unnest") {
+        return None;
+    }
+    let arguments = arguments
+        .iter()
+        .map(|argument| match argument {
+            ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => Some(e.clone()),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Call {
+        function,
+        arguments,
+        with_ordinality,
+        alias: alias.clone(),
+    })
+}
+
+fn is_plain_number(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Value(v) => matches!(v.value, ast::Value::Number(..)),
+        ast::Expr::UnaryOp { expr, .. } | ast::Expr::Nested(expr) => is_plain_number(expr),
+        ast::Expr::BinaryOp { left, right, .. } => is_plain_number(left) && is_plain_number(right),
+        _ => false,
+    }
+}
+
+/// How many columns hold values.
+fn width(call: &Call) -> usize {
+    if call.function == "unnest" {
+        call.arguments.len()
+    } else {
+        1
+    }
+}
+
+/// The columns' names: from the alias's list, then the alias or the function itself.
+fn column_names(call: &Call) -> Vec<ast::Ident> {
+    let given = call.alias.as_ref().map_or(&[][..], |a| &a.columns);
+    let own = match &call.alias {
+        Some(alias) if width(call) == 1 => alias.name.clone(),
+        _ => ast::Ident::new(call.function.as_str()),
+    };
+    let ordinality = call.with_ordinality.then(|| ast::Ident::new("ordinality"));
+    let repeated = (1..=width(call)).map(|uses| match uses {
+        1 => own.clone(),
+        _ => ast::Ident::with_quote('"', super::names::repeated(&own.value, uses)),
+    });
+    let default = repeated.chain(ordinality);
+    let mut names: Vec<ast::Ident> = given.iter().map(|c| c.name.clone()).collect();
+    names.extend(default.skip(given.len()));
+    names
+}
+
+fn aliased(call: &Call, columns: Vec<ast::Ident>) -> ast::TableAlias {
+    let name = match &call.alias {
+        Some(alias) => alias.name.clone(),
+        None => ast::Ident::new(call.function.as_str()),
+    };
+    ast::TableAlias {
+        explicit: true,
+        name,
+        columns: columns
+            .into_iter()
+            .map(|name| ast::TableAliasColumnDef {
+                name,
+                data_type: None,
+            })
+            .collect(),
+        at: None,
+    }
+}
+
+fn as_query(call: &Call) -> Result<ast::Query, QueryError> {
+    let list: Vec<String> = call.arguments.iter().map(ToString::to_string).collect();
+    let arrays = match call.function.as_str() {
+        "generate_series" => vec![format!("{SERIES}({})", list.join(", "))],
+        _ => list,
+    };
+    let (mut made, mut shown) = (Vec::new(), Vec::new());
+    for (i, array) in arrays.iter().enumerate() {
+        made.push(format!("({array}) AS c{i}"));
+        shown.push(format!("unnest(__lists.c{i}) AS v{i}"));
+    }
+    if call.with_ordinality {
+        let lengths: Vec<String> = (0..arrays.len())
+            .map(|i| format!("coalesce(cardinality(__lists.c{i}), 0)"))
+            .collect();
+        let longest = match lengths.as_slice() {
+            [one] => one.clone(),
+            several => format!("greatest({})", several.join(", ")),
+        };
+        shown.push(format!(
+            "unnest({SERIES}(1, CAST({longest} AS BIGINT))) AS {}",
+            quote("ordinality")
+        ));
+    }
+    let sql = format!(
+        "SELECT {} FROM (SELECT {}) AS __lists",
+        shown.join(", "),
+        made.join(", ")
+    );
+    match parse_query(&sql)? {
+        ast::Statement::Query(query) => Ok(*query),
+        _ => Err(QueryError::unsupported(format!(
+            "{} in FROM",
+            call.function
+        ))),
+    }
+}
+
+/// In a SELECT list a series is a set of rows.
+pub(super) fn rewrite_list(select: &mut ast::Select) {
+    struct Series;
+    impl VisitorMut for Series {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            let ast::Expr::Function(function) = expr else {
+                return ControlFlow::Continue(());
+            };
+            if function
+                .name
+                .to_string()
+                .eq_ignore_ascii_case("generate_series")
+            {
+                function.name = ast::ObjectName::from(vec![ast::Ident::new(SERIES)]);
+                let series = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr.clone()));
+                if let Ok(mut unnest) = super::dialect::parse_expression("unnest(NULL)") {
+                    if let ast::Expr::Function(ast::Function {
+                        args: ast::FunctionArguments::List(list),
+                        ..
+                    }) = &mut unnest
+                    {
+                        list.args = vec![series];
+                    }
+                    *expr = unnest;
+                }
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    for item in &mut select.projection {
+        if let ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } =
+            item
+        {
+            let _ = expr.visit(&mut Series);
+        }
+    }
+}
