@@ -3,6 +3,7 @@
 //! The first SIGINT or SIGTERM stops accepting, lets what is in flight finish,
 //! flushes, and exits 0; a second one stops at once.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -185,7 +186,10 @@ fn init_logging(args: &StartArgs) -> Result<(), CliError> {
                 .with_writer(std::sync::Mutex::new(file))
                 .try_init()
         }
-        None => builder.with_writer(std::io::stderr).try_init(),
+        None => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .try_init(),
     };
     Ok(())
 }
