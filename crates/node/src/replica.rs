@@ -223,8 +223,18 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
             next = entry.index.next();
         }
     } else if log.next_index().is_some_and(|n| n < first) {
-        // The store is ahead of its log (the log was lost or removed): go on after it.
+        // The store is ahead of its log, whose end a power cut took under a weak durability: go
+        // on after it.
         log.cut_before(first).map_err(log_error)?;
+    } else if log.next_index().is_none() && store.applied_index() > LogIndex(0) {
+        return Err(Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!(
+                "the log has no file, although the store contains its entries up to {}",
+                store.applied_index()
+            ),
+        )
+        .with_hint("Its files were removed, and with them acknowledged writes. Restore the data directory as a whole."));
     }
     Ok(next)
 }
@@ -336,7 +346,9 @@ pub(crate) fn log_error(e: LogError) -> Error {
     let code = match &e {
         e if e.is_disk_full() => SqlState::DISK_FULL,
         LogError::EntryTooLarge { .. } => SqlState::PROGRAM_LIMIT,
-        LogError::Damaged { .. } | LogError::UnsupportedVersion { .. } => SqlState::DATA_CORRUPTED,
+        LogError::Damaged { .. }
+        | LogError::UnsupportedVersion { .. }
+        | LogError::BelowStart { .. } => SqlState::DATA_CORRUPTED,
         LogError::Closed => SqlState::ADMIN_SHUTDOWN,
         _ => SqlState::IO_ERROR,
     };

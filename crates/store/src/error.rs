@@ -48,11 +48,13 @@ pub enum StoreError {
         /// The highest version this program reads.
         known: u32,
     },
-    /// The manifest names a file that is not there.
-    #[error("{} is missing, although the manifest names it", path.display())]
+    /// A file is not there, and must be.
+    #[error("{} is missing, although {named_by}", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
+        /// Why it should be there.
+        named_by: &'static str,
     },
     /// A segment failed.
     #[error(transparent)]

@@ -546,6 +546,7 @@ fn remove_orphans(env: &Env, dir: &Path, found: &manifest::Found) -> Result<(), 
             // Only a lost manifest explains this; its segments must not go too.
             return Err(StoreError::Missing {
                 path: dir.join("manifest-*"),
+                named_by: "there are segments",
             });
         }
         tracing::info!(path = %path.display(), "removing a file that the manifest does not name");
@@ -574,7 +575,10 @@ fn initial_state(
         for meta in known.segments.iter().filter(|s| s.table == schema.id) {
             let path = segment_path(dir, meta.id);
             if !env.disk.exists(&path).unwrap_or(true) {
-                return Err(StoreError::Missing { path });
+                return Err(StoreError::Missing {
+                    path,
+                    named_by: "the manifest names it",
+                });
             }
             let segment = Segment::open(env, &path, schema, cache.clone())?;
             let file = Arc::new(SegmentFile::new(env.clone(), path, segment, schema));

@@ -283,6 +283,7 @@ impl Writer {
             sequence,
             first_index,
             salt: self.random.u64() as u32,
+            bytes_min: self.options.segment_bytes,
         };
         let written_to = if recycled {
             file.len().map_err(LogError::io("examine", &spare))?
