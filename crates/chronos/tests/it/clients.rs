@@ -182,6 +182,34 @@ async fn tokio_postgres_prepares_and_pipelines() {
 }
 
 /// A portal is read in pieces, and a transaction of the driver's own is rolled back when dropped.
+/// The types that PostgreSQL gives parameters for which the client declares none.
+#[tokio::test]
+async fn tokio_postgres_is_told_the_types_of_parameters() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    for (sql, expected) in [
+        ("SELECT $1", Type::TEXT),
+        ("SELECT $1 || 'x'", Type::TEXT),
+        ("SELECT $1::int8", Type::INT8),
+        ("SELECT $1::jsonb", Type::JSONB),
+        ("SELECT 1 WHERE $1::text = 'x' AND $1 = 2::int8", Type::INT8),
+        ("SELECT 1 WHERE 2::int8 = $1 OR $1 IS NULL", Type::INT8),
+        ("SELECT 1 LIMIT $1", Type::INT8),
+        ("SELECT 1 OFFSET $1", Type::INT8),
+    ] {
+        let prepared = client.prepare(sql).await.expect(sql);
+        assert_eq!(prepared.params(), [expected], "{sql}");
+    }
+    let row = client
+        .query_one("SELECT $1, $2::int8", &[&"a", &7_i64])
+        .await;
+    let row = row.expect("parameters without a column");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("a", 7));
+    let rows = client.query("SELECT 1 LIMIT $1", &[&0_i64]).await;
+    assert!(rows.expect("a LIMIT").is_empty());
+}
+
 #[tokio::test]
 async fn tokio_postgres_portals_and_transactions() {
     let directory = tempfile::tempdir().expect("a temporary directory");

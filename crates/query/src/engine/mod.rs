@@ -12,6 +12,7 @@ mod dialect;
 mod filters;
 mod literals;
 mod names;
+mod parameters;
 mod scan;
 mod table;
 mod temporal_bounds;
@@ -28,14 +29,12 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
@@ -163,8 +162,18 @@ impl Engine {
             tables,
             exposes_system_columns,
         );
-        let logical = context.plan(statement, parameter_types)?;
-        let parameters = parameters_of(&logical, parameter_types)?;
+        let mut logical = context.plan(statement.clone(), parameter_types)?;
+        let mut types = parameters::types_of(&logical, parameter_types)?;
+        if types.contains(&None) {
+            // Nothing tells their type, so it is text; what they stand in has to know as well.
+            for unknown in types.iter_mut().filter(|t| t.is_none()) {
+                *unknown = Some(DataType::Text);
+            }
+            if let Ok(typed) = context.plan(statement, &types) {
+                logical = typed;
+            }
+        }
+        let parameters: Vec<DataType> = types.into_iter().flatten().collect();
         // Coercion decides the types of UNIONs and the like; while parameters have none,
         // it may not be possible yet.
         let analyzed = self.state.analyzer().execute_and_check(
@@ -267,74 +276,4 @@ pub(crate) fn scalar(value: &Value, data_type: &DataType) -> Result<ScalarValue,
     let mut builder = chronos_model::column_builder(data_type, 1);
     chronos_model::append_value(&mut builder, value)?;
     Ok(ScalarValue::try_from_array(&builder.finish(), 0)?)
-}
-
-/// The parameters' types: declared by the client, else inferred, else text.
-fn parameters_of(
-    plan: &LogicalPlan,
-    declared: &[Option<DataType>],
-) -> Result<Vec<DataType>, QueryError> {
-    let mut inferred: HashMap<usize, Option<DataType>> = HashMap::new();
-    for (name, field) in plan.get_parameter_fields()? {
-        let number = parameter_number(&name)?;
-        inferred.insert(number, field.map(|f| DataType::of_field(&f)));
-    }
-    for number in temporal_bounds::parameters(plan)? {
-        inferred
-            .entry(number)
-            .or_insert(Some(DataType::TimestampTz));
-    }
-    for (number, item) in searched_arrays(plan)? {
-        let slot = inferred.entry(number).or_insert(None);
-        slot.get_or_insert(DataType::Array(Box::new(item)));
-    }
-    let count = inferred
-        .keys()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(declared.len());
-    Ok((1..=count)
-        .map(|number| {
-            let declared = declared.get(number - 1).cloned().flatten();
-            let inferred = inferred.get(&number).cloned().flatten();
-            declared.or(inferred).unwrap_or(DataType::Text)
-        })
-        .collect())
-}
-
-/// Parameters that stand in `x = ANY ($n)`, with the type of `x`.
-fn searched_arrays(plan: &LogicalPlan) -> Result<Vec<(usize, DataType)>, QueryError> {
-    let mut found = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        let schema = merge_schema(&node.inputs());
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
-                if let Expr::ScalarFunction(call) = e {
-                    if let ("array_has", [Expr::Placeholder(p), item]) =
-                        (call.name(), call.args.as_slice())
-                    {
-                        if let (None, Ok(item)) = (&p.field, item.get_type(&schema)) {
-                            found.push((parameter_number(&p.id)?, DataType::of_arrow(&item)));
-                        }
-                    }
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(found)
-}
-
-pub(crate) fn parameter_number(name: &str) -> Result<usize, QueryError> {
-    name.trim_start_matches('$')
-        .parse::<usize>()
-        .ok()
-        .filter(|n| (1..=65_535).contains(n))
-        .ok_or_else(|| {
-            QueryError::new(
-                SqlState::UNDEFINED_PARAMETER,
-                format!("there is no parameter {name}"),
-            )
-        })
 }
