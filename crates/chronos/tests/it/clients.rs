@@ -210,6 +210,41 @@ async fn tokio_postgres_is_told_the_types_of_parameters() {
     assert!(rows.expect("a LIMIT").is_empty());
 }
 
+/// Joins whose filter refuses every pair, for hours: more of them than there are threads are
+/// started and let go, and the node goes on.
+#[tokio::test]
+async fn endless_joins_are_cancelled_and_hold_up_nobody() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let other = connect(&node).await;
+    for join in ["a.x + b.x = 0", "a.x % 1 = b.x % 1 AND a.x + b.x = 0"] {
+        let sql = format!(
+            "SELECT count(*) FROM generate_series(1, 300000) a(x) \
+             JOIN generate_series(1, 300000) b(x) ON {join}"
+        );
+        let queries = (0..6).map(|_| async {
+            let client = connect(&node).await;
+            let limit = client
+                .batch_execute("SET statement_timeout = '300ms'")
+                .await;
+            limit.expect("a time limit");
+            client
+                .simple_query(&sql)
+                .await
+                .expect_err("it ends in hours")
+        });
+        let (errors, one) = futures::join!(
+            futures::future::join_all(queries),
+            other.simple_query("SELECT 1")
+        );
+        one.expect("another session is answered meanwhile");
+        for error in errors {
+            assert_eq!(error.code().map(|c| c.code()), Some("57014"), "{error:?}");
+        }
+    }
+    assert_eq!(node.stop(), Some(0));
+}
+
 #[tokio::test]
 async fn tokio_postgres_portals_and_transactions() {
     let directory = tempfile::tempdir().expect("a temporary directory");

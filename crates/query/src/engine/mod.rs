@@ -11,6 +11,7 @@ mod context;
 mod dialect;
 mod filters;
 mod literals;
+mod long_joins;
 mod names;
 mod parameters;
 mod scan;
@@ -35,7 +36,6 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
@@ -67,6 +67,7 @@ pub struct ReadContext {
 /// Plans and runs queries.
 pub struct Engine {
     state: SessionState,
+    long_joins: long_joins::LongJoins,
 }
 
 /// A planned query: reusable, independent of the data.
@@ -124,7 +125,10 @@ impl Engine {
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
-        Ok(Engine { state })
+        Ok(Engine {
+            state,
+            long_joins: long_joins::LongJoins::new(options.parallelism),
+        })
     }
 
     /// Plans a query. `parameter_types` are the types that the client declared;
@@ -217,7 +221,7 @@ impl Engine {
             .query_planner()
             .create_physical_plan(&optimized, &state)
             .await?;
-        Ok(execute_stream(physical, state.task_ctx())?)
+        Ok(self.long_joins.execute(physical, state.task_ctx())?)
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
