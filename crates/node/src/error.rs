@@ -1,6 +1,7 @@
 //! What a client is told when a statement fails.
 
 use chronos_model::{DataError, SqlState};
+use chronos_store::{with_causes, StoreError};
 
 /// A failed statement: what PostgreSQL calls the error report.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -67,6 +68,12 @@ impl Error {
             SqlState::UNDEFINED_TABLE => 404,
             _ => 400,
         }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(e: StoreError) -> Error {
+        Error::new(e.sqlstate(), with_causes(&e))
     }
 }
 

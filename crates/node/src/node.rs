@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chronos_env::{Env, LockGuard};
+use chronos_env::{Env, LockError, LockGuard};
 use chronos_model::SqlState;
 use chronos_query::{Engine, EngineOptions};
 use chronos_store::log::{Durability, Log, LogOptions};
-use chronos_store::{Store, StoreOptions};
+use chronos_store::{with_causes, Store, StoreOptions};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::profile::Profile;
-use crate::replica::Replica;
+use crate::replica::{log_error, Replica};
 use crate::session::{PlanKey, Prepared};
 use crate::status::{DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, StoreStatus};
 use crate::{Error, Session};
@@ -83,13 +83,10 @@ impl Node {
         env.disk
             .create_dir_all(dir)
             .map_err(|e| failed("create the data directory", e))?;
-        let lock = env.disk.lock_exclusive(&dir.join("LOCK")).map_err(|e| {
-            Error::new(
-                SqlState("55006"),
-                format!("the data directory {} is in use: {e}", dir.display()),
-            )
-            .with_hint("Another chronos has it open. Stop that one, or give another --data-dir.")
-        })?;
+        let lock = env
+            .disk
+            .lock_exclusive(&dir.join("LOCK"))
+            .map_err(|e| lock_error(dir, &e))?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
         let memory = options
@@ -101,8 +98,7 @@ impl Node {
             segment_bytes: profile.log_segment_bytes(),
             ..LogOptions::default()
         };
-        let (log, recovery) = Log::open(&env, &dir.join("log"), log_options)
-            .map_err(|e| Error::new(SqlState::DATA_CORRUPTED, e.to_string()))?;
+        let (log, recovery) = Log::open(&env, &dir.join("log"), log_options).map_err(log_error)?;
         // What was just created must outlive a power cut before anything in it counts.
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
         for directory in [Some(dir), parent.or(Some(Path::new(".")))]
@@ -178,7 +174,7 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
-        let fault = inner.replica.fault();
+        let fault = inner.replica.fault().map(|fault| fault.reason);
         NodeStatus {
             node_id: "n1".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -206,7 +202,7 @@ impl Node {
             fsyncs: stats.fsyncs,
             entries: stats.entries,
             bytes: stats.bytes,
-            size_bytes: stats.bytes,
+            size_bytes: stats.file_bytes,
             fsync_latency: LatencyHistogram {
                 bounds_micros: (0..stats.fsync_buckets.len() as u32 - 1)
                     .map(|i| 1u64 << i)
@@ -237,8 +233,22 @@ fn open_store(env: &Env, dir: &Path, memory: u64) -> Result<Store, Error> {
         cache_bytes: (memory / 4).clamp(1 << 20, 1 << 30),
         ..StoreOptions::default()
     };
-    Store::open(env, &dir.join("store"), options)
-        .map_err(|e| Error::new(e.sqlstate(), e.to_string()))
+    Store::open(env, &dir.join("store"), options).map_err(Error::from)
+}
+
+fn lock_error(dir: &Path, e: &LockError) -> Error {
+    let dir = dir.display();
+    match e {
+        LockError::Held { .. } => Error::new(
+            SqlState("55006"),
+            format!("the data directory {dir} is in use: {e}"),
+        )
+        .with_hint("Another chronos has it open. Stop that one, or give another --data-dir."),
+        LockError::Io { .. } => Error::new(
+            SqlState::IO_ERROR,
+            format!("cannot use the data directory {dir}: {}", with_causes(e)),
+        ),
+    }
 }
 
 /// What a power cut can lose under a durability weaker than strict.

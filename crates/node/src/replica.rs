@@ -21,7 +21,7 @@ use bytes::Bytes;
 use chronos_env::Env;
 use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
-use chronos_store::{Applied, ApplyError, PreparedWriteSet, Store};
+use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -66,8 +66,15 @@ pub(crate) struct Replica {
     next_index: Mutex<LogIndex>,
     applies: Mutex<Option<crossbeam_channel::Sender<Committed>>>,
     apply_thread: Mutex<Option<JoinHandle<()>>>,
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
     closing: AtomicBool,
+}
+
+/// Why a node writes no more.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    code: SqlState,
+    pub(crate) reason: String,
 }
 
 impl Replica {
@@ -185,7 +192,7 @@ impl Replica {
     }
 
     /// Why nothing can be written any more, if so.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault.lock().clone()
     }
 
@@ -198,7 +205,6 @@ impl Replica {
         if let Some(thread) = self.apply_thread.lock().take() {
             let _ = thread.join();
         }
-        let storage = |e: chronos_store::StoreError| Error::new(e.sqlstate(), e.to_string());
         let stored = if self.fault().is_none() {
             self.store.flush_now()
         } else {
@@ -206,7 +212,7 @@ impl Replica {
         };
         self.store.close();
         logged.and(closed).map_err(log_error)?;
-        stored.map_err(storage)
+        stored.map_err(Error::from)
     }
 }
 
@@ -224,8 +230,18 @@ fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
             next = entry.index.next();
         }
     } else if log.next_index().is_some_and(|n| n < first) {
-        // The store is ahead of its log (the log was lost or removed): go on after it.
+        // The store is ahead of its log, whose end a power cut took under a weak durability: go
+        // on after it.
         log.cut_before(first).map_err(log_error)?;
+    } else if log.next_index().is_none() && store.applied_index() > LogIndex(0) {
+        return Err(Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!(
+                "the log has no file, although the store contains its entries up to {}",
+                store.applied_index()
+            ),
+        )
+        .with_hint("Its files were removed, and with them acknowledged writes. Restore the data directory as a whole."));
     }
     Ok(next)
 }
@@ -263,7 +279,7 @@ struct Applier {
     store: Store,
     log: Log,
     node: NodeId,
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
     cut_below: LogIndex,
 }
 
@@ -308,11 +324,11 @@ impl Applier {
                 e,
                 LogError::OutOfOrder { .. } | LogError::EntryTooLarge { .. }
             );
+            let error = log_error(e.clone());
             if !refused {
-                *self.fault.lock() = Some(e.to_string());
-                tracing::error!(error = %e, "the log failed; nothing more is written");
+                self.stop(&error, "the log failed; nothing more is written");
             }
-            return Err(log_error(e.clone()));
+            return Err(error);
         }
         match self
             .store
@@ -320,36 +336,49 @@ impl Applier {
         {
             Ok(applied) => Ok(Committal { applied }),
             Err(e) => {
-                if let ApplyError::Storage(fault) = &e {
-                    *self.fault.lock() = Some(fault.to_string());
-                    tracing::error!(error = %fault, "the store failed; nothing more is written");
+                let storage_failed = matches!(e, ApplyError::Storage(_));
+                let error = describe(e, &self.store);
+                if storage_failed {
+                    self.stop(&error, "the store failed; nothing more is written");
                 }
-                Err(describe(e, &self.store))
+                Err(error)
             }
         }
     }
+
+    fn stop(&self, error: &Error, what: &str) {
+        tracing::error!(error = error.message, "{what}");
+        *self.fault.lock() = Some(Fault {
+            code: error.code,
+            reason: error.message.clone(),
+        });
+    }
 }
 
-fn stopped(fault: &str) -> Error {
+fn stopped(fault: &Fault) -> Error {
+    let code = match fault.code {
+        SqlState::DISK_FULL => SqlState::DISK_FULL,
+        _ => SqlState::IO_ERROR,
+    };
+    let reason = &fault.reason;
     Error::new(
-        SqlState::IO_ERROR,
-        format!("the node has stopped writing after a failure: {fault}"),
+        code,
+        format!("the node has stopped writing after a failure: {reason}"),
     )
     .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
 }
 
-fn log_error(e: LogError) -> Error {
+pub(crate) fn log_error(e: LogError) -> Error {
     let code = match &e {
-        LogError::DiskFull { .. } => SqlState::DISK_FULL,
+        e if e.is_disk_full() => SqlState::DISK_FULL,
         LogError::EntryTooLarge { .. } => SqlState::PROGRAM_LIMIT,
-        LogError::Damaged { .. } | LogError::UnsupportedVersion { .. } => SqlState::DATA_CORRUPTED,
+        LogError::Damaged { .. }
+        | LogError::UnsupportedVersion { .. }
+        | LogError::BelowStart { .. } => SqlState::DATA_CORRUPTED,
         LogError::Closed => SqlState::ADMIN_SHUTDOWN,
         _ => SqlState::IO_ERROR,
     };
-    let source = std::error::Error::source(&e)
-        .map(|s| format!(": {s}"))
-        .unwrap_or_default();
-    Error::new(code, format!("{e}{source}"))
+    Error::new(code, with_causes(&e))
 }
 
 /// A failed apply in PostgreSQL's words.
@@ -392,7 +421,7 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             SqlState::DUPLICATE_TABLE,
             format!("relation \"{name}\" already exists"),
         ),
-        ApplyError::Storage(e) => Error::new(e.sqlstate(), e.to_string()),
+        ApplyError::Storage(e) => e.into(),
         other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow_schema::ArrowError;
 use chronos_model::{DataError, KeyError, SqlState, Stamp, TableId, Value};
 
+use crate::segment::SegmentError;
 use crate::LogIndex;
 
 /// Trouble with this node's storage.
@@ -47,15 +48,17 @@ pub enum StoreError {
         /// The highest version this program reads.
         known: u32,
     },
-    /// The manifest names a file that is not there.
-    #[error("{} is missing, although the manifest names it", path.display())]
+    /// A file is not there, and must be.
+    #[error("{} is missing, although {named_by}", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
+        /// Why it should be there.
+        named_by: &'static str,
     },
     /// A segment failed.
     #[error(transparent)]
-    Segment(Arc<crate::segment::SegmentError>),
+    Segment(Arc<SegmentError>),
     /// Stored bytes do not decode.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -85,23 +88,84 @@ pub enum StoreError {
         last: Stamp,
     },
     /// An earlier failure of a sync or of the manifest makes every later write unsafe.
-    #[error("the store has stopped, because {reason}")]
+    #[error("the store has stopped, because {}", reason.text)]
     Poisoned {
         /// The earlier failure.
-        reason: String,
+        reason: Reason,
     },
     /// The background thread cannot empty the memtables and they are full.
-    #[error("memtables are full and cannot be flushed: {reason}")]
+    #[error("memtables are full and cannot be flushed: {}", reason.text)]
     CannotFlush {
         /// Why flushing fails.
-        reason: String,
+        reason: Reason,
     },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
 }
 
+/// An earlier failure, as later errors tell of it.
+#[derive(Debug, Clone)]
+pub struct Reason {
+    /// The failure with all of its causes.
+    pub text: String,
+    /// Whether the disk was full.
+    pub disk_full: bool,
+}
+
+impl Reason {
+    /// A failure that is no error of the operating system.
+    pub(crate) fn new(text: impl Into<String>) -> Reason {
+        Reason {
+            text: text.into(),
+            disk_full: false,
+        }
+    }
+}
+
+impl From<&StoreError> for Reason {
+    fn from(error: &StoreError) -> Reason {
+        Reason {
+            text: with_causes(error),
+            disk_full: error.is_disk_full(),
+        }
+    }
+}
+
+/// An error's sentence, followed by those of its causes.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl StoreError {
+    /// Whether a full disk is behind it.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            StoreError::Io { source, .. } => is_full(source),
+            StoreError::Segment(error) => {
+                matches!(&**error, SegmentError::Io { source, .. } if is_full(source))
+            }
+            StoreError::Poisoned { reason } | StoreError::CannotFlush { reason } => {
+                reason.disk_full
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
         StoreError::Io {
             action,
@@ -113,10 +177,11 @@ impl StoreError {
     /// The SQLSTATE a client is told.
     pub fn sqlstate(&self) -> SqlState {
         match self {
-            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                SqlState::DISK_FULL
-            }
+            error if error.is_disk_full() => SqlState::DISK_FULL,
             StoreError::Io { .. } => SqlState::IO_ERROR,
+            StoreError::Segment(error) if matches!(**error, SegmentError::Io { .. }) => {
+                SqlState::IO_ERROR
+            }
             StoreError::Damaged { .. }
             | StoreError::Format { .. }
             | StoreError::Missing { .. }
@@ -138,8 +203,8 @@ impl From<ArrowError> for StoreError {
     }
 }
 
-impl From<crate::segment::SegmentError> for StoreError {
-    fn from(error: crate::segment::SegmentError) -> StoreError {
+impl From<SegmentError> for StoreError {
+    fn from(error: SegmentError) -> StoreError {
         StoreError::Segment(Arc::new(error))
     }
 }

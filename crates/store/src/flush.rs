@@ -15,7 +15,7 @@ use arrow_array::types::{Int64Type, UInt32Type, UInt64Type, UInt8Type};
 use arrow_array::UInt64Array;
 use chronos_model::{Catalog, Stamp, TableId, TableSchema};
 
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 use crate::log::LogIndex;
 use crate::manifest::{Edit, Flush, Truncated};
 use crate::memtable::Memtable;
@@ -126,7 +126,7 @@ impl Shared {
             };
             self.check_usable()?;
             let result = self.flush(&frozen);
-            self.trouble.lock().flush = result.as_ref().err().map(ToString::to_string);
+            self.trouble.lock().flush = result.as_ref().err().map(Reason::from);
             self.tell_waiting();
             result?;
         }
@@ -135,13 +135,16 @@ impl Shared {
     fn flush(&self, frozen: &Frozen) -> Result<(), StoreError> {
         let mut written = Vec::new();
         for (id, memtable) in &frozen.memtables {
-            let mut sources: Vec<Source> =
-                memtable.runs().iter().cloned().map(Source::Run).collect();
-            if !memtable.rows.is_empty() {
-                sources.push(Source::Rows(memtable.clone()));
-            }
-            if let Some(file) = self.write_segment(&memtable.schema, sources)? {
-                written.push((*id, file));
+            match self.write_memtable(memtable) {
+                Ok(Some(file)) => written.push((*id, file)),
+                Ok(None) => {}
+                Err(error) => {
+                    // The flush is tried again from the start. Files left behind would fill
+                    // a full disk further with each attempt.
+                    let ids: Vec<_> = written.iter().map(|(_, file)| file.meta().id).collect();
+                    self.release(&ids);
+                    return Err(error);
+                }
             }
         }
         self.sync_segments()?;
@@ -168,6 +171,18 @@ impl Shared {
         drop(manifest);
         self.release(&removed);
         Ok(())
+    }
+
+    fn write_memtable(
+        &self,
+        memtable: &Arc<Memtable>,
+    ) -> Result<Option<Arc<SegmentFile>>, StoreError> {
+        let runs = memtable.runs();
+        let mut sources: Vec<Source> = runs.iter().cloned().map(Source::Run).collect();
+        if !memtable.rows.is_empty() {
+            sources.push(Source::Rows(memtable.clone()));
+        }
+        self.write_segment(&memtable.schema, sources)
     }
 
     /// Publishes an edit; a failure poisons the store.

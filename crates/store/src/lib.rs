@@ -34,7 +34,7 @@ mod state;
 mod store;
 
 pub use apply::Applied;
-pub use error::{ApplyError, StoreError};
+pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::StoreError;
+use crate::error::{with_causes, Reason, StoreError};
 use crate::store::Shared;
 
 /// After a failed flush (a full disk) it is tried again this much later.
@@ -81,7 +81,7 @@ struct StopOnPanic<'a>(&'a Shared);
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let reason = "a background thread panicked".to_owned();
+            let reason = Reason::new("a background thread panicked");
             self.0.poison(&StoreError::Poisoned { reason });
         }
     }
@@ -93,7 +93,11 @@ fn run(shared: &Shared, work: fn(&Shared) -> Result<(), StoreError>) {
         let failed = match work(shared) {
             Ok(()) => false,
             Err(error) if shared.check_usable().is_ok() => {
-                tracing::warn!(%error, "background work of the store failed and will be retried");
+                let error = with_causes(&error);
+                tracing::warn!(
+                    error,
+                    "background work of the store failed and will be retried"
+                );
                 true
             }
             Err(_) => false,

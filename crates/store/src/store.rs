@@ -22,7 +22,7 @@ use chronos_model::{Catalog, NodeId, Stamp, TableId, WriteSet};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::apply::{self, Applied};
-use crate::error::{ApplyError, StoreError};
+use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
@@ -137,8 +137,8 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Default)]
 pub(crate) struct Trouble {
-    pub(crate) poison: Option<String>,
-    pub(crate) flush: Option<String>,
+    pub(crate) poison: Option<Reason>,
+    pub(crate) flush: Option<Reason>,
 }
 
 /// A store of bitemporal versions in one directory. Clones share it.
@@ -426,12 +426,8 @@ impl Shared {
     /// After a failed sync nothing on disk can be trusted any more.
     pub(crate) fn poison(&self, error: &StoreError) {
         let mut trouble = self.trouble.lock();
-        let cause = std::error::Error::source(error);
-        let reason = match cause {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-        tracing::error!(%reason, "the store stops");
+        let reason = Reason::from(error);
+        tracing::error!(reason = reason.text, "the store stops");
         trouble.poison.get_or_insert(reason);
         self.stopped.store(true, Ordering::Release);
         drop(trouble);
@@ -550,6 +546,7 @@ fn remove_orphans(env: &Env, dir: &Path, found: &manifest::Found) -> Result<(), 
             // Only a lost manifest explains this; its segments must not go too.
             return Err(StoreError::Missing {
                 path: dir.join("manifest-*"),
+                named_by: "there are segments",
             });
         }
         tracing::info!(path = %path.display(), "removing a file that the manifest does not name");
@@ -578,7 +575,10 @@ fn initial_state(
         for meta in known.segments.iter().filter(|s| s.table == schema.id) {
             let path = segment_path(dir, meta.id);
             if !env.disk.exists(&path).unwrap_or(true) {
-                return Err(StoreError::Missing { path });
+                return Err(StoreError::Missing {
+                    path,
+                    named_by: "the manifest names it",
+                });
             }
             let segment = Segment::open(env, &path, schema, cache.clone())?;
             let file = Arc::new(SegmentFile::new(env.clone(), path, segment, schema));

@@ -3,6 +3,7 @@
 //! The first SIGINT or SIGTERM stops accepting, lets what is in flight finish,
 //! flushes, and exits 0; a second one stops at once.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -82,7 +83,7 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     greet(node, pg_address, web_address);
 
     let stop = CancellationToken::new();
-    tokio::spawn(watch_signals(stop.clone()));
+    watch_signals(stop.clone())?;
     let env = node.env();
     let sessions = node.clone();
     let pg_options = PgOptions::new(env);
@@ -149,8 +150,23 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// Watches for signals on a thread of its own: a second one must stop the process also when no
+/// worker is free to see it.
+fn watch_signals(stop: CancellationToken) -> Result<(), CliError> {
+    let failed = |e| CliError::Failed(format!("cannot watch for signals: {e}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(failed)?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(obey_signals(stop)))
+        .map_err(failed)?;
+    Ok(())
+}
+
 /// The first signal asks to stop, the second does it.
-async fn watch_signals(stop: CancellationToken) {
+async fn obey_signals(stop: CancellationToken) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -185,7 +201,10 @@ fn init_logging(args: &StartArgs) -> Result<(), CliError> {
                 .with_writer(std::sync::Mutex::new(file))
                 .try_init()
         }
-        None => builder.with_writer(std::io::stderr).try_init(),
+        None => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .try_init(),
     };
     Ok(())
 }

@@ -182,6 +182,69 @@ async fn tokio_postgres_prepares_and_pipelines() {
 }
 
 /// A portal is read in pieces, and a transaction of the driver's own is rolled back when dropped.
+/// The types that PostgreSQL gives parameters for which the client declares none.
+#[tokio::test]
+async fn tokio_postgres_is_told_the_types_of_parameters() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    for (sql, expected) in [
+        ("SELECT $1", Type::TEXT),
+        ("SELECT $1 || 'x'", Type::TEXT),
+        ("SELECT $1::int8", Type::INT8),
+        ("SELECT $1::jsonb", Type::JSONB),
+        ("SELECT 1 WHERE $1::text = 'x' AND $1 = 2::int8", Type::INT8),
+        ("SELECT 1 WHERE 2::int8 = $1 OR $1 IS NULL", Type::INT8),
+        ("SELECT 1 LIMIT $1", Type::INT8),
+        ("SELECT 1 OFFSET $1", Type::INT8),
+    ] {
+        let prepared = client.prepare(sql).await.expect(sql);
+        assert_eq!(prepared.params(), [expected], "{sql}");
+    }
+    let row = client
+        .query_one("SELECT $1, $2::int8", &[&"a", &7_i64])
+        .await;
+    let row = row.expect("parameters without a column");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("a", 7));
+    let rows = client.query("SELECT 1 LIMIT $1", &[&0_i64]).await;
+    assert!(rows.expect("a LIMIT").is_empty());
+}
+
+/// Joins whose filter refuses every pair, for hours: more of them than there are threads are
+/// started and let go, and the node goes on.
+#[tokio::test]
+async fn endless_joins_are_cancelled_and_hold_up_nobody() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let other = connect(&node).await;
+    for join in ["a.x + b.x = 0", "a.x % 1 = b.x % 1 AND a.x + b.x = 0"] {
+        let sql = format!(
+            "SELECT count(*) FROM generate_series(1, 300000) a(x) \
+             JOIN generate_series(1, 300000) b(x) ON {join}"
+        );
+        let queries = (0..6).map(|_| async {
+            let client = connect(&node).await;
+            let limit = client
+                .batch_execute("SET statement_timeout = '300ms'")
+                .await;
+            limit.expect("a time limit");
+            client
+                .simple_query(&sql)
+                .await
+                .expect_err("it ends in hours")
+        });
+        let (errors, one) = futures::join!(
+            futures::future::join_all(queries),
+            other.simple_query("SELECT 1")
+        );
+        one.expect("another session is answered meanwhile");
+        for error in errors {
+            assert_eq!(error.code().map(|c| c.code()), Some("57014"), "{error:?}");
+        }
+    }
+    assert_eq!(node.stop(), Some(0));
+}
+
 #[tokio::test]
 async fn tokio_postgres_portals_and_transactions() {
     let directory = tempfile::tempdir().expect("a temporary directory");

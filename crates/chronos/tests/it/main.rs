@@ -1,9 +1,9 @@
 //! Tests of the whole program: the real binary, as a child process, spoken to as its users do.
 //!
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
-//! and `value`), foreign clients (`clients`), kill tests (`crash`) and a real series (`series`). Every
-//! node listens on loopback on ports of its own choice, keeps its files in a temporary directory,
-//! and is killed by its process id when its test ends.
+//! and `value`), foreign clients (`clients`), kill tests (`crash`), data directories that cannot be used (`data_dir`) and a real
+//! series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
+//! temporary directory, and is killed by its process id when its test ends.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -12,6 +12,7 @@
 
 mod clients;
 mod crash;
+mod data_dir;
 mod engine;
 mod node;
 mod series;

@@ -12,7 +12,7 @@ use chronos_query::dml;
 use chronos_store::{Found, ReadView};
 
 use super::write::current_row;
-use super::{store_error, Session};
+use super::Session;
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
 
 /// A row's values, column by column.
@@ -46,7 +46,7 @@ impl Session {
     fn direct_get(&mut self, plan: &DirectPlan, key: Option<&Key>) -> Result<Outcome, Error> {
         let view = self.read_context()?.view;
         let found = match key {
-            Some(key) => view.get(&plan.table, &key.0).map_err(store_error)?,
+            Some(key) => view.get(&plan.table, &key.0).map_err(Error::from)?,
             None => None,
         };
         let DirectKind::Get { projection, .. } = &plan.kind else {
@@ -186,7 +186,7 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
             ScanItem::System(_) => None,
         })
         .collect();
-    let values = found.row.values(&columns).map_err(store_error)?;
+    let values = found.row.values(&columns).map_err(Error::from)?;
     if columns.len() == projection.len() {
         return Ok(values);
     }

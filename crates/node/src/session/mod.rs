@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use chronos_model::{DataType, SqlState, Value};
 use chronos_query::{lex, QueryError, ReadContext, SessionFacts, SessionSettings};
-use chronos_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
@@ -377,10 +376,6 @@ fn cancelled() -> Error {
         SqlState::QUERY_CANCELED,
         "canceling statement due to user request",
     )
-}
-
-pub(crate) fn store_error(e: StoreError) -> Error {
-    Error::new(e.sqlstate(), e.to_string())
 }
 
 /// 1-based position in characters of a byte offset.

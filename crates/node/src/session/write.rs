@@ -17,7 +17,7 @@ use chronos_store::{Applied, ReadView};
 
 use super::prepare::{known, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
-use super::{store_error, Session, ATTEMPTS_MAX};
+use super::{Session, ATTEMPTS_MAX};
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
 
 /// What a statement wrote.
@@ -198,7 +198,7 @@ impl Session {
         let mut given = HashSet::new();
         for (position, row) in changes.rows.iter().enumerate() {
             let present = !given.insert(row.key.clone())
-                || view.get(table, &row.key.0).map_err(store_error)?.is_some();
+                || view.get(table, &row.key.0).map_err(Error::from)?.is_some();
             match row.expect {
                 Expect::Absent if present => return Err(unique_violation(table, &row.key)),
                 Expect::AbsentOrSkip if present => {}
@@ -399,7 +399,7 @@ impl Session {
                 && !removed.contains(&change.key)
                 && view
                     .get(table, &change.key.0)
-                    .map_err(store_error)?
+                    .map_err(Error::from)?
                     .is_some();
             if taken || !written.insert(&change.key) {
                 return Err(unique_violation(table, &change.key));
@@ -495,9 +495,9 @@ pub(super) fn current_row(
     table: &TableSchema,
     key: &Key,
 ) -> Result<Option<Vec<Value>>, Error> {
-    match view.get(table, &key.0).map_err(store_error)? {
+    match view.get(table, &key.0).map_err(Error::from)? {
         None => Ok(None),
-        Some(found) => Ok(Some(found.row.all_values().map_err(store_error)?)),
+        Some(found) => Ok(Some(found.row.all_values().map_err(Error::from)?)),
     }
 }
 

@@ -13,12 +13,13 @@ mod context;
 mod dialect;
 mod filters;
 mod from_functions;
-mod interrupt;
 mod literals;
+mod long_joins;
 mod names;
 mod notation;
 mod null_safe;
 mod operators;
+mod parameters;
 mod rows;
 mod scan;
 mod set_operations;
@@ -41,16 +42,13 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
@@ -88,6 +86,7 @@ pub struct ReadContext {
 /// Plans and runs queries.
 pub struct Engine {
     state: SessionState,
+    long_joins: long_joins::LongJoins,
 }
 
 /// A planned query: reusable, independent of the data.
@@ -147,7 +146,10 @@ impl Engine {
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .build();
         crate::functions::register(&mut state)?;
-        Ok(Engine { state })
+        Ok(Engine {
+            state,
+            long_joins: long_joins::LongJoins::new(options.parallelism),
+        })
     }
 
     /// Plans a query. `parameter_types` are the types that the client declared;
@@ -189,8 +191,18 @@ impl Engine {
             tables,
             exposes_system_columns,
         );
-        let logical = context.plan(statement, parameter_types)?;
-        let parameters = parameters_of(&logical, parameter_types)?;
+        let mut logical = context.plan(statement.clone(), parameter_types)?;
+        let mut types = parameters::types_of(&logical, parameter_types)?;
+        if types.contains(&None) {
+            // Nothing tells their type, so it is text; what they stand in has to know as well.
+            for unknown in types.iter_mut().filter(|t| t.is_none()) {
+                *unknown = Some(DataType::Text);
+            }
+            if let Ok(typed) = context.plan(statement, &types) {
+                logical = typed;
+            }
+        }
+        let parameters: Vec<DataType> = types.into_iter().flatten().collect();
         // Coercion decides the types of UNIONs and the like; while parameters have none,
         // it may not be possible yet.
         let analyzed = self.state.analyzer().execute_and_check(
@@ -243,12 +255,7 @@ impl Engine {
             .query_planner()
             .create_physical_plan(&optimized, &state)
             .await?;
-        let (physical, stopped) = interrupt::watched(physical)?;
-        let stream = execute_stream(physical, state.task_ctx())?;
-        Ok(match stopped {
-            Some(stopped) => interrupt::on_own_task(stream, stopped),
-            None => stream,
-        })
+        Ok(self.long_joins.execute(physical, state.task_ctx())?)
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
@@ -318,74 +325,4 @@ pub(crate) fn scalar(value: &Value, data_type: &DataType) -> Result<ScalarValue,
     let mut builder = chronos_model::column_builder(data_type, 1);
     chronos_model::append_value(&mut builder, value)?;
     Ok(ScalarValue::try_from_array(&builder.finish(), 0)?)
-}
-
-/// The parameters' types: declared by the client, else inferred, else text.
-fn parameters_of(
-    plan: &LogicalPlan,
-    declared: &[Option<DataType>],
-) -> Result<Vec<DataType>, QueryError> {
-    let mut inferred: HashMap<usize, Option<DataType>> = HashMap::new();
-    for (name, field) in plan.get_parameter_fields()? {
-        let number = parameter_number(&name)?;
-        inferred.insert(number, field.map(|f| DataType::of_field(&f)));
-    }
-    for number in temporal_bounds::parameters(plan)? {
-        inferred
-            .entry(number)
-            .or_insert(Some(DataType::TimestampTz));
-    }
-    for (number, item) in searched_arrays(plan)? {
-        let slot = inferred.entry(number).or_insert(None);
-        slot.get_or_insert(DataType::Array(Box::new(item)));
-    }
-    let count = inferred
-        .keys()
-        .copied()
-        .max()
-        .unwrap_or(0)
-        .max(declared.len());
-    Ok((1..=count)
-        .map(|number| {
-            let declared = declared.get(number - 1).cloned().flatten();
-            let inferred = inferred.get(&number).cloned().flatten();
-            declared.or(inferred).unwrap_or(DataType::Text)
-        })
-        .collect())
-}
-
-/// Parameters that stand in `x = ANY ($n)`, with the type of `x`.
-fn searched_arrays(plan: &LogicalPlan) -> Result<Vec<(usize, DataType)>, QueryError> {
-    let mut found = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        let schema = merge_schema(&node.inputs());
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
-                if let Expr::ScalarFunction(call) = e {
-                    if let ("array_has", [Expr::Placeholder(p), item]) =
-                        (call.name(), call.args.as_slice())
-                    {
-                        if let (None, Ok(item)) = (&p.field, item.get_type(&schema)) {
-                            found.push((parameter_number(&p.id)?, DataType::of_arrow(&item)));
-                        }
-                    }
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(found)
-}
-
-pub(crate) fn parameter_number(name: &str) -> Result<usize, QueryError> {
-    name.trim_start_matches('$')
-        .parse::<usize>()
-        .ok()
-        .filter(|n| (1..=65_535).contains(n))
-        .ok_or_else(|| {
-            QueryError::new(
-                SqlState::UNDEFINED_PARAMETER,
-                format!("there is no parameter {name}"),
-            )
-        })
 }

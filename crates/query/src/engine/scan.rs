@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
 use chronos_store::{
-    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, VersionFilter,
+    with_causes, KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError,
+    VersionFilter,
 };
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::Statistics;
@@ -160,7 +161,7 @@ fn key_ordering(
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
-    QueryError::new(e.sqlstate(), e.to_string()).into()
+    QueryError::new(e.sqlstate(), with_causes(&e)).into()
 }
 
 impl fmt::Debug for ScanExec {

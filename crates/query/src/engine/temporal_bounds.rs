@@ -14,7 +14,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
-use super::parameter_number;
+use super::parameters;
 use super::table::{ChronosTable, TemporalClause};
 use crate::QueryError;
 
@@ -120,7 +120,7 @@ pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<usize>, QueryError> {
             for bound in table.clause.bounds() {
                 bound.apply(|e| {
                     if let Expr::Placeholder(p) = e {
-                        numbers.push(parameter_number(&p.id)?);
+                        numbers.push(parameters::number_of(&p.id)?);
                     }
                     Ok(TreeNodeRecursion::Continue)
                 })?;
@@ -143,7 +143,7 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
         let clause = table.clause.clone().map_bounds(|bound| {
             let replaced = bound.transform(|e| match e {
                 Expr::Placeholder(p) => {
-                    let number = parameter_number(&p.id)?;
+                    let number = parameters::number_of(&p.id)?;
                     let value = values.get(number - 1).cloned().ok_or_else(|| {
                         QueryError::new(
                             SqlState::UNDEFINED_PARAMETER,

@@ -77,6 +77,8 @@ pub enum LogError {
     Poisoned {
         /// The failure, with its source.
         cause: Arc<str>,
+        /// Whether the cause was a full disk.
+        disk_full: bool,
     },
     /// The log was closed.
     #[error("the log is closed")]
@@ -123,7 +125,20 @@ impl LogError {
         };
         LogError::Poisoned {
             cause: cause.into(),
+            disk_full: self.is_disk_full(),
         }
+    }
+
+    /// Whether the disk was full, at this failure or at the one that stopped the log.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(
+            self,
+            LogError::DiskFull { .. }
+                | LogError::Poisoned {
+                    disk_full: true,
+                    ..
+                }
+        )
     }
 
     /// Whether the request itself was wrong, so that the log goes on unharmed.

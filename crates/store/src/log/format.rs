@@ -34,6 +34,9 @@ pub(super) struct FileHeader {
     pub first_index: LogIndex,
     /// Start value of all checksums of records in this file.
     pub salt: u32,
+    /// The file was at least this long when it got its name, and never became shorter; 0:
+    /// not known. Stored in units of 8 bytes, rounded down.
+    pub bytes_min: u64,
 }
 
 /// What is wrong with a file header.
@@ -60,7 +63,8 @@ impl FileHeader {
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(&self.first_index.0.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        let units = u32::try_from(self.bytes_min / ALIGNMENT).unwrap_or(u32::MAX);
+        out.extend_from_slice(&units.to_le_bytes());
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out.resize(DATA_START as usize, 0);
@@ -92,6 +96,7 @@ impl FileHeader {
             sequence: u64_at(bytes, 16),
             first_index: LogIndex(u64_at(bytes, 24)),
             salt: u32_at(bytes, 32),
+            bytes_min: u64::from(u32_at(bytes, 36)) * ALIGNMENT,
         })
     }
 }
@@ -200,6 +205,7 @@ mod tests {
             sequence: 12,
             first_index: LogIndex(u64::MAX),
             salt: 99,
+            bytes_min: 8 << 20,
         };
         assert_eq!(file.encode().len() as u64, DATA_START);
         assert_eq!(FileHeader::decode(&file.encode()), Ok(file));
@@ -229,6 +235,7 @@ mod tests {
             sequence: 1,
             first_index: LogIndex(1),
             salt: 5,
+            bytes_min: 1 << 20,
         }
         .encode();
         let mut newer = good.clone();

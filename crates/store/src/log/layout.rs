@@ -65,8 +65,10 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn file_count(&self) -> u64 {
-        self.files.lock().len() as u64
+    /// How many files there are, and how many of their bytes are written.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let files = self.files.lock();
+        (files.len() as u64, files.iter().map(|it| it.end).sum())
     }
 
     /// The first and last stored index; `None` if nothing is stored.

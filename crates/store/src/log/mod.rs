@@ -279,8 +279,8 @@ impl Log {
     /// The counters at this moment.
     pub fn stats(&self) -> LogStats {
         let queue_bytes = self.shared.queue.bytes();
-        let files = self.shared.layout.file_count();
-        self.shared.counters.read(queue_bytes, files)
+        let size = self.shared.layout.size();
+        self.shared.counters.read(queue_bytes, size)
     }
 
     fn wait_for(

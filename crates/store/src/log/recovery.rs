@@ -168,6 +168,13 @@ fn open_file(disk: &dyn Disk, path: PathBuf, sequence: u64) -> Result<Opened, Lo
             supported: VERSION,
         },
     })?;
+    if len < header.bytes_min {
+        let reason = format!(
+            "the file ends here, but was made {} bytes long",
+            header.bytes_min
+        );
+        return Err(LogError::damaged(&path, len, reason));
+    }
     if header.sequence != sequence {
         let reason = format!(
             "its header has the sequence number {:016x}",

@@ -24,6 +24,8 @@ pub struct LogStats {
     pub queue_bytes: u64,
     /// Files of the log, spare ones not counted.
     pub files: u64,
+    /// Bytes from the start of each of these files to its last record.
+    pub file_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +49,7 @@ impl Counters {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, queue_bytes: u64, files: u64) -> LogStats {
+    pub(super) fn read(&self, queue_bytes: u64, (files, file_bytes): (u64, u64)) -> LogStats {
         LogStats {
             fsyncs: self.fsyncs.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
@@ -56,6 +58,7 @@ impl Counters {
             fsync_buckets: std::array::from_fn(|i| self.fsync_buckets[i].load(Ordering::Relaxed)),
             queue_bytes,
             files,
+            file_bytes,
         }
     }
 }

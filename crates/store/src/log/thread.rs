@@ -81,6 +81,7 @@ impl Drop for ExitGuard {
         let error = if thread::panicking() {
             LogError::Poisoned {
                 cause: "the log thread panicked".into(),
+                disk_full: false,
             }
         } else {
             LogError::Closed

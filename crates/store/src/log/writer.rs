@@ -99,7 +99,7 @@ impl Writer {
             next_sequence: recovered.next_sequence,
             buffer: Vec::new(),
         };
-        writer.drop_surplus_spares()?;
+        writer.drop_useless_spares()?;
         Ok(writer)
     }
 
@@ -283,14 +283,20 @@ impl Writer {
             sequence,
             first_index,
             salt: self.random.u64() as u32,
+            bytes_min: self.options.segment_bytes,
         };
         let written_to = if recycled {
             file.len().map_err(LogError::io("examine", &spare))?
         } else {
             DATA_START
         };
-        file.allocate(self.options.segment_bytes)
-            .map_err(LogError::io("allocate", &spare))?;
+        if let Err(error) = file.allocate(self.options.segment_bytes) {
+            if !recycled {
+                // What a full disk gave of it would be missed by the next flush.
+                let _ = self.disk.remove_file(&spare);
+            }
+            return Err(LogError::io("allocate", &spare)(error));
+        }
         file.write_at(&header.encode(), 0)
             .map_err(LogError::io("write", &spare))?;
         file.sync_all().map_err(LogError::io("sync", &spare))?;
@@ -368,14 +374,22 @@ impl Writer {
             .map_err(LogError::io("remove", &path))
     }
 
-    fn drop_surplus_spares(&mut self) -> Result<(), LogError> {
-        while self.spares.len() > self.options.spare_files_max {
-            if let Some(spare) = self.spares.pop() {
-                self.disk
-                    .remove_file(&spare)
-                    .map_err(LogError::io("remove", &spare))?;
+    /// Removes spares that are too many, or too short: a crash or a full disk came between
+    /// their creation and their first use.
+    fn drop_useless_spares(&mut self) -> Result<(), LogError> {
+        let mut kept = Vec::new();
+        for spare in std::mem::take(&mut self.spares) {
+            let bytes = self.disk.file_len(&spare);
+            let bytes = bytes.map_err(LogError::io("examine", &spare))?;
+            if bytes >= self.options.segment_bytes && kept.len() < self.options.spare_files_max {
+                kept.push(spare);
+                continue;
             }
+            self.disk
+                .remove_file(&spare)
+                .map_err(LogError::io("remove", &spare))?;
         }
+        self.spares = kept;
         Ok(())
     }
 

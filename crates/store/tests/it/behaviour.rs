@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chronos_env::{Env, SimEnv};
+use chronos_env::{Disk, Env, SimEnv};
 use chronos_model::{Change, Expect, Kind, NodeId, SqlState, Stamp, TableId, Value, WriteSet};
 use chronos_store::{
     ApplyError, LogIndex, ScanColumn, ScanRequest, Store, StoreError, StoreOptions, VersionFilter,
@@ -251,6 +251,46 @@ fn a_lost_manifest_does_not_take_the_segments_with_it() {
     // Nor does a second try.
     assert!(matches!(open(), Err(StoreError::Missing { .. })));
     assert_eq!(disk.read_dir(Path::new("/s/segments")).unwrap().len(), 1);
+}
+
+/// A flush writes a segment per table. One that fails between them is tried again, each second
+/// on a full disk.
+#[test]
+fn a_failed_flush_leaves_no_files() {
+    let mut failed = 0;
+    for writes in 0.. {
+        let world = two_tables();
+        let disk = &world.sim.disk;
+        disk.fill_after_write_points(disk.write_points() + writes);
+        let flushed = world.store.flush_now();
+        disk.clear_faults();
+        let files = disk.read_dir(Path::new("/s/segments")).unwrap();
+        let Err(error) = flushed else {
+            assert_eq!(files.len(), 2);
+            break;
+        };
+        assert_eq!(error.sqlstate(), SqlState::DISK_FULL, "{error}");
+        // Unless the manifest was under way, for then nobody knows what it names.
+        if world.store.flush_now().is_ok() {
+            assert_eq!(files, [""; 0], "after {writes} writes");
+            failed += 1;
+        }
+    }
+    assert!(failed > 2, "{failed}");
+}
+
+/// Tables `t` and `u` with a row each, in memory.
+fn two_tables() -> World {
+    let mut world = World::new();
+    let u = table("u", 2, true);
+    world
+        .apply(vec![Change::CreateTable(table("u", 0, true))])
+        .unwrap();
+    world.put(1, Expect::Any).unwrap();
+    let values = row(1, 1);
+    let in_u = change(&key_of(&u, &values), Expect::Any, Some(&values));
+    world.apply(vec![rows(u.id, vec![in_u])]).unwrap();
+    world
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub(super) fn micros_of_number(number: Number) -> Option<i64> {
         _ if whole <= i64::MAX as u128 => -3,
         _ => return None,
     };
-    let exponent = number.exponent.max(-60) + unit_exponent;
+    // Beyond 20 the mantissa is 0, as was seen above.
+    let exponent = number.exponent.clamp(-60, 60) + unit_exponent;
     let micros = if mantissa == 0 {
         0
     } else if exponent >= 0 {
@@ -169,6 +170,8 @@ mod tests {
             ("100000000000000000", 100_000_000_000_000),
             ("9223372036854775807", 9_223_372_036_854_775),
             ("0e99999", 0),
+            ("-0e99999999999", 0),
+            ("0e-99999999999", 0),
             ("1e-99999", 0),
         ] {
             assert_eq!(micros(text), Some(expected), "{text}");

@@ -291,10 +291,56 @@ fn a_full_disk_is_named_and_stops_the_log() {
         refused.to_string().contains("the disk is full"),
         "{refused}"
     );
+    assert!(full.is_disk_full() && refused.is_disk_full());
     drop(log);
     disk.clear_faults();
     let (log, _) = open(&env, small_files());
     assert_eq!(read_all(&log)[0].payload, "kept");
+}
+
+#[test]
+fn a_file_that_a_full_disk_did_not_complete_is_removed() {
+    let disk = SimDisk::new(1);
+    let env = env_on(&disk, 1);
+    let (log, _) = open(&env, small_files());
+    append(&log, vec![entry(1, "kept")]).unwrap();
+    let fills = vec![7; small_files().segment_bytes as usize];
+    // The sync of the file before, and the creation of the next one, still succeed.
+    disk.fill_after_write_points(disk.write_points() + 1);
+    let full = append(&log, vec![entry(2, fills)]).unwrap_err();
+    assert!(full.to_string().contains("cannot allocate"), "{full}");
+    assert_eq!(disk.read_dir(dir()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_spare_that_is_too_short_is_removed_at_the_open() {
+    let disk = SimDisk::new(1);
+    let env = env_on(&disk, 1);
+    disk.create_dir_all(dir()).unwrap();
+    let bytes = small_files().segment_bytes;
+    for (name, bytes) in [("1", bytes - 1), ("2", bytes)] {
+        let path = dir().join(format!("{name:0>16}.spare"));
+        disk.create(&path).unwrap().set_len(bytes).unwrap();
+    }
+    let (_log, _) = open(&env, small_files());
+    assert_eq!(disk.read_dir(dir()).unwrap(), ["0000000000000002.spare"]);
+}
+
+#[test]
+fn the_size_counts_what_is_in_the_files() {
+    let env = Env::simulated(1);
+    let (log, _) = open(&env, small_files());
+    for index in 0..200 {
+        append(&log, vec![entry(index, vec![1; 1000])]).unwrap();
+    }
+    let before = log.stats();
+    assert!(before.file_bytes >= 200_000, "{before:?}");
+    log.cut_before(LogIndex(199)).unwrap();
+    let after = log.stats();
+    assert!(after.file_bytes < before.file_bytes / 2, "{after:?}");
+    drop(log);
+    let (log, _) = open(&env, small_files());
+    assert_eq!(log.stats().file_bytes, after.file_bytes);
 }
 
 #[test]

@@ -98,6 +98,29 @@ fn an_emptied_or_renamed_file_is_damage() {
     assert!(error.to_string().contains("sequence number"), "{error}");
 }
 
+/// The end of the last file is not known from its records: a cut there looks like entries that
+/// were never written.
+#[test]
+fn a_file_that_was_cut_is_damage() {
+    for file in 0..2 {
+        let disk = SimDisk::new(1);
+        let (_, names) = closed_log(&disk, small_files());
+        let name = if file == 0 {
+            &names[0]
+        } else {
+            names.last().unwrap()
+        };
+        let path = dir().join(name);
+        let bytes = disk.file_len(&path).unwrap();
+        disk.open_write(&path).unwrap().set_len(bytes - 8).unwrap();
+        let error = Log::open(&env_on(&disk, 1), dir(), small_files()).unwrap_err();
+        let LogError::Damaged { path, offset, .. } = &error else {
+            panic!("{error}");
+        };
+        assert!(path.ends_with(name) && *offset == bytes - 8, "{error}");
+    }
+}
+
 #[test]
 fn damage_behind_the_open_is_reported_by_the_reader() {
     let disk = SimDisk::new(1);
