@@ -2,32 +2,24 @@
 //!
 //! Freezing sets the active memtables aside together with the index, the stamp and
 //! the catalog they reach up to, so that a flush publishes one moment of the log,
-//! whatever is applied meanwhile. Flushing writes one segment per table, then one
-//! manifest edit. A crash before the edit leaves orphan files and the log replays; after
+//! whatever is applied meanwhile. Flushing writes one segment per table, and its history
+//! apart, then one manifest edit. A crash before the edit leaves orphan files and the log replays; after
 //! it, the log before the index is not needed.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt32Type, UInt64Type, UInt8Type};
-use arrow_array::UInt64Array;
-use chronos_model::{Catalog, Stamp, TableId, TableSchema};
+use chronos_model::{Catalog, Stamp, TableId};
 
 use crate::error::{Reason, StoreError};
+use crate::history::Splitter;
 use crate::log::LogIndex;
 use crate::manifest::{Edit, Flush, Truncated};
 use crate::memtable::Memtable;
-use crate::merge::{MergeRequest, Merged, Merger, Source};
-use crate::scan::KeyRange;
-use crate::segment::{PageColumn, Segment, SegmentError, SegmentId, SegmentMeta, SegmentWriter};
+use crate::merge::Source;
+use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState};
 use crate::store::{segment_path, ApplyState, Shared, SEGMENTS};
-use crate::version::VersionBatch;
-
-/// Versions that are merged and handed to a segment writer at a time.
-const BATCH_ROWS: usize = 32 * 1024;
 
 /// Memtables set aside, and the moment of the log that they complete.
 #[derive(Debug)]
@@ -135,9 +127,8 @@ impl Shared {
     fn flush(&self, frozen: &Frozen) -> Result<(), StoreError> {
         let mut written = Vec::new();
         for (id, memtable) in &frozen.memtables {
-            match self.write_memtable(memtable) {
-                Ok(Some(file)) => written.push((*id, file)),
-                Ok(None) => {}
+            match self.write_memtable(memtable, frozen.floor) {
+                Ok(files) => written.extend(files.into_iter().map(|file| (*id, file))),
                 Err(error) => {
                     // The flush is tried again from the start. Files left behind would fill
                     // a full disk further with each attempt.
@@ -148,8 +139,8 @@ impl Shared {
             }
         }
         self.sync_segments()?;
-        let added: Vec<SegmentMeta> = written.iter().map(|(_, f)| f.meta().clone()).collect();
-        let bytes: u64 = added.iter().map(|meta| meta.bytes).sum();
+        let added: Vec<_> = written.iter().map(|(_, f)| f.entry()).collect();
+        let bytes: u64 = added.iter().map(|entry| entry.meta.bytes).sum();
         let mut manifest = self.manifest.lock();
         let known = manifest.state();
         let edit = Edit::Flush(Flush {
@@ -173,16 +164,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Writes a memtable, nothing of which was recorded after `last`.
     fn write_memtable(
         &self,
         memtable: &Arc<Memtable>,
-    ) -> Result<Option<Arc<SegmentFile>>, StoreError> {
+        last: Stamp,
+    ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
         let runs = memtable.runs();
         let mut sources: Vec<Source> = runs.iter().cloned().map(Source::Run).collect();
         if !memtable.rows.is_empty() {
             sources.push(Source::Rows(memtable.clone()));
         }
-        self.write_segment(&memtable.schema, sources)
+        let splitter = Splitter::new(memtable.first_recorded(), last);
+        self.write_split(&memtable.schema, sources, splitter)
     }
 
     /// Publishes an edit; a failure poisons the store.
@@ -206,68 +200,6 @@ impl Shared {
             .inspect_err(|error| self.poison(error))
     }
 
-    /// Writes all versions of some sources as one segment; `None`: there are none.
-    /// The file has its name, but that is not yet durable, nor does the manifest know.
-    pub(crate) fn write_segment(
-        &self,
-        schema: &Arc<TableSchema>,
-        sources: Vec<Source>,
-    ) -> Result<Option<Arc<SegmentFile>>, StoreError> {
-        let columns = (0..schema.columns.len()).map(PageColumn::Column);
-        let columns = STORED.into_iter().chain(columns).collect();
-        let request = MergeRequest::everything(schema.clone(), columns, BATCH_ROWS);
-        let mut merger = Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)?;
-        let Some(first) = merger.next_batch()? else {
-            return Ok(None);
-        };
-        let id = self.manifest.lock().next_segment_id();
-        let path = segment_path(&self.dir, id);
-        let temporary = temporary(&path);
-        let result = self.fill_segment(id, &temporary, schema, first, &mut merger);
-        if let Err(error) = result {
-            // What cannot be removed now is an orphan, removed at the next open.
-            let _ = self.env.disk.remove_file(&temporary);
-            return Err(error);
-        }
-        self.env
-            .disk
-            .rename(&temporary, &path)
-            .map_err(|e| StoreError::io("rename", &temporary, e))?;
-        let segment = Segment::open(&self.env, &path, schema, self.cache.clone())?;
-        let file = Arc::new(SegmentFile::new(self.env.clone(), path, segment, schema));
-        self.files.lock().insert(id, Arc::downgrade(&file));
-        Ok(Some(file))
-    }
-
-    fn fill_segment(
-        &self,
-        id: SegmentId,
-        path: &Path,
-        schema: &TableSchema,
-        first: Merged,
-        merger: &mut Merger,
-    ) -> Result<(), StoreError> {
-        let mut writer = SegmentWriter::create(&self.env, path, id, schema, &self.options.segment)?;
-        writer.append(&version_batch(first)?)?;
-        while let Some(merged) = merger.next_batch()? {
-            self.check_usable()?;
-            writer.append(&version_batch(merged)?)?;
-        }
-        let finished = writer.finish().map_err(|error| {
-            let failed_sync = matches!(&error, SegmentError::Io { action: "sync", .. });
-            (failed_sync, StoreError::from(error))
-        });
-        match finished {
-            Ok(_) => Ok(()),
-            Err((failed_sync, error)) => {
-                if failed_sync {
-                    self.poison(&error);
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Lets go of segments that the manifest no longer names: their files are removed
     /// when the last reader is done.
     pub(crate) fn release(&self, removed: &[SegmentId]) {
@@ -286,36 +218,6 @@ impl Shared {
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    path.with_extension("tmp")
-}
-
-/// Columns that every version has, as they are asked of a merge.
-const STORED: [PageColumn; 5] = [
-    PageColumn::Origin,
-    PageColumn::OriginNode,
-    PageColumn::Kind,
-    PageColumn::ValidFrom,
-    PageColumn::ValidTo,
-];
-
-fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
-    let columns = merged.columns.split_off(STORED.len());
-    let [origin, origin_node, kind, valid_from, valid_to] = merged.columns.as_slice() else {
-        return Err(StoreError::Columns("a merge lost columns".into()));
-    };
-    Ok(VersionBatch {
-        keys: Arc::new(merged.keys),
-        recorded: UInt64Array::from(merged.recorded),
-        origin: origin.as_primitive::<UInt64Type>().clone(),
-        origin_node: origin_node.as_primitive::<UInt32Type>().clone(),
-        kind: kind.as_primitive::<UInt8Type>().clone(),
-        valid_from: valid_from.as_primitive::<Int64Type>().clone(),
-        valid_to: valid_to.as_primitive::<Int64Type>().clone(),
-        columns,
-    })
-}
-
 /// The state in which memtables have been replaced by their segments.
 fn flushed(
     state: &StoreState,
@@ -331,7 +233,7 @@ fn flushed(
             let mut next = (**table).clone();
             next.frozen.retain(|m| !Arc::ptr_eq(m, memtable));
             let files = written.iter().filter(|(of, _)| of == id);
-            next.segments.extend(files.map(|(_, file)| file.clone()));
+            files.for_each(|(_, file)| next.add_file(file.clone()));
             *table = Arc::new(next);
         }
     })

@@ -8,6 +8,7 @@
 //! | `memtable` | new versions in memory |
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
+//! | `history`, `write` | which versions are history; segments written, it apart |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -23,6 +24,7 @@ mod apply;
 mod compaction;
 mod error;
 mod flush;
+mod history;
 mod maintenance;
 mod manifest;
 mod memtable;
@@ -32,6 +34,7 @@ mod read_view;
 mod scan;
 mod state;
 mod store;
+mod write;
 
 pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};

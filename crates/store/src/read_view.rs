@@ -219,7 +219,8 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
         );
-        Ok(plan(state.sources(), shape, &request, order))
+        let sources = state.sources(resolution, shape.wants);
+        Ok(plan(sources, shape, &request, order))
     }
 
     /// How many current rows the table has, and whether that is exact.
@@ -236,7 +237,8 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
         );
-        let partitions = plan(state.sources(), shape, &request, Order::Any);
+        let sources = state.sources(resolution, shape.wants);
+        let partitions = plan(sources, shape, &request, Order::Any);
         let exact: Option<u64> = partitions.iter().map(ScanPartition::exact_rows).sum();
         if let Some(rows) = exact {
             return (rows, true);

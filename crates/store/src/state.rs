@@ -13,8 +13,10 @@ pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
 
 use crate::error::StoreError;
+use crate::history::Superseded;
 use crate::memtable::{KeyRanges, Memtable, Run};
-use crate::merge::{horizon, Source};
+use crate::merge::{horizon, Resolution, Source, Wants};
+use crate::segment::SegmentId;
 
 /// All tables at one moment.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +49,10 @@ pub(crate) struct TableState {
     pub(crate) active: Arc<Memtable>,
     /// Waiting to be flushed, oldest first.
     pub(crate) frozen: Vec<Arc<Memtable>>,
+    /// Segments that may hold current versions.
     pub(crate) segments: Vec<Arc<SegmentFile>>,
+    /// Runs of superseded versions.
+    pub(crate) history: Vec<Arc<SegmentFile>>,
 }
 
 /// The newest version of a key, and where it is.
@@ -74,6 +79,7 @@ impl TableState {
             truncated: Arc::from([]),
             frozen: Vec::new(),
             segments: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -82,8 +88,28 @@ impl TableState {
         std::iter::once(&self.active).chain(self.frozen.iter().rev())
     }
 
-    /// Everything a scan must look at.
-    pub(crate) fn sources(&self) -> Vec<Source> {
+    /// All segments, history too.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<SegmentFile>> {
+        self.segments.iter().chain(&self.history)
+    }
+
+    /// Takes a segment up.
+    pub(crate) fn add_file(&mut self, file: Arc<SegmentFile>) {
+        match file.superseded {
+            None => self.segments.push(file),
+            Some(_) => self.history.push(file),
+        }
+    }
+
+    /// Lets go of segments.
+    pub(crate) fn remove_files(&mut self, ids: &[SegmentId]) {
+        for files in [&mut self.segments, &mut self.history] {
+            files.retain(|file| !ids.contains(&file.meta().id));
+        }
+    }
+
+    /// Everything that a scan must look at which sees what a resolution says.
+    pub(crate) fn sources(&self, resolution: Resolution, wants: Wants) -> Vec<Source> {
         let mut sources = Vec::new();
         for memtable in self.memtables() {
             if !memtable.rows.is_empty() {
@@ -92,6 +118,11 @@ impl TableState {
             sources.extend(memtable.runs().iter().cloned().map(Source::Run));
         }
         sources.extend(self.segments.iter().cloned().map(Source::Segment));
+        let needed = self.history.iter().filter(|run| {
+            run.superseded
+                .is_some_and(|s| needs_run(s, run.meta().min_recorded, resolution, wants))
+        });
+        sources.extend(needed.cloned().map(Source::Segment));
         sources
     }
 
@@ -175,6 +206,27 @@ impl TableState {
         }
         let present = |found: &Option<(Stamp, Kind)>| matches!(found, Some((recorded, Kind::Put)) if *recorded >= horizon);
         Ok(Some(newest.found.iter().map(present).collect()))
+    }
+}
+
+/// Whether a run of history, whose earliest version was recorded at `min_recorded`, has
+/// anything to do with what a resolution sees.
+fn needs_run(
+    superseded: Superseded,
+    min_recorded: Stamp,
+    resolution: Resolution,
+    wants: Wants,
+) -> bool {
+    let visible_before = Stamp(superseded.last);
+    match resolution {
+        // What was recorded later may still be the end of what is seen.
+        Resolution::Snapshot { at } => {
+            visible_before > at && (min_recorded <= at || wants.system_to)
+        }
+        Resolution::History { from, to, .. } => {
+            visible_before > from && (min_recorded <= to || wants.system_to)
+        }
+        Resolution::Everything => true,
     }
 }
 

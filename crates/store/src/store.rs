@@ -71,6 +71,8 @@ pub struct StoreStats {
     pub segments: u64,
     /// Versions in segments.
     pub segment_rows: u64,
+    /// Of these, superseded ones in runs of history.
+    pub history_rows: u64,
     /// Bytes of decoded pages in memory.
     pub cache_bytes: u64,
     /// Flushes since the store was opened, as are the counts below.
@@ -331,7 +333,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes one segment of all segments of each table.
+    /// Makes one segment of all segments of each table, and one of each window of its
+    /// history.
     pub fn compact_now(&self) -> Result<(), StoreError> {
         self.shared().compact_all()
     }
@@ -469,10 +472,13 @@ impl Shared {
         let state = self.published.read().state.clone();
         for table in state.tables.values() {
             stats.memtable_bytes += table.memtables().map(|m| m.bytes()).sum::<u64>();
-            for segment in &table.segments {
+            for segment in table.files() {
                 stats.segments += 1;
                 stats.segment_bytes += segment.meta().bytes;
                 stats.segment_rows += segment.meta().rows;
+                if segment.superseded.is_some() {
+                    stats.history_rows += segment.meta().rows;
+                }
             }
         }
         stats
@@ -539,7 +545,10 @@ fn remove_orphans(env: &Env, dir: &Path, found: &manifest::Found) -> Result<(), 
     for name in names {
         let path = segments.join(&name);
         let named = &found.state.segments;
-        if named.iter().any(|meta| segment_path(dir, meta.id) == path) {
+        if named
+            .iter()
+            .any(|entry| segment_path(dir, entry.meta.id) == path)
+        {
             continue;
         }
         if found.newest.is_none() && name.ends_with(".segment") {
@@ -572,8 +581,9 @@ fn initial_state(
         if let Some(stamps) = truncations.get(&schema.id) {
             table.truncated = stamps.clone().into();
         }
-        for meta in known.segments.iter().filter(|s| s.table == schema.id) {
-            let path = segment_path(dir, meta.id);
+        let entries = known.segments.iter();
+        for entry in entries.filter(|s| s.meta.table == schema.id) {
+            let path = segment_path(dir, entry.meta.id);
             if !env.disk.exists(&path).unwrap_or(true) {
                 return Err(StoreError::Missing {
                     path,
@@ -581,9 +591,15 @@ fn initial_state(
                 });
             }
             let segment = Segment::open(env, &path, schema, cache.clone())?;
-            let file = Arc::new(SegmentFile::new(env.clone(), path, segment, schema));
-            files.insert(meta.id, Arc::downgrade(&file));
-            table.segments.push(file);
+            let file = Arc::new(SegmentFile::new(
+                env.clone(),
+                path,
+                segment,
+                schema,
+                entry.superseded,
+            ));
+            files.insert(entry.meta.id, Arc::downgrade(&file));
+            table.add_file(file);
         }
         tables.insert(schema.id, Arc::new(table));
     }

@@ -6,7 +6,9 @@ use super::{Edit, ManifestState};
 use crate::error::StoreError;
 
 const MAGIC: [u8; 8] = *b"CHRONMAN";
-const VERSION: u32 = 1;
+/// Version 2 added runs of history, which an older reader would take for current.
+const VERSION: u32 = 2;
+const VERSION_MIN: u32 = 1;
 const HEADER_BYTES: usize = 16;
 /// Length and checksum before a record's payload.
 const RECORD_HEADER_BYTES: usize = 8;
@@ -68,7 +70,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<ManifestState, StoreErro
         return Err(damaged(path, 0, "this is no header of a manifest".into()));
     }
     let version = u32_at(bytes, 8).unwrap_or(0);
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(StoreError::Format {
             path: path.to_owned(),
             found: version,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use chronos_env::{DiskFile, Env};
 
-pub(crate) use state::{Compact, Edit, Flush, ManifestState, Truncated};
+pub(crate) use state::{Compact, Edit, Flush, ManifestState, SegmentEntry, Truncated};
 
 use crate::error::StoreError;
 use crate::segment::SegmentId;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chronos_model::{Catalog, Stamp, TableId};
 use serde::{Deserialize, Serialize};
 
+use crate::history::Superseded;
 use crate::segment::{SegmentId, SegmentMeta};
 
 /// Everything the manifest knows.
@@ -19,7 +20,17 @@ pub(crate) struct ManifestState {
     pub(crate) catalog: Catalog,
     /// Tables that were truncated.
     pub(crate) truncated: Vec<Truncated>,
-    pub(crate) segments: Vec<SegmentMeta>,
+    pub(crate) segments: Vec<SegmentEntry>,
+}
+
+/// A segment of the store.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct SegmentEntry {
+    #[serde(flatten)]
+    pub(crate) meta: SegmentMeta,
+    /// Of a run of history; `None`: it may hold versions that are current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) superseded: Option<Superseded>,
 }
 
 /// When a table was truncated.
@@ -53,14 +64,14 @@ pub(crate) struct Flush {
     /// Only if it changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) truncated: Option<Vec<Truncated>>,
-    pub(crate) added: Vec<SegmentMeta>,
+    pub(crate) added: Vec<SegmentEntry>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Compact {
     pub(crate) next_segment_id: u64,
     pub(crate) removed: Vec<SegmentId>,
-    pub(crate) added: Vec<SegmentMeta>,
+    pub(crate) added: Vec<SegmentEntry>,
 }
 
 impl ManifestState {
@@ -74,7 +85,7 @@ impl ManifestState {
             Edit::Flush(flush) => self.flush(flush),
             Edit::Compact(compact) => {
                 self.next_segment_id = self.next_segment_id.max(compact.next_segment_id);
-                let removed = take(&mut self.segments, |s| compact.removed.contains(&s.id));
+                let removed = take(&mut self.segments, |s| compact.removed.contains(&s.meta.id));
                 self.segments.extend(compact.added);
                 removed
             }
@@ -95,7 +106,7 @@ impl ManifestState {
         self.catalog = catalog;
         let catalog = &self.catalog;
         take(&mut self.segments, |s| {
-            catalog.table_by_id(s.table).is_none()
+            catalog.table_by_id(s.meta.table).is_none()
         })
     }
 
@@ -110,8 +121,12 @@ impl ManifestState {
 }
 
 /// Removes the segments that a condition picks.
-fn take(segments: &mut Vec<SegmentMeta>, pick: impl Fn(&SegmentMeta) -> bool) -> Vec<SegmentId> {
-    let picked = segments.iter().filter(|s| pick(s)).map(|s| s.id).collect();
+fn take(segments: &mut Vec<SegmentEntry>, pick: impl Fn(&SegmentEntry) -> bool) -> Vec<SegmentId> {
+    let picked = segments
+        .iter()
+        .filter(|s| pick(s))
+        .map(|s| s.meta.id)
+        .collect();
     segments.retain(|s| !pick(s));
     picked
 }

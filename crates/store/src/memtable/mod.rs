@@ -64,6 +64,13 @@ impl Memtable {
         (self.rows.len() + runs) as u64
     }
 
+    /// Stamp of the earliest version; `MAX`: there is none.
+    pub(crate) fn first_recorded(&self) -> Stamp {
+        let runs = self.runs();
+        let of_runs = runs.iter().map(|run| run.min_recorded);
+        of_runs.fold(self.rows.first_recorded(), Stamp::min)
+    }
+
     /// Adds one row's version; returns the bytes it takes.
     pub(crate) fn insert(
         &self,

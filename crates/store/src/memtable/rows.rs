@@ -35,6 +35,8 @@ pub(crate) struct Rows {
     map: SkipMap<Box<[u8]>, RowVersion>,
     bytes: AtomicU64,
     deletes: AtomicU64,
+    /// Stamp of the first version that was added; 0: there is none.
+    first_recorded: AtomicU64,
 }
 
 /// The key part of a position.
@@ -73,10 +75,21 @@ impl Rows {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds a version; returns the bytes it takes.
+    /// Stamp of the earliest version; `MAX`: there is none.
+    pub(crate) fn first_recorded(&self) -> Stamp {
+        match self.first_recorded.load(Ordering::Relaxed) {
+            0 => Stamp::MAX,
+            first => Stamp(first),
+        }
+    }
+
+    /// Adds a version, recorded no earlier than those before; returns the bytes it takes.
     pub(crate) fn insert(&self, key: &[u8], recorded: Stamp, version: RowVersion) -> u64 {
         let position = position(key, recorded).into_boxed_slice();
         let bytes = position.len() as u64 + version.row.len() as u64 + ENTRY_BYTES;
+        if self.first_recorded.load(Ordering::Relaxed) == 0 {
+            self.first_recorded.store(recorded.0, Ordering::Relaxed);
+        }
         if version.kind == Kind::Delete {
             self.deletes.fetch_add(1, Ordering::Relaxed);
         }

@@ -12,6 +12,8 @@ use chronos_env::Env;
 use chronos_model::{Keys, Kind, Stamp, TableSchema};
 
 use crate::error::StoreError;
+use crate::history::Superseded;
+use crate::manifest::SegmentEntry;
 use crate::memtable::KeyRanges;
 use crate::merge::gallop;
 use crate::segment::{PageColumn, PageMeta, Segment};
@@ -33,6 +35,8 @@ pub(crate) enum Wanted {
 pub(crate) struct SegmentFile {
     segment: Arc<Segment>,
     pub(crate) ranges: KeyRanges,
+    /// When its versions were superseded, if it is a run of history.
+    pub(crate) superseded: Option<Superseded>,
     env: Env,
     path: PathBuf,
     obsolete: AtomicBool,
@@ -52,13 +56,23 @@ impl SegmentFile {
         path: PathBuf,
         segment: Arc<Segment>,
         schema: &TableSchema,
+        superseded: Option<Superseded>,
     ) -> SegmentFile {
         SegmentFile {
+            superseded,
             ranges: KeyRanges::of_pages(schema, segment.pages()),
             segment,
             env,
             path,
             obsolete: AtomicBool::new(false),
+        }
+    }
+
+    /// What the manifest says of it.
+    pub(crate) fn entry(&self) -> SegmentEntry {
+        SegmentEntry {
+            meta: self.meta().clone(),
+            superseded: self.superseded,
         }
     }
 
