@@ -18,8 +18,12 @@ pub use datafusion::sql::sqlparser::ast::DoUpdate;
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
+pub use self::assignment::check_assignments;
+use self::assignment::type_constants;
 use crate::sql::{fold, parse_query, quote, table_name};
-use crate::{coerce_batch, QueryError, QueryPlan};
+use crate::{coerce_batch, QueryError};
+
+mod assignment;
 
 /// From how many rows on an INSERT travels as columns instead of rows.
 const COLUMNAR_ROWS_MIN: usize = 128;
@@ -259,65 +263,6 @@ fn prepare_values(
         }
     }
     Ok(Some(width))
-}
-
-/// Errors with 42804 when a text that has a type is to become a number, a date ..: only a
-/// constant without a type is read as one.
-pub fn check_assignments(insert: &Insert, source: &QueryPlan) -> Result<(), QueryError> {
-    // What a parameter is follows from where it goes.
-    if !source.parameters.is_empty() {
-        return Ok(());
-    }
-    for (field, &target) in source.schema.fields().iter().zip(&insert.targets) {
-        let column = &insert.table.columns[target];
-        let is_typed_text = field.data_type() == &arrow_schema::DataType::Utf8View
-            && DataType::of_field(field).is_text();
-        if is_typed_text && !column.data_type.is_text() {
-            let message = format!(
-                "column \"{}\" is of type {} but expression is of type text",
-                column.name, column.data_type
-            );
-            return Err(QueryError::new(SqlState::DATATYPE_MISMATCH, message)
-                .with_hint("You will need to rewrite or cast the expression."));
-        }
-    }
-    Ok(())
-}
-
-/// Constant texts of a column in which other rows have other expressions are read as the
-/// column's type: the engine wants one type in all rows.
-fn type_constants(rows: &mut [ast::Parens<Vec<ast::Expr>>], position: usize, to: &DataType) {
-    let is_text = |e: &ast::Expr| matches!(e, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)));
-    let is_null = |e: &ast::Expr| matches!(e, ast::Expr::Value(v) if v.value == ast::Value::Null);
-    let is_mixed = rows
-        .iter()
-        .any(|row| !is_text(&row.content[position]) && !is_null(&row.content[position]));
-    if to.is_text() || !is_mixed {
-        return;
-    }
-    let Ok(data_type) = parse_type(to) else {
-        return;
-    };
-    for row in rows {
-        let expr = &mut row.content[position];
-        // Arrays differ in their items too.
-        if is_text(expr) || (matches!(to, DataType::Array(_)) && !is_null(expr)) {
-            *expr = ast::Expr::Cast {
-                kind: ast::CastKind::Cast,
-                expr: Box::new(expr.clone()),
-                data_type: data_type.clone(),
-                array: false,
-                format: None,
-            };
-        }
-    }
-}
-
-fn parse_type(data_type: &DataType) -> Result<ast::DataType, QueryError> {
-    match parse_expression(&format!("CAST(NULL AS {data_type})"))? {
-        ast::Expr::Cast { data_type, .. } => Ok(data_type),
-        _ => Err(QueryError::new(SqlState::INTERNAL, "expected a type")),
-    }
 }
 
 fn holds_subquery(expr: &ast::Expr) -> bool {

@@ -269,7 +269,7 @@ impl Engine {
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(typing::Typing)];
     rules.extend(Analyzer::new().rules);
-    rules.push(Arc::new(checked::CheckIntegers));
+    rules.push(Arc::new(checked::CheckArithmetic));
     rules
 }
 
