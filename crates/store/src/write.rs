@@ -143,7 +143,8 @@ impl<'a> Files<'a> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
         let (env, options) = (&self.shared.env, &self.shared.options.segment);
-        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, options)?;
+        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, options);
+        let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
             window,
             superseded: None,

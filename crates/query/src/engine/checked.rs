@@ -1,8 +1,8 @@
-//! Integer arithmetic that says so when a result does not fit (22003): the engine's own
-//! wraps around.
+//! Arithmetic of integers and floats that says so when a result does not fit (22003): the
+//! engine's own wraps around, or gives infinity.
 //!
 //! An analyzer rule, after types were coerced (it takes care of casts too), puts `checked_add(a, b)` and its like in
-//! the place of `+`, `-` and `*` between integers; constants fold as before.
+//! the place of `+`, `-` and `*` between integers, and a like one between floats; constants fold as before.
 
 use std::sync::{Arc, LazyLock};
 
@@ -19,13 +19,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::casts;
+use super::{casts, operators};
 
-/// Makes integer arithmetic checked.
+/// Makes arithmetic checked.
 #[derive(Debug)]
-pub(super) struct CheckIntegers;
+pub(super) struct CheckArithmetic;
 
-impl AnalyzerRule for CheckIntegers {
+impl AnalyzerRule for CheckArithmetic {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
         let checked = plan.transform_up_with_subqueries(|node| {
             let mut schema = merge_schema(&node.inputs());
@@ -37,7 +37,8 @@ impl AnalyzerRule for CheckIntegers {
             }
             node.map_expressions(|expr| {
                 let name = expr.schema_name().to_string();
-                let changed = expr.transform_up(|e| {
+                // From the top, while the operands are plain operators whose types are quickly told.
+                let changed = expr.transform_down(|e| {
                     check(e, &schema)?.transform_data(|e| casts::rewrite(e, &schema))
                 })?;
                 if !changed.transformed {
@@ -57,7 +58,7 @@ impl AnalyzerRule for CheckIntegers {
     }
 
     fn name(&self) -> &str {
-        "check_integers"
+        "check_arithmetic"
     }
 }
 
@@ -66,20 +67,29 @@ fn check(expr: Expr, schema: &dyn ExprSchema) -> DfResult<Transformed<Expr>> {
         return Ok(Transformed::no(expr));
     };
     let function = match op {
-        Operator::Plus => &ADD,
-        Operator::Minus => &SUBTRACT,
-        Operator::Multiply => &MULTIPLY,
+        Operator::Plus => Some(&ADD),
+        Operator::Minus => Some(&SUBTRACT),
+        Operator::Multiply => Some(&MULTIPLY),
+        // The engine's own division of integers says so by itself.
+        Operator::Divide => None,
         _ => return Ok(Transformed::no(expr)),
     };
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
         return Ok(Transformed::no(expr));
     };
-    let is_integer = matches!(left_type, Arrow::Int16 | Arrow::Int32 | Arrow::Int64);
-    if !is_integer || left_type != right_type {
+    if left_type != right_type {
         return Ok(Transformed::no(expr));
     }
-    let arguments = vec![left.as_ref().clone(), right.as_ref().clone()];
-    Ok(Transformed::yes(function.call(arguments)))
+    let (left, right) = (left.as_ref().clone(), right.as_ref().clone());
+    Ok(match (left_type, function) {
+        (Arrow::Int16 | Arrow::Int32 | Arrow::Int64, Some(function)) => {
+            Transformed::yes(function.call(vec![left, right]))
+        }
+        (Arrow::Float32 | Arrow::Float64, _) => {
+            Transformed::yes(operators::float(*op, left, right))
+        }
+        _ => Transformed::no(expr),
+    })
 }
 
 static ADD: LazyLock<Arc<ScalarUDF>> =

@@ -438,6 +438,10 @@ pub(super) struct SqlTypes;
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
         match crate::ddl::data_type(sql_type) {
+            // Texts share a layout: without a name the cast would keep that of its operand.
+            Ok(data_type) if data_type.is_text() => {
+                Ok(Some(Arc::new(data_type.to_field("", true))))
+            }
             Ok(data_type) => Ok(Some(Arc::new(data_type.to_result_field("", true)))),
             Err(e) if matches!(sql_type, ast::DataType::Custom(..)) => Err(e.into()),
             Err(_) => Ok(None),

@@ -293,7 +293,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(set_operations::CountDuplicates));
     rules.push(Arc::new(null_safe::SpellOutNullSafe));
     rules.push(Arc::new(unnest::Unnest));
-    rules.push(Arc::new(checked::CheckIntegers));
+    rules.push(Arc::new(checked::CheckArithmetic));
     rules
 }
 

@@ -187,7 +187,7 @@ mod tests {
         );
         assert_eq!(
             rewritten("SELECT (a, b) NOT IN ((1, 2))"),
-            "SELECT NOT (((a = 1) AND (b = 2)))"
+            "SELECT NOT ((a = 1) AND (b = 2))"
         );
         assert_eq!(rewritten("SELECT (a) = (b)"), "SELECT (a) = (b)");
     }

@@ -69,7 +69,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         }
         let seconds = call.float(0)?;
         let micros = (seconds * 1e6).round_ties_even();
-        if !(micros.abs() < 9.2e18) {
+        if micros.is_nan() || micros.abs() >= 9.2e18 {
             return Err(QueryError::new(
                 SqlState::DATETIME_OVERFLOW,
                 format!("timestamp out of range: \"{seconds}\""),

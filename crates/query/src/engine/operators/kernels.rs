@@ -44,7 +44,7 @@ macro_rules! kernel {
 }
 
 /// `+ - * /` of two floats of one width.
-pub(super) fn float(op: Operator, left: Expr, right: Expr) -> Expr {
+pub(in crate::engine) fn float(op: Operator, left: Expr, right: Expr) -> Expr {
     let args = vec![left, right];
     match op {
         Operator::Plus => kernel!(Kernel::Float(Operator::Plus), args),
@@ -383,7 +383,7 @@ fn scaled(
         (0.0, seconds)
     };
     let micros = (apply(v.nanoseconds as f64 / 1000.0) + seconds * 1e6).round_ties_even();
-    if !(micros.abs() < 9.2e15) {
+    if micros.is_nan() || micros.abs() >= 9.2e15 {
         return Err(failed());
     }
     let days = integer(f64::from(whole_days) + extra_days + more_days)?;

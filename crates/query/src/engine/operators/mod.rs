@@ -29,7 +29,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, GetFieldAccess, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator as Sql;
 
-pub(super) use kernels::interval_key;
+pub(super) use kernels::{float, interval_key};
 pub(super) use operand::{literal, Operand};
 pub(super) use resolve::{boolean, resolve, resolve_binary, Op};
 

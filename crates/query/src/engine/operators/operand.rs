@@ -3,7 +3,7 @@
 use arrow_schema::Field;
 use chronos_model::{text, DataType, Value};
 use datafusion::common::{ExprSchema, ScalarValue};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 
 use crate::engine::scalar;
 use crate::QueryError;
@@ -34,6 +34,23 @@ impl Operand {
                 _ => {}
             }
         }
+        // A field has a name, and the name of a long chain of operators is long: chains are
+        // asked for no more than their type.
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) if is_logical(*op) => {
+                return Operand::Of(DataType::Bool)
+            }
+            Expr::Not(_) | Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Like(_) => {
+                return Operand::Of(DataType::Bool)
+            }
+            Expr::BinaryExpr(_) => {
+                return match expr.get_type(schema) {
+                    Ok(Arrow::Null) | Err(_) => Operand::Open,
+                    Ok(arrow) => Operand::Of(DataType::of_arrow(&arrow)),
+                }
+            }
+            _ => {}
+        }
         let Ok((_, field)) = expr.to_field(schema) else {
             return Operand::Open;
         };
@@ -62,6 +79,30 @@ impl Operand {
             Operand::Unknown(_) | Operand::Null | Operand::Open => "unknown".to_owned(),
         }
     }
+}
+
+/// Whether an operator's result is a condition, whatever its operands are.
+fn is_logical(op: Operator) -> bool {
+    op.is_logic_operator()
+        || matches!(
+            op,
+            Operator::Eq
+                | Operator::NotEq
+                | Operator::Lt
+                | Operator::LtEq
+                | Operator::Gt
+                | Operator::GtEq
+                | Operator::IsDistinctFrom
+                | Operator::IsNotDistinctFrom
+                | Operator::RegexMatch
+                | Operator::RegexIMatch
+                | Operator::RegexNotMatch
+                | Operator::RegexNotIMatch
+                | Operator::LikeMatch
+                | Operator::ILikeMatch
+                | Operator::NotLikeMatch
+                | Operator::NotILikeMatch
+        )
 }
 
 fn plain(field: &Field) -> DataType {

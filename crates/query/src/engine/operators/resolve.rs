@@ -336,7 +336,8 @@ fn arithmetic(op: Operator, left: Expr, l: &DataType, right: Expr, r: &DataType)
             (T::Float4, T::Float4) => (left, right),
             _ => (as_float(left, l), as_float(right, r)),
         };
-        return Some(kernels::float(op, left, right));
+        // The kernel that checks the range takes its place once types are coerced.
+        return Some(binary_expr(left, op, right));
     }
     let is_decimal = matches!(l, T::Numeric(_)) || matches!(r, T::Numeric(_));
     if op == Operator::Divide && is_decimal {
