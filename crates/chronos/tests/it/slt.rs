@@ -70,7 +70,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    catalog create_table delete errors explain insert names on_conflict select settings
+    catalog create_table delete errors explain insert names on_conflict select settings subqueries
     time_system transactions types update
 }
 

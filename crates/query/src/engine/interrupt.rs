@@ -37,10 +37,11 @@ const BATCHES_AHEAD: usize = 2;
 /// So many evaluations of a condition go by between two chances for other tasks.
 const EVALUATIONS_PER_TURN: u64 = 16;
 
-/// The plan with its joins' conditions watched, and what stops them; `None`: it has none.
-pub(super) fn watched(
-    plan: Arc<dyn ExecutionPlan>,
-) -> DfResult<(Arc<dyn ExecutionPlan>, Option<Arc<AtomicBool>>)> {
+/// A plan, and what stops its joins; `None`: it has none to be stopped.
+type Watchable = (Arc<dyn ExecutionPlan>, Option<Arc<AtomicBool>>);
+
+/// The plan with its joins' conditions watched.
+pub(super) fn watched(plan: Arc<dyn ExecutionPlan>) -> DfResult<Watchable> {
     let stopped = Arc::new(AtomicBool::new(false));
     let watched = plan.transform_up(|node| {
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
@@ -124,8 +125,8 @@ impl PhysicalExpr for Watched {
             let message = "canceling statement due to user request";
             return Err(QueryError::new(SqlState::QUERY_CANCELED, message).into());
         }
-        let turn = self.evaluations.fetch_add(1, Ordering::Relaxed) % EVALUATIONS_PER_TURN == 0;
-        if turn && runs_on_many_threads() {
+        let evaluations = self.evaluations.fetch_add(1, Ordering::Relaxed);
+        if evaluations.is_multiple_of(EVALUATIONS_PER_TURN) && runs_on_many_threads() {
             return tokio::task::block_in_place(|| self.condition.evaluate(batch));
         }
         self.condition.evaluate(batch)
