@@ -16,6 +16,8 @@ pub mod lex;
 pub mod temporal;
 
 #[cfg(feature = "engine")]
+mod copy;
+#[cfg(feature = "engine")]
 pub mod ddl;
 #[cfg(feature = "engine")]
 pub mod dml;

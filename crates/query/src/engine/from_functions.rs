@@ -34,15 +34,16 @@ pub(super) fn rewrite_factor(factor: &mut ast::TableFactor) -> Result<(), QueryE
         return Ok(());
     };
     let columns = column_names(&call);
-    if call.function == "generate_series" && call.arguments.iter().all(is_plain_number) {
-        if !call.with_ordinality {
-            if let ast::TableFactor::Table { alias, .. }
-            | ast::TableFactor::Function { alias, .. } = factor
-            {
-                *alias = Some(aliased(&call, columns));
-            }
-            return Ok(());
+    let is_engines = call.function == "generate_series"
+        && call.arguments.iter().all(is_plain_number)
+        && !call.with_ordinality;
+    if is_engines {
+        if let ast::TableFactor::Table { alias, .. } | ast::TableFactor::Function { alias, .. } =
+            factor
+        {
+            *alias = Some(aliased(&call, columns));
         }
+        return Ok(());
     }
     let alias = Some(aliased(&call, columns));
     *factor = ast::TableFactor::Derived {

@@ -12,7 +12,7 @@
 //! e::regclass, ::regtype ..              the object id; where it is shown (in a SELECT
 //!                                        list, cast to text, concatenated): the name
 //! EXISTS (..) in a SELECT list           (SELECT count(1) ..) > 0
-//! ARRAY(SELECT e .. ORDER BY o)          (SELECT array_agg(e ORDER BY o) ..)
+//! ARRAY(SELECT e .. ORDER BY o)          coalesce((SELECT array_agg(e ORDER BY o) ..), make_array())
 //! (SELECT e FROM system table ..)        (SELECT first_value(e) ..)
 //!                                        DataFusion wants a correlated one aggregated
 //! a subquery over what is always empty   NULL, false, an empty array
@@ -995,7 +995,7 @@ mod tests {
             ("SELECT 1 FROM pg_class WHERE EXISTS (SELECT 1 FROM pg_trigger)", "SELECT 1 FROM pg_class WHERE false"),
             (
                 "SELECT ARRAY(SELECT rolname FROM pg_roles ORDER BY 1) FROM pg_class",
-                "SELECT (SELECT array_agg(rolname ORDER BY rolname) FROM pg_roles) FROM pg_class",
+                "SELECT coalesce((SELECT array_agg(rolname ORDER BY rolname) FROM pg_roles), make_array()) FROM pg_class",
             ),
             ("SELECT ARRAY(SELECT 1 FROM pg_auth_members) FROM pg_class", "SELECT make_array()::TEXT[] FROM pg_class"),
             ("SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class", "SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class"),

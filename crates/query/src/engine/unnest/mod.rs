@@ -26,10 +26,13 @@
 
 mod attach;
 mod gate;
+mod number;
 mod push;
 pub(super) mod same;
 mod shared;
 mod single;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -3,17 +3,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use arrow_schema::DataType as Arrow;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result as DfResult;
-use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet, Sort as SortExpr};
+use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    cast, lit, when, Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprFunctionExt,
-    ExprSchemable, Filter, Join, JoinConstraint, JoinType, Limit, LogicalPlan, LogicalPlanBuilder,
-    Operator, Union, Unnest, Window,
+    lit, when, Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Filter, Join, JoinConstraint,
+    JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Union, Unnest, Window,
 };
 
 use super::attach::joined;
@@ -30,7 +27,7 @@ pub(super) struct Domain {
 }
 
 /// A plan, and its columns that hold the domain's values, in the order of [`Domain::outer`].
-type Pushed = (LogicalPlan, Vec<Column>);
+pub(super) type Pushed = (LogicalPlan, Vec<Column>);
 
 impl Domain {
     /// The domain of `subquery` over the rows of `input`; `None` if it refers to none of
@@ -91,7 +88,7 @@ impl Domain {
     }
 
     /// The expression with outer references replaced by `values`.
-    fn substitute(&self, expr: Expr, values: &[Expr]) -> DfResult<Expr> {
+    pub(super) fn substitute(&self, expr: Expr, values: &[Expr]) -> DfResult<Expr> {
         let replaced = expr.transform(|e| {
             Ok(match self.position(&e) {
                 Some(i) => Transformed::yes(values[i].clone()),
@@ -102,7 +99,7 @@ impl Domain {
     }
 }
 
-fn columns(columns: &[Column]) -> Vec<Expr> {
+pub(super) fn columns(columns: &[Column]) -> Vec<Expr> {
     columns.iter().cloned().map(Expr::Column).collect()
 }
 
@@ -188,7 +185,11 @@ impl Unnester {
         }
     }
 
-    fn push_shared(&mut self, plan: Arc<LogicalPlan>, domain: &Domain) -> DfResult<Pushed> {
+    pub(super) fn push_shared(
+        &mut self,
+        plan: Arc<LogicalPlan>,
+        domain: &Domain,
+    ) -> DfResult<Pushed> {
         self.push(Arc::unwrap_or_clone(plan), domain)
     }
 
@@ -263,121 +264,6 @@ impl Unnester {
         }
         shown.extend(columns(&own));
         Ok((project(plan, shown)?, keys))
-    }
-
-    /// LIMIT per value of the domain: rows are numbered in their order.
-    fn push_limit(
-        &mut self,
-        limits: &(Option<Expr>, Option<Expr>),
-        plan: LogicalPlan,
-        domain: &Domain,
-    ) -> DfResult<Pushed> {
-        let (input, keys, order) = match plan {
-            LogicalPlan::Sort(sort) => {
-                let (input, keys) = self.push_shared(sort.input, domain)?;
-                let values = columns(&keys);
-                let order = sort
-                    .expr
-                    .into_iter()
-                    .map(|s| {
-                        let expr = domain.substitute(s.expr, &values)?;
-                        Ok(SortExpr::new(expr, s.asc, s.nulls_first))
-                    })
-                    .collect::<DfResult<Vec<_>>>()?;
-                (input, keys, order)
-            }
-            // Sorted by what is not shown: the order is below.
-            LogicalPlan::Projection(projection) if holds_sort(&projection.input) => {
-                let schema = projection.schema;
-                let input = Arc::unwrap_or_clone(projection.input);
-                let (input, keys) = self.push_limit(limits, input, domain)?;
-                let values = columns(&keys);
-                let mut shown = values.clone();
-                for (i, expr) in projection.expr.into_iter().enumerate() {
-                    shown.push(named_as(domain.substitute(expr, &values)?, &schema, i));
-                }
-                return Ok((project(input, shown)?, keys));
-            }
-            other => {
-                let (input, keys) = self.push(other, domain)?;
-                (input, keys, vec![])
-            }
-        };
-        let values = columns(&keys);
-        let (numbered, number) = self.numbered(input, values.clone(), order)?;
-        let mut bounds = Vec::new();
-        let number = cast(number, Arrow::Int64);
-        let skip = match &limits.0 {
-            Some(skip) => {
-                let skip = cast(domain.substitute(skip.clone(), &values)?, Arrow::Int64);
-                let skip = when(skip.clone().is_null(), lit(0_i64)).otherwise(skip)?;
-                bounds.push(number.clone().gt(skip.clone()));
-                skip
-            }
-            None => lit(0_i64),
-        };
-        if let Some(fetch) = &limits.1 {
-            let fetch = cast(domain.substitute(fetch.clone(), &values)?, Arrow::Int64);
-            // LIMIT NULL is no limit.
-            let within = (number - skip).lt_eq(fetch.clone());
-            bounds.push(fetch.is_null().or(within));
-        }
-        let Some(predicate) = conjunction(bounds) else {
-            return Ok((numbered, keys));
-        };
-        let filter = Filter::try_new(predicate, Arc::new(numbered))?;
-        Ok((LogicalPlan::Filter(filter), keys))
-    }
-
-    /// The rows numbered from 1 within each partition.
-    pub(super) fn numbered(
-        &mut self,
-        input: LogicalPlan,
-        partition_by: Vec<Expr>,
-        order_by: Vec<SortExpr>,
-    ) -> DfResult<(LogicalPlan, Expr)> {
-        let name = self.fresh();
-        let mut number = row_number().partition_by(partition_by);
-        if !order_by.is_empty() {
-            number = number.order_by(order_by);
-        }
-        let window = Window::try_new(vec![number.build()?.alias(&name)], Arc::new(input))?;
-        let number = Expr::Column(Column::new_unqualified(name));
-        Ok((LogicalPlan::Window(window), number))
-    }
-
-    fn push_distinct_on(&mut self, on: DistinctOn, domain: &Domain) -> DfResult<Pushed> {
-        let (input, keys) = self.push_shared(on.input, domain)?;
-        let values = columns(&keys);
-        let substituted = |exprs: Vec<Expr>| {
-            exprs
-                .into_iter()
-                .map(|e| domain.substitute(e, &values))
-                .collect::<DfResult<Vec<_>>>()
-        };
-        let order = on
-            .sort_expr
-            .unwrap_or_default()
-            .into_iter()
-            .map(|s| {
-                Ok(SortExpr::new(
-                    domain.substitute(s.expr, &values)?,
-                    s.asc,
-                    s.nulls_first,
-                ))
-            })
-            .collect::<DfResult<Vec<_>>>()?;
-        let groups = [values.clone(), substituted(on.on_expr)?].concat();
-        let (numbered, number) = self.numbered(input, groups, order)?;
-        let first = Filter::try_new(
-            cast(number, Arrow::Int64).eq(lit(1_i64)),
-            Arc::new(numbered),
-        )?;
-        let mut shown = values.clone();
-        for (i, expr) in substituted(on.select_expr)?.into_iter().enumerate() {
-            shown.push(named_as(expr, &on.schema, i));
-        }
-        Ok((project(LogicalPlan::Filter(first), shown)?, keys))
     }
 
     fn push_aggregate(&mut self, aggregate: Aggregate, domain: &Domain) -> DfResult<Pushed> {
@@ -574,14 +460,6 @@ impl Unnester {
             });
         }
         Ok((project(pushed, shown)?, keys))
-    }
-}
-
-fn holds_sort(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(p) => holds_sort(&p.input),
-        _ => false,
     }
 }
 
