@@ -23,7 +23,7 @@ use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::Error;
 
@@ -65,6 +65,8 @@ pub(crate) struct Replica {
     /// stamps and indexes have the same order.
     next_index: Mutex<LogIndex>,
     applies: Mutex<Option<crossbeam_channel::Sender<Committed>>>,
+    /// The last entry of which the apply thread knows the outcome.
+    settled: watch::Receiver<LogIndex>,
     apply_thread: Mutex<Option<JoinHandle<()>>>,
     fault: Arc<Mutex<Option<Fault>>>,
     closing: AtomicBool,
@@ -83,6 +85,7 @@ impl Replica {
         let hlc = Hlc::new(store.floor());
         let next_index = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
+        let (settling, settled) = watch::channel(LogIndex(next_index.0.saturating_sub(1)));
         let fault = Arc::new(Mutex::new(None));
         let applier = Applier {
             store: store.clone(),
@@ -90,6 +93,7 @@ impl Replica {
             node: NodeId(0),
             fault: Arc::clone(&fault),
             cut_below: store.flushed_index(),
+            settled: settling,
         };
         let thread = std::thread::Builder::new()
             .name("apply".into())
@@ -108,6 +112,7 @@ impl Replica {
             node: NodeId(0),
             next_index: Mutex::new(next_index),
             applies: Mutex::new(Some(sender)),
+            settled,
             apply_thread: Mutex::new(Some(thread)),
             fault,
             closing: AtomicBool::new(false),
@@ -180,6 +185,19 @@ impl Replica {
                 "the node stopped before it could answer; the outcome is unknown",
             )),
         }
+    }
+
+    /// Waits until every commit with a stamp up to `now_micros` is applied or refused, and
+    /// sees to it that no later one gets such a stamp: a view that is taken then shows the
+    /// past up to this instant as it will be for ever.
+    pub(crate) async fn settle(&self, now_micros: i64) {
+        let last = {
+            let next_index = self.next_index.lock();
+            self.hlc.restore(Stamp::last_of_micros(now_micros));
+            LogIndex(next_index.0.saturating_sub(1))
+        };
+        // An error means that the apply thread is gone, and nothing will be applied.
+        let _ = self.settled.clone().wait_for(|index| *index >= last).await;
     }
 
     /// A stamp that no other write has.
@@ -281,6 +299,7 @@ struct Applier {
     node: NodeId,
     fault: Arc<Mutex<Option<Fault>>>,
     cut_below: LogIndex,
+    settled: watch::Sender<LogIndex>,
 }
 
 impl Applier {
@@ -289,16 +308,19 @@ impl Applier {
     fn run(mut self, committed: &crossbeam_channel::Receiver<Committed>) {
         let mut replies: Vec<(Reply, Result<Committal, Error>)> = Vec::new();
         while let Ok(first) = committed.recv() {
+            let mut last = first.index;
             let mut next = Some(first);
             while let Some(entry) = next {
                 let is_large = entry.set.rows() >= LARGE_ROWS;
                 let result = self.apply(&entry);
+                last = entry.index;
                 replies.push((entry.reply, result));
                 next = match is_large || replies.len() >= REPLIES_MAX {
                     true => None,
                     false => committed.try_recv().ok(),
                 };
             }
+            self.settled.send_replace(last);
             for (reply, result) in replies.drain(..) {
                 // A client that has gone away does not hear of it.
                 let _ = reply.send(result);

@@ -41,7 +41,7 @@ impl Session {
             }
             CopyDirection::To { query } => {
                 let plan = self.plan_copy_query(query)?;
-                let context = self.read_context()?;
+                let context = self.read_context_of(&plan).await?;
                 let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
                 let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));
                 Ok(Outcome::CopyOut(CopyOut {

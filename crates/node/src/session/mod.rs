@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use chronos_model::{DataType, SqlState, Value};
-use chronos_query::{lex, QueryError, ReadContext, SessionFacts, SessionSettings};
+use chronos_query::{lex, QueryError, QueryPlan, ReadContext, SessionFacts, SessionSettings};
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
@@ -293,6 +293,21 @@ impl Session {
     fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
         let view = self.node.inner.replica.store.read_view();
         Transaction::new(view, self.now_micros(), implicit, read_only)
+    }
+
+    /// What a query reads. Outside of a transaction, whose view is older anyway, one that names
+    /// instants waits for the commits that have stamps and are not applied yet.
+    async fn read_context_of(&mut self, plan: &QueryPlan) -> Result<ReadContext, Error> {
+        if !plan.reads_instants || self.in_transaction() {
+            return self.read_context();
+        }
+        let now_micros = self.now_micros();
+        self.node.inner.replica.settle(now_micros).await;
+        Ok(ReadContext {
+            view: self.node.inner.replica.store.read_view(),
+            now_micros,
+            settings: self.given_settings(),
+        })
     }
 
     /// What a statement reads: the transaction's view, or the newest.

@@ -42,7 +42,7 @@ impl Session {
         parameters: &[Value],
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
-        let context = self.read_context()?;
+        let context = self.read_context_of(plan).await?;
         let stream = self
             .node
             .inner
@@ -66,7 +66,7 @@ impl Session {
         plan: &QueryPlan,
         parameters: &[Value],
     ) -> Result<Vec<RecordBatch>, Error> {
-        let context = self.read_context()?;
+        let context = self.read_context_of(plan).await?;
         let mut stream = self
             .node
             .inner

@@ -190,10 +190,10 @@ impl ContextProvider for PlanContext<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let name = match name {
-            super::from_functions::SERIES => "generate_series",
-            name => name,
-        };
+        if name == super::from_functions::SERIES {
+            let series = self.state.scalar_functions().get("generate_series");
+            return series.cloned().map(functions::series_of_instants);
+        }
         functions::find(name, || Arc::clone(&self.names.scope)).or_else(|| {
             let function = self.state.scalar_functions().get(name).cloned()?;
             Some(functions::lenient(function))

@@ -99,6 +99,9 @@ pub struct QueryPlan {
     pub parameters: Vec<DataType>,
     /// Columns of the result.
     pub schema: SchemaRef,
+    /// Whether a temporal clause names an instant, so that nothing recorded before it may
+    /// still be under way when the view is taken.
+    pub reads_instants: bool,
 }
 
 impl QueryPlan {
@@ -221,11 +224,13 @@ impl Engine {
             }
         };
         let schema = names::unmarked(typed.schema().as_arrow());
+        let reads_instants = temporal_bounds::any(&logical)?;
         Ok(QueryPlan {
             asks_settings: settings::are_asked(&logical)?,
             logical,
             parameters,
             schema,
+            reads_instants,
         })
     }
 

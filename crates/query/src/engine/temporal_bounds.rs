@@ -112,6 +112,19 @@ fn micros(
     }
 }
 
+/// Whether a table is read as it was at an instant or in a period.
+pub(super) fn any(plan: &LogicalPlan) -> Result<bool, QueryError> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= chronos_table(node).is_some_and(|table| !table.clause.bounds().is_empty());
+        Ok(match found {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
+}
+
 /// Numbers of the parameters that stand in temporal bounds.
 pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<usize>, QueryError> {
     let mut numbers = Vec::new();

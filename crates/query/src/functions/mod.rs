@@ -13,6 +13,7 @@ mod fields;
 mod floats;
 mod lenient;
 mod numbers;
+mod series;
 mod session;
 mod strings;
 mod sum;
@@ -32,6 +33,7 @@ use crate::QueryError;
 pub(crate) use columnar::columnar;
 use definition::Function;
 pub(crate) use lenient::lenient;
+pub(crate) use series::of_instants as series_of_instants;
 
 /// What a function may ask about: the catalog and the session of the statement.
 #[derive(Debug)]
