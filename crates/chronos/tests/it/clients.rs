@@ -181,6 +181,65 @@ async fn tokio_postgres_prepares_and_pipelines() {
     assert_eq!(error.code().map(|c| c.code()), Some("23505"));
 }
 
+/// Parameters are found, and typed, in every part of a statement.
+#[tokio::test]
+async fn tokio_postgres_parameters_in_subqueries_and_writes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    client
+        .batch_execute("CREATE TABLE t (id INT8 PRIMARY KEY, grp TEXT, n INT8)")
+        .await
+        .expect("the table");
+    client
+        .batch_execute("INSERT INTO t VALUES (1, 'a', 1), (2, 'a', 2), (3, 'b', 3)")
+        .await
+        .expect("rows");
+    let (one, two): (&(dyn ToSql + Sync), &(dyn ToSql + Sync)) = (&1_i64, &2_i64);
+    let cases: [(&str, &[&(dyn ToSql + Sync)], &[i64]); 8] = [
+        (
+            "SELECT (SELECT count(*) FROM t y WHERE y.n > x.n + $1 - 1) FROM t x ORDER BY x.id LIMIT $2",
+            &[one, two],
+            &[2, 1],
+        ),
+        (
+            "SELECT id FROM t x WHERE EXISTS (SELECT 1 FROM t y WHERE y.id = x.id + $1) AND n >= $2",
+            &[one, two],
+            &[2],
+        ),
+        (
+            "SELECT q.m FROM t x, LATERAL (SELECT y.n AS m FROM t y WHERE y.id > x.id ORDER BY y.id LIMIT $1) q WHERE x.id = $2",
+            &[one, two],
+            &[3],
+        ),
+        ("SELECT g FROM generate_series($1::int8, $2::int8) g", &[one, two], &[1, 2]),
+        (
+            "INSERT INTO t VALUES ($1, 'z', 5) ON CONFLICT (id) DO UPDATE SET n = t.n + $2 RETURNING n",
+            &[one, two],
+            &[3],
+        ),
+        (
+            "UPDATE t SET n = (SELECT max(y.n) FROM t y WHERE y.grp = t.grp) + $1 WHERE id = $2 RETURNING n",
+            &[one, two],
+            &[4],
+        ),
+        ("UPDATE t SET n = 7 WHERE id = $1 RETURNING n + $2", &[one, two], &[9]),
+        (
+            "WITH w AS (SELECT $1::int8 AS i) DELETE FROM t USING w WHERE t.id = w.i + $2 RETURNING t.id",
+            &[one, two],
+            &[3],
+        ),
+    ];
+    for (sql, parameters, expected) in cases {
+        let rows = client
+            .query(sql, parameters)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let got: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(got, expected, "{sql}");
+    }
+}
+
 /// A portal is read in pieces, and a transaction of the driver's own is rolled back when dropped.
 /// The types that PostgreSQL gives parameters for which the client declares none.
 #[tokio::test]
