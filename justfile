@@ -37,6 +37,10 @@ run *args:
 demo *args:
     cargo run --release --locked -- demo {{args}}
 
+# Fuzzing: sql_front, sql_parse or ingest (needs nightly and cargo-fuzz; see fuzz/README.md)
+fuzz target *args:
+    cd fuzz && cargo +nightly fuzz run --sanitizer none {{ if target == "sql_front" { "" } else { "--features engine" } }} {{target}} -- {{args}}
+
 # Chronos beside SQLite and PostgreSQL; see docs/benchmarks.md (`just bench --quick`)
 bench *args:
     cargo build --release --locked

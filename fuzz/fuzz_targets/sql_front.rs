@@ -3,7 +3,7 @@
 //! text must hold: tokens cover it, positions lie in it, a rewritten text has no
 //! clause left.
 //!
-//! `cargo +nightly fuzz run sql_front -- -dict=fuzz/sql.dict -max_total_time=300`
+//! `just fuzz sql_front -dict=sql.dict`
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -159,30 +159,36 @@ fn syntax_error(message: &str, text: &str) -> QueryError {
 }
 
 /// `WITH TTL=7d`, which is no SQL, as `WITH (ttl='7d')`. Works on text that the lexer
-/// may refuse, and touches nothing but CREATE TABLE.
+/// may refuse (`7d` is no number), and touches nothing but CREATE TABLE.
 pub fn rewrite_ttl(sql: &str) -> std::borrow::Cow<'_, str> {
-    let lower = sql.to_ascii_lowercase();
-    if !lower.trim_start().starts_with("create") || !lower.contains("ttl") {
+    use crate::lex::{Token, TokenKind};
+    let starts_with_create = || {
+        let mut tokens = crate::lex::tokens(sql).filter(|t| t.kind != TokenKind::Comment);
+        tokens.next().is_some_and(|t| t.is_word(sql, "create"))
+    };
+    let mentions = |b: &[u8]| b.eq_ignore_ascii_case(b"ttl");
+    if !sql.as_bytes().windows(3).any(mentions) || !starts_with_create() {
         return sql.into();
     }
-    for (at, _) in lower.match_indices("ttl") {
-        let before = lower[..at].trim_end();
-        let preceded = before.ends_with("with") && before.len() < at && before.len() > 4;
-        let Some(after) = lower[at + 3..].trim_start().strip_prefix('=') else {
+    let tokens: Vec<Token> = crate::lex::tokens(sql)
+        .filter(|t| t.kind != TokenKind::Comment)
+        .collect();
+    for around in tokens.windows(4) {
+        let [with, ttl, equals, value] = around else {
             continue;
         };
-        if !preceded {
+        let is_clause = with.is_word(sql, "with") && ttl.is_word(sql, "ttl");
+        if !is_clause || equals.text(sql) != "=" {
             continue;
         }
-        let start = sql.len() - after.trim_start().len();
-        let value_end = sql[start..]
+        let end = sql[value.start..]
             .find(|c: char| c.is_whitespace() || c == ';' || c == ',')
-            .map_or(sql.len(), |n| start + n);
-        let value = sql[start..value_end].trim_matches('\'');
-        if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            .map_or(sql.len(), |n| value.start + n);
+        let written = sql[value.start..end].trim_matches('\'');
+        if written.is_empty() || !written.bytes().all(|b| b.is_ascii_alphanumeric()) {
             continue;
         }
-        return format!("{}(ttl='{value}'){}", &sql[..at], &sql[value_end..]).into();
+        return format!("{}(ttl='{written}'){}", &sql[..ttl.start], &sql[end..]).into();
     }
     sql.into()
 }
@@ -534,4 +540,40 @@ pub fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
             ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ttl_is_rewritten_where_it_is_a_clause() {
+        for (sql, rewritten) in [
+            (
+                "CREATE TABLE t (a INT) WITH TTL=7d",
+                "CREATE TABLE t (a INT) WITH (ttl='7d')",
+            ),
+            (
+                "-- x\ncreate table t (a INT) with ttl = '30m';",
+                "-- x\ncreate table t (a INT) with (ttl='30m');",
+            ),
+            (
+                "CREATE TABLE t (a INT) WITH /* c */ ttl=1h; SELECT 1",
+                "CREATE TABLE t (a INT) WITH /* c */ (ttl='1h'); SELECT 1",
+            ),
+        ] {
+            assert_eq!(rewrite_ttl(sql), rewritten);
+        }
+        for untouched in [
+            "CREATE TABLE t (a TEXT DEFAULT 'with ttl=7d')",
+            "CREATE TABLE t (a INT) -- with ttl=7d",
+            "CREATE TABLE t (\"with ttl=7d\" INT)",
+            "CREATE TABLE t (a INT) WITH (ttl='7d')",
+            "SELECT ttl FROM t",
+            "CREATE TABLE t (a INT) WITH ttl=",
+            "CREATE TABLE ttl (ttl INT)",
+        ] {
+            assert_eq!(rewrite_ttl(untouched), untouched);
+        }
+    }
 }

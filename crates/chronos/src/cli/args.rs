@@ -113,7 +113,7 @@ pub(crate) struct StartArgs {
     pub(crate) durability: Option<Durability>,
 
     /// Memory for memtables, caches and queries together, such as 512MiB [default: set by the profile]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = at_least_8_mib)]
     pub(crate) memory_limit: Option<ByteSize>,
 
     /// Largest body POST /ingest accepts; a larger one is answered 413
@@ -121,7 +121,8 @@ pub(crate) struct StartArgs {
         long,
         value_name = "SIZE",
         env = "CHRONOS_INGEST_MAX_BODY_BYTES",
-        default_value = "8MiB"
+        default_value = "8MiB",
+        value_parser = at_least_1_kib
     )]
     pub(crate) ingest_max_body_bytes: ByteSize,
 
@@ -374,6 +375,23 @@ pub(crate) enum Format {
     Line,
 }
 
+/// Less does not hold one memtable, a page and a query.
+fn at_least_8_mib(text: &str) -> Result<ByteSize, String> {
+    at_least(text, 8 << 20, "8MiB")
+}
+
+fn at_least_1_kib(text: &str) -> Result<ByteSize, String> {
+    at_least(text, 1 << 10, "1KiB")
+}
+
+fn at_least(text: &str, least: u64, shown: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    match size.0 >= least {
+        true => Ok(size),
+        false => Err(format!("it must be at least {shown}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,6 +419,19 @@ mod tests {
             Some(Durability::Interval(Duration::from_millis(100)))
         );
         assert_eq!(start.memory_limit, Some(ByteSize(256 << 20)));
+    }
+
+    #[test]
+    fn sizes_that_no_node_can_work_with_are_refused() {
+        for flag in [
+            "--memory-limit 7MiB",
+            "--memory-limit 1",
+            "--ingest-max-body-bytes 0",
+        ] {
+            let line = format!("chronos start {flag}");
+            let refused = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+            assert!(refused.to_string().contains("at least"), "{refused}");
+        }
     }
 
     #[test]

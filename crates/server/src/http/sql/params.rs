@@ -8,6 +8,8 @@ use chronos_model::{text, DataError, DataType, SqlState, Value};
 use chronos_node::Error;
 use serde_json::value::RawValue;
 
+use super::request::NUL_MESSAGE;
+
 /// The values of `$1`, `$2` .. by the types of the prepared statement.
 ///
 /// Errors: a wrong number of parameters (08P01), or one that is no value of its type.
@@ -23,10 +25,22 @@ pub(crate) fn bind(params: &[Box<RawValue>], types: &[DataType]) -> Result<Vec<V
     let values = params.iter().zip(types).enumerate();
     values
         .map(|(i, (param, data_type))| {
+            if holds_nul(param.get()) {
+                return Err(Error::new(SqlState::INVALID_ENCODING, NUL_MESSAGE));
+            }
             value_of(param, data_type)
                 .map_err(|e| Error::from(e).with_detail(format!("parameter ${}", i + 1)))
         })
         .collect()
+}
+
+/// Whether a string in it has the escape of a NUL, and not an escaped backslash before the
+/// same letters.
+fn holds_nul(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let backslashes = json[..at].bytes().rev().take_while(|b| *b == b'\\');
+        backslashes.count() % 2 == 0
+    })
 }
 
 fn value_of(json: &RawValue, data_type: &DataType) -> Result<Value, DataError> {

@@ -40,6 +40,36 @@ struct JsonBody {
     multi: bool,
 }
 
+/// A body that is compressed is not taken for text.
+fn refuse_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("/sql does not take a body with Content-Encoding {encoding:?}"),
+    ))
+}
+
+/// As by the PostgreSQL protocol, no text has a NUL.
+fn refuse_nul(text: &str) -> Result<(), Failure> {
+    if !text.contains('\0') {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::BAD_REQUEST,
+        SqlState::INVALID_ENCODING,
+        NUL_MESSAGE,
+    ))
+}
+
+/// PostgreSQL's words for it.
+pub(super) const NUL_MESSAGE: &str = "invalid byte sequence for encoding \"UTF8\": 0x00";
+
 impl SqlRequest {
     /// Of `GET /sql?q=..`.
     pub(crate) fn of_query(headers: &HeaderMap, query: &str) -> Result<SqlRequest, Failure> {
@@ -47,6 +77,7 @@ impl SqlRequest {
         let Some(sql) = fields.sql else {
             return Err(Failure::bad_request("the query string has no q"));
         };
+        refuse_nul(&sql)?;
         Ok(SqlRequest {
             sql,
             params: Vec::new(),
@@ -62,12 +93,14 @@ impl SqlRequest {
         body: &[u8],
     ) -> Result<SqlRequest, Failure> {
         let fields = Fields::parse(query)?;
+        refuse_encoding(headers)?;
         let body = std::str::from_utf8(body).map_err(|e| {
             let message = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
             Failure::new(StatusCode::BAD_REQUEST, SqlState::INVALID_ENCODING, message)
         })?;
         let body = body.trim_start_matches('\u{feff}');
         let plain = |sql: String, format: Option<String>| {
+            refuse_nul(&sql)?;
             Ok(SqlRequest {
                 sql,
                 params: Vec::new(),
@@ -102,6 +135,7 @@ impl SqlRequest {
             Failure::bad_request(format!("the body is no request: {e}"))
                 .with_hint("{\"sql\": \"SELECT $1\", \"params\": [1]}")
         })?;
+        refuse_nul(&json.sql)?;
         Ok(SqlRequest {
             sql: json.sql,
             params: json.params,

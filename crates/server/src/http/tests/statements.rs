@@ -180,3 +180,26 @@ async fn readings_are_stored_once() {
     assert_eq!(none, json!([[0]]));
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_with_a_nul_and_compressed_bodies_are_refused() {
+    let server = Server::start(HttpOptions::default()).await;
+    for request in [
+        json!({"sql": "SELECT 'a\0b'"}),
+        json!({"sql": "SELECT $1", "params": ["a\0b"]}),
+        json!({"sql": "SELECT $1::jsonb", "params": [{"a": "\0"}]}),
+    ] {
+        let (status, answer) = sql(&server, request).await;
+        assert_eq!((status, &answer["error"]["code"]), (400, &json!("22021")));
+    }
+    let (status_of_escape, answer) =
+        sql(&server, json!({"sql": "SELECT $1", "params": ["a\\u0000"]})).await;
+    assert_eq!(
+        (status_of_escape, &answer["rows"]),
+        (200, &json!([["a\\u0000"]]))
+    );
+    let headers = "Content-Encoding: gzip\r\nContent-Type: application/json\r\n";
+    let answer = server.request("POST", "/sql", headers, b"\x1f\x8b").await;
+    assert_eq!(status(&answer), 415);
+    server.finish().await;
+}
