@@ -20,6 +20,8 @@ mod copy;
 #[cfg(feature = "engine")]
 pub mod ddl;
 #[cfg(feature = "engine")]
+mod depth;
+#[cfg(feature = "engine")]
 pub mod dml;
 #[cfg(feature = "engine")]
 mod engine;

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::Spanned as _;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::{temporal, QueryError};
+use crate::{depth, temporal, QueryError};
 
 mod reserved;
 mod strings;
@@ -81,7 +81,10 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     }
     strings::check(sql)?;
     let joined = strings::join(sql);
-    let sql = joined.as_ref();
+    depth::with_stack(&joined, || parse_statement(&joined))
+}
+
+fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
@@ -100,6 +103,7 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
     match statements.len() {
         1 => {
             let mut statement = statements.remove(0);
+            depth::bound(&mut statement)?;
             reserved::check(&statement)?;
             crate::precedence::restore(&mut statement);
             classify(statement)

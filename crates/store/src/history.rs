@@ -129,17 +129,16 @@ impl Splitter {
     /// Where the next versions go, which follow all split before by (key, newest
     /// first).
     pub(crate) fn split(&mut self, keys: &Keys, recorded: &[u64]) -> Split {
-        let rows = recorded.len().min(keys.len());
         let mut split = Split::default();
         let mut before = self.last.as_ref().map(|(key, at)| (&**key, *at));
-        for row in 0..rows {
+        for (row, stamp) in recorded.iter().enumerate() {
             let key = keys.get(row);
             match before {
                 Some((k, at)) if k == key => split.add_history(row, Stamp(at), self.window_days),
                 _ if split.history.is_empty() => {}
                 _ => split.newest.push(row as u32),
             }
-            before = Some((key, recorded[row]));
+            before = Some((key, *stamp));
         }
         self.last = before.map(|(key, at)| (key.into(), at));
         split

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType as Arrow, TimeUnit};
+use arrow_schema::{DataType as Arrow, Field, FieldRef, TimeUnit};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::type_coercion::functions::data_types_with_scalar_udf;
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -38,13 +38,17 @@ impl ScalarUDFImpl for Series {
     }
 
     fn coerce_types(&self, arguments: &[Arrow]) -> DfResult<Vec<Arrow>> {
-        let instants = arguments.iter().map(|given| match given {
-            Arrow::Date32 | Arrow::Date64 => {
-                Arrow::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
-            }
-            other => other.clone(),
+        let fields = arguments.iter().map(|given| {
+            let taken = match given {
+                Arrow::Date32 | Arrow::Date64 => {
+                    Arrow::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+                }
+                other => other.clone(),
+            };
+            Arc::new(Field::new("", taken, true)) as FieldRef
         });
-        data_types_with_scalar_udf(&instants.collect::<Vec<_>>(), &self.engines)
+        let coerced = fields_with_udf(&fields.collect::<Vec<_>>(), self.engines.as_ref())?;
+        Ok(coerced.iter().map(|f| f.data_type().clone()).collect())
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
