@@ -368,6 +368,9 @@ fn table_before(words: Words<'_>, from: usize, clause: usize) -> Result<Table, L
     }
     let is_single = end - start == 1;
     let has_as = words.is_word(start - 1, "AS");
+    if is_single && !has_as && ends_table(words, start) && !begins_table(words, start - 1) {
+        return Err(misplaced());
+    }
     let table = if is_single && (has_as || is_alias_position(words, from, start)) {
         let end = if has_as { start - 1 } else { start };
         Table {

@@ -217,6 +217,8 @@ fn refuses_what_no_table_argument_can_carry() {
         "FROM FOR SYSTEM_TIME ALL",
         "FROM t WHERE x = y FOR SYSTEM_TIME ALL",
         "FROM t FOR SYSTEM_TIME AS OF 'x",
+        "SELECT 1 FROM t FOR FOR SYSTEM_TIME FROM a TO b",
+        "SELECT 1 FROM t WHERE FOR SYSTEM_TIME ALL",
     ];
     for sql in wrong {
         let error = rewrite(sql).unwrap_err();
