@@ -304,6 +304,27 @@ async fn endless_joins_are_cancelled_and_hold_up_nobody() {
     assert_eq!(node.stop(), Some(0));
 }
 
+/// A chain of conditions is as deep a tree as it is long; one that runs off the end of the stack
+/// takes the node with it.
+#[tokio::test]
+async fn long_chains_of_conditions_are_no_deep_nesting() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    for (link, rows) in [("AND", 2), ("OR", 2)] {
+        let conditions: Vec<String> = (0..5000).map(|i| format!("s <> '{i}'")).collect();
+        let conditions = conditions.join(&format!(" {link} "));
+        let sql = format!("SELECT s FROM (VALUES ('a'), ('b')) v(s) WHERE {conditions}");
+        let found = client.query(&sql, &[]).await.expect("a long chain");
+        assert_eq!(found.len(), rows, "{link}");
+    }
+    let sum = format!("SELECT {}", vec!["1"; 5000].join(" + "));
+    let error = client.query(&sum, &[]).await;
+    let error = error.expect_err("it nests too deep");
+    assert_eq!(error.code().map(|c| c.code()), Some("54001"), "{error:?}");
+    assert_eq!(node.stop(), Some(0));
+}
+
 #[tokio::test]
 async fn tokio_postgres_portals_and_transactions() {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -263,7 +263,7 @@ impl Session {
             None => None,
         };
         let source = self.plan_over(&insert.source, &[], &types, catalog)?;
-        dml::check_assignments(&insert, &source)?;
+        dml::check_insert(&insert, &source)?;
         let parameters = source.parameters.clone();
         let plan = InsertPlan {
             insert,
@@ -281,6 +281,7 @@ impl Session {
     ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
         let types = merge_types(declared, &modify.parameter_types);
         let mut source = self.plan_over(&modify.source, &[], &types, catalog)?;
+        dml::check_update(&modify, &source)?;
         let mut columns = None;
         if let Some(query) = &modify.returning {
             let no_rows = RecordBatch::new_empty(modify.returning_schema(&source.schema));

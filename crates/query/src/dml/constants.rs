@@ -1,21 +1,37 @@
 //! Constants and texts on their way into columns: which are read as the column's type.
 
-use chronos_model::{DataType, SqlState};
+use chronos_model::{ColumnSchema, DataType, Kind, SqlState};
 use datafusion::sql::sqlparser::ast;
 
-use super::Insert;
+use super::{Insert, Modify};
 use crate::engine::parse_expression;
 use crate::{QueryError, QueryPlan};
 
-/// Errors with 42804 when a text that has a type is to become a number, a date ..: only a
-/// constant without a type is read as one.
-pub fn check_assignments(insert: &Insert, source: &QueryPlan) -> Result<(), QueryError> {
+/// Errors with 42804 when an INSERT gives a text that has a type to a number, a date ..: only
+/// a constant without a type is read as one.
+pub fn check_insert(insert: &Insert, source: &QueryPlan) -> Result<(), QueryError> {
+    let columns = insert.targets.iter().map(|t| &insert.table.columns[*t]);
+    check_assigned(columns, source, 0)
+}
+
+/// The same of an UPDATE, whose rows come behind their keys.
+pub fn check_update(modify: &Modify, source: &QueryPlan) -> Result<(), QueryError> {
+    match modify.kind {
+        Kind::Put => check_assigned(modify.table.columns.iter(), source, 1),
+        Kind::Delete => Ok(()),
+    }
+}
+
+fn check_assigned<'a>(
+    columns: impl Iterator<Item = &'a ColumnSchema>,
+    source: &QueryPlan,
+    first: usize,
+) -> Result<(), QueryError> {
     // What a parameter is follows from where it goes.
     if !source.parameters.is_empty() {
         return Ok(());
     }
-    for (field, &target) in source.schema.fields().iter().zip(&insert.targets) {
-        let column = &insert.table.columns[target];
+    for (field, column) in source.schema.fields().iter().skip(first).zip(columns) {
         let is_typed_text = field.data_type() == &arrow_schema::DataType::Utf8View
             && DataType::of_field(field).is_text();
         if is_typed_text && !column.data_type.is_text() {

@@ -21,7 +21,7 @@ pub use datafusion::sql::sqlparser::ast::DoUpdate;
 pub use changes::{
     check_not_null, insertions, key_of, not_null_violation, put, removal, row_values,
 };
-pub use constants::check_assignments;
+pub use constants::{check_insert, check_update};
 pub use insert::{insert, Insert, OnConflict};
 pub use modify::{delete, update, ModifiedRows, Modify};
 

@@ -9,6 +9,7 @@ mod casts;
 mod checked;
 mod checks;
 mod coerce;
+mod conjunctions;
 mod context;
 mod dialect;
 mod filters;
@@ -147,6 +148,7 @@ impl Engine {
             .with_type_planner(Arc::new(context::SqlTypes))
             .with_analyzer_rules(analyzer_rules())
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
+            .with_physical_optimizer_rule(Arc::new(conjunctions::BalanceConjunctions))
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine {
