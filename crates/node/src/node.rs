@@ -15,7 +15,9 @@ use quick_cache::sync::Cache;
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
 use crate::session::{PlanKey, Prepared};
-use crate::status::{DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, StoreStatus};
+use crate::status::{
+    DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus, StoreStatus,
+};
 use crate::{Error, Session};
 
 /// Planned statements that a node remembers for all its sessions.
@@ -60,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) plans: Cache<PlanKey, Arc<Prepared>>,
     data_dir: PathBuf,
     profile: Profile,
+    memory_bytes_max: u64,
     durability: Durability,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
@@ -127,6 +130,7 @@ impl Node {
             plans: Cache::new(PLANS_MAX),
             data_dir: dir.to_path_buf(),
             profile,
+            memory_bytes_max: memory,
             durability,
             started_nanos,
             lock: Mutex::new(Some(lock)),
@@ -179,6 +183,12 @@ impl Node {
             node_id: "n1".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
+            resources: ResourceStatus {
+                worker_threads: inner.profile.worker_threads(),
+                query_threads: inner.profile.query_threads(),
+                heartbeat_ms: inner.profile.heartbeat_ms(),
+                memory_bytes_max: inner.memory_bytes_max,
+            },
             durability: DurabilityStatus {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),

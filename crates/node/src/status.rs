@@ -13,6 +13,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Hardware profile: `potato`, `standard` or `server`.
     pub profile: String,
+    /// How much of the machine the node takes.
+    pub resources: ResourceStatus,
     /// What an acknowledged write survives.
     pub durability: DurabilityStatus,
     /// `leader`, `follower`, `candidate` or `learner`.
@@ -36,6 +38,19 @@ pub struct NodeStatus {
     pub log: LogStatus,
     /// The store.
     pub store: StoreStatus,
+}
+
+/// How much of the machine a node takes: its profile's figures, and what limits them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ResourceStatus {
+    /// Threads that serve connections.
+    pub worker_threads: usize,
+    /// Threads that one query may use.
+    pub query_threads: usize,
+    /// Time between a leader's heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// Bytes for memtables, caches and queries.
+    pub memory_bytes_max: u64,
 }
 
 /// What an acknowledged write survives.

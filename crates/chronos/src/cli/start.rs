@@ -120,10 +120,15 @@ fn greet(node: &Node, pg: SocketAddr, web: SocketAddr) {
     let status = node.status();
     say(&format!("Chronos {} is ready.", status.version));
     say(&format!("  data        {}", status.data_dir));
+    let resources = &status.resources;
     say(&format!(
-        "  profile     {}, durability {}",
-        status.profile, status.durability.mode
+        "  profile     {}: {} worker threads, {} MiB of memory, heartbeat {} ms",
+        status.profile,
+        resources.worker_threads,
+        resources.memory_bytes_max >> 20,
+        resources.heartbeat_ms
     ));
+    say(&format!("  durability  {}", status.durability.mode));
     say(&format!("  PostgreSQL  postgres://chronos@{pg}/chronos"));
     say(&format!("  HTTP        http://{web}"));
     say("");

@@ -312,7 +312,7 @@ async fn long_chains_of_conditions_are_no_deep_nesting() {
     let node = Node::start(directory.path());
     let client = connect(&node).await;
     for (link, rows) in [("AND", 2), ("OR", 2)] {
-        let conditions: Vec<String> = (0..5000).map(|i| format!("s <> '{i}'")).collect();
+        let conditions: Vec<String> = (0..3000).map(|i| format!("s <> '{i}'")).collect();
         let conditions = conditions.join(&format!(" {link} "));
         let sql = format!("SELECT s FROM (VALUES ('a'), ('b')) v(s) WHERE {conditions}");
         let found = client.query(&sql, &[]).await.expect("a long chain");

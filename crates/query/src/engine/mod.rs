@@ -53,6 +53,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
+use crate::depth::Stack;
 use crate::functions::Scope;
 use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
@@ -94,6 +95,7 @@ pub struct Engine {
 #[derive(Clone)]
 pub struct QueryPlan {
     logical: LogicalPlan,
+    stack: Stack,
     /// Whether it reads or writes settings.
     asks_settings: bool,
     /// Parameter types, `$1` first.
@@ -167,7 +169,29 @@ impl Engine {
         temporaries: &[(String, RecordBatch)],
         parameter_types: &[Option<DataType>],
     ) -> Result<QueryPlan, QueryError> {
-        let mut statement = statement.clone();
+        let stack = Stack::of(statement);
+        let statement = statement.clone();
+        stack.run(|| {
+            self.plan_on(
+                stack,
+                statement,
+                catalog,
+                facts,
+                temporaries,
+                parameter_types,
+            )
+        })
+    }
+
+    fn plan_on(
+        &self,
+        stack: Stack,
+        mut statement: ast::Statement,
+        catalog: &Arc<Catalog>,
+        facts: &SessionFacts,
+        temporaries: &[(String, RecordBatch)],
+        parameter_types: &[Option<DataType>],
+    ) -> Result<QueryPlan, QueryError> {
         let exposes_system_columns = wildcard::mentions_system_columns(&statement);
         if exposes_system_columns {
             wildcard::expand(&mut statement, catalog);
@@ -233,12 +257,23 @@ impl Engine {
             parameters,
             schema,
             reads_instants,
+            stack,
         })
     }
 
     /// Runs a plan. The stream's schema is the physical one: its fields may differ
     /// from [`QueryPlan::schema`] in nullability and string layout.
     pub async fn execute(
+        &self,
+        plan: &QueryPlan,
+        parameters: &[Value],
+        context: ReadContext,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let started = self.start(plan, parameters, context);
+        plan.stack.run_async(started).await
+    }
+
+    async fn start(
         &self,
         plan: &QueryPlan,
         parameters: &[Value],
