@@ -13,6 +13,7 @@ mod replica;
 mod session;
 mod status;
 
+pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;
 pub use error::Error;
 pub use ingest::{Ingested, Readings, READINGS};

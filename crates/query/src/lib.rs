@@ -13,6 +13,7 @@
 
 pub mod direct;
 pub mod lex;
+pub mod object_ids;
 pub mod temporal;
 
 #[cfg(feature = "engine")]

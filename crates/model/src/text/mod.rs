@@ -31,6 +31,7 @@ mod json;
 mod number;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use crate::value::limit_chars;
 use crate::{DataError, DataType, Value};
@@ -46,6 +47,7 @@ pub use self::interval_reader::parse_interval;
 pub use self::number::{
     parse_bool, parse_f32, parse_f64, parse_i64, write_f32, write_f64, write_i64,
 };
+pub use self::words::is_reserved;
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;

@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
             TokenKind::QuotedIdent => ident(&token, self.sql),
             TokenKind::Word => {
                 let name = ident(&token, self.sql);
-                if names::is_reserved(&name) {
+                if chronos_model::text::is_reserved(&name) {
                     return None;
                 }
                 name

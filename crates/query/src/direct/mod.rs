@@ -37,9 +37,6 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "engine")]
-pub(crate) use names::is_reserved;
-
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;

@@ -1,4 +1,4 @@
-//! Words that PostgreSQL's grammar takes for itself, and how names resolve.
+//! How names resolve.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,113 +7,6 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use chronos_model::{SystemColumn, TableSchema};
 
 use super::{Planner, ScanItem};
-
-/// Whether a folded word without quotes cannot be a column, a table or an alias
-/// (PostgreSQL 17, appendix C: "reserved", with and without "can be function or
-/// type").
-pub(crate) fn is_reserved(word: &str) -> bool {
-    match word.len() {
-        2 => matches!(word, "as" | "do" | "in" | "is" | "on" | "or" | "to"),
-        3 => matches!(word, "all" | "and" | "any" | "asc" | "end" | "for" | "not"),
-        4 => matches!(
-            word,
-            "both"
-                | "case"
-                | "cast"
-                | "desc"
-                | "else"
-                | "from"
-                | "full"
-                | "into"
-                | "join"
-                | "left"
-                | "like"
-                | "null"
-                | "only"
-                | "some"
-                | "then"
-                | "true"
-                | "user"
-                | "when"
-                | "with"
-        ),
-        5 => matches!(
-            word,
-            "array"
-                | "check"
-                | "cross"
-                | "false"
-                | "fetch"
-                | "grant"
-                | "group"
-                | "ilike"
-                | "inner"
-                | "limit"
-                | "order"
-                | "outer"
-                | "right"
-                | "table"
-                | "union"
-                | "using"
-                | "where"
-        ),
-        6 => matches!(
-            word,
-            "binary"
-                | "column"
-                | "create"
-                | "except"
-                | "freeze"
-                | "having"
-                | "isnull"
-                | "offset"
-                | "select"
-                | "unique"
-                | "window"
-        ),
-        7 => matches!(
-            word,
-            "analyse"
-                | "analyze"
-                | "collate"
-                | "default"
-                | "foreign"
-                | "lateral"
-                | "leading"
-                | "natural"
-                | "notnull"
-                | "placing"
-                | "primary"
-                | "similar"
-                | "verbose"
-        ),
-        8 => matches!(word, "distinct" | "overlaps" | "trailing" | "variadic"),
-        9 => matches!(
-            word,
-            "collation" | "initially" | "intersect" | "localtime" | "returning" | "symmetric"
-        ),
-        _ => matches!(
-            word,
-            "asymmetric"
-                | "authorization"
-                | "concurrently"
-                | "constraint"
-                | "current_catalog"
-                | "current_date"
-                | "current_role"
-                | "current_schema"
-                | "current_time"
-                | "current_timestamp"
-                | "current_user"
-                | "deferrable"
-                | "localtimestamp"
-                | "references"
-                | "session_user"
-                | "system_user"
-                | "tablesample"
-        ),
-    }
-}
 
 /// Whether a folded word names an output column only behind `AS`.
 pub(super) fn needs_as(word: &str) -> bool {

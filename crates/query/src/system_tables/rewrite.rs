@@ -16,6 +16,7 @@
 //! (SELECT e FROM system table ..)        (SELECT first_value(e) ..)
 //!                                        DataFusion wants a correlated one aggregated
 //! a subquery over what is always empty   NULL, false, an empty array
+//! CASE WHEN t.typtype = 'c' THEN .. END  NULL: there are no composite types
 //! a LIKE p ESCAPE '/'                    a LIKE p, its escapes written as backslashes
 //! ```
 //!
@@ -847,6 +848,17 @@ fn has_no_rows(query: &ast::Query) -> bool {
 fn without_rows(expr: &Expr) -> Option<Expr> {
     match expr {
         Expr::Subquery(query) if has_no_rows(query) => Some(null()),
+        // There are no composite types.
+        Expr::Case {
+            operand: None,
+            conditions,
+            else_result,
+            ..
+        } if matches!(conditions.as_slice(), [only] if only.condition.to_string().ends_with(".typtype = 'c'"))
+            && else_result.as_ref().is_none_or(|e| **e == null()) =>
+        {
+            Some(null())
+        }
         Expr::Subquery(query) if query.with.as_ref().is_some_and(|w| w.recursive) => Some(null()),
         Expr::Exists { subquery, negated } if has_no_rows(subquery) => Some(boolean(*negated)),
         Expr::InSubquery {
@@ -997,6 +1009,7 @@ mod tests {
                 "SELECT ARRAY(SELECT rolname FROM pg_roles ORDER BY 1) FROM pg_class",
                 "SELECT coalesce((SELECT array_agg(rolname ORDER BY rolname) FROM pg_roles), make_array()) FROM pg_class",
             ),
+            ("SELECT CASE WHEN t.typtype = 'c' THEN (SELECT 1) ELSE NULL END FROM pg_type t", "SELECT NULL FROM pg_type t"),
             ("SELECT ARRAY(SELECT 1 FROM pg_auth_members) FROM pg_class", "SELECT make_array()::TEXT[] FROM pg_class"),
             ("SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class", "SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class"),
         ] {

@@ -196,7 +196,7 @@ pub(crate) fn quote_ident(name: &str) -> String {
         && name
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && !crate::direct::is_reserved(name);
+        && !chronos_model::text::is_reserved(name);
     if is_plain {
         name.into()
     } else {

@@ -156,12 +156,22 @@ pub(super) fn copy_out_response(out: &mut BytesMut, format: CopyFormat, columns:
     copy_response(out, b'H', format, columns);
 }
 
-/// `ParameterDescription`.
-pub(super) fn parameter_description(out: &mut BytesMut, parameters: &[DataType]) {
+/// PostgreSQL's ids of the types `oid` and `oid[]`.
+const OID: u32 = 26;
+const OID_ARRAY: u32 = 1028;
+
+/// `ParameterDescription`. `ids` are the numbers of those that are object ids.
+pub(super) fn parameter_description(out: &mut BytesMut, parameters: &[DataType], ids: &[usize]) {
     message(out, b't', |out| {
         out.put_u16(parameters.len() as u16);
-        for parameter in parameters {
-            out.put_u32(parameter.oid());
+        for (i, parameter) in parameters.iter().enumerate() {
+            out.put_u32(match parameter {
+                DataType::Int4 if ids.contains(&(i + 1)) => OID,
+                DataType::Array(item) if **item == DataType::Int4 && ids.contains(&(i + 1)) => {
+                    OID_ARRAY
+                }
+                parameter => parameter.oid(),
+            });
         }
     });
 }

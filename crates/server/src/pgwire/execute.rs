@@ -54,7 +54,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let (statement, formats) = match target {
             Target::Statement(name) => {
                 let statement = self.extended.statement(name)?;
-                backend::parameter_description(out, statement.parameters());
+                let ids = statement.object_ids();
+                backend::parameter_description(out, statement.parameters(), &ids);
                 (statement, &ResultFormats::All(FieldFormat::Text))
             }
             Target::Portal(name) => {

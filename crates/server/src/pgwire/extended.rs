@@ -45,6 +45,12 @@ impl Statement {
     pub(super) fn parameters(&self) -> &[DataType] {
         self.prepared.as_ref().map_or(&[], |p| &p.parameters)
     }
+
+    /// Numbers of those that are object ids.
+    pub(super) fn object_ids(&self) -> Vec<usize> {
+        let prepared = self.prepared.as_ref();
+        prepared.map_or_else(Vec::new, |p| chronos_node::object_id_parameters(&p.sql))
+    }
 }
 
 /// A statement with its parameters, perhaps running.

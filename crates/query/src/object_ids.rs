@@ -1,0 +1,50 @@
+//! Parameters that are object ids: `$1::oid`, `$1::oid[]`.
+//!
+//! Ids are plain integers here, but drivers ask which type a parameter has before they know what an
+//! array of integers is, by a query that takes an array of ids; told that those are integers, they
+//! would ask the same again. So who describes parameters asks here which are called ids.
+
+use crate::lex::{self, Token, TokenKind};
+
+/// Numbers of a statement's parameters that are cast to `oid` or `oid[]`.
+pub fn parameters(sql: &str) -> Vec<usize> {
+    if memchr::memmem::find(sql.as_bytes(), b"oid").is_none() {
+        return Vec::new();
+    }
+    let tokens: Vec<Token> = lex::tokens(sql)
+        .filter(|token| token.kind != TokenKind::Comment)
+        .collect();
+    let text = |i: usize| tokens.get(i).map_or("", |token| token.text(sql));
+    let is_id = |i: usize| {
+        let name = match (text(i), text(i + 1)) {
+            ("pg_catalog", ".") => text(i + 2),
+            (name, _) => name,
+        };
+        name.eq_ignore_ascii_case("oid")
+    };
+    (0..tokens.len())
+        .filter(|i| tokens[*i].kind == TokenKind::Param && text(i + 1) == "::" && is_id(i + 2))
+        .filter_map(|i| text(i).strip_prefix('$')?.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parameters;
+
+    #[test]
+    fn ids_are_what_is_cast_to_them() {
+        for (sql, expected) in [
+            (
+                "SELECT 1 WHERE x = any($1::oid[]) OR y = $3 :: pg_catalog.oid",
+                vec![1, 3],
+            ),
+            (
+                "SELECT $1::int4, oid, '$2::oid', $2 FROM t -- $4::oid",
+                vec![],
+            ),
+        ] {
+            assert_eq!(parameters(sql), expected, "{sql}");
+        }
+    }
+}
