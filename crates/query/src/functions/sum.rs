@@ -53,7 +53,12 @@ impl AggregateUDFImpl for CheckedSum {
         if is_checked(&args) {
             return Ok(Box::<Total>::default());
         }
-        self.engines.accumulator(args)
+        let is_wrapping = args.is_distinct && args.return_field.data_type() == &Arrow::Int64;
+        let engines = self.engines.accumulator(args)?;
+        Ok(match is_wrapping {
+            true => Box::new(DistinctTotal { engines }),
+            false => engines,
+        })
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
@@ -158,6 +163,42 @@ impl Accumulator for Total {
 
     fn size(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+/// The sum of distinct values, which the engine's accumulator collects and would add without a
+/// look at the range.
+#[derive(Debug)]
+struct DistinctTotal {
+    engines: Box<dyn Accumulator>,
+}
+
+impl Accumulator for DistinctTotal {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        self.engines.update_batch(values)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.engines.merge_batch(states)
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        let mut total = Total::default();
+        for state in self.engines.state()? {
+            let ScalarValue::List(values) = state else {
+                return self.engines.evaluate();
+            };
+            total.update_batch(&[Arc::clone(values.values())])?;
+        }
+        total.value()
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        self.engines.state()
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.engines.size()
     }
 }
 
