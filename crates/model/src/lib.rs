@@ -9,6 +9,7 @@ mod arrow;
 mod codec;
 mod error;
 mod key;
+mod options;
 mod row;
 mod schema;
 mod stamp;
@@ -21,10 +22,9 @@ pub use arrow::{append_value, column_builder, rows_to_batch, value_at, ColumnBui
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
 pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
+pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use row::{decode_column, decode_row, encode_row};
-pub use schema::{
-    Catalog, ColumnSchema, SystemColumn, TableId, TableOptions, TableSchema, HIDDEN_KEY_COLUMN,
-};
+pub use schema::{Catalog, ColumnSchema, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN};
 pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};
 pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::DataType;
+use crate::{DataType, TableOptions};
 
 /// Name under which the key of a row can be asked for, in every table.
 pub const HIDDEN_KEY_COLUMN: &str = "_key";
@@ -33,14 +33,6 @@ pub struct ColumnSchema {
     /// `DEFAULT` expression as SQL text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-}
-
-/// What `WITH (..)` may say of a table.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct TableOptions {
-    /// How long rows are kept, in microseconds; `None`: for ever.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl_micros: Option<i64>,
 }
 
 /// A table.

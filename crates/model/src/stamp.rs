@@ -18,7 +18,9 @@ pub const MAX_CLOCK_SKEW_MICROS: u64 = 5 * 60 * 1_000_000;
 
 /// A point in the total order of writes on one node; ties between nodes are
 /// broken by [`NodeId`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Stamp(pub u64);
 
 impl Stamp {

@@ -11,6 +11,7 @@
 //!             [3] table id: u32, expect+kind per row       rows
 //!             [4] table id: u32, expect: u8, Arrow IPC     batch
 //!             [5] table id: u32                            truncate table
+//!             [6] table id: u32, changes as JSON bytes     change options
 //! row         [expect << 4 | kind] [key bytes] [row bytes]
 //! ```
 
@@ -21,7 +22,7 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
-use crate::{DataError, Decoder, Encoder, Key, Stamp, TableId, TableSchema};
+use crate::{DataError, Decoder, Encoder, Key, OptionChange, Stamp, TableId, TableSchema};
 
 const FORMAT: u8 = 1;
 
@@ -98,6 +99,8 @@ pub enum Change {
     Batch(BatchChange),
     /// Deletes every row of a table as one step.
     Truncate(TableId),
+    /// Changes options of a table.
+    AlterOptions(TableId, Vec<OptionChange>),
 }
 
 /// All changes of one transaction.
@@ -188,6 +191,11 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(5);
             e.u32(table.0);
         }
+        Change::AlterOptions(table, changes) => {
+            e.u8(6);
+            e.u32(table.0);
+            e.bytes(&serde_json::to_vec(changes).map_err(|_| unencodable("table options"))?);
+        }
     }
     Ok(())
 }
@@ -234,6 +242,12 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
             })
         }
         5 => Change::Truncate(TableId(d.u32()?)),
+        6 => {
+            let table = TableId(d.u32()?);
+            let changes = serde_json::from_slice(d.bytes()?)
+                .map_err(|_| d.damaged("table options that do not read"))?;
+            Change::AlterOptions(table, changes)
+        }
         _ => return Err(d.damaged("an unknown kind of change")),
     })
 }
@@ -318,6 +332,7 @@ mod tests {
                 }),
                 Change::DropTable(TableId(8)),
                 Change::Truncate(TableId(9)),
+                Change::AlterOptions(TableId(9), vec![OptionChange::Ttl(Some(5))]),
             ],
         };
         let bytes = Bytes::from(set.encode().unwrap());

@@ -1,12 +1,10 @@
 //! CREATE TABLE as a table schema.
 
-use chronos_model::{
-    text, ColumnSchema, DataType, SqlState, TableId, TableOptions, TableSchema, Value,
-};
+use chronos_model::{ColumnSchema, DataType, SqlState, TableId, TableSchema};
 use datafusion::sql::sqlparser::ast;
 
 use crate::sql::{fold, table_name};
-use crate::QueryError;
+use crate::{table_options, QueryError};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
@@ -49,7 +47,7 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
     }
     let primary_key = primary_key.unwrap_or_default();
     check_primary_key(&mut columns, &primary_key)?;
-    let options = table_options(&create.table_options)?;
+    let options = table_options::of_new_table(&create.table_options, &columns, &primary_key)?;
     Ok(TableSchema {
         id: TableId(0),
         name,
@@ -206,84 +204,10 @@ pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
     Ok(DataType::parse(&text)?)
 }
 
-fn table_options(options: &ast::CreateTableOptions) -> Result<TableOptions, QueryError> {
-    let list = match options {
-        ast::CreateTableOptions::None => return Ok(TableOptions::default()),
-        ast::CreateTableOptions::With(list) => list,
-        other => {
-            return Err(QueryError::unsupported(format!(
-                "the table options {other}"
-            )))
-        }
-    };
-    let mut parsed = TableOptions::default();
-    for option in list {
-        let ast::SqlOption::KeyValue { key, value } = option else {
-            return Err(unknown_option(&option.to_string()));
-        };
-        let value = match value {
-            ast::Expr::Value(v) => match &v.value {
-                ast::Value::SingleQuotedString(s) => s.clone(),
-                other => other.to_string(),
-            },
-            ast::Expr::Identifier(ident) => ident.value.clone(),
-            other => other.to_string(),
-        };
-        match fold(key).as_str() {
-            "ttl" => parsed.ttl_micros = Some(duration_micros(&value)?),
-            name => return Err(unknown_option(name)),
-        }
-    }
-    Ok(parsed)
-}
-
-fn unknown_option(name: &str) -> QueryError {
-    QueryError::new(
-        SqlState::INVALID_PARAMETER,
-        format!("unrecognized parameter \"{name}\""),
-    )
-    .with_hint("Known parameters: ttl.")
-}
-
-/// `7d`, `12h`, `30m`, `45s`, `500ms`, `2w`, `1y` or a SQL interval, in microseconds.
-///
-/// Errors: 22023 for anything else, and for what is not above zero.
-pub fn duration_micros(written: &str) -> Result<i64, QueryError> {
-    let written = written.trim();
-    let digits = written
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(written.len());
-    let (number, unit) = written.split_at(digits);
-    let unit_micros = match unit.trim() {
-        "ms" => Some(1_000),
-        "s" | "sec" => Some(1_000_000),
-        "m" | "min" => Some(60_000_000),
-        "h" => Some(3_600_000_000),
-        "d" => Some(text::DAY_MICROS),
-        "w" => Some(7 * text::DAY_MICROS),
-        "y" => Some(365 * text::DAY_MICROS),
-        _ => None,
-    };
-    let micros = match (number.parse::<i64>(), unit_micros) {
-        (Ok(number), Some(unit)) => number.checked_mul(unit),
-        _ => match text::parse(&DataType::Interval, written) {
-            Ok(Value::Interval(i)) => (i64::from(i.months) * 30 + i64::from(i.days))
-                .checked_mul(text::DAY_MICROS)
-                .and_then(|days| days.checked_add(i.nanos / 1_000)),
-            _ => None,
-        },
-    };
-    micros.filter(|m| *m > 0).ok_or_else(|| {
-        QueryError::new(
-            SqlState::INVALID_PARAMETER,
-            format!("invalid duration \"{written}\""),
-        )
-        .with_hint("Write a number and a unit, as in 7d, 12h, 30m, 45s or 500ms.")
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use chronos_model::text;
+
     use super::*;
     use crate::sql::{parse, Command};
 

@@ -36,6 +36,8 @@ mod precedence;
 pub mod sql;
 #[cfg(feature = "engine")]
 mod system_tables;
+#[cfg(feature = "engine")]
+pub mod table_options;
 
 #[cfg(feature = "engine")]
 pub use engine::{

@@ -13,8 +13,11 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{depth, temporal, QueryError};
 
+mod maintenance;
 mod reserved;
 mod strings;
+
+pub use maintenance::{AlterOptions, Maintenance};
 
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
@@ -60,7 +63,11 @@ pub enum Command {
     Discard,
     /// DEALLOCATE name; `None`: ALL.
     Deallocate(Option<String>),
-    /// A statement that is accepted and has no effect here (LISTEN, VACUUM ..);
+    /// ALTER TABLE .. SET (..), RESET (..)
+    AlterOptions(AlterOptions),
+    /// COMPACT, VACUUM
+    Maintain(Maintenance),
+    /// A statement that is accepted and has no effect here (LISTEN, CHECKPOINT ..);
     /// its command tag.
     NoOperation(&'static str),
 }
@@ -282,6 +289,7 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "close" if word(1) == "all" => Command::NoOperation("CLOSE CURSOR ALL"),
         "checkpoint" => Command::NoOperation("CHECKPOINT"),
         "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
+        "alter" | "compact" | "vacuum" => return maintenance::parse(sql, &tokens),
         _ => return Ok(None),
     };
     Ok(Some(command))
@@ -445,7 +453,6 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Rollback { savepoint, .. } => Command::Rollback(savepoint.map(|s| fold(&s))),
         S::Savepoint { name } => Command::Savepoint(fold(&name)),
         S::ReleaseSavepoint { name } => Command::Release(fold(&name)),
-        S::Vacuum(_) => Command::NoOperation("VACUUM"),
         S::CreateExtension(e) if e.if_not_exists => Command::NoOperation("CREATE EXTENSION"),
         other => {
             let span = other.span();

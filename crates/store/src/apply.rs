@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
-use chronos_model::{key_values, Catalog, Expect, Keys, Kind, NodeId, Stamp, TableId, TableSchema};
+use chronos_model::{
+    key_values, Catalog, Expect, Keys, Kind, NodeId, OptionChange, Stamp, TableId, TableSchema,
+};
 
 use crate::error::{ApplyError, StoreError};
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
+use crate::retention::Retained;
 use crate::state::{StoreState, TableState};
 
 /// What became of a write set.
@@ -52,11 +55,19 @@ impl Checked {
     }
 }
 
-/// Checks a write set; `state` is not changed.
-pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checked, ApplyError> {
+/// Checks a write set recorded at a stamp, which follows `previous`, that of the commit
+/// before; `state` is not changed.
+pub(crate) fn check(
+    state: &StoreState,
+    set: &PreparedWriteSet,
+    recorded: Stamp,
+    previous: Stamp,
+) -> Result<Checked, ApplyError> {
     let mut checker = Checker {
         state,
         begin: set.begin,
+        recorded,
+        previous,
         earlier: set.repeats.then(HashMap::new),
         catalog: None,
         truncated: Vec::new(),
@@ -68,6 +79,7 @@ pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checke
             Prepared::CreateTable(schema) => checker.create(schema)?,
             Prepared::DropTable(id) => checker.drop_table(*id)?,
             Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
+            Prepared::AlterOptions(id, changes) => checker.alter_options(*id, changes)?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
             Prepared::Batch(batch) => checker.batch(number, batch)?,
         }
@@ -101,6 +113,8 @@ type EarlierKeys = BTreeMap<Box<[u8]>, Earlier>;
 struct Checker<'a> {
     state: &'a StoreState,
     begin: Stamp,
+    recorded: Stamp,
+    previous: Stamp,
     /// Keys changed earlier in the set; `None`: no key occurs twice.
     earlier: Option<HashMap<TableId, EarlierKeys>>,
     catalog: Option<Catalog>,
@@ -158,6 +172,24 @@ impl<'a> Checker<'a> {
         catalog.tables.remove(&name);
         catalog.version += 1;
         Ok(())
+    }
+
+    fn alter_options(&mut self, id: TableId, changes: &[OptionChange]) -> Result<(), ApplyError> {
+        let now = self.recorded.micros();
+        let catalog = self.catalog();
+        let Some(table) = catalog.table_by_id(id) else {
+            return Err(ApplyError::UnknownTable { id });
+        };
+        let mut schema = TableSchema::clone(table);
+        schema.options = schema.options.changed(changes, now);
+        catalog.tables.insert(schema.name.clone(), Arc::new(schema));
+        catalog.version += 1;
+        Ok(())
+    }
+
+    /// What is there of a table when the set is recorded.
+    fn retained(&self, table: &TableState) -> Retained {
+        Retained::of(&table.schema, self.recorded.micros())
     }
 
     /// Rows written before in the same set are gone too; they have the truncation's
@@ -233,8 +265,16 @@ impl<'a> Checker<'a> {
             None if self.truncated.contains(&id) => false,
             None => {
                 let horizon = table.horizon(Stamp::MAX);
-                let newest = table.newest(key, Stamp::MAX)?;
+                let retained = self.retained(table);
+                let newest = table.newest_unexpired(key, Stamp::MAX, &retained)?;
                 if expect == Expect::Unchanged {
+                    let forgotten = Retained::of(&table.schema, self.previous.micros()).history;
+                    if self.begin < forgotten {
+                        // A delete since then may not be known any more.
+                        return Err(ApplyError::Conflict {
+                            table: table.schema.name.clone(),
+                        });
+                    }
                     let last = newest.map_or(horizon, |n| n.recorded.max(horizon));
                     return if last > self.begin {
                         Err(ApplyError::Conflict {
@@ -283,7 +323,8 @@ impl<'a> Checker<'a> {
         if batch.expect == Expect::Any {
             return Ok(());
         }
-        let Some(present) = table.present(&batch.keys, &batch.ranges)? else {
+        let Some(present) = table.present(&batch.keys, &batch.ranges, &self.retained(table))?
+        else {
             return Ok(());
         };
         let Some(first) = present.iter().position(|p| *p) else {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
-use chronos_model::{DataError, KeyError, SqlState, Stamp, TableId, Value};
+use chronos_model::{text, DataError, KeyError, SqlState, Stamp, TableId, Value};
 
 use crate::segment::SegmentError;
 use crate::LogIndex;
@@ -70,6 +70,16 @@ pub enum StoreError {
     UnknownTable {
         /// The table's name.
         name: String,
+    },
+    /// A read of the past asks for what may be gone.
+    #[error("rows of \"{table}\" as of {} are no longer kept: its history begins at {}", instant(*asked), instant(*horizon))]
+    BeforeHorizon {
+        /// The table's name.
+        table: String,
+        /// The stamp asked for.
+        asked: Stamp,
+        /// The earliest that can be asked for; for one key's history, when it begins.
+        horizon: Stamp,
     },
     /// Applied entries came out of order.
     #[error("log entry {given} was given to apply after entry {applied}")]
@@ -132,6 +142,11 @@ impl From<&StoreError> for Reason {
     }
 }
 
+/// A stamp as SQL shows an instant.
+fn instant(stamp: Stamp) -> String {
+    text::format(&Value::TimestampTz(stamp.micros()))
+}
+
 /// An error's sentence, followed by those of its causes.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -189,6 +204,7 @@ impl StoreError {
             | StoreError::Columns(_)
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
             StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
                 SqlState::CANNOT_CONNECT_NOW

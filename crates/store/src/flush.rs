@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use chronos_model::{Catalog, Stamp, TableId};
 
+use crate::buckets::{Division, Times};
 use crate::error::{Reason, StoreError};
-use crate::history::Splitter;
+use crate::history::{SplitRules, Splitter};
 use crate::log::LogIndex;
 use crate::manifest::{Edit, Flush, Truncated};
 use crate::memtable::Memtable;
@@ -20,6 +21,14 @@ use crate::merge::Source;
 use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState};
 use crate::store::{segment_path, ApplyState, Shared, SEGMENTS};
+
+/// About how many times the bytes of a memtable are those of its segments.
+const MEMTABLE_TO_SEGMENT: u64 = 8;
+
+/// Of a time to live, this part may pass until expired rows leave the disk.
+const RETENTION_PARTS: i64 = 10;
+/// But not less.
+const RETENTION_WAIT_MICROS: i64 = 10 * 60 * 1_000_000;
 
 /// Memtables set aside, and the moment of the log that they complete.
 #[derive(Debug)]
@@ -109,6 +118,26 @@ impl Shared {
         self.signals.wake();
     }
 
+    /// Sets aside what was applied if that was long ago: what expired by the stamp of the last
+    /// commit in segments leaves the disk, so a table with a time to live must not wait for a
+    /// full memtable.
+    pub(crate) fn flush_for_retention(&self) -> Result<(), StoreError> {
+        let due = {
+            let published = self.published.read();
+            let flushed = self.manifest.lock().state().floor;
+            let waited = published.stamp.micros() - Stamp(flushed).micros();
+            let mut tables = published.state.tables.values();
+            tables.any(|table| match table.schema.options.shortest_micros() {
+                Some(shortest) => waited > (shortest / RETENTION_PARTS).max(RETENTION_WAIT_MICROS),
+                None => false,
+            })
+        };
+        if due {
+            self.freeze()?;
+        }
+        Ok(())
+    }
+
     /// Flushes all that was set aside.
     pub(crate) fn flush_frozen(&self) -> Result<(), StoreError> {
         let _flushing = self.flushing.lock();
@@ -127,7 +156,7 @@ impl Shared {
     fn flush(&self, frozen: &Frozen) -> Result<(), StoreError> {
         let mut written = Vec::new();
         for (id, memtable) in &frozen.memtables {
-            match self.write_memtable(memtable, frozen.floor) {
+            match self.write_memtable(*id, memtable, frozen) {
                 Ok(files) => written.extend(files.into_iter().map(|file| (*id, file))),
                 Err(error) => {
                     // The flush is tried again from the start. Files left behind would fill
@@ -164,19 +193,26 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes a memtable, nothing of which was recorded after `last`.
     fn write_memtable(
         &self,
+        id: TableId,
         memtable: &Arc<Memtable>,
-        last: Stamp,
+        frozen: &Frozen,
     ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
         let runs = memtable.runs();
         let mut sources: Vec<Source> = runs.iter().cloned().map(Source::Run).collect();
         if !memtable.rows.is_empty() {
             sources.push(Source::Rows(memtable.clone()));
         }
-        let splitter = Splitter::new(memtable.first_recorded(), last);
-        self.write_split(&memtable.schema, sources, splitter)
+        let schema = frozen.catalog.table_by_id(id).unwrap_or(&memtable.schema);
+        let truncated = frozen.truncated.iter().find(|t| t.table == id);
+        let truncated =
+            truncated.map_or(Vec::new(), |t| t.at.iter().map(|at| Stamp(*at)).collect());
+        let rules = SplitRules::new(schema, truncated.into(), frozen.floor);
+        let splitter = Splitter::new(memtable.first_recorded(), frozen.floor, rules);
+        let times = Times::of_sources(schema, &sources)?;
+        let division = Division::new(schema, times, memtable.bytes() / MEMTABLE_TO_SEGMENT);
+        self.write_split(schema, sources, splitter, division)
     }
 
     /// Publishes an edit; a failure poisons the store.

@@ -23,16 +23,29 @@
 //!
 //! Deletes stay with the newest versions: they are what hides a key's older ones.
 //!
+//! What retention no longer needs is left out here. Of a table that keeps so many old
+//! versions of a row, a *cut* stays where the others were: it says that there were some.
+//!
 //! Runs are cut by windows of the superseding stamp, so that retention drops whole runs
 //! and a read of the past opens few. (XTDB's recency buckets work alike.)
 
-use chronos_model::{Keys, Stamp};
+use std::sync::Arc;
+
+use arrow_buffer::BooleanBuffer;
+use chronos_model::{Keys, Kind, Stamp, TableSchema};
 use serde::{Deserialize, Serialize};
+
+use crate::buckets::Bucket;
+use crate::merge::ended_by;
+use crate::retention::{Retained, CUT};
 
 /// Windows that one compaction writes at most: each holds a group of pages in memory.
 const WINDOWS_MAX: i64 = 8;
 
 const DAY_MICROS: i64 = 86_400_000_000;
+
+/// A window that holds all of a table's history.
+const WHOLE_HISTORY_DAYS: u32 = 1 << 20;
 
 /// When the versions of a run of history were superseded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -100,71 +113,217 @@ fn window_days(first: Stamp, last: Stamp) -> u32 {
     width
 }
 
-/// Where the rows of a batch go.
+/// What the versions of a file have in common.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(crate) struct Place {
+    /// Of a run of history: when they were superseded.
+    pub(crate) superseded: Option<Superseded>,
+    /// The window of time that their rows are in.
+    pub(crate) bucket: Option<Bucket>,
+}
+
+/// What a splitter is to do.
+#[derive(Clone, Debug)]
+pub(crate) struct SplitRules {
+    /// What need not be written any more.
+    pub(crate) retained: Retained,
+    /// When the table was truncated, ascending.
+    pub(crate) truncated: Arc<[Stamp]>,
+    /// Deletes recorded at or before, which are the newest of their keys, hide nothing
+    /// that is anywhere else.
+    pub(crate) forget_deletes: Stamp,
+}
+
+impl SplitRules {
+    /// Of a table as it was after the last commit that is in segments, whose stamp is
+    /// `applied`: the log behind it is replayed after a crash, and must find what it found
+    /// before.
+    pub(crate) fn new(schema: &TableSchema, truncated: Arc<[Stamp]>, applied: Stamp) -> SplitRules {
+        SplitRules {
+            retained: Retained::of(schema, applied.micros()),
+            truncated,
+            forget_deletes: Stamp::MIN,
+        }
+    }
+}
+
+/// Where the rows of a batch go. Those that are nowhere are not kept.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Split {
-    /// Rows that are the newest of their keys; of no meaning if no row is history.
+    /// Every row is the newest of its key, and kept; the lists are empty.
+    pub(crate) all_newest: bool,
+    /// Rows that are the newest of their keys.
     pub(crate) newest: Vec<u32>,
     /// Rows of each window.
     pub(crate) history: Vec<(Window, Superseded, Vec<u32>)>,
+    /// Rows, of those in `history`, that are to become cuts.
+    pub(crate) cuts: Vec<u32>,
 }
 
 /// Splits sorted versions, batch after batch.
 #[derive(Debug)]
 pub(crate) struct Splitter {
+    rules: SplitRules,
     window_days: u32,
+    /// Of a run of history that is rewritten: all versions are superseded.
+    superseded: Option<Superseded>,
     /// Key and stamp of the version before.
     last: Option<(Box<[u8]>, u64)>,
+    /// Of that key: superseded versions kept so far, and whether it was cut.
+    kept: u32,
+    cut: bool,
+}
+
+/// A batch of versions to be split, as columns.
+#[derive(Clone, Copy)]
+pub(crate) struct ToSplit<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) recorded: &'a [u64],
+    pub(crate) kinds: &'a [u8],
+    /// Rows that are expired; `None`: none is.
+    pub(crate) expired: Option<&'a BooleanBuffer>,
+}
+
+enum Fate {
+    Newest,
+    History(Superseded),
+    Cut(Superseded),
+    Dropped,
 }
 
 impl Splitter {
-    /// For versions recorded from `first` to `last`.
-    pub(crate) fn new(first: Stamp, last: Stamp) -> Splitter {
+    /// For versions recorded from `first` to `last` that may be current.
+    pub(crate) fn new(first: Stamp, last: Stamp, rules: SplitRules) -> Splitter {
+        let window_days = match rules.retained.keep {
+            // Old versions are counted over all of a key's history, so it stays together.
+            Some(_) => WHOLE_HISTORY_DAYS,
+            None => window_days(first, last),
+        };
         Splitter {
-            window_days: window_days(first, last),
+            rules,
+            window_days,
+            superseded: None,
             last: None,
+            kept: 0,
+            cut: false,
         }
+    }
+
+    /// For the versions of runs of history.
+    pub(crate) fn of_history(superseded: Superseded, rules: SplitRules) -> Splitter {
+        Splitter {
+            superseded: Some(superseded),
+            ..Splitter::new(Stamp::MIN, Stamp::MIN, rules)
+        }
+    }
+
+    /// What need not be written any more.
+    pub(crate) fn retained(&self) -> &Retained {
+        &self.rules.retained
     }
 
     /// Where the next versions go, which follow all split before by (key, newest
     /// first).
-    pub(crate) fn split(&mut self, keys: &Keys, recorded: &[u64]) -> Split {
-        let mut split = Split::default();
-        let mut before = self.last.as_ref().map(|(key, at)| (&**key, *at));
-        for (row, stamp) in recorded.iter().enumerate() {
-            let key = keys.get(row);
-            match before {
-                Some((k, at)) if k == key => split.add_history(row, Stamp(at), self.window_days),
-                _ if split.history.is_empty() => {}
-                _ => split.newest.push(row as u32),
-            }
-            before = Some((key, *stamp));
+    pub(crate) fn split(&mut self, batch: ToSplit<'_>) -> Split {
+        let mut split = Split {
+            all_newest: true,
+            ..Split::default()
+        };
+        for row in 0..batch.recorded.len() {
+            let fate = self.fate(batch, row);
+            split.add(row as u32, fate);
         }
-        self.last = before.map(|(key, at)| (key.into(), at));
+        if let Some(last) = batch.recorded.len().checked_sub(1) {
+            self.last = Some((batch.keys.get(last).into(), batch.recorded[last]));
+        }
         split
+    }
+
+    fn fate(&mut self, batch: ToSplit<'_>, row: usize) -> Fate {
+        let key = batch.keys.get(row);
+        let before = match row {
+            0 => self.last.as_ref().map(|(key, at)| (&**key, *at)),
+            _ => Some((batch.keys.get(row - 1), batch.recorded[row - 1])),
+        };
+        let superseded = before.filter(|(k, _)| *k == key).map(|(_, at)| Stamp(at));
+        if superseded.is_none() {
+            (self.kept, self.cut) = (0, false);
+        }
+        let (recorded, kind) = (Stamp(batch.recorded[row]), batch.kinds[row]);
+        let horizon = self.rules.retained.history;
+        let expired = batch.expired.is_some_and(|expired| expired.value(row));
+        let ended = ended_by(&self.rules.truncated, recorded);
+        if expired || ended <= horizon || superseded.is_some_and(|at| at <= horizon) {
+            return Fate::Dropped;
+        }
+        let place = match (self.superseded, superseded) {
+            (Some(run), _) => run,
+            (None, Some(at)) => Superseded::at(at, self.window_days),
+            (None, None) => {
+                let forgotten = kind != Kind::Put as u8 && recorded <= self.rules.forget_deletes;
+                return if forgotten {
+                    Fate::Dropped
+                } else {
+                    Fate::Newest
+                };
+            }
+        };
+        self.fate_of_superseded(kind, place)
+    }
+
+    fn fate_of_superseded(&mut self, kind: u8, place: Superseded) -> Fate {
+        if self.cut {
+            return Fate::Dropped;
+        }
+        if kind == CUT {
+            self.cut = true;
+            return Fate::History(place);
+        }
+        if self.rules.retained.keep.is_none_or(|keep| self.kept < keep) {
+            self.kept += 1;
+            return Fate::History(place);
+        }
+        self.cut = true;
+        Fate::Cut(place)
     }
 }
 
 impl Split {
-    fn add_history(&mut self, row: usize, superseded: Stamp, window_days: u32) {
-        if self.history.is_empty() {
+    fn add(&mut self, row: u32, fate: Fate) {
+        if self.all_newest {
+            if let Fate::Newest = fate {
+                return;
+            }
             // Until now every row was newest, and none was noted.
-            self.newest = (0..row as u32).collect();
+            self.all_newest = false;
+            self.newest = (0..row).collect();
         }
-        let window = Window::of(superseded, window_days);
-        let at = Superseded::at(superseded, window_days);
+        match fate {
+            Fate::Newest => self.newest.push(row),
+            Fate::Dropped => {}
+            Fate::History(place) => self.add_history(row, place),
+            Fate::Cut(place) => {
+                self.cuts.push(row);
+                self.add_history(row, place);
+            }
+        }
+    }
+
+    fn add_history(&mut self, row: u32, at: Superseded) {
+        let window = at.window();
         match self.history.iter_mut().find(|(w, _, _)| *w == window) {
             Some((_, superseded, rows)) => {
                 *superseded = superseded.with(at);
-                rows.push(row as u32);
+                rows.push(row);
             }
-            None => self.history.push((window, at, vec![row as u32])),
+            None => self.history.push((window, at, vec![row])),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chronos_model::{TableId, TableOptions};
     use proptest::prelude::*;
 
     use super::*;
@@ -179,13 +338,41 @@ mod tests {
         keys
     }
 
+    fn rules() -> SplitRules {
+        let options = TableOptions::default();
+        SplitRules {
+            retained: Retained::of(&schema(options), 0),
+            truncated: Arc::from([]),
+            forget_deletes: Stamp::MIN,
+        }
+    }
+
+    fn schema(options: TableOptions) -> TableSchema {
+        TableSchema {
+            id: TableId(1),
+            name: "t".into(),
+            columns: vec![],
+            primary_key: vec![],
+            options,
+        }
+    }
+
+    fn split(splitter: &mut Splitter, names: &[&str], stamps: &[u64]) -> Split {
+        splitter.split(ToSplit {
+            keys: &keys(names),
+            recorded: stamps,
+            kinds: &vec![0; stamps.len()],
+            expired: None,
+        })
+    }
+
     #[test]
     fn older_versions_go_to_the_window_in_which_they_were_superseded() {
-        let mut splitter = Splitter::new(at(10, 0), at(12, 5));
+        let mut splitter = Splitter::new(at(10, 0), at(12, 5), rules());
         let stamps = [at(12, 5), at(10, 7), at(10, 3), at(11, 0)].map(|s| s.0);
-        let split = splitter.split(&keys(&["a", "a", "a", "b"]), &stamps);
-        assert_eq!(split.newest, [0, 3]);
-        let windows: Vec<_> = split
+        let first = split(&mut splitter, &["a", "a", "a", "b"], &stamps);
+        assert_eq!(first.newest, [0, 3]);
+        let windows: Vec<_> = first
             .history
             .iter()
             .map(|(w, s, rows)| (w.end_day() - 1, s.last, rows.clone()))
@@ -193,16 +380,53 @@ mod tests {
         let expected = [(12, at(12, 5).0, vec![1]), (10, at(10, 7).0, vec![2])];
         assert_eq!(windows, expected);
         // The next batch goes on with the key of the last.
-        let split = splitter.split(&keys(&["b", "c"]), &[at(10, 0).0, at(10, 1).0]);
-        assert_eq!(split.newest, [1]);
-        assert_eq!(split.history[0].2, [0]);
+        let next = split(&mut splitter, &["b", "c"], &[at(10, 0).0, at(10, 1).0]);
+        assert_eq!(next.newest, [1]);
+        assert_eq!(next.history[0].2, [0]);
     }
 
     #[test]
     fn without_history_nothing_is_listed() {
-        let mut splitter = Splitter::new(at(1, 0), at(1, 9));
-        let split = splitter.split(&keys(&["a", "b"]), &[at(1, 1).0, at(1, 2).0]);
-        assert_eq!(split, Split::default());
+        let mut splitter = Splitter::new(at(1, 0), at(1, 9), rules());
+        let all = split(&mut splitter, &["a", "b"], &[at(1, 1).0, at(1, 2).0]);
+        let expected = Split {
+            all_newest: true,
+            ..Split::default()
+        };
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn of_many_old_versions_so_many_stay_and_a_cut() {
+        let mut rules = rules();
+        rules.retained.keep = Some(2);
+        let mut splitter = Splitter::new(at(1, 0), at(1, 9), rules);
+        let stamps: Vec<u64> = (0..7).rev().map(|i| at(1, i).0).collect();
+        let first = split(&mut splitter, &["a"; 5], &stamps[..5]);
+        assert_eq!((first.newest, first.cuts), (vec![0], vec![3]));
+        assert_eq!(first.history[0].2, [1, 2, 3]);
+        // The older ones of the key are behind the cut, another key has its own.
+        let next = split(&mut splitter, &["a", "b"], &stamps[5..]);
+        assert_eq!((next.newest, next.history.len()), (vec![1], 0));
+    }
+
+    #[test]
+    fn what_was_superseded_before_the_horizon_is_dropped() {
+        let mut rules = rules();
+        rules.retained.history = at(1, 5);
+        rules.truncated = Arc::from([at(1, 2)]);
+        rules.forget_deletes = at(1, 4);
+        let mut splitter = Splitter::new(at(1, 0), at(1, 9), rules);
+        let names = ["a", "a", "a", "b", "c", "d"];
+        let split = splitter.split(ToSplit {
+            keys: &keys(&names),
+            recorded: &[6, 5, 4, 1, 4, 5].map(|i| at(1, i).0),
+            kinds: &[0, 0, 0, 0, 1, 1],
+            expired: None,
+        });
+        // a@5 was seen until 6; b ended with the truncation; c's delete hides nothing.
+        assert_eq!(split.newest, [0, 5]);
+        assert_eq!(split.history[0].2, [1]);
     }
 
     proptest! {

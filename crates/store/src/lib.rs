@@ -9,18 +9,22 @@
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
+//! | `retention` | what has expired |
+//! | `buckets` | which rows are stored together by their time |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
 //! | `scan` | plans and partitions of scans |
 //!
-//! Knows no SQL, no network and no clock: stamps come with the entries of the log.
+//! Knows no SQL and no network. Stamps come with the entries of the log; the clock is asked
+//! by readers only, for what has expired by now.
 
 pub mod log;
 pub mod segment;
 pub mod version;
 
 mod apply;
+mod buckets;
 mod compaction;
 mod error;
 mod flush;
@@ -31,6 +35,7 @@ mod memtable;
 mod merge;
 mod prepare;
 mod read_view;
+mod retention;
 mod scan;
 mod state;
 mod store;

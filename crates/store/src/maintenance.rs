@@ -12,6 +12,8 @@ use crate::store::Shared;
 
 /// After a failed flush (a full disk) it is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
+/// So often is looked for what has expired, whether or not anything was written.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Wakes the background threads.
 #[derive(Debug, Default)]
@@ -53,22 +55,24 @@ impl Signals {
 
 /// Starts the threads; they end when the store stops.
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, StoreError> {
-    let spawn = |name: &str, work: fn(&Shared) -> Result<(), StoreError>| {
-        let own = shared.clone();
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _guard = StopOnPanic(&own);
-                run(&own, work);
-            })
-            .map_err(|e| StoreError::io("start a thread for", &shared.dir, e))
-    };
+    let spawn =
+        |name: &str, pause: Option<Duration>, work: fn(&Shared) -> Result<(), StoreError>| {
+            let own = shared.clone();
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    let _guard = StopOnPanic(&own);
+                    run(&own, pause, work);
+                })
+                .map_err(|e| StoreError::io("start a thread for", &shared.dir, e))
+        };
     Ok(vec![
-        spawn("store-flush", |shared| {
+        spawn("store-flush", None, |shared| {
             shared.flush_frozen()?;
             Ok(())
         })?,
-        spawn("store-compact", |shared| {
+        spawn("store-compact", Some(SWEEP), |shared| {
+            shared.flush_for_retention()?;
             while shared.compact_once()? {}
             Ok(())
         })?,
@@ -87,7 +91,7 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-fn run(shared: &Shared, work: fn(&Shared) -> Result<(), StoreError>) {
+fn run(shared: &Shared, pause: Option<Duration>, work: fn(&Shared) -> Result<(), StoreError>) {
     let mut seen = 0;
     loop {
         let failed = match work(shared) {
@@ -102,7 +106,8 @@ fn run(shared: &Shared, work: fn(&Shared) -> Result<(), StoreError>) {
             }
             Err(_) => false,
         };
-        if !shared.signals.wait(&mut seen, failed.then_some(RETRY)) {
+        let pause = if failed { Some(RETRY) } else { pause };
+        if !shared.signals.wait(&mut seen, pause) {
             return;
         }
     }

@@ -12,7 +12,8 @@ use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
     encode_keys, encode_row, value_at, BatchChange, Catalog, Change, DataError, Expect, Key,
-    KeyError, Keys, Kind, RowChange, RowChanges, Stamp, TableId, TableSchema, WriteSet,
+    KeyError, Keys, Kind, OptionChange, RowChange, RowChanges, Stamp, TableId, TableSchema,
+    WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -36,6 +37,7 @@ pub(crate) enum Prepared {
     CreateTable(TableSchema),
     DropTable(TableId),
     Truncate(TableId),
+    AlterOptions(TableId, Vec<OptionChange>),
     Rows(PreparedRows),
     Batch(PreparedBatch),
 }
@@ -106,6 +108,7 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
                 repeats |= !tables.insert(*table);
                 Prepared::Truncate(*table)
             }
+            Change::AlterOptions(table, changes) => Prepared::AlterOptions(*table, changes.clone()),
             Change::Rows(changes) => {
                 repeats |= !tables.insert(changes.table);
                 row += changes.rows.len() as u32;

@@ -17,6 +17,7 @@ use crate::error::{ApplyError, StoreError};
 use crate::memtable::Memtable;
 use crate::merge::Resolution;
 use crate::prepare::prepare;
+use crate::retention::Retained;
 use crate::scan::{plan, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
 use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
@@ -26,6 +27,8 @@ use crate::state::{Newest, Place, StoreState, TableState};
 pub struct ReadView {
     state: StoreState,
     stamp: Stamp,
+    /// When it was made: what expired before is gone.
+    now_micros: i64,
 }
 
 /// A current row.
@@ -81,8 +84,12 @@ impl RowData {
 }
 
 impl ReadView {
-    pub(crate) fn new(state: StoreState, stamp: Stamp) -> ReadView {
-        ReadView { state, stamp }
+    pub(crate) fn new(state: StoreState, stamp: Stamp, now_micros: i64) -> ReadView {
+        ReadView {
+            state,
+            stamp,
+            now_micros: now_micros.max(stamp.micros()),
+        }
     }
 
     /// The stamp of the last commit it contains.
@@ -116,7 +123,11 @@ impl ReadView {
         });
         let unchecked = Checked::unchecked(&prepared);
         write(&state, recorded, NodeId(0), &prepared, &unchecked)?;
-        Ok(ReadView::new(state, recorded))
+        Ok(ReadView::new(state, recorded, self.now_micros))
+    }
+
+    fn retained(&self, table: &TableState) -> Retained {
+        Retained::of(&table.schema, self.now_micros)
     }
 
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
@@ -129,21 +140,19 @@ impl ReadView {
     /// The current row of a key.
     pub fn get(&self, table: &TableSchema, key: &[u8]) -> Result<Option<Found>, StoreError> {
         let table = self.table(table)?;
-        let horizon = table.horizon(self.stamp);
-        let found = table.newest(key, self.stamp)?;
-        Ok(found
-            .filter(|n| n.kind == Kind::Put && n.recorded >= horizon)
-            .map(
-                |Newest {
-                     recorded, place, ..
-                 }| Found {
-                    row: RowData {
-                        schema: table.schema.clone(),
-                        place,
-                    },
-                    recorded,
+        let retained = self.retained(table);
+        let found = table.newest_retained(key, self.stamp, &retained)?;
+        Ok(found.filter(|n| n.kind == Kind::Put).map(
+            |Newest {
+                 recorded, place, ..
+             }| Found {
+                row: RowData {
+                    schema: table.schema.clone(),
+                    place,
                 },
-            ))
+                recorded,
+            },
+        ))
     }
 
     /// Stamp and kind of the newest version of a key, be it a put or a delete. A
@@ -155,7 +164,7 @@ impl ReadView {
     ) -> Result<Option<(Stamp, Kind)>, StoreError> {
         let table = self.table(table)?;
         let horizon = table.horizon(self.stamp);
-        let found = table.newest(key, self.stamp)?;
+        let found = table.newest_unexpired(key, self.stamp, &self.retained(table))?;
         Ok(found.map(|n| {
             if n.recorded < horizon {
                 (horizon, Kind::Delete)
@@ -192,6 +201,8 @@ impl ReadView {
         order: Order,
     ) -> Result<Vec<ScanPartition>, StoreError> {
         let state = self.table(table)?;
+        let retained = self.retained(state);
+        check_horizon(table, request.filter, retained.horizon)?;
         let resolution = match request.filter {
             VersionFilter::Current => Resolution::Snapshot { at: self.stamp },
             VersionFilter::AsOf(at) => Resolution::Snapshot {
@@ -218,6 +229,7 @@ impl ReadView {
             resolution,
             self.stamp,
             state.truncated.clone(),
+            retained,
         );
         let sources = state.sources(resolution, shape.wants);
         Ok(plan(sources, shape, &request, order))
@@ -236,6 +248,7 @@ impl ReadView {
             resolution,
             self.stamp,
             state.truncated.clone(),
+            self.retained(state),
         );
         let sources = state.sources(resolution, shape.wants);
         let partitions = plan(sources, shape, &request, Order::Any);
@@ -254,4 +267,25 @@ impl ReadView {
     pub fn table_ids(&self) -> HashSet<TableId> {
         self.state.tables.keys().copied().collect()
     }
+}
+
+/// Refuses to read what may be gone.
+fn check_horizon(
+    table: &TableSchema,
+    filter: VersionFilter,
+    horizon: Stamp,
+) -> Result<(), StoreError> {
+    let asked = match filter {
+        VersionFilter::AsOf(at) => at,
+        VersionFilter::Between { from, .. } => from,
+        VersionFilter::Current | VersionFilter::All => return Ok(()),
+    };
+    if asked >= horizon {
+        return Ok(());
+    }
+    Err(StoreError::BeforeHorizon {
+        table: table.name.clone(),
+        asked,
+        horizon,
+    })
 }

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::history::Superseded;
 use crate::memtable::{KeyRanges, Memtable, Run};
 use crate::merge::{horizon, Resolution, Source, Wants};
+use crate::retention::Retained;
 use crate::segment::SegmentId;
 
 /// All tables at one moment.
@@ -156,6 +157,32 @@ impl TableState {
         Ok(newest)
     }
 
+    /// As [`newest`](Self::newest), of what is not expired.
+    pub(crate) fn newest_unexpired(
+        &self,
+        key: &[u8],
+        view: Stamp,
+        retained: &Retained,
+    ) -> Result<Option<Newest>, StoreError> {
+        let Some(newest) = self.newest(key, view)? else {
+            return Ok(None);
+        };
+        let expired = retained.expired(&self.schema, key, newest.recorded)?;
+        Ok((!expired).then_some(newest))
+    }
+
+    /// The same, of what no truncation took away either.
+    pub(crate) fn newest_retained(
+        &self,
+        key: &[u8],
+        view: Stamp,
+        retained: &Retained,
+    ) -> Result<Option<Newest>, StoreError> {
+        let horizon = self.horizon(view);
+        let newest = self.newest_unexpired(key, view, retained)?;
+        Ok(newest.filter(|n| n.recorded >= horizon))
+    }
+
     fn has_deletes(&self) -> bool {
         self.memtables().any(|m| m.rows.deletes() > 0)
             || self.segments.iter().any(|s| s.meta().has_deletes)
@@ -166,11 +193,13 @@ impl TableState {
         horizon(&self.truncated, at)
     }
 
-    /// Which of sorted, distinct keys have a current row; `None`: none has.
+    /// Which of sorted, distinct keys have a current row that is not expired; `None`: none
+    /// has.
     pub(crate) fn present(
         &self,
         keys: &Keys,
         ranges: &KeyRanges,
+        retained: &Retained,
     ) -> Result<Option<Vec<bool>>, StoreError> {
         let mut newest = NewestOf {
             count: keys.len(),
@@ -188,7 +217,7 @@ impl TableState {
                 }
             }
         }
-        let horizon = self.horizon(Stamp::MAX);
+        let horizon = self.horizon(Stamp::MAX).max(retained.floor);
         let wanted = if horizon == Stamp::MIN && !self.has_deletes() {
             Wanted::Presence
         } else {
@@ -205,7 +234,13 @@ impl TableState {
             return Ok(None);
         }
         let present = |found: &Option<(Stamp, Kind)>| matches!(found, Some((recorded, Kind::Put)) if *recorded >= horizon);
-        Ok(Some(newest.found.iter().map(present).collect()))
+        let mut found: Vec<bool> = newest.found.iter().map(present).collect();
+        if retained.time.is_some() {
+            for (i, found) in found.iter_mut().enumerate() {
+                *found = *found && !retained.expired(&self.schema, keys.get(i), Stamp::MAX)?;
+            }
+        }
+        Ok(Some(found))
     }
 }
 

@@ -316,7 +316,8 @@ impl Store {
     /// A consistent view of everything applied so far.
     pub fn read_view(&self) -> ReadView {
         let published = self.shared().published.read();
-        ReadView::new(published.state.clone(), published.stamp)
+        let now = self.shared().env.clock.now_micros();
+        ReadView::new(published.state.clone(), published.stamp, now as i64)
     }
 
     /// Flushes everything applied so far to segments.
@@ -336,7 +337,15 @@ impl Store {
     /// Makes one segment of all segments of each table, and one of each window of its
     /// history.
     pub fn compact_now(&self) -> Result<(), StoreError> {
-        self.shared().compact_all()
+        self.shared().compact_all(None, true)
+    }
+
+    /// Flushes, then rewrites some tables without what their options let go; with
+    /// `everything`, also those of which nothing has to go, into as few segments as they
+    /// can be.
+    pub fn compact_tables(&self, tables: &[TableId], everything: bool) -> Result<(), StoreError> {
+        self.flush_now()?;
+        self.shared().compact_all(Some(tables), everything)
     }
 
     /// Stops the background threads; what they have under way is finished. Nothing
@@ -363,8 +372,11 @@ impl Shared {
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;
         self.wait_for_room()?;
-        let state = self.published.read().state.clone();
-        let checked = match apply::check(&state, set) {
+        let (state, previous) = {
+            let published = self.published.read();
+            (published.state.clone(), published.stamp)
+        };
+        let checked = match apply::check(&state, set, recorded, previous) {
             Ok(checked) => checked,
             Err(ApplyError::Storage(error)) => return Err(ApplyError::Storage(error)),
             Err(refused) => {
@@ -490,9 +502,14 @@ fn with_catalog(state: &StoreState, catalog: Catalog) -> StoreState {
     let mut next = state.with_tables(|tables| {
         tables.retain(|id, _| catalog.table_by_id(*id).is_some());
         for schema in catalog.tables.values() {
-            tables
+            let table = tables
                 .entry(schema.id)
                 .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
+            if table.schema != *schema {
+                let mut next = TableState::clone(table);
+                next.schema = schema.clone();
+                *table = Arc::new(next);
+            }
         }
     });
     next.catalog = Arc::new(catalog);
@@ -596,7 +613,7 @@ fn initial_state(
                 path,
                 segment,
                 schema,
-                entry.superseded,
+                entry.place(),
             ));
             files.insert(entry.meta.id, Arc::downgrade(&file));
             table.add_file(file);

@@ -1,25 +1,30 @@
 //! From merged versions to segment files.
 //!
 //! ```text
-//!   Merger -> batches -> Splitter --newest-----> file of newest versions
-//!                                 \--window---> file of that window's history
+//!   Merger -> batches -> Splitter --newest----> file of newest versions, or of a bucket
+//!                            |    \--window---> file of that window's history
+//!                            `--> nowhere: what is no longer kept
 //! ```
 //!
 //! Files are written under a temporary name, synced and renamed. Making the names
 //! durable and telling the manifest is the caller's part; until then a file is an orphan,
 //! which the next open removes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type, UInt64Type, UInt8Type};
 use arrow_array::UInt64Array;
-use chronos_model::TableSchema;
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
+use chronos_model::{Kind, Stamp, TableSchema};
 
+use crate::buckets::{Bucket, Division};
 use crate::error::StoreError;
-use crate::history::{Splitter, Superseded, Window};
+use crate::history::{Place, Splitter, ToSplit, Window};
 use crate::merge::{MergeRequest, Merged, Merger, Source};
+use crate::retention::{key_time, times, Retained, CUT};
 use crate::scan::KeyRange;
 use crate::segment::{PageColumn, Segment, SegmentError, SegmentId, SegmentWriter};
 use crate::state::SegmentFile;
@@ -39,50 +44,94 @@ const STORED: [PageColumn; 5] = [
 ];
 
 impl Shared {
-    /// Writes all versions of some sources that may hold current ones, history apart.
-    /// Their names are not yet durable, nor does the manifest know them.
+    /// Writes all versions of some sources that may hold current ones, history apart, but
+    /// for those that are no longer kept. Names are not yet durable, nor does the manifest
+    /// know them.
     pub(crate) fn write_split(
         &self,
         schema: &Arc<TableSchema>,
         sources: Vec<Source>,
         mut splitter: Splitter,
+        division: Option<Division>,
     ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
         let mut files = Files::new(self, schema);
         let mut merger = everything(schema, sources)?;
         while let Some(merged) = merger.next_batch()? {
             self.check_usable()?;
-            let split = splitter.split(&merged.keys, &merged.recorded);
-            let batch = version_batch(merged)?;
-            if split.history.is_empty() {
-                files.append(None, &batch)?;
-                continue;
-            }
-            if !split.newest.is_empty() {
-                files.append(None, &batch.take(&split.newest)?)?;
-            }
+            let mut batch = version_batch(merged)?;
+            let expired = expired(schema, splitter.retained(), &batch)?;
+            let split = splitter.split(ToSplit {
+                keys: &batch.keys,
+                recorded: batch.recorded.values(),
+                kinds: batch.kind.values(),
+                expired: expired.as_ref(),
+            });
+            cut(&mut batch, &split.cuts);
+            let newest = match split.all_newest {
+                true => batch.clone(),
+                false => batch.take(&split.newest)?,
+            };
+            files.append_newest(&newest, division)?;
             for (window, superseded, rows) in split.history {
-                files.append(Some((window, superseded)), &batch.take(&rows)?)?;
+                let place = Place {
+                    superseded: Some(superseded),
+                    bucket: None,
+                };
+                files.append(Some(window), place, &batch.take(&rows)?)?;
             }
         }
         files.finish()
     }
+}
 
-    /// Writes all versions of some runs of history, of one window, as one run.
-    pub(crate) fn write_history(
-        &self,
-        schema: &Arc<TableSchema>,
-        sources: Vec<Source>,
-        superseded: Superseded,
-    ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
-        let mut files = Files::new(self, schema);
-        let mut merger = everything(schema, sources)?;
-        let place = (superseded.window(), superseded);
-        while let Some(merged) = merger.next_batch()? {
-            self.check_usable()?;
-            files.append(Some(place), &version_batch(merged)?)?;
-        }
-        files.finish()
+/// Which versions are expired; `None`: none is.
+fn expired(
+    schema: &TableSchema,
+    retained: &Retained,
+    batch: &VersionBatch,
+) -> Result<Option<BooleanBuffer>, StoreError> {
+    if retained.floor == Stamp::MIN && retained.time.is_none() {
+        return Ok(None);
     }
+    let mut expired = BooleanBufferBuilder::new(batch.num_rows());
+    let times = retained
+        .time
+        .map(|floor| row_times(schema, floor.column, batch));
+    let times = times.transpose()?;
+    for row in 0..batch.num_rows() {
+        let by_time = match (&times, retained.time) {
+            (Some(times), Some(floor)) => times[row] < floor.micros,
+            _ => false,
+        };
+        expired.append(by_time || Stamp(batch.recorded.value(row)) < retained.floor);
+    }
+    Ok(Some(expired.finish()))
+}
+
+/// The time of each version, which for a delete is in its key only.
+fn row_times(
+    schema: &TableSchema,
+    column: usize,
+    batch: &VersionBatch,
+) -> Result<Vec<i64>, StoreError> {
+    let mut found = times(&batch.columns[column])?.values().to_vec();
+    for (row, time) in found.iter_mut().enumerate() {
+        if batch.kind.value(row) != Kind::Put as u8 {
+            let own = key_time(schema, column, batch.keys.get(row))?;
+            *time = own.unwrap_or(i64::MAX);
+        }
+    }
+    Ok(found)
+}
+
+/// Makes cuts of some versions.
+fn cut(batch: &mut VersionBatch, rows: &[u32]) {
+    if rows.is_empty() {
+        return;
+    }
+    let mut kinds = batch.kind.values().to_vec();
+    rows.iter().for_each(|row| kinds[*row as usize] = CUT);
+    batch.kind = kinds.into();
 }
 
 /// A merge of every version of some sources, with all that is stored of it.
@@ -102,7 +151,7 @@ struct Files<'a> {
 
 struct OpenFile {
     window: Option<Window>,
-    superseded: Option<Superseded>,
+    place: Place,
     id: SegmentId,
     path: PathBuf,
     writer: SegmentWriter,
@@ -117,29 +166,60 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Appends versions to the newest ones, or to a window's history.
+    /// Appends versions that may be current to the files of their times.
+    fn append_newest(
+        &mut self,
+        batch: &VersionBatch,
+        division: Option<Division>,
+    ) -> Result<(), StoreError> {
+        let place = |bucket| Place {
+            superseded: None,
+            bucket,
+        };
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let Some(division) = division else {
+            return self.append(None, place(None), batch);
+        };
+        let times = row_times(self.schema, division.column, batch)?;
+        let mut rows_of: BTreeMap<Bucket, Vec<u32>> = BTreeMap::new();
+        for (row, time) in times.into_iter().enumerate() {
+            let bucket = Bucket::of(time, division.micros);
+            rows_of.entry(bucket).or_default().push(row as u32);
+        }
+        for (bucket, rows) in rows_of {
+            if rows.len() == batch.num_rows() {
+                return self.append(None, place(Some(bucket)), batch);
+            }
+            self.append(None, place(Some(bucket)), &batch.take(&rows)?)?;
+        }
+        Ok(())
+    }
+
+    /// Appends versions to the file of a window of history, or of a bucket.
     fn append(
         &mut self,
-        place: Option<(Window, Superseded)>,
+        window: Option<Window>,
+        place: Place,
         batch: &VersionBatch,
     ) -> Result<(), StoreError> {
-        let window = place.map(|(window, _)| window);
-        let file = match self.open.iter().position(|f| f.window == window) {
+        let is_theirs = |f: &OpenFile| f.window == window && f.place.bucket == place.bucket;
+        let file = match self.open.iter().position(is_theirs) {
             Some(known) => known,
             None => {
-                self.create(window)?;
+                self.create(window, place)?;
                 self.open.len() - 1
             }
         };
         let file = &mut self.open[file];
-        if let Some((_, superseded)) = place {
-            let before = file.superseded.unwrap_or(superseded);
-            file.superseded = Some(before.with(superseded));
+        if let (Some(before), Some(superseded)) = (file.place.superseded, place.superseded) {
+            file.place.superseded = Some(before.with(superseded));
         }
         Ok(file.writer.append(batch)?)
     }
 
-    fn create(&mut self, window: Option<Window>) -> Result<(), StoreError> {
+    fn create(&mut self, window: Option<Window>, place: Place) -> Result<(), StoreError> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
         let (env, options) = (&self.shared.env, &self.shared.options.segment);
@@ -147,7 +227,7 @@ impl<'a> Files<'a> {
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
             window,
-            superseded: None,
+            place,
             id,
             path,
             writer,
@@ -177,7 +257,7 @@ impl<'a> Files<'a> {
         let OpenFile {
             id,
             path,
-            superseded,
+            place,
             writer,
             ..
         } = file;
@@ -185,13 +265,7 @@ impl<'a> Files<'a> {
         let shared = self.shared;
         let segment = Segment::open(&shared.env, &path, self.schema, shared.cache.clone())?;
         let env = shared.env.clone();
-        let file = Arc::new(SegmentFile::new(
-            env,
-            path,
-            segment,
-            self.schema,
-            superseded,
-        ));
+        let file = Arc::new(SegmentFile::new(env, path, segment, self.schema, place));
         shared.files.lock().insert(id, Arc::downgrade(&file));
         Ok(file)
     }

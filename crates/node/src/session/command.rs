@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Session;
 use crate::{CommandTag, Error, Outcome, RowData, Rows, Severity};
 
-fn done(verb: &'static str) -> Result<Outcome, Error> {
+pub(super) fn done(verb: &'static str) -> Result<Outcome, Error> {
     Ok(Outcome::Done(CommandTag { verb, rows: None }))
 }
 
@@ -41,6 +41,8 @@ impl Session {
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
             Command::Truncate(names) => self.truncate(names).await,
+            Command::AlterOptions(alter) => self.alter_options(alter).await,
+            Command::Maintain(maintenance) => self.maintain(maintenance).await,
             Command::Copy(copy) => {
                 let copy = sql::copy(copy)?;
                 self.execute_copy(&copy, token).await
@@ -109,7 +111,7 @@ impl Session {
 
     /// Changes the catalog at once, also within a transaction, which from then on
     /// sees the new catalog and everything committed so far.
-    async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+    pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(

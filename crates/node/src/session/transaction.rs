@@ -105,7 +105,10 @@ impl Writes {
             }
             Change::Batch(batch) => self.batches.push(batch),
             // DDL does not wait for COMMIT.
-            Change::CreateTable(_) | Change::DropTable(_) | Change::Truncate(_) => {}
+            Change::CreateTable(_)
+            | Change::DropTable(_)
+            | Change::Truncate(_)
+            | Change::AlterOptions(..) => {}
         }
     }
 

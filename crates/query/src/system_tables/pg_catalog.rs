@@ -151,13 +151,12 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
 
 /// What `WITH (..)` said of the table.
 fn options(table: &TableSchema) -> Value {
-    match table.options.ttl_micros {
-        Some(micros) if micros % 1_000_000 == 0 => {
-            Value::Array(vec![text(format!("ttl={}s", micros / 1_000_000))])
-        }
-        Some(micros) => Value::Array(vec![text(format!("ttl={}ms", micros / 1_000))]),
-        None => Value::Null,
+    let shown = crate::table_options::shown(table);
+    if shown.is_empty() {
+        return Value::Null;
     }
+    let option = |(name, value): &(&str, String)| text(format!("{name}={value}"));
+    Value::Array(shown.iter().map(option).collect())
 }
 
 fn namespace(relation: &relations::Relation) -> i64 {

@@ -121,7 +121,7 @@ fn tables_and_their_columns() {
         lines("SELECT oid, relname, relkind, relhasindex, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"),
         [
             "17385|t|r|t|NULL",
-            "17386|readings|r|t|{ttl=604800s}",
+            "17386|readings|r|t|{ttl=7d,time_column=ts,bucket=1d}",
             "17387|No Key|r|f|NULL",
             "1000001|t_pkey|i|f|NULL",
             "1000002|readings_pkey|i|f|NULL",

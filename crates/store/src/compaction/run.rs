@@ -3,16 +3,34 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use chronos_model::Stamp;
+use chronos_model::{Catalog, Floors, Stamp, TableId};
 
-use super::policy::{choose, Candidate};
+use super::policy::{choose, families, Candidate, Decision};
+use crate::buckets::{Bucket, Division, Times};
 use crate::error::StoreError;
-use crate::history::{Splitter, Superseded};
+use crate::history::{SplitRules, Splitter, Superseded};
 use crate::manifest::{Compact, Edit};
 use crate::merge::Source;
+use crate::retention::Retained;
 use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState, TableState};
 use crate::store::Shared;
+
+/// The tables as the last flush left them. Entries behind it are replayed after a crash, and
+/// must find what options changed since then have let go.
+struct FlushedOptions {
+    catalog: Catalog,
+    floor: Stamp,
+}
+
+impl FlushedOptions {
+    /// `None`: the table was not there yet.
+    fn rules(&self, table: &TableState) -> Option<SplitRules> {
+        let schema = self.catalog.table_by_id(table.schema.id)?;
+        let truncated = table.truncated.clone();
+        Some(SplitRules::new(schema, truncated, self.floor))
+    }
+}
 
 impl Shared {
     /// Compacts one table, if one needs it. False: none did.
@@ -20,54 +38,115 @@ impl Shared {
         let _compacting = self.compacting.lock();
         self.check_usable()?;
         let state = self.published.read().state.clone();
+        let flushed = self.flushed_options();
         for table in state.tables.values() {
-            let candidates: Vec<_> = table.files().map(|file| candidate(file)).collect();
-            let chosen = choose(&candidates);
-            if !chosen.is_empty() {
-                self.compact(table, &chosen)?;
-                return Ok(true);
+            let Some(rules) = flushed.rules(table) else {
+                continue;
+            };
+            let candidates = candidates(table, &rules.retained);
+            match choose(&candidates) {
+                None => {}
+                Some(Decision::Merge(chosen)) => {
+                    self.compact(table, &chosen, rules)?;
+                    return Ok(true);
+                }
+                Some(Decision::Drop(chosen)) => {
+                    self.exchange(table, &chosen, &[])?;
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
     }
 
-    /// Makes one segment of all segments of each table, and one of each window of its
-    /// history.
-    pub(crate) fn compact_all(&self) -> Result<(), StoreError> {
+    /// Makes one segment of all segments of each table, or one of each bucket, and one of
+    /// each window of its history; `None`: of all tables. What is no longer kept is left
+    /// out. With `everything` false, only of tables of which something may have to go.
+    pub(crate) fn compact_all(
+        &self,
+        tables: Option<&[TableId]>,
+        everything: bool,
+    ) -> Result<(), StoreError> {
         let _compacting = self.compacting.lock();
-        let ids: Vec<_> = self.published.read().state.tables.keys().copied().collect();
+        let mut ids: Vec<_> = self.published.read().state.tables.keys().copied().collect();
+        ids.retain(|id| tables.is_none_or(|tables| tables.contains(id)));
+        ids.sort_unstable();
         for id in ids {
-            let table = || self.published.read().state.tables.get(&id).cloned();
-            self.check_usable()?;
-            if let Some(table) = table().filter(|t| t.segments.len() > 1) {
-                let all: Vec<_> = table.segments.iter().map(|s| s.meta().id).collect();
-                self.compact(&table, &all)?;
-            }
-            // Only now is all of its history apart.
-            let Some(table) = table() else { continue };
-            for chosen in windows(&table) {
-                self.check_usable()?;
-                self.compact(&table, &chosen)?;
+            // History is merged once all of it is apart.
+            for history in [false, true] {
+                self.compact_families(id, history, everything)?;
             }
         }
         Ok(())
     }
 
+    fn compact_families(
+        &self,
+        id: TableId,
+        history: bool,
+        everything: bool,
+    ) -> Result<(), StoreError> {
+        let table = || self.published.read().state.tables.get(&id).cloned();
+        let Some(first) = table() else {
+            return Ok(());
+        };
+        let expires = expires(&first);
+        let Some(rules) = self.flushed_options().rules(&first) else {
+            return Ok(());
+        };
+        if !everything && !expires {
+            return Ok(());
+        }
+        let mut candidates = candidates(&first, &rules.retained);
+        candidates.retain(|c| c.window.is_some() == history);
+        for chosen in families(&candidates, expires) {
+            self.check_usable()?;
+            // What was merged before has changed what else there is.
+            let Some(table) = table() else {
+                return Ok(());
+            };
+            self.compact(&table, &chosen, rules.clone())?;
+        }
+        Ok(())
+    }
+
+    fn flushed_options(&self) -> FlushedOptions {
+        let manifest = self.manifest.lock();
+        let known = manifest.state();
+        FlushedOptions {
+            catalog: known.catalog.clone(),
+            floor: Stamp(known.floor),
+        }
+    }
+
     /// Merges segments that may hold current versions, or runs of one window's history.
-    fn compact(&self, table: &TableState, chosen: &[SegmentId]) -> Result<(), StoreError> {
+    fn compact(
+        &self,
+        table: &TableState,
+        chosen: &[SegmentId],
+        mut rules: SplitRules,
+    ) -> Result<(), StoreError> {
         let is_chosen = |file: &&Arc<SegmentFile>| chosen.contains(&file.meta().id);
         let inputs: Vec<_> = table.files().filter(is_chosen).cloned().collect();
         let superseded = inputs.iter().filter_map(|file| file.superseded);
         let superseded = superseded.reduce(Superseded::with);
-        let splitter = splitter(&inputs);
-        let sources = inputs.into_iter().map(Source::Segment).collect();
-        let outputs = match superseded {
-            None => self.write_split(&table.schema, sources, splitter)?,
-            Some(superseded) => self.write_history(&table.schema, sources, superseded)?,
+        let bytes = inputs.iter().map(|file| file.meta().bytes).sum();
+        let splitter = match superseded {
+            Some(superseded) => Splitter::of_history(superseded, rules),
+            None => {
+                rules.forget_deletes = forgettable(table, chosen, rules.retained.history);
+                splitter(&inputs, rules)
+            }
         };
-        if outputs.is_empty() {
-            return Ok(());
-        }
+        let sources: Vec<_> = inputs.into_iter().map(Source::Segment).collect();
+        let division = match superseded {
+            Some(_) => None,
+            None => {
+                let times = Times::of_sources(&table.schema, &sources)?;
+                Division::new(&table.schema, times, bytes)
+            }
+        };
+        let outputs = self.write_split(&table.schema, sources, splitter, division)?;
         self.sync_segments()?;
         self.exchange(table, chosen, &outputs)
     }
@@ -107,30 +186,71 @@ impl Shared {
     }
 }
 
-fn candidate(file: &SegmentFile) -> Candidate {
-    Candidate {
+/// Whether versions of the table may be dropped.
+fn expires(table: &TableState) -> bool {
+    let options = &table.schema.options;
+    let floors = options.floors != Floors::default();
+    floors
+        || options.ttl_micros.is_some()
+        || options.history_ttl_micros.is_some()
+        || options.history_keep.is_some()
+}
+
+fn candidates(table: &TableState, retained: &Retained) -> Vec<Candidate> {
+    let candidate = |file: &Arc<SegmentFile>| Candidate {
         id: file.meta().id,
         bytes: file.meta().bytes,
         window: file.superseded.map(Superseded::window),
+        bucket: file.bucket,
+        expired: expired_share(file, retained),
+    };
+    table.files().map(candidate).collect()
+}
+
+/// The share of a segment's versions that are no longer kept, as far as its pages tell.
+fn expired_share(file: &SegmentFile, retained: &Retained) -> f64 {
+    let is_history = |s: Superseded| Stamp(s.last) <= retained.history;
+    if file.superseded.is_some_and(is_history) {
+        return 1.0;
     }
+    let expired = file
+        .pages()
+        .iter()
+        .filter(|page| retained.page_expired(page));
+    let rows: u64 = expired.map(|page| u64::from(page.rows)).sum();
+    rows as f64 / file.meta().rows.max(1) as f64
+}
+
+/// Deletes recorded at or before this stamp hide nothing once chosen segments are merged:
+/// no other file can hold an older version of a key of theirs, and no reader asks for a
+/// time at which they mattered.
+fn forgettable(table: &TableState, chosen: &[SegmentId], horizon: Stamp) -> Stamp {
+    let is_chosen = |file: &SegmentFile| chosen.contains(&file.meta().id);
+    let chosen_bucket = |bucket: Bucket| {
+        let mut chosen = table.segments.iter().filter(|file| is_chosen(file));
+        chosen.all(|file| file.bucket.is_some_and(|own| !own.meets(bucket)))
+    };
+    let mut others = table.segments.iter().filter(|file| !is_chosen(file));
+    if !others.all(|file| file.bucket.is_some_and(chosen_bucket)) {
+        return Stamp::MIN;
+    }
+    let history = table.history.iter().map(|run| run.meta().min_recorded);
+    let first = history
+        .min()
+        .map_or(Stamp::MAX, |s| Stamp(s.0.saturating_sub(1)));
+    horizon.min(first)
 }
 
 /// For the versions of some segments.
-fn splitter(inputs: &[Arc<SegmentFile>]) -> Splitter {
+fn splitter(inputs: &[Arc<SegmentFile>], rules: SplitRules) -> Splitter {
     let metas = || inputs.iter().map(|file| file.meta());
     let first = metas().map(|m| m.min_recorded).min();
     let last = metas().map(|m| m.max_recorded).max();
-    Splitter::new(first.unwrap_or(Stamp::MIN), last.unwrap_or(Stamp::MIN))
-}
-
-/// Runs of history that share a window with others.
-fn windows(table: &TableState) -> Vec<Vec<SegmentId>> {
-    let mut runs: Vec<_> = table.history.iter().map(|file| candidate(file)).collect();
-    runs.sort_unstable_by_key(|run| (run.window, run.id));
-    runs.chunk_by(|a, b| a.window == b.window)
-        .filter(|same| same.len() > 1)
-        .map(|same| same.iter().map(|run| run.id).collect())
-        .collect()
+    Splitter::new(
+        first.unwrap_or(Stamp::MIN),
+        last.unwrap_or(Stamp::MIN),
+        rules,
+    )
 }
 
 /// The state in which chosen segments of a table have been replaced by others.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chronos_model::{Catalog, Stamp, TableId};
 use serde::{Deserialize, Serialize};
 
-use crate::history::Superseded;
+use crate::buckets::Bucket;
+use crate::history::{Place, Superseded};
 use crate::segment::{SegmentId, SegmentMeta};
 
 /// Everything the manifest knows.
@@ -31,6 +32,18 @@ pub(crate) struct SegmentEntry {
     /// Of a run of history; `None`: it may hold versions that are current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) superseded: Option<Superseded>,
+    /// The window of time that all its rows are in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bucket: Option<Bucket>,
+}
+
+impl SegmentEntry {
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            superseded: self.superseded,
+            bucket: self.bucket,
+        }
+    }
 }
 
 /// When a table was truncated.

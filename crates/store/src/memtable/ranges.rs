@@ -77,6 +77,11 @@ impl KeyRanges {
         KeyRanges(both.map(range).collect())
     }
 
+    /// Lowest and highest value of the key column at a position of the key.
+    pub(crate) fn of_key_column(&self, position: usize) -> Option<(i64, i64)> {
+        self.0.get(position).copied().flatten()
+    }
+
     /// Whether the sets certainly share no key.
     pub(crate) fn disjoint(&self, other: &KeyRanges) -> bool {
         self.0.iter().zip(&other.0).any(|pair| match pair {

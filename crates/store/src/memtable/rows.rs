@@ -98,6 +98,11 @@ impl Rows {
         bytes
     }
 
+    /// All versions, by key, newest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = RowEntry<'_>> {
+        self.map.iter()
+    }
+
     /// The newest version of a key that was recorded at or before `view`.
     pub(crate) fn newest(&self, key: &[u8], view: Stamp) -> Option<(Stamp, RowVersion)> {
         let from = position(key, view);

@@ -9,6 +9,8 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType as Arrow;
 use chronos_model::Keys;
 
+use crate::retention::CUT;
+
 /// A value per version that is mostly the same for all of them.
 #[derive(Clone, Debug)]
 pub(crate) enum PerVersion<T: arrow_buffer::ArrowNativeType> {
@@ -57,7 +59,7 @@ pub(crate) struct Block {
     offset: usize,
     rows: usize,
     pub(crate) recorded: PerVersion<u64>,
-    /// 0: put, 1: delete; `None`: all puts.
+    /// 0: put, 1: delete, 2: cut; `None`: all puts.
     pub(crate) kinds: Option<ScalarBuffer<u8>>,
     /// No version was recorded before the first or after the second.
     pub(crate) span: (u64, u64),
@@ -128,6 +130,11 @@ impl Block {
     /// The key of version `i`, to be kept after the block is gone.
     pub(crate) fn shared_key(&self, i: usize) -> (Arc<Keys>, usize) {
         (self.keys.clone(), self.offset + i)
+    }
+
+    /// Whether older versions of the key were here once ([`CUT`]).
+    pub(crate) fn is_cut(&self, i: usize) -> bool {
+        self.kinds.as_ref().is_some_and(|kinds| kinds[i] == CUT)
     }
 
     pub(crate) fn is_delete(&self, i: usize) -> bool {

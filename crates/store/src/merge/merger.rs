@@ -30,6 +30,8 @@ pub(crate) struct MergeRequest {
     pub(crate) view: Stamp,
     /// When the table was truncated, ascending.
     pub(crate) truncated: Arc<[Stamp]>,
+    /// Nothing recorded earlier is seen: it is expired.
+    pub(crate) floor: Stamp,
     /// Whether the keys, stamps and ends are wanted besides the columns.
     pub(crate) wants: Wants,
     /// Rows of an output batch at most.
@@ -57,6 +59,7 @@ impl MergeRequest {
             resolution: Resolution::Everything,
             view: Stamp::MAX,
             truncated: Arc::from([]),
+            floor: Stamp::MIN,
             wants: Wants {
                 keys: true,
                 recorded: true,
@@ -116,6 +119,7 @@ impl Merger {
             request.resolution,
             request.view,
             request.truncated.clone(),
+            request.floor,
             request.wants.system_to,
         );
         Ok(Merger {
@@ -165,6 +169,12 @@ impl Merger {
         self.resolver
             .push(&first.block, pinned, start, end, &mut self.selection);
         first.position = end;
+        if let Some(horizon) = self.resolver.cut_met.take() {
+            return Err(self
+                .request
+                .resolution
+                .before_horizon(&self.request.schema, horizon));
+        }
         if end == first.block.len() && !first.next_block(&self.request.schema)? {
             self.cursors.remove(0);
             return Ok(());

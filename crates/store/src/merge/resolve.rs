@@ -8,9 +8,10 @@
 
 use std::sync::Arc;
 
-use chronos_model::{Keys, Stamp};
+use chronos_model::{Keys, Stamp, TableSchema};
 
 use super::block::Block;
+use crate::error::StoreError;
 
 /// Which versions are seen.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -33,14 +34,50 @@ pub(crate) enum Resolution {
     Everything,
 }
 
+impl Resolution {
+    /// What was recorded before is gone for all that is seen.
+    pub(crate) fn horizon(self, truncated: &[Stamp]) -> Stamp {
+        match self {
+            Resolution::Snapshot { at } => horizon(truncated, at),
+            _ => Stamp::MIN,
+        }
+    }
+}
+
+impl Resolution {
+    /// A read that met a cut: what it asks for ends at the horizon.
+    pub(crate) fn before_horizon(self, schema: &TableSchema, horizon: Stamp) -> StoreError {
+        StoreError::BeforeHorizon {
+            table: schema.name.clone(),
+            asked: match self {
+                Resolution::Snapshot { at } => at,
+                Resolution::History { from, .. } => from,
+                Resolution::Everything => Stamp::MIN,
+            },
+            // Without a version that followed, the reader's own time is what is known.
+            horizon,
+        }
+    }
+}
+
 /// The first truncation that ended a version recorded at `recorded`; MAX: none.
 pub(crate) fn ended_by(truncated: &[Stamp], recorded: Stamp) -> Stamp {
     let i = truncated.partition_point(|t| *t <= recorded);
     truncated.get(i).copied().unwrap_or(Stamp::MAX)
 }
 
+/// Whether a reader needs what a cut stands for, which ended at `ended`. Whoever asks for
+/// all there is takes what there is.
+pub(crate) fn cut_is_met(resolution: Resolution, ended: Stamp) -> bool {
+    match resolution {
+        Resolution::Snapshot { at } => ended > at,
+        Resolution::History { from, .. } => from > Stamp::MIN && ended > from,
+        Resolution::Everything => false,
+    }
+}
+
 /// When a version ends that no other version of its key supersedes; `None`: it is not
-/// seen. `horizon` is the resolution's.
+/// seen. What was recorded before `horizon` is gone.
 pub(crate) fn end_of_only_version(
     resolution: Resolution,
     view: Stamp,
@@ -51,7 +88,7 @@ pub(crate) fn end_of_only_version(
 ) -> Option<Stamp> {
     let ended = ended_by(truncated, recorded);
     let seen = match resolution {
-        Resolution::Snapshot { at } => recorded <= at && recorded >= horizon,
+        Resolution::Snapshot { at } => recorded <= at,
         Resolution::History {
             from,
             to,
@@ -59,7 +96,7 @@ pub(crate) fn end_of_only_version(
         } => (recorded < to || (inclusive_to && recorded == to)) && ended > from,
         Resolution::Everything => true,
     };
-    (seen && !is_delete && recorded <= view).then_some(ended)
+    (seen && !is_delete && recorded <= view && recorded >= horizon).then_some(ended)
 }
 
 /// Rows that were chosen, as ranges of pinned blocks in output order.
@@ -97,7 +134,7 @@ pub(super) struct Resolver {
     /// Nothing recorded later exists for the reader.
     view: Stamp,
     truncated: Arc<[Stamp]>,
-    /// For a snapshot: nothing recorded before is there any more.
+    /// Nothing recorded before is there any more.
     horizon: Stamp,
     want_system_to: bool,
     /// The key of the version before.
@@ -105,6 +142,8 @@ pub(super) struct Resolver {
     last_recorded: Stamp,
     /// For a snapshot: whether the version of `last_key` was already decided.
     decided: bool,
+    /// A key's history was asked for from before this stamp, and is cut there.
+    pub(super) cut_met: Option<Stamp>,
 }
 
 impl Resolver {
@@ -112,12 +151,10 @@ impl Resolver {
         resolution: Resolution,
         view: Stamp,
         truncated: Arc<[Stamp]>,
+        floor: Stamp,
         want_system_to: bool,
     ) -> Resolver {
-        let horizon = match resolution {
-            Resolution::Snapshot { at } => horizon(&truncated, at),
-            _ => Stamp::MIN,
-        };
+        let horizon = resolution.horizon(&truncated).max(floor);
         Resolver {
             resolution,
             view,
@@ -127,6 +164,7 @@ impl Resolver {
             last_key: None,
             last_recorded: Stamp::MAX,
             decided: false,
+            cut_met: None,
         }
     }
 
@@ -207,6 +245,12 @@ impl Resolver {
             self.decided = false;
         }
         let superseded = if same { self.last_recorded } else { Stamp::MAX };
+        if block.is_cut(i) {
+            let ended = superseded.min(ended_by(&self.truncated, recorded));
+            if !self.decided && ended >= self.horizon && cut_is_met(self.resolution, ended) {
+                self.cut_met = Some(ended);
+            }
+        }
         let seen = match self.resolution {
             Resolution::Snapshot { at } => {
                 let newest = !self.decided && recorded <= at;
@@ -220,7 +264,7 @@ impl Resolver {
             } => {
                 let ended = superseded.min(ended_by(&self.truncated, recorded));
                 let begins = recorded < to || (inclusive_to && recorded == to);
-                !block.is_delete(i) && begins && ended > from
+                !block.is_delete(i) && begins && ended > from && recorded >= self.horizon
             }
             Resolution::Everything => true,
         };

@@ -8,7 +8,7 @@ use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
 use arrow_array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
 };
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Stamp, SystemColumn, TableSchema};
 
@@ -16,8 +16,10 @@ use super::plan::{Item, Passing};
 use super::{ScanColumn, ScanRequest};
 use crate::error::StoreError;
 use crate::merge::{
-    end_of_only_version, horizon, MergeRequest, Merged, Merger, Resolution, Source, Wants,
+    cut_is_met, end_of_only_version, ended_by, MergeRequest, Merged, Merger, Resolution, Source,
+    Wants,
 };
+use crate::retention::{times, Retained, CUT};
 use crate::segment::PageColumn;
 use crate::version::UNTIL_CHANGED;
 
@@ -28,11 +30,14 @@ pub(crate) struct ScanShape {
     pub(crate) resolution: Resolution,
     pub(crate) view: Stamp,
     pub(crate) truncated: Arc<[Stamp]>,
+    pub(crate) retained: Retained,
     pub(crate) wants: Wants,
     output: SchemaRef,
     columns: Vec<ScanColumn>,
     /// Stored columns that the output needs, each once.
     stored: Arc<[PageColumn]>,
+    /// The same, and the time column where rows may be expired.
+    merged: Arc<[PageColumn]>,
 }
 
 impl ScanShape {
@@ -42,6 +47,7 @@ impl ScanShape {
         resolution: Resolution,
         view: Stamp,
         truncated: Arc<[Stamp]>,
+        retained: Retained,
     ) -> ScanShape {
         let mut stored = Vec::new();
         let mut wants = Wants::default();
@@ -73,9 +79,11 @@ impl ScanShape {
             resolution,
             view,
             truncated,
+            retained,
             wants,
             output: Arc::new(Schema::new(fields)),
             columns: columns.to_vec(),
+            merged: with_time(&stored, retained).into(),
             stored: stored.into(),
         }
     }
@@ -133,41 +141,107 @@ impl ScanShape {
 }
 
 impl ScanShape {
+    /// What is read of versions each of which is seen by its own stamp, kind and time.
+    fn judged(&self) -> Vec<PageColumn> {
+        let own = [PageColumn::Recorded, PageColumn::Kind];
+        own.into_iter().chain(self.merged.iter().copied()).collect()
+    }
+
     /// Of versions that are the only ones of their keys those that are seen; the
-    /// columns are stamps, kinds and then what is stored. `None`: none is seen.
+    /// columns are as `judged` says. `None`: none is seen.
     fn filtered(&self, columns: &[ArrayRef]) -> Result<Option<RecordBatch>, StoreError> {
         let [recorded, kinds, stored @ ..] = columns else {
             return Err(StoreError::Columns("stamps and kinds were not read".into()));
         };
         let recorded = recorded.as_primitive::<UInt64Type>().values();
         let kinds = kinds.as_primitive::<UInt8Type>().values();
-        let horizon = match self.resolution {
-            Resolution::Snapshot { at } => horizon(&self.truncated, at),
-            _ => Stamp::MIN,
+        let horizon = self.resolution.horizon(&self.truncated);
+        let horizon = horizon.max(self.retained.floor);
+        let unexpired = self.unexpired(stored)?;
+        let cut_met = |at: usize| {
+            let ended = ended_by(&self.truncated, Stamp(recorded[at]));
+            kinds[at] == CUT && cut_is_met(self.resolution, ended)
         };
+        if let Some(at) = (0..kinds.len()).find(|at| cut_met(*at)) {
+            let ended = ended_by(&self.truncated, Stamp(recorded[at]));
+            return Err(self.resolution.before_horizon(&self.schema, ended));
+        }
         let mut system_to = Vec::new();
-        let seen = recorded.iter().zip(kinds).map(|(recorded, kind)| {
-            let end = end_of_only_version(
-                self.resolution,
-                self.view,
-                &self.truncated,
-                horizon,
-                Stamp(*recorded),
-                *kind != 0,
-            );
-            system_to.extend(end.map(|end| end.0));
-            end.is_some()
-        });
+        let seen = recorded
+            .iter()
+            .zip(kinds)
+            .enumerate()
+            .map(|(i, (recorded, kind))| {
+                if unexpired.as_ref().is_some_and(|there| !there.value(i)) && *kind == 0 {
+                    return false;
+                }
+                let end = end_of_only_version(
+                    self.resolution,
+                    self.view,
+                    &self.truncated,
+                    horizon,
+                    Stamp(*recorded),
+                    *kind != 0,
+                );
+                system_to.extend(end.map(|end| end.0));
+                end.is_some()
+            });
         let seen = BooleanArray::new(seen.collect(), None);
         if system_to.is_empty() {
             return Ok(None);
         }
-        let stored = stored
+        let stored = stored[..self.stored.len()]
             .iter()
             .map(|column| arrow_select::filter::filter(column, &seen))
             .collect::<Result<Vec<_>, _>>()?;
         self.batch(&stored, &system_to, system_to.len()).map(Some)
     }
+}
+
+impl ScanShape {
+    /// Which rows are not expired, where that is a matter of each; columns are as in
+    /// `self.merged`.
+    fn unexpired(&self, columns: &[ArrayRef]) -> Result<Option<BooleanBuffer>, StoreError> {
+        let Some(floor) = self.retained.time else {
+            return Ok(None);
+        };
+        let time = PageColumn::Column(floor.column);
+        let at = self.merged.iter().position(|c| *c == time);
+        let column = at.and_then(|at| columns.get(at));
+        let column =
+            column.ok_or_else(|| StoreError::Columns("the time column was not read".into()))?;
+        let times = times(column)?.values();
+        Ok(Some(times.iter().map(|t| *t >= floor.micros).collect()))
+    }
+
+    /// A record batch of merged versions that are not expired; `None`: all are.
+    fn merged_batch(&self, mut merged: Merged) -> Result<Option<RecordBatch>, StoreError> {
+        let unexpired = self.unexpired(&merged.columns)?;
+        merged.columns.truncate(self.stored.len());
+        let all = |there: &BooleanBuffer| there.count_set_bits() == there.len();
+        let Some(unexpired) = unexpired.filter(|there| !all(there)) else {
+            let batch = self.batch(&merged.columns, &merged.system_to, merged.rows)?;
+            return Ok(Some(batch));
+        };
+        let rows = unexpired.count_set_bits();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let ends = merged.system_to.iter().zip(&unexpired);
+        let ends: Vec<u64> = ends.filter(|(_, there)| *there).map(|(e, _)| *e).collect();
+        let unexpired = BooleanArray::new(unexpired, None);
+        let columns = merged.columns.iter();
+        let columns = columns
+            .map(|column| arrow_select::filter::filter(column, &unexpired))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.batch(&columns, &ends, rows).map(Some)
+    }
+}
+
+fn with_time(stored: &[PageColumn], retained: Retained) -> Vec<PageColumn> {
+    let time = retained.time.map(|floor| PageColumn::Column(floor.column));
+    let time = time.filter(|time| !stored.contains(time));
+    stored.iter().copied().chain(time).collect()
 }
 
 fn stamps(recorded: &[u64]) -> ArrayRef {
@@ -240,7 +314,10 @@ impl ScanPartition {
         while self.left > 0 {
             if let Some(merger) = &mut self.merging {
                 match merger.next_batch()? {
-                    Some(merged) => return self.merged(merged).map(Some),
+                    Some(merged) => match self.shape.merged_batch(merged)? {
+                        Some(batch) => return Ok(Some(self.limited(batch))),
+                        None => continue,
+                    },
                     None => self.merging = None,
                 }
             }
@@ -259,10 +336,11 @@ impl ScanPartition {
                 Some(Item::Merge { sources, range, .. }) => {
                     let request = MergeRequest {
                         schema: self.shape.schema.clone(),
-                        columns: self.shape.stored.clone(),
+                        columns: self.shape.merged.clone(),
                         resolution: self.shape.resolution,
                         view: self.shape.view,
                         truncated: self.shape.truncated.clone(),
+                        floor: self.shape.retained.floor,
                         wants: self.shape.wants,
                         batch_rows: self.batch_rows.min(self.left),
                     };
@@ -272,13 +350,6 @@ impl ScanPartition {
             }
         }
         Ok(None)
-    }
-
-    fn merged(&mut self, merged: Merged) -> Result<RecordBatch, StoreError> {
-        let batch = self
-            .shape
-            .batch(&merged.columns, &merged.system_to, merged.rows)?;
-        Ok(self.limited(batch))
     }
 
     /// The first batch of a stretch that passes; the rest goes back to the front.
@@ -294,11 +365,7 @@ impl ScanPartition {
         let stored = match passing {
             Passing::Whole => &self.shape.stored,
             Passing::Filtered | Passing::No => {
-                let own = [PageColumn::Recorded, PageColumn::Kind];
-                filtered = own
-                    .into_iter()
-                    .chain(self.shape.stored.iter().copied())
-                    .collect();
+                filtered = self.shape.judged().into();
                 &filtered
             }
         };

@@ -15,8 +15,9 @@ use chronos_model::{Stamp, TableSchema, Value};
 use super::partition::ScanShape;
 use super::prune::excludes;
 use super::{KeyRange, ScanPartition, ScanRequest};
-use crate::memtable::{key_of, Memtable};
-use crate::merge::{horizon, Resolution, Source};
+use crate::memtable::{key_of, Memtable, Run};
+use crate::merge::{Resolution, Source};
+use crate::retention::page_times;
 use crate::segment::PageMeta;
 
 /// Rows of a memtable run that are judged together.
@@ -301,7 +302,7 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                 }
                 let passing = match run.one_version_per_key {
                     false => Passing::No,
-                    true if judge.stamps_pass(run.min_recorded, run.max_recorded) => Passing::Whole,
+                    true if judge.run_passes(run) => Passing::Whole,
                     true => Passing::Filtered,
                 };
                 for start in rows.clone().step_by(RUN_CHUNK_ROWS) {
@@ -332,28 +333,23 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(shape: &'a ScanShape, request: &'a ScanRequest) -> Judge<'a> {
-        let horizon = match shape.resolution {
-            Resolution::Snapshot { at } => horizon(&shape.truncated, at),
-            _ => Stamp::MIN,
-        };
+        let horizon = shape.resolution.horizon(&shape.truncated);
         Judge {
             schema: &shape.schema,
             shape,
-            horizon,
+            horizon: horizon.max(shape.retained.floor),
             bounds: &request.column_bounds,
         }
     }
 
     /// Whether all versions recorded in this span are seen if none is superseded.
     fn stamps_pass(&self, min: Stamp, max: Stamp) -> bool {
-        if max > self.shape.view {
+        if max > self.shape.view || min < self.horizon {
             return false;
         }
         let untouched = self.shape.truncated.last().is_none_or(|t| *t <= min);
         match self.shape.resolution {
-            Resolution::Snapshot { at } => {
-                max <= at && min >= self.horizon && (untouched || !self.shape.wants.system_to)
-            }
+            Resolution::Snapshot { at } => max <= at && (untouched || !self.shape.wants.system_to),
             Resolution::History {
                 to, inclusive_to, ..
             } => untouched && (max < to || (inclusive_to && max == to)),
@@ -361,8 +357,19 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn run_passes(&self, run: &Run) -> bool {
+        let retained = &self.shape.retained;
+        let time = retained.time.map(|floor| floor.column);
+        let at = time.and_then(|time| self.schema.primary_key.iter().position(|c| *c == time));
+        let times = at.and_then(|at| run.ranges.of_key_column(at));
+        self.stamps_pass(run.min_recorded, run.max_recorded) && retained.times_pass(times)
+    }
+
     fn page_passing(&self, page: &PageMeta) -> Passing {
-        let stamps_pass = self.stamps_pass(page.min_recorded, page.max_recorded);
+        let retained = &self.shape.retained;
+        let times = retained.time.and_then(|f| page_times(page, f.column));
+        let stamps_pass =
+            self.stamps_pass(page.min_recorded, page.max_recorded) && retained.times_pass(times);
         match page.one_version_per_key {
             false => Passing::No,
             true if stamps_pass && !page.has_deletes => Passing::Whole,
@@ -385,7 +392,9 @@ impl<'a> Judge<'a> {
         let other_key = |bound: &(usize, Option<Value>, Option<Value>)| {
             self.schema.primary_key.contains(&bound.0) && excludes(self.schema, page, bound)
         };
-        unseen || (!page.has_deletes && self.bounds.iter().any(other_key))
+        unseen
+            || self.shape.retained.page_expired(page)
+            || (!page.has_deletes && self.bounds.iter().any(other_key))
     }
 
     /// Whether no row of the page is within the query's bounds.

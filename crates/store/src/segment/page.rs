@@ -14,6 +14,7 @@ use super::encoding::{encode_column, encode_words, ColumnDecoder, Effort, PcoGat
 use super::layout::slot;
 use super::stats::column_stats;
 use super::{BlockError, PageMeta};
+use crate::retention::CUT;
 use crate::version::{VersionBatch, UNTIL_CHANGED};
 
 /// Block of an `Origin` that equals `Recorded`; instead of an integer encoding.
@@ -71,10 +72,14 @@ fn describe(schema: &TableSchema, page: &VersionBatch) -> PageMeta {
         rows: rows as u32,
         min_key: page.keys.get(0).into(),
         max_key: page.keys.get(rows - 1).into(),
-        min_recorded: Stamp(recorded.iter().copied().min().unwrap_or(0)),
+        // A cut concerns whoever reads of any time before.
+        min_recorded: match page.kind.values().contains(&CUT) {
+            true => Stamp::MIN,
+            false => Stamp(recorded.iter().copied().min().unwrap_or(0)),
+        },
         max_recorded: Stamp(recorded.iter().copied().max().unwrap_or(0)),
         one_version_per_key: (1..rows).all(|i| page.keys.get(i - 1) != page.keys.get(i)),
-        has_deletes: page.kind.values().contains(&(Kind::Delete as u8)),
+        has_deletes: page.kind.values().iter().any(|k| *k != Kind::Put as u8),
         open_valid,
         columns: (page.columns.iter().zip(&schema.columns))
             .map(|(array, column)| column_stats(array, &column.data_type))

@@ -11,8 +11,9 @@ use arrow_array::types::{UInt64Type, UInt8Type};
 use chronos_env::Env;
 use chronos_model::{Keys, Kind, Stamp, TableSchema};
 
+use crate::buckets::Bucket;
 use crate::error::StoreError;
-use crate::history::Superseded;
+use crate::history::{Place, Superseded};
 use crate::manifest::SegmentEntry;
 use crate::memtable::KeyRanges;
 use crate::merge::gallop;
@@ -37,6 +38,8 @@ pub(crate) struct SegmentFile {
     pub(crate) ranges: KeyRanges,
     /// When its versions were superseded, if it is a run of history.
     pub(crate) superseded: Option<Superseded>,
+    /// The window of time that all its rows are in.
+    pub(crate) bucket: Option<Bucket>,
     env: Env,
     path: PathBuf,
     obsolete: AtomicBool,
@@ -56,10 +59,11 @@ impl SegmentFile {
         path: PathBuf,
         segment: Arc<Segment>,
         schema: &TableSchema,
-        superseded: Option<Superseded>,
+        place: Place,
     ) -> SegmentFile {
         SegmentFile {
-            superseded,
+            superseded: place.superseded,
+            bucket: place.bucket,
             ranges: KeyRanges::of_pages(schema, segment.pages()),
             segment,
             env,
@@ -73,6 +77,7 @@ impl SegmentFile {
         SegmentEntry {
             meta: self.meta().clone(),
             superseded: self.superseded,
+            bucket: self.bucket,
         }
     }
 

@@ -10,3 +10,4 @@ mod fixture;
 mod model;
 mod power_cut;
 mod random;
+mod retention;

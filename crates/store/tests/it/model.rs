@@ -151,6 +151,13 @@ impl Model {
                 table.truncated.push(recorded);
                 return Ok(());
             }
+            Change::AlterOptions(id, changes) => {
+                let table = self.tables.get_mut(id).ok_or(Refused::UnknownTable)?;
+                let mut schema = TableSchema::clone(&table.schema);
+                schema.options = schema.options.changed(changes, recorded.micros());
+                table.schema = Arc::new(schema);
+                return Ok(());
+            }
             Change::Rows(rows) => {
                 let table = self.tables.get(&rows.table).ok_or(Refused::UnknownTable)?;
                 let row = |r: &chronos_model::RowChange| {
