@@ -57,6 +57,17 @@ mod stamp_as_number {
     }
 }
 
+/// How FLOAT4 and FLOAT8 columns are encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FloatCodec {
+    /// The smallest encoding of each page.
+    #[default]
+    Auto,
+    /// Chimp128, except for pages of one value or of NULLs alone. Items of arrays follow,
+    /// vectors do not. Programs that know only format version 1 cannot read the segment.
+    Chimp,
+}
+
 /// How a segment is laid out. The defaults fit most tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentOptions {
@@ -68,6 +79,8 @@ pub struct SegmentOptions {
     pub group_pages: usize,
     /// Size of the key filter; 0: none. A table with a hidden key never gets one.
     pub bloom_bits_per_key: u32,
+    /// Encoding of floats.
+    pub float_codec: FloatCodec,
 }
 
 impl Default for SegmentOptions {
@@ -77,6 +90,7 @@ impl Default for SegmentOptions {
             page_bytes: 1 << 20,
             group_pages: 64,
             bloom_bits_per_key: 10,
+            float_codec: FloatCodec::Auto,
         }
     }
 }

@@ -35,8 +35,10 @@ mod stats;
 mod writer;
 
 pub use cache::PageCache;
+#[doc(hidden)]
+pub use encoding::for_bench as float_encodings;
 pub use error::SegmentError;
-pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
+pub use meta::{FloatCodec, PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;
 pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
