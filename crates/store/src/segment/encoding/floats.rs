@@ -180,7 +180,7 @@ fn choose_exponent<T: Float>(values: &[T]) -> Option<usize> {
     best.map(|(e, _)| e)
 }
 
-pub(super) fn decimal<T: Float>(values: &[T]) -> Option<Vec<u8>> {
+fn decimal<T: Float>(values: &[T]) -> Option<Vec<u8>> {
     let exponent = choose_exponent(values)?;
     let mut integers = Vec::with_capacity(values.len());
     let mut exceptions = Vec::new();

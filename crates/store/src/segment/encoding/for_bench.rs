@@ -1,7 +1,7 @@
 //! The float encodings by themselves, for the benchmark that sets them beside others.
 //! Nothing else uses this; it may change at any time.
 
-use super::{chimp, floats};
+use super::{chimp, floats, Effort};
 
 /// Chimp128, of any values.
 pub fn encode_chimp(values: &[f64]) -> Vec<u8> {
@@ -17,9 +17,12 @@ pub fn decode_chimp(bytes: &[u8], out: &mut [f64]) -> Result<(), String> {
     chimp::decode(bytes, out).map_err(|error| error.reason)
 }
 
-/// Decimals as integers; `None` when too few of the values are decimals.
-pub fn encode_decimals(values: &[f64]) -> Option<Vec<u8>> {
-    floats::decimal(values)
+/// The store's own choice without pco: decimals as integers, or bit patterns where too few of
+/// the values are decimals, or raw.
+pub fn encode_decimals(values: &[f64]) -> Vec<u8> {
+    let mut out = Vec::new();
+    floats::encode(values, Effort::Smallest, None, &mut out);
+    out
 }
 
 /// Exactly `out.len()` values that [`encode_decimals`] encoded.
