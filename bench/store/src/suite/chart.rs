@@ -67,7 +67,7 @@ fn panel(out: &mut String, left: f64, title: &str, points: &[(f64, f64)]) {
             "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
             x(*rows),
             bottom + 16.0,
-            label(*rows)
+            short(*rows)
         );
     }
     let line: Vec<String> = points
@@ -86,13 +86,5 @@ fn panel(out: &mut String, left: f64, title: &str, points: &[(f64, f64)]) {
             x(*rows),
             y(*value)
         );
-    }
-}
-
-/// `500k`, `20M`.
-fn label(rows: f64) -> String {
-    match rows {
-        large if large >= 1e6 => format!("{}M", large / 1e6),
-        small => format!("{}k", small / 1e3),
     }
 }
