@@ -41,10 +41,18 @@ demo *args:
 fuzz target *args:
     cd fuzz && cargo +nightly fuzz run --sanitizer none {{ if target == "sql_front" { "" } else { "--features engine" } }} {{target}} -- {{args}}
 
-# Chronos beside SQLite and PostgreSQL; see docs/benchmarks.md (`just bench --quick`)
+# Chronos beside SQLite and PostgreSQL (`just bench --quick`), or the store by itself: `just bench codecs`, `store`, `hot-key`, `growth`; see docs/benchmarks.md
 bench *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    set -- {{args}}
+    case "${1:-}" in
+    codecs | store | hot-key | growth)
+        exec cargo run --release --locked --manifest-path bench/Cargo.toml -p store-bench -- "$@"
+        ;;
+    esac
     cargo build --release --locked
-    cargo run --release --locked --manifest-path bench/Cargo.toml -- {{args}}
+    cargo run --release --locked --manifest-path bench/Cargo.toml -- "$@"
 
 # The log on this disk, and segments, without a server
 bench-store:

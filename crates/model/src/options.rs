@@ -13,10 +13,11 @@ use crate::Stamp;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FloatCodec {
-    /// The smallest of those that decode fast, page by page.
+    /// The smallest encoding of each page.
     #[default]
     Auto,
-    /// Chimp128.
+    /// Chimp128, except for pages of one value or of NULLs alone. Items of arrays follow,
+    /// vectors do not.
     Chimp,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chronos_env::{Env, LockError, LockGuard};
-use chronos_model::SqlState;
+use chronos_model::{FloatCodec, SqlState};
 use chronos_query::{Engine, EngineOptions};
 use chronos_store::log::{Durability, Log, LogOptions};
 use chronos_store::{with_causes, Store, StoreOptions};
@@ -35,6 +35,8 @@ pub struct NodeOptions {
     /// Bytes of memory for memtables, caches and queries; `None`: a quarter of
     /// the machine's.
     pub memory_bytes_max: Option<u64>,
+    /// How FLOAT columns are encoded in tables that do not say.
+    pub float_codec: FloatCodec,
 }
 
 impl NodeOptions {
@@ -45,6 +47,7 @@ impl NodeOptions {
             profile: None,
             durability: None,
             memory_bytes_max: None,
+            float_codec: FloatCodec::Auto,
         }
     }
 }
@@ -95,7 +98,7 @@ impl Node {
         let memory = options
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
-        let store = open_store(&env, dir, memory)?;
+        let store = open_store(&env, dir, memory, options.float_codec)?;
         let log_options = LogOptions {
             durability,
             segment_bytes: profile.log_segment_bytes(),
@@ -237,12 +240,14 @@ impl Node {
     }
 }
 
-fn open_store(env: &Env, dir: &Path, memory: u64) -> Result<Store, Error> {
-    let options = StoreOptions {
-        memtable_bytes_max: (memory / 8).clamp(1 << 20, 128 << 20),
-        cache_bytes: (memory / 4).clamp(1 << 20, 1 << 30),
-        ..StoreOptions::default()
-    };
+/// Half of the memory is for queries, a quarter for decoded pages, and a quarter for
+/// memtables: the active one and those that wait to be flushed.
+fn open_store(env: &Env, dir: &Path, memory: u64, float_codec: FloatCodec) -> Result<Store, Error> {
+    let mut options = StoreOptions::default();
+    let memtables = options.frozen_max as u64 + 1;
+    options.memtable_bytes_max = (memory / 4 / memtables).clamp(1 << 20, 128 << 20);
+    options.cache_bytes = (memory / 4).clamp(1 << 20, 1 << 30);
+    options.segment.float_codec = float_codec;
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
 }
 

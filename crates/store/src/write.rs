@@ -222,8 +222,12 @@ impl<'a> Files<'a> {
     fn create(&mut self, window: Option<Window>, place: Place) -> Result<(), StoreError> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
-        let (env, options) = (&self.shared.env, &self.shared.options.segment);
-        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, options);
+        let env = &self.shared.env;
+        let mut options = self.shared.options.segment.clone();
+        if let Some(codec) = self.schema.options.float_codec {
+            options.float_codec = codec;
+        }
+        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
             window,

@@ -116,6 +116,10 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "SIZE", value_parser = at_least_8_mib)]
     pub(crate) memory_limit: Option<ByteSize>,
 
+    /// Encode FLOAT columns with Chimp128 in tables that do not say otherwise (float_codec)
+    #[arg(long, env = "CHRONOS_CHIMP_ENABLE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) chimp: bool,
+
     /// Largest body POST /ingest accepts; a larger one is answered 413
     #[arg(
         long,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chronos_env::Env;
+use chronos_model::FloatCodec;
 use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
@@ -62,6 +63,9 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
         ),
     };
     options.memory_bytes_max = args.memory_limit.map(|limit| limit.0);
+    if args.chimp {
+        options.float_codec = FloatCodec::Chimp;
+    }
     Ok(options)
 }
 

@@ -53,7 +53,7 @@ pub(super) fn read_frame(file: &dyn DiskFile, path: &Path) -> Result<(Footer, u6
     let mut header = [0; HEADER_BYTES as usize];
     read_exact(file, path, &mut header, 0, None)?;
     let version = layout::read_header(&header).map_err(|e| damaged(path, None, 0, e.reason))?;
-    if version != layout::FORMAT_VERSION {
+    if !(layout::FORMAT_WITHOUT_CHIMP..=layout::FORMAT_VERSION).contains(&version) {
         return Err(SegmentError::UnknownVersion {
             path: path.to_owned(),
             version,

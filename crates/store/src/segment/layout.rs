@@ -13,7 +13,10 @@ use chronos_model::{DataError, DataType, Decoder, Encoder, Stamp, TableId};
 
 use super::{BlockError, ColumnRange, ColumnStats, PageMeta, SegmentId};
 
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The newest version, whose blocks may hold Chimp128. It reads all before it.
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The version of a file without Chimp128: programs that know no other read it too.
+pub(super) const FORMAT_WITHOUT_CHIMP: u32 = 1;
 pub(super) const HEADER_BYTES: u64 = 16;
 pub(super) const TRAILER_BYTES: u64 = 32;
 
@@ -93,10 +96,10 @@ pub(super) struct Footer {
     pub(super) bytes: Vec<u8>,
 }
 
-pub(super) fn header() -> Vec<u8> {
+pub(super) fn header(version: u32) -> Vec<u8> {
     let mut e = Encoder::default();
     e.buffer.extend_from_slice(&HEADER_MAGIC);
-    e.u32(FORMAT_VERSION);
+    e.u32(version);
     let crc = crc32fast::hash(&e.buffer);
     e.u32(crc);
     e.buffer

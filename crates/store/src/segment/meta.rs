@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chronos_model::{Stamp, TableId};
+use chronos_model::{FloatCodec, Stamp, TableId};
 use serde::{Deserialize, Serialize};
 
 /// A segment's identity in a store; never reused.
@@ -68,6 +68,8 @@ pub struct SegmentOptions {
     pub group_pages: usize,
     /// Size of the key filter; 0: none. A table with a hidden key never gets one.
     pub bloom_bits_per_key: u32,
+    /// Encoding of floats.
+    pub float_codec: FloatCodec,
 }
 
 impl Default for SegmentOptions {
@@ -77,6 +79,7 @@ impl Default for SegmentOptions {
             page_bytes: 1 << 20,
             group_pages: 64,
             bloom_bits_per_key: 10,
+            float_codec: FloatCodec::Auto,
         }
     }
 }

@@ -35,6 +35,9 @@ mod stats;
 mod writer;
 
 pub use cache::PageCache;
+pub use chronos_model::FloatCodec;
+#[doc(hidden)]
+pub use encoding::for_bench as float_encodings;
 pub use error::SegmentError;
 pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;

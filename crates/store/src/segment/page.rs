@@ -40,10 +40,11 @@ pub(super) fn words_type(slot: usize) -> Arrow {
     }
 }
 
-/// Encodes a page; `gates` has one gate per slot.
+/// Encodes a page, the table's columns with `effort`; `gates` has one gate per slot.
 pub(super) fn encode_page(
     schema: &TableSchema,
     page: &VersionBatch,
+    effort: Effort,
     gates: &mut [PcoGate],
 ) -> Result<EncodedPage, BlockError> {
     let mut blocks = Vec::with_capacity(gates.len());
@@ -54,7 +55,7 @@ pub(super) fn encode_page(
         blocks.push(encode_version_column(page, slot, gate)?);
     }
     for ((array, column), gate) in page.columns.iter().zip(&schema.columns).zip(own) {
-        blocks.push(checked(array, &column.data_type, gate)?);
+        blocks.push(checked(array, &column.data_type, effort, gate)?);
     }
     Ok(EncodedPage {
         meta: describe(schema, page),
@@ -155,9 +156,10 @@ fn same_words(array: &ArrayRef, words: &[u64]) -> bool {
 fn checked(
     array: &ArrayRef,
     data_type: &DataType,
+    effort: Effort,
     gate: &mut PcoGate,
 ) -> Result<Vec<u8>, BlockError> {
-    for effort in [Effort::Smallest, Effort::Raw] {
+    for effort in [effort, Effort::Raw] {
         let mut block = Vec::new();
         encode_column(array, data_type, effort, gate, &mut block)?;
         let mut decoder = ColumnDecoder::new(data_type, array.len());
@@ -202,7 +204,12 @@ fn encode_key_block(
     };
     let array: ArrayRef =
         std::sync::Arc::new(arrow_array::BinaryViewArray::from_iter_values(&stored));
-    let block = checked(&array, &DataType::Bytea, &mut PcoGate::default())?;
+    let block = checked(
+        &array,
+        &DataType::Bytea,
+        Effort::Smallest,
+        &mut PcoGate::default(),
+    )?;
     Ok((!derived, block))
 }
 

@@ -368,7 +368,8 @@ impl Segment {
         array.map_err(|e| self.block_error(pages.start, slot, e))
     }
 
-    fn with_block(
+    /// Gives the bytes of a block.
+    pub(super) fn with_block(
         &self,
         page: usize,
         slot: usize,

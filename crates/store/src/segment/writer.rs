@@ -19,10 +19,10 @@ use arrow_schema::DataType as Arrow;
 use chronos_env::{DiskFile, Env};
 use chronos_model::{DataType, Stamp, TableSchema};
 
-use super::encoding::PcoGate;
+use super::encoding::{Effort, PcoGate};
 use super::layout::{self, slot, FooterHead, GroupEntry, PageEntry, StoredBlock};
 use super::page::{encode_page, EncodedPage};
-use super::{bloom, SegmentError, SegmentId, SegmentMeta, SegmentOptions};
+use super::{bloom, FloatCodec, SegmentError, SegmentId, SegmentMeta, SegmentOptions};
 use crate::version::VersionBatch;
 
 /// Encoded bytes at which a group is written before it has all its pages.
@@ -97,7 +97,7 @@ impl SegmentWriter {
             source,
         };
         let file = env.disk.create(path).map_err(|e| io("create", e))?;
-        let header = layout::header();
+        let header = layout::header(format_version(options));
         file.write_at(&header, 0).map_err(|e| io("write", e))?;
         let slots = slot::FIRST_COLUMN + schema.columns.len();
         Ok(SegmentWriter {
@@ -276,7 +276,11 @@ impl SegmentWriter {
         self.pending_rows -= rows;
         self.pending_bytes -= bytes;
         let page = VersionBatch::concat(&parts).map_err(|e| self.invalid(e.to_string()))?;
-        let encoded = encode_page(&self.schema, &page, &mut self.gates)
+        let effort = match self.options.float_codec {
+            FloatCodec::Auto => Effort::Smallest,
+            FloatCodec::Chimp => Effort::Chimp,
+        };
+        let encoded = encode_page(&self.schema, &page, effort, &mut self.gates)
             .map_err(|e| self.invalid(e.to_string()))?;
         self.add_page(&page, encoded);
         if self.group.len() >= self.options.group_pages || self.group_bytes >= GROUP_BYTES_MAX {
@@ -363,6 +367,15 @@ impl SegmentWriter {
             path: self.path.clone(),
             reason: reason.into(),
         }
+    }
+}
+
+/// The lowest version that has all that may be written: older programs go on reading what
+/// they can.
+fn format_version(options: &SegmentOptions) -> u32 {
+    match options.float_codec {
+        FloatCodec::Auto => layout::FORMAT_WITHOUT_CHIMP,
+        FloatCodec::Chimp => layout::FORMAT_VERSION,
     }
 }
 

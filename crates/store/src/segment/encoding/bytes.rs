@@ -51,11 +51,11 @@ pub(super) fn encode(values: &[&[u8]], effort: Effort, out: &mut Vec<u8>) {
     put_lengths(&mut lengths, values);
     let raw_bytes = 1 + lengths.buffer.len() + total;
     let structured = match effort {
-        Effort::Smallest => structured(values).filter(|s| s.len() <= raw_bytes),
+        Effort::Smallest | Effort::Chimp => structured(values).filter(|s| s.len() <= raw_bytes),
         Effort::Raw => None,
     };
     let smallest = structured.as_ref().map_or(raw_bytes, Vec::len);
-    if smallest >= LZ4_BYTES_MIN && effort == Effort::Smallest {
+    if smallest >= LZ4_BYTES_MIN && effort != Effort::Raw {
         let packed = lz4_flex::block::compress(&values.concat());
         if (1 + lengths.buffer.len() + packed.len()) * 100 < smallest * 85 {
             out.push(LZ4);

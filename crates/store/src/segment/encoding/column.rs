@@ -105,6 +105,11 @@ pub(in crate::segment) fn encode_column(
             let items = list.values().as_primitive::<Float32Type>().values();
             let start = list.value_offset(0) as usize;
             check_items(rows * width)?;
+            // Neighbouring items of a vector are no series: Chimp128 would not fit.
+            let effort = match effort {
+                Effort::Chimp => Effort::Smallest,
+                other => other,
+            };
             floats::encode(&items[start..start + rows * width], effort, Some(gate), out);
         }
     }

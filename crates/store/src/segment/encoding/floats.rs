@@ -6,6 +6,10 @@
 //! | 1 | decimal | `ints[i] / 10^exponent`, or an exception |
 //! | 2 | bits | the integer encodings over the bit patterns |
 //! | 3 | pco | a pco standalone file |
+//! | 4 | chimp | a [Chimp128](chimp) stream |
+//!
+//! The first four compete by size. Chimp128 is there for those who ask for it: then every
+//! page gets it whose values are not all alike.
 //!
 //! Decimal is the idea of ALP (Afroozeh, Kuffo and Boncz, SIGMOD 2023): most stored
 //! floats are decimals with few digits. ALP multiplies by an inexact `10^-e` and
@@ -16,12 +20,13 @@
 
 use chronos_model::{Decoder, Encoder};
 
-use super::{ints, put_nested, BlockError, Effort, PcoGate};
+use super::{chimp, ints, put_nested, BlockError, Effort, PcoGate};
 
 const RAW: u8 = 0;
 const DECIMAL: u8 = 1;
 const BITS: u8 = 2;
 const PCO: u8 = 3;
+const CHIMP: u8 = 4;
 
 const EXPONENT_MAX: usize = 15;
 const POWERS: [f64; EXPONENT_MAX + 1] = [
@@ -75,7 +80,7 @@ macro_rules! float {
 float!(f32, u32, 4);
 float!(f64, u64, 8);
 
-/// Appends the values in their smallest encoding; nothing for no values.
+/// Appends the values in the encoding that is asked for; nothing for no values.
 pub(super) fn encode<T: Float>(
     values: &[T],
     effort: Effort,
@@ -85,9 +90,21 @@ pub(super) fn encode<T: Float>(
     if values.is_empty() {
         return;
     }
-    if effort == Effort::Raw {
-        return raw(values, out);
+    match effort {
+        Effort::Raw => raw(values, out),
+        Effort::Chimp if !all_alike(values) => {
+            out.push(CHIMP);
+            chimp::encode(values, out);
+        }
+        Effort::Chimp | Effort::Smallest => smallest(values, gate, out),
     }
+}
+
+fn all_alike<T: Float>(values: &[T]) -> bool {
+    values.iter().all(|v| v.bits() == values[0].bits())
+}
+
+fn smallest<T: Float>(values: &[T], gate: Option<&mut PcoGate>, out: &mut Vec<u8>) {
     let mut best = match decimal(values) {
         Some(decimal) => decimal,
         None => bits(values),
@@ -213,6 +230,7 @@ pub(super) fn decode<T: Float>(bytes: &[u8], out: &mut [T]) -> Result<(), BlockE
             return Ok(());
         }
         PCO => return super::decode_pco(&bytes[1..], out),
+        CHIMP => return chimp::decode(&bytes[1..], out),
         other => return Err(BlockError::new(format!("unknown float encoding {other}"))),
     }
     if !d.is_empty() {

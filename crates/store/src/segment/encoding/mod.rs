@@ -26,9 +26,12 @@
 //! array for several pages without copying them together.
 
 mod bitpack;
+mod bits;
 mod bytes;
+mod chimp;
 mod column;
 mod floats;
+pub mod for_bench;
 mod ints;
 
 use super::BlockError;
@@ -39,6 +42,8 @@ pub(super) use column::{encode_column, ColumnDecoder};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Effort {
     Smallest,
+    /// Floats as Chimp128, everything else as small as it gets.
+    Chimp,
     Raw,
 }
 

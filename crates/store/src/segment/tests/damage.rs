@@ -102,12 +102,12 @@ fn lying_footers_never_panic() {
 #[test]
 fn a_newer_format_is_named() {
     let (schema, mut bytes, _) = small();
-    bytes[8..12].copy_from_slice(&2u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&3u32.to_le_bytes());
     let crc = crc32fast::hash(&bytes[..12]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     let error = open(&with_bytes(&bytes), &schema).unwrap_err();
     assert!(matches!(
         error,
-        SegmentError::UnknownVersion { version: 2, .. }
+        SegmentError::UnknownVersion { version: 3, .. }
     ));
 }

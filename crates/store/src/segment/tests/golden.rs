@@ -1,4 +1,4 @@
-//! The oldest segment ever written must still read.
+//! The oldest segments ever written must still read.
 
 use chronos_env::Env;
 use chronos_model::{DataType, Decimal, Value};
@@ -21,6 +21,71 @@ fn schema() -> TableSchema {
         ],
         &[0, 1],
     )
+}
+
+/// Written by [`the_floats`] at format version 2, with Chimp128.
+const GOLDEN_CHIMP: &[u8] = include_bytes!("../../../tests/data/segment-v2.bin");
+
+fn float_schema() -> TableSchema {
+    table(
+        &[
+            ("id", DataType::Int8),
+            ("walk", DataType::Float8),
+            ("noise", DataType::Float8),
+            ("narrow", DataType::Float4),
+            ("list", DataType::parse("float8[]").unwrap()),
+        ],
+        &[0],
+    )
+}
+
+/// Floats of every kind that Chimp128 tells apart, with NULLs.
+fn the_floats() -> VersionBatch {
+    let schema = float_schema();
+    let mut state = 7u64;
+    let mut random = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state >> 20
+    };
+    let odd = [
+        -0.0,
+        f64::from_bits(0x7ff8_dead_beef_0001),
+        f64::NEG_INFINITY,
+        5e-324,
+    ];
+    let mut cents = 2_000;
+    let versions: Vec<Version> = (0..700)
+        .map(|i| {
+            cents += random() as i64 % 41 - 20;
+            let walk = cents as f64 / 100.0;
+            let noise = match i % 50 {
+                17 => odd[i / 50 % odd.len()],
+                _ => 20.0 + random() as f64 / (1u64 << 44) as f64,
+            };
+            let row = vec![
+                Value::Int8(i as i64),
+                Value::Float8(walk),
+                match i % 31 {
+                    0 => Value::Null,
+                    _ => Value::Float8(noise),
+                },
+                Value::Float4(walk as f32),
+                Value::Array(vec![Value::Float8(noise), Value::Null][..i % 3].to_vec()),
+            ];
+            put(&schema, 1_700_000_100_000_000 + i as u64, row)
+        })
+        .collect();
+    batch(&schema, &versions)
+}
+
+fn chimp_pages() -> SegmentOptions {
+    SegmentOptions {
+        page_rows: 256,
+        float_codec: FloatCodec::Chimp,
+        ..SegmentOptions::default()
+    }
 }
 
 /// Columns of several types in the shapes readings have, with NULLs and deletes.
@@ -63,29 +128,41 @@ fn the_segment() -> VersionBatch {
 }
 
 #[test]
-fn the_oldest_file_still_reads() {
-    let env = Env::simulated(1);
-    let file = env.disk.create(Path::new("s")).unwrap();
-    file.write_at(GOLDEN, 0).unwrap();
-    let segment = open(&env, &schema()).unwrap();
-    assert_same(&segment, &schema(), &the_segment());
+fn the_oldest_files_still_read() {
+    let goldens = [
+        (GOLDEN, schema(), the_segment()),
+        (GOLDEN_CHIMP, float_schema(), the_floats()),
+    ];
+    for (bytes, schema, expected) in goldens {
+        let env = Env::simulated(1);
+        let file = env.disk.create(Path::new("s")).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        assert_same(&open(&env, &schema).unwrap(), &schema, &expected);
+    }
 }
 
-/// With `CHRONOS_WRITE_GOLDEN_SEGMENT=<file>` keeps what it writes: for a new version of
-/// the format, under a new name.
+/// With `CHRONOS_WRITE_GOLDEN_SEGMENT=<file>` keeps what it writes, with the version it
+/// has behind the name: for a new version of the format, under a new name.
 #[test]
 fn todays_writer_takes_no_more_bytes() {
-    let env = Env::simulated(1);
-    let options = SegmentOptions {
+    let plain = SegmentOptions {
         page_rows: 512,
         ..SegmentOptions::default()
     };
-    write(&env, &schema(), &options, &[the_segment()]).unwrap();
-    let bytes = env.disk.read(Path::new("s")).unwrap();
-    if let Some(path) = std::env::var_os("CHRONOS_WRITE_GOLDEN_SEGMENT") {
-        let file = Env::real().disk.create(Path::new(&path)).unwrap();
-        file.write_at(&bytes, 0).unwrap();
+    let goldens = [
+        (GOLDEN, schema(), plain, the_segment()),
+        (GOLDEN_CHIMP, float_schema(), chimp_pages(), the_floats()),
+    ];
+    for (golden, schema, options, versions) in goldens {
+        let env = Env::simulated(1);
+        write(&env, &schema, &options, &[versions]).unwrap();
+        let bytes = env.disk.read(Path::new("s")).unwrap();
+        if let Some(mut path) = std::env::var_os("CHRONOS_WRITE_GOLDEN_SEGMENT") {
+            path.push(format!(".{}", bytes[8]));
+            let file = Env::real().disk.create(Path::new(&path)).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+        }
+        let allowed = golden.len() + golden.len() / 50;
+        assert!(bytes.len() <= allowed, "{} bytes", bytes.len());
     }
-    let allowed = GOLDEN.len() + GOLDEN.len() / 50;
-    assert!(bytes.len() <= allowed, "{} bytes", bytes.len());
 }

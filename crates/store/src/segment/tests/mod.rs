@@ -16,8 +16,8 @@ use chronos_model::{
 };
 
 use super::{
-    PageCache, PageColumn, Segment, SegmentError, SegmentId, SegmentMeta, SegmentOptions,
-    SegmentWriter,
+    FloatCodec, PageCache, PageColumn, Segment, SegmentError, SegmentId, SegmentMeta,
+    SegmentOptions, SegmentWriter,
 };
 use crate::version::{VersionBatch, UNTIL_CHANGED};
 

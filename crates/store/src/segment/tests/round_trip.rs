@@ -5,6 +5,7 @@ use chronos_env::Env;
 use chronos_model::{DataType, Decimal, Interval, Key, Value};
 use proptest::prelude::*;
 
+use super::super::layout::slot;
 use super::*;
 
 fn types() -> Vec<DataType> {
@@ -159,12 +160,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn segments_give_back_what_was_written(versions in versions(), rows in 1..60usize, cut in 0..120usize) {
+    fn segments_give_back_what_was_written(
+        versions in versions(),
+        rows in 1..60usize,
+        cut in 0..120usize,
+        float_codec in prop_oneof![Just(FloatCodec::Auto), Just(FloatCodec::Chimp)],
+    ) {
         let (env, schema) = (Env::simulated(1), schema());
         let all = batch(&schema, &versions);
         let cut = cut.min(all.num_rows());
         let parts = [all.slice(0, cut), all.slice(cut, all.num_rows() - cut)];
-        let meta = write(&env, &schema, &small_pages(rows), &parts).unwrap();
+        let options = SegmentOptions { float_codec, ..small_pages(rows) };
+        let meta = write(&env, &schema, &options, &parts).unwrap();
         let segment = open(&env, &schema).unwrap();
         prop_assert_eq!(segment.meta(), &meta);
         assert_same(&segment, &schema, &all);
@@ -174,6 +181,7 @@ proptest! {
     fn damaged_blocks_never_panic(
         versions in versions(),
         slot in 0..40usize,
+        chimp in any::<bool>(),
         flips in prop::collection::vec((any::<usize>(), any::<u8>()), 1..4),
     ) {
         use super::super::encoding::{encode_column, ColumnDecoder, Effort, PcoGate};
@@ -182,7 +190,8 @@ proptest! {
         let array = batch(&schema, &versions).columns[column].clone();
         let mut block = Vec::new();
         let mut gate = PcoGate::default();
-        encode_column(&array, &types[column], Effort::Smallest, &mut gate, &mut block).unwrap();
+        let effort = if chimp { Effort::Chimp } else { Effort::Smallest };
+        encode_column(&array, &types[column], effort, &mut gate, &mut block).unwrap();
         for (at, mask) in flips {
             let at = at % block.len();
             block[at] ^= mask;
@@ -303,4 +312,72 @@ fn keys_that_columns_do_not_give_are_kept() {
     let all = batch(&schema, &versions);
     write(&env, &schema, &small_pages(3), std::slice::from_ref(&all)).unwrap();
     assert_same(&open(&env, &schema).unwrap(), &schema, &all);
+}
+
+/// The float encoding and length of a column's block; 255 where there are only NULLs.
+fn float_block(values: &[Option<f64>], codec: FloatCodec) -> (u8, usize) {
+    let (env, schema) = (
+        Env::simulated(1),
+        table(&[("k", DataType::Int8), ("f", DataType::Float8)], &[0]),
+    );
+    let versions: Vec<Version> = (0..)
+        .zip(values)
+        .map(|(i, v)| {
+            let value = v.map_or(Value::Null, Value::Float8);
+            put(&schema, 5, vec![Value::Int8(i), value])
+        })
+        .collect();
+    let all = batch(&schema, &versions);
+    let options = SegmentOptions {
+        float_codec: codec,
+        ..SegmentOptions::default()
+    };
+    write(&env, &schema, &options, std::slice::from_ref(&all)).unwrap();
+    let segment = open(&env, &schema).unwrap();
+    assert_same(&segment, &schema, &all);
+    let mut block = Vec::new();
+    let copy = |bytes: &[u8]| {
+        block = bytes.to_vec();
+        Ok(())
+    };
+    segment.with_block(0, slot::FIRST_COLUMN + 1, copy).unwrap();
+    let values_at = match block[0] {
+        0 => 1,
+        2 => 1 + values.len().div_ceil(8),
+        _ => return (255, block.len()),
+    };
+    (block[values_at], block.len())
+}
+
+#[test]
+fn chimp_is_used_where_it_was_asked_for() {
+    const CHIMP: u8 = 4;
+    let decimals: Vec<Option<f64>> = (0..2000).map(|i| Some(f64::from(i % 700) / 10.0)).collect();
+    assert_ne!(float_block(&decimals, FloatCodec::Auto).0, CHIMP);
+    assert_eq!(float_block(&decimals, FloatCodec::Chimp).0, CHIMP);
+    let with_nulls: Vec<_> = decimals.iter().map(|v| v.filter(|v| *v > 9.0)).collect();
+    assert_eq!(float_block(&with_nulls, FloatCodec::Chimp).0, CHIMP);
+    // Random bits grow a little, but Chimp128 was asked for.
+    let noise: Vec<_> = (1..2000u64)
+        .map(|i| Some(f64::from_bits(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))))
+        .collect();
+    assert_eq!(float_block(&noise, FloatCodec::Chimp).0, CHIMP);
+    let (encoding, bytes) = float_block(&[Some(21.5); 2000], FloatCodec::Chimp);
+    assert!(encoding != CHIMP && bytes < 32, "{encoding}, {bytes} bytes");
+    assert_eq!(float_block(&[None; 2000], FloatCodec::Chimp), (255, 1));
+}
+
+#[test]
+fn only_files_with_chimp_need_a_new_reader() {
+    let (env, schema) = (Env::simulated(1), table(&[("f", DataType::Float8)], &[0]));
+    let all = batch(&schema, &[put(&schema, 5, vec![Value::Float8(1.5)])]);
+    for (float_codec, version) in [(FloatCodec::Auto, 1u32), (FloatCodec::Chimp, 2)] {
+        let options = SegmentOptions {
+            float_codec,
+            ..SegmentOptions::default()
+        };
+        write(&env, &schema, &options, std::slice::from_ref(&all)).unwrap();
+        let bytes = env.disk.read(Path::new("s")).unwrap();
+        assert_eq!(bytes[8..12], version.to_le_bytes());
+    }
 }
