@@ -16,6 +16,8 @@ use crossbeam_skiplist::map::Entry;
 use crossbeam_skiplist::SkipMap;
 
 const STAMP_BYTES: usize = 8;
+/// So many versions of a key are walked before its others are skipped by a search.
+const STEPS_BEFORE_SEARCH: usize = 4;
 /// What an entry costs besides key and row: node, tower, handles.
 const ENTRY_BYTES: u64 = 120;
 
@@ -118,6 +120,39 @@ impl Rows {
     /// The first entry after a position.
     pub(crate) fn after(&self, position: &[u8]) -> Option<RowEntry<'_>> {
         self.map.lower_bound(Bound::Excluded(position))
+    }
+
+    /// The newest version that `entry`'s key has at or before a stamp, given that the entry was
+    /// recorded later; if there is none, the first entry of the next key.
+    pub(crate) fn newest_entry<'a>(
+        &'a self,
+        entry: RowEntry<'a>,
+        at: Stamp,
+    ) -> Option<RowEntry<'a>> {
+        let first = entry.clone();
+        let key = key_of(first.key());
+        let mut next = entry;
+        for _ in 0..STEPS_BEFORE_SEARCH {
+            next = next.next()?;
+            if recorded_of(next.key()) <= at || key_of(next.key()) != key {
+                return Some(next);
+            }
+        }
+        self.at_or_after(&position(key, at))
+    }
+
+    /// The first entry of the key after an entry's.
+    pub(crate) fn next_key<'a>(&'a self, entry: RowEntry<'a>) -> Option<RowEntry<'a>> {
+        let first = entry.clone();
+        let key = key_of(first.key());
+        let mut next = entry;
+        for _ in 0..STEPS_BEFORE_SEARCH {
+            next = next.next()?;
+            if key_of(next.key()) != key {
+                return Some(next);
+            }
+        }
+        self.after(&position(key, Stamp::MIN))
     }
 
     /// The first entry within a lower bound of keys.

@@ -15,7 +15,7 @@ use super::block::{i64_array, u32_array, u64_array, Block, PerVersion};
 use crate::error::StoreError;
 use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run};
 use crate::scan::KeyRange;
-use crate::segment::{PageColumn, Segment};
+use crate::segment::{PageColumn, PageMeta, Segment};
 use crate::state::SegmentFile;
 use crate::version::UNTIL_CHANGED;
 
@@ -67,6 +67,8 @@ pub(super) struct Cursor {
     reader: Reader,
     range: KeyRange,
     columns: Arc<[PageColumn]>,
+    /// Of each key only the newest version at or before this stamp is wanted.
+    at: Option<Stamp>,
     pub(super) block: Block,
     pub(super) position: usize,
     /// Where the merger keeps this block for the batch it is making.
@@ -74,11 +76,13 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Starts at the first version within the range; `None`: there is none.
+    /// Starts at the first version within the range; `None`: there is none. With `at`,
+    /// versions that are not the newest of their key at that stamp may be left out.
     pub(super) fn open(
         source: Source,
         range: &KeyRange,
         columns: Arc<[PageColumn]>,
+        at: Option<Stamp>,
         schema: &TableSchema,
     ) -> Result<Option<Cursor>, StoreError> {
         let reader = match source {
@@ -102,6 +106,7 @@ impl Cursor {
             reader,
             range: range.clone(),
             columns,
+            at,
             block: Block::empty(),
             position: 0,
             pinned: None,
@@ -130,7 +135,7 @@ impl Cursor {
         loop {
             let block = match &mut self.reader {
                 Reader::Rows { memtable, last } => {
-                    take_rows(memtable, last, &self.range, &self.columns, schema)?
+                    take_rows(memtable, last, &self.range, self.at, &self.columns, schema)?
                 }
                 Reader::Run { run, rows } => {
                     let block = run.block(rows.start, rows.len(), &self.columns);
@@ -139,6 +144,13 @@ impl Cursor {
                 }
                 Reader::Segment { segment, pages } => match pages.next() {
                     None => None,
+                    Some(page)
+                        if self
+                            .at
+                            .is_some_and(|at| is_hidden(segment.pages(), page, at)) =>
+                    {
+                        continue;
+                    }
                     Some(page) => Some(self.range.cut(read_page(segment, page, &self.columns)?)),
                 },
             };
@@ -152,6 +164,23 @@ impl Cursor {
             }
         }
     }
+}
+
+/// Whether no version of a page can be the newest of its key at or before a stamp: all were
+/// recorded later, or they are of one key, a newer version of which is at the end of the page
+/// before. So a key with very many versions costs the page that is asked for.
+pub(crate) fn is_hidden(pages: &[PageMeta], page: usize, at: Stamp) -> bool {
+    let own = &pages[page];
+    if own.min_recorded > at {
+        return true;
+    }
+    let Some(before) = page.checked_sub(1).map(|before| &pages[before]) else {
+        return false;
+    };
+    own.min_key == own.max_key
+        && before.min_key == own.min_key
+        && before.max_key == own.min_key
+        && before.min_recorded <= at
 }
 
 fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<Block, StoreError> {
@@ -193,6 +222,7 @@ fn take_rows(
     memtable: &Memtable,
     last: &mut Option<Box<[u8]>>,
     range: &KeyRange,
+    at: Option<Stamp>,
     columns: &[PageColumn],
     schema: &TableSchema,
 ) -> Result<Option<Block>, StoreError> {
@@ -204,24 +234,27 @@ fn take_rows(
     let mut recorded = Vec::new();
     let mut versions: Vec<RowVersion> = Vec::new();
     while let Some(found) = entry {
-        if versions.len() == ROWS_PER_BLOCK || !range.reaches_down_to(key_of(found.key())) {
+        let key = key_of(found.key());
+        if versions.len() == ROWS_PER_BLOCK || !range.reaches_down_to(key) {
             break;
         }
-        keys.push(key_of(found.key()));
+        if let Some(at) = at.filter(|at| recorded_of(found.key()) > *at) {
+            entry = memtable.rows.newest_entry(found, at);
+            continue;
+        }
+        keys.push(key);
         recorded.push(recorded_of(found.key()).0);
         versions.push(found.value().clone());
-        if versions.len() == ROWS_PER_BLOCK {
-            *last = Some(found.key().clone());
-        }
-        entry = found.next();
+        entry = match at {
+            None => found.next(),
+            Some(_) => memtable.rows.next_key(found),
+        };
     }
     if versions.is_empty() {
         return Ok(None);
     }
-    if versions.len() < ROWS_PER_BLOCK {
-        // The end was seen; what is inserted from now on is after every view.
-        *last = Some(end_position(&keys, &recorded));
-    }
+    // Should the end have been seen: what is inserted from now on is after every view.
+    *last = Some(end_position(&keys, &recorded, at));
     let unique = (1..keys.len()).all(|i| keys.get(i - 1) != keys.get(i));
     let kinds: Vec<u8> = versions.iter().map(|v| v.kind as u8).collect();
     let has_deletes = versions.iter().any(|v| v.kind == Kind::Delete);
@@ -238,10 +271,12 @@ fn take_rows(
     )))
 }
 
-fn end_position(keys: &Keys, recorded: &[u64]) -> Box<[u8]> {
+/// The position of the last version taken, or of the last that its key can have.
+fn end_position(keys: &Keys, recorded: &[u64], at: Option<Stamp>) -> Box<[u8]> {
     let i = keys.len() - 1;
+    let last = at.map_or(recorded[i], |_| 0);
     let mut position = keys.get(i).to_vec();
-    position.extend_from_slice(&(!recorded[i]).to_be_bytes());
+    position.extend_from_slice(&(!last).to_be_bytes());
     position.into()
 }
 

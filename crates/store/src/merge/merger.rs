@@ -47,6 +47,14 @@ pub(crate) struct Wants {
 }
 
 impl MergeRequest {
+    /// When of each key only the newest version at or before a stamp can matter: that stamp.
+    fn newest_at(&self) -> Option<Stamp> {
+        match self.resolution {
+            Resolution::Snapshot { at } if !self.wants.system_to => Some(at.min(self.view)),
+            _ => None,
+        }
+    }
+
     /// Every version, with its key and stamp.
     pub(crate) fn everything(
         schema: Arc<TableSchema>,
@@ -101,10 +109,11 @@ impl Merger {
         sources: impl Iterator<Item = Source>,
         range: &KeyRange,
     ) -> Result<Merger, StoreError> {
+        let at = request.newest_at();
         let mut cursors = Vec::new();
         for source in sources {
             let columns = request.columns.clone();
-            cursors.extend(Cursor::open(source, range, columns, &request.schema)?);
+            cursors.extend(Cursor::open(source, range, columns, at, &request.schema)?);
         }
         cursors.sort_by(|a, b| {
             if a.precedes(b) {

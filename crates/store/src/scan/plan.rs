@@ -16,9 +16,9 @@ use super::partition::ScanShape;
 use super::prune::excludes;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
-use crate::merge::{Resolution, Source};
+use crate::merge::{is_hidden, Resolution, Source};
 use crate::retention::page_times;
-use crate::segment::PageMeta;
+use crate::segment::{PageMeta, Segment};
 
 /// Rows of a memtable run that are judged together.
 const RUN_CHUNK_ROWS: usize = 8192;
@@ -275,7 +275,7 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                 let first = pages.partition_point(|p| !range.reaches_up_to(&p.max_key));
                 let pages = pages.iter().enumerate().skip(first);
                 for (number, page) in pages.take_while(|(_, p)| range.reaches_down_to(&p.min_key)) {
-                    if judge.is_irrelevant(page) {
+                    if judge.is_irrelevant(page) || judge.is_hidden(segment, number) {
                         continue;
                     }
                     chunks.push(Chunk {
@@ -395,6 +395,16 @@ impl<'a> Judge<'a> {
         unseen
             || self.shape.retained.page_expired(page)
             || (!page.has_deletes && self.bounds.iter().any(other_key))
+    }
+
+    /// Whether a newer version hides all of the page.
+    fn is_hidden(&self, segment: &Segment, page: usize) -> bool {
+        match self.shape.resolution {
+            Resolution::Snapshot { at } if !self.shape.wants.system_to => {
+                is_hidden(segment.pages(), page, at.min(self.shape.view))
+            }
+            _ => false,
+        }
     }
 
     /// Whether no row of the page is within the query's bounds.

@@ -125,8 +125,18 @@ impl Segment {
     /// page. Panics if there is no such page.
     pub fn find_rows(&self, page: usize, key: &[u8]) -> Result<Range<u32>, SegmentError> {
         let rows = self.pages()[page].rows as usize;
-        let cached = self.cache.get(&self.cache_key(page, slot::KEY));
-        if cached.is_some() || self.footer.all_keys[page] || self.pages()[page].has_deletes {
+        let is_cached = |slot| self.cache.get(&self.cache_key(page, slot)).is_some();
+        // A page that is asked again is worth its keys.
+        let first_column = self
+            .footer
+            .primary_key
+            .first()
+            .map(|c| slot::FIRST_COLUMN + c);
+        if is_cached(slot::KEY)
+            || first_column.is_some_and(is_cached)
+            || self.footer.all_keys[page]
+            || self.pages()[page].has_deletes
+        {
             let keys = self.read_keys(page)?;
             let compare = |row: usize| Ok(keys.get(row).cmp(key));
             return equal_range(rows, compare);

@@ -467,3 +467,65 @@ fn threads_flush_and_compact_while_rows_are_written_and_read() {
     assert_eq!(scan(&view, &t, request(VersionFilter::Current)).len(), 4000);
     assert_eq!(scan(&view, &t, request(VersionFilter::All)).len(), 16_000);
 }
+
+/// A key with many versions, between others, at every stamp: in memory, in segments, and
+/// half of it in each.
+#[test]
+fn a_hot_key_is_read_at_every_stamp() {
+    let mut world = World::new();
+    let t = world.store.catalog().table("t").unwrap().clone();
+    let others: Vec<_> = (0..40).map(|n| row(n, 0)).collect();
+    world.apply(vec![batch(&t, Expect::Any, &others)]).unwrap();
+    let first = world.index;
+    let hot = row(17, 0);
+    let key = key_of(&t, &hot);
+    for content in 1..=300 {
+        let change = change(&key, Expect::Any, Some(&row(17, content)));
+        world.apply(vec![rows(t.id, vec![change])]).unwrap();
+        if content == 150 {
+            world.check_hot_key(&t, first, content);
+            world.store.flush_now().unwrap();
+        }
+    }
+    world.check_hot_key(&t, first, 300);
+    world.store.flush_now().unwrap();
+    world.check_hot_key(&t, first, 300);
+    world.store.compact_now().unwrap();
+    world.check_hot_key(&t, first, 300);
+}
+
+impl World {
+    fn check_hot_key(
+        &self,
+        t: &std::sync::Arc<chronos_model::TableSchema>,
+        first: u64,
+        contents: u32,
+    ) {
+        let view = self.store.read_view();
+        let key = key_of(t, &row(17, 0));
+        for content in 0..=contents {
+            let at = VersionFilter::AsOf(stamp(first + u64::from(content)));
+            let mut one = request(at);
+            one.key_range = chronos_store::KeyRange::only(&key);
+            // With the end of the version asked for, and without.
+            for columns in [one.columns.clone(), one.columns[..4].to_vec()] {
+                let narrow = chronos_store::ScanRequest {
+                    columns,
+                    ..one.clone()
+                };
+                let found: Vec<_> = view
+                    .scan(t, narrow)
+                    .unwrap()
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                assert_eq!(found.len(), 1);
+                let batch = found[0].as_ref().unwrap();
+                let text = chronos_model::value_at(batch.column(3), 0, &t.columns[3].data_type);
+                assert_eq!(text.unwrap(), row(17, content)[3]);
+            }
+        }
+        let middle = VersionFilter::AsOf(stamp(first + u64::from(contents) / 2));
+        assert_eq!(scan(&view, t, request(middle)).len(), 40);
+    }
+}
