@@ -25,5 +25,6 @@ pub use outcome::{
 pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
 pub use status::{
-    DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus, StoreStatus,
+    DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
+    StoreStatus,
 };

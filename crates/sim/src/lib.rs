@@ -10,7 +10,7 @@ use std::path::Path;
 
 use chronos_env::{SimDisk, SimEnv};
 use chronos_model::Value;
-use chronos_node::{Error, Node, NodeOptions, Outcome, RowData, Session, Statement};
+use chronos_node::{Error, Node, NodeOptions, NodeStatus, Outcome, RowData, Session, Statement};
 
 /// Where the simulated node keeps its files.
 const DATA_DIR: &str = "/data";
@@ -39,6 +39,16 @@ impl Machine {
     /// A session on the node.
     pub fn session(&self) -> Session {
         self.node.session()
+    }
+
+    /// The node at this moment.
+    pub fn status(&self) -> NodeStatus {
+        self.node.status()
+    }
+
+    /// Brings everything that is applied to segments.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.node.flush()
     }
 
     /// Shuts down in order.

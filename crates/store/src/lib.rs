@@ -9,6 +9,7 @@
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
+//! | `damage` | what is refused when a file cannot be read, and how it is told |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -22,6 +23,7 @@ pub mod version;
 
 mod apply;
 mod compaction;
+mod damage;
 mod error;
 mod flush;
 mod history;

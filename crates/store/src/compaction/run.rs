@@ -21,10 +21,10 @@ impl Shared {
         self.check_usable()?;
         let state = self.published.read().state.clone();
         for table in state.tables.values() {
-            let candidates: Vec<_> = table.files().map(|file| candidate(file)).collect();
+            let candidates: Vec<_> = undamaged(table.files()).map(candidate).collect();
             let chosen = choose(&candidates);
             if !chosen.is_empty() {
-                self.compact(table, &chosen)?;
+                self.compact_undamaged(table, &chosen)?;
                 return Ok(true);
             }
         }
@@ -39,18 +39,42 @@ impl Shared {
         for id in ids {
             let table = || self.published.read().state.tables.get(&id).cloned();
             self.check_usable()?;
-            if let Some(table) = table().filter(|t| t.segments.len() > 1) {
-                let all: Vec<_> = table.segments.iter().map(|s| s.meta().id).collect();
-                self.compact(&table, &all)?;
+            // Again, when damage is found on the way.
+            while let Some(table) = table() {
+                let all: Vec<_> = undamaged(table.segments.iter())
+                    .map(|s| s.meta().id)
+                    .collect();
+                if all.len() < 2 || self.compact_undamaged(&table, &all)? {
+                    break;
+                }
             }
             // Only now is all of its history apart.
             let Some(table) = table() else { continue };
             for chosen in windows(&table) {
                 self.check_usable()?;
-                self.compact(&table, &chosen)?;
+                self.compact_undamaged(&table, &chosen)?;
             }
         }
         Ok(())
+    }
+
+    /// Compacts segments; false: one of them turned out to be damaged. It stays as it is,
+    /// with all that can be read of it, and is not chosen again.
+    fn compact_undamaged(
+        &self,
+        table: &TableState,
+        chosen: &[SegmentId],
+    ) -> Result<bool, StoreError> {
+        match self.compact(table, chosen) {
+            Err(error) if error.is_damage() => {
+                let mut inputs = table.files().filter(|f| chosen.contains(&f.meta().id));
+                match inputs.any(|file| file.has_lost_versions()) {
+                    true => Ok(false),
+                    false => Err(error),
+                }
+            }
+            done => done.map(|()| true),
+        }
     }
 
     /// Merges segments that may hold current versions, or runs of one window's history.
@@ -107,7 +131,14 @@ impl Shared {
     }
 }
 
-fn candidate(file: &SegmentFile) -> Candidate {
+/// The files that a compaction may read to their ends.
+fn undamaged<'a>(
+    files: impl Iterator<Item = &'a Arc<SegmentFile>>,
+) -> impl Iterator<Item = &'a Arc<SegmentFile>> {
+    files.filter(|file| !file.has_lost_versions())
+}
+
+fn candidate(file: &Arc<SegmentFile>) -> Candidate {
     Candidate {
         id: file.meta().id,
         bytes: file.meta().bytes,
@@ -125,7 +156,7 @@ fn splitter(inputs: &[Arc<SegmentFile>]) -> Splitter {
 
 /// Runs of history that share a window with others.
 fn windows(table: &TableState) -> Vec<Vec<SegmentId>> {
-    let mut runs: Vec<_> = table.history.iter().map(|file| candidate(file)).collect();
+    let mut runs: Vec<_> = undamaged(table.history.iter()).map(candidate).collect();
     runs.sort_unstable_by_key(|run| (run.window, run.id));
     runs.chunk_by(|a, b| a.window == b.window)
         .filter(|same| same.len() > 1)

@@ -24,6 +24,7 @@
 
 mod bloom;
 mod cache;
+mod damage;
 mod encoding;
 mod error;
 mod frame;
@@ -32,9 +33,11 @@ mod meta;
 mod page;
 mod reader;
 mod stats;
+mod verify;
 mod writer;
 
 pub use cache::PageCache;
+pub use damage::Damage;
 pub use error::SegmentError;
 pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;

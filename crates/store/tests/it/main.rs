@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod behaviour;
+mod damage;
 mod fixture;
 mod model;
 mod power_cut;
