@@ -288,11 +288,11 @@ pub(crate) fn keys_text(schema: Option<&TableSchema>, keys: &(Vec<u8>, Vec<u8>))
     format!("keys {} to {}", text(&keys.0), text(&keys.1))
 }
 
-fn lock_error(dir: &Path, e: &LockError) -> Error {
+pub(crate) fn lock_error(dir: &Path, e: &LockError) -> Error {
     let dir = dir.display();
     match e {
         LockError::Held { .. } => Error::new(
-            SqlState("55006"),
+            SqlState::OBJECT_IN_USE,
             format!("the data directory {dir} is in use: {e}"),
         )
         .with_hint("Another chronos has it open. Stop that one, or give another --data-dir."),

@@ -27,6 +27,7 @@ use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, S
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use replay::decode;
 use replay::replay;
 
 use crate::Error;

@@ -10,6 +10,7 @@
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
 //! | `damage` | what is refused when a file cannot be read, and how it is told |
+//! | `verify` | everything read again, and what is damaged |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -36,6 +37,7 @@ mod read_view;
 mod scan;
 mod state;
 mod store;
+pub mod verify;
 mod write;
 
 pub use apply::Applied;

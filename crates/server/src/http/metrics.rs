@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Health,
     Ready,
     Metrics,
+    Check,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             Kind::Health => "health",
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
+            Kind::Check => "check",
         };
         ("kind", name)
     }

@@ -88,6 +88,11 @@ impl Segment {
         self.wound.versions.get().is_some()
     }
 
+    /// Whether nothing of it can be read.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.content, Content::Lost { .. })
+    }
+
     /// Fails if nothing of the segment can be read.
     pub(super) fn readable(&self) -> Result<(), SegmentError> {
         self.file().map(|_| ())
