@@ -23,7 +23,9 @@ use bytes::Bytes;
 use chronos_env::Env;
 use chronos_model::{Hlc, NodeId, SqlState, Stamp, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
-use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
+use chronos_store::{
+    with_causes, Applied, ApplyError, PreparedWriteSet, Reason, Store, StoreError,
+};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -90,6 +92,20 @@ pub(crate) struct Settled {
 pub(crate) struct Fault {
     code: SqlState,
     pub(crate) reason: String,
+}
+
+impl Fault {
+    /// The store stopped by itself.
+    fn of_store(reason: Reason) -> Fault {
+        let code = match reason.disk_full {
+            true => SqlState::DISK_FULL,
+            false => SqlState::IO_ERROR,
+        };
+        Fault {
+            code,
+            reason: reason.text,
+        }
+    }
 }
 
 impl Replica {
@@ -161,8 +177,8 @@ impl Replica {
                 "the node is shutting down",
             ));
         };
-        if let Some(fault) = self.fault.lock().as_ref() {
-            return Err(stopped(fault));
+        if let Some(fault) = self.fault() {
+            return Err(stopped(&fault));
         }
         self.store.check_writable(&prepared)?;
         let (reply, answer) = oneshot::channel();
@@ -236,7 +252,8 @@ impl Replica {
 
     /// Why nothing can be written any more, if so.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        self.fault.lock().clone()
+        let known = self.fault.lock().clone();
+        known.or_else(|| self.store.stopped().map(Fault::of_store))
     }
 
     /// Takes no more proposals, finishes those under way, flushes and closes.

@@ -347,6 +347,11 @@ impl Store {
         self.inner.stop();
     }
 
+    /// Why nothing can be applied or flushed any more, if a failure stopped the store.
+    pub fn stopped(&self) -> Option<Reason> {
+        self.shared().trouble.lock().poison.clone()
+    }
+
     /// What the store has done and holds.
     pub fn stats(&self) -> StoreStats {
         self.shared().stats()

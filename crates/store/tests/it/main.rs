@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod damage;
+mod disk_faults;
 mod fixture;
 mod model;
 mod power_cut;
