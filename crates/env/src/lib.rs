@@ -23,7 +23,9 @@ mod random;
 use std::sync::Arc;
 
 pub use clock::{Clock, SimClock, SystemClock};
-pub use disk::{Disk, DiskFile, LockError, LockGuard, RealDisk, SequentialReader, SimDisk};
+pub use disk::{
+    is_medium_error, Disk, DiskFile, LockError, LockGuard, RealDisk, SequentialReader, SimDisk,
+};
 pub use machine::{available_memory_bytes, cpu_count, resident_memory_bytes};
 pub use random::{OsRandom, Random, SimRandom};
 

@@ -98,6 +98,8 @@ states! {
     INVALID_COLUMN_REFERENCE = "42P10";
     /// invalid_table_definition
     INVALID_TABLE_DEFINITION = "42P16";
+    /// object_in_use
+    OBJECT_IN_USE = "55006";
     /// out_of_memory
     OUT_OF_MEMORY = "53200";
     /// disk_full

@@ -73,7 +73,9 @@ impl Error {
 
 impl From<StoreError> for Error {
     fn from(e: StoreError) -> Error {
-        Error::new(e.sqlstate(), with_causes(&e))
+        let mut error = Error::new(e.sqlstate(), with_causes(&e));
+        error.hint = e.hint().map(str::to_owned);
+        error
     }
 }
 

@@ -4,6 +4,7 @@
 //! a session plans statements with `query`, proposes write sets to the replica
 //! and reads through read views of `store`.
 
+mod check;
 mod error;
 mod ingest;
 mod node;
@@ -13,6 +14,7 @@ mod replica;
 mod session;
 mod status;
 
+pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;
 pub use error::Error;
@@ -25,5 +27,6 @@ pub use outcome::{
 pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
 pub use status::{
-    DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus, StoreStatus,
+    DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
+    StoreStatus,
 };

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chronos_env::{Env, LockError, LockGuard};
-use chronos_model::{FloatCodec, SqlState};
+use chronos_model::{key_values, Catalog, FloatCodec, SqlState, TableSchema};
 use chronos_query::{Engine, EngineOptions};
 use chronos_store::log::{Durability, Log, LogOptions};
+use chronos_store::segment::Damage;
 use chronos_store::{with_causes, Store, StoreOptions};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -16,7 +17,8 @@ use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
 use crate::session::{PlanKey, Prepared};
 use crate::status::{
-    DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus, StoreStatus,
+    DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
+    StoreStatus,
 };
 use crate::{Error, Session};
 
@@ -172,6 +174,12 @@ impl Node {
         closed
     }
 
+    /// Brings everything that is applied from memory to segments. Blocks. The node does so
+    /// by itself when memory is full, and at its end.
+    pub fn flush(&self) -> Result<(), Error> {
+        Ok(self.inner.replica.store.flush_now()?)
+    }
+
     /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
     pub fn announce_pg_address(&self, address: String) {
         *self.inner.pg_address.lock() = Some(address);
@@ -236,6 +244,11 @@ impl Node {
             segments: stats.segments,
             flushes: stats.flushes,
             compactions: stats.compactions,
+            damaged: store
+                .damage()
+                .iter()
+                .map(|d| damage_status(&store.catalog(), d))
+                .collect(),
         }
     }
 }
@@ -251,11 +264,40 @@ fn open_store(env: &Env, dir: &Path, memory: u64, float_codec: FloatCodec) -> Re
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
 }
 
-fn lock_error(dir: &Path, e: &LockError) -> Error {
+/// Damage as people are told of it.
+pub(crate) fn damage_status(catalog: &Catalog, damage: &Damage) -> DamageStatus {
+    let schema = catalog.table(&damage.table);
+    DamageStatus {
+        table: damage.table.clone(),
+        file: damage.path.display().to_string(),
+        offset: damage.offset,
+        reason: damage.reason.clone(),
+        versions: damage.versions,
+        keys: keys_text(schema.map(|schema| &**schema), &damage.keys),
+    }
+}
+
+/// A closed range of keys as text: the values of the key columns, or bytes.
+pub(crate) fn keys_text(schema: Option<&TableSchema>, keys: &(Vec<u8>, Vec<u8>)) -> String {
+    let text = |key: &[u8]| {
+        let with_key = schema.filter(|schema| !schema.has_hidden_key());
+        let values = with_key.and_then(|schema| key_values(schema, key).ok());
+        match values {
+            Some(values) => {
+                let shown: Vec<_> = values.iter().map(chronos_model::text::format).collect();
+                format!("({})", shown.join(", "))
+            }
+            None => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    };
+    format!("keys {} to {}", text(&keys.0), text(&keys.1))
+}
+
+pub(crate) fn lock_error(dir: &Path, e: &LockError) -> Error {
     let dir = dir.display();
     match e {
         LockError::Held { .. } => Error::new(
-            SqlState("55006"),
+            SqlState::OBJECT_IN_USE,
             format!("the data directory {dir} is in use: {e}"),
         )
         .with_hint("Another chronos has it open. Stop that one, or give another --data-dir."),

@@ -13,17 +13,24 @@
 //!
 //! Entry payload: `[format: 1] [recorded stamp: u64] [node: u32] [write set]`.
 
+mod replay;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, WriteSet};
+use chronos_model::{Hlc, NodeId, SqlState, Stamp, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
-use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store};
+use chronos_store::{
+    with_causes, Applied, ApplyError, PreparedWriteSet, Reason, Store, StoreError,
+};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
+
+pub(crate) use replay::decode;
+use replay::replay;
 
 use crate::Error;
 
@@ -63,13 +70,21 @@ pub(crate) struct Replica {
     node: NodeId,
     /// The next index; held while an entry is given its stamp and queued, so that
     /// stamps and indexes have the same order.
-    next_index: Mutex<LogIndex>,
+    next_index: Arc<Mutex<LogIndex>>,
     applies: Mutex<Option<crossbeam_channel::Sender<Committed>>>,
-    /// The last entry of which the apply thread knows the outcome.
-    settled: watch::Receiver<LogIndex>,
+    settled: watch::Receiver<Settled>,
     apply_thread: Mutex<Option<JoinHandle<()>>>,
     fault: Arc<Mutex<Option<Fault>>>,
     closing: AtomicBool,
+}
+
+/// How far the apply thread knows the outcomes of entries.
+#[derive(Clone, Copy)]
+pub(crate) struct Settled {
+    /// The last entry of which it does.
+    index: LogIndex,
+    /// How often entries were withdrawn: what had their indexes is settled, too.
+    withdrawals: u64,
 }
 
 /// Why a node writes no more.
@@ -79,19 +94,38 @@ pub(crate) struct Fault {
     pub(crate) reason: String,
 }
 
+impl Fault {
+    /// The store stopped by itself.
+    fn of_store(reason: Reason) -> Fault {
+        let code = match reason.disk_full {
+            true => SqlState::DISK_FULL,
+            false => SqlState::IO_ERROR,
+        };
+        Fault {
+            code,
+            reason: reason.text,
+        }
+    }
+}
+
 impl Replica {
     /// Replays what the log holds beyond the store and takes up work.
     pub(crate) fn start(env: &Env, store: Store, log: Log) -> Result<Arc<Replica>, Error> {
         let hlc = Hlc::new(store.floor());
-        let next_index = replay(&store, &log, &hlc)?;
+        let (next_index, held_back) = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
-        let (settling, settled) = watch::channel(LogIndex(next_index.0.saturating_sub(1)));
-        let fault = Arc::new(Mutex::new(None));
+        let (settling, settled) = watch::channel(Settled {
+            index: LogIndex(next_index.0.saturating_sub(1)),
+            withdrawals: 0,
+        });
+        let fault = Arc::new(Mutex::new(held_back));
+        let next_index = Arc::new(Mutex::new(next_index));
         let applier = Applier {
             store: store.clone(),
             log: log.clone(),
             node: NodeId(0),
             fault: Arc::clone(&fault),
+            next_index: Arc::clone(&next_index),
             cut_below: store.flushed_index(),
             settled: settling,
         };
@@ -110,7 +144,7 @@ impl Replica {
             env: env.clone(),
             hlc,
             node: NodeId(0),
-            next_index: Mutex::new(next_index),
+            next_index,
             applies: Mutex::new(Some(sender)),
             settled,
             apply_thread: Mutex::new(Some(thread)),
@@ -143,6 +177,10 @@ impl Replica {
                 "the node is shutting down",
             ));
         };
+        if let Some(fault) = self.fault() {
+            return Err(stopped(&fault));
+        }
+        self.store.check_writable(&prepared)?;
         let (reply, answer) = oneshot::channel();
         {
             let mut next_index = self.next_index.lock();
@@ -191,13 +229,16 @@ impl Replica {
     /// sees to it that no later one gets such a stamp: a view that is taken then shows the
     /// past up to this instant as it will be for ever.
     pub(crate) async fn settle(&self, now_micros: i64) {
-        let last = {
+        let mut settled = self.settled.clone();
+        let (last, withdrawals) = {
             let next_index = self.next_index.lock();
             self.hlc.restore(Stamp::last_of_micros(now_micros));
-            LogIndex(next_index.0.saturating_sub(1))
+            let last = LogIndex(next_index.0.saturating_sub(1));
+            (last, settled.borrow().withdrawals)
         };
+        let is_settled = |s: &Settled| s.index >= last || s.withdrawals > withdrawals;
         // An error means that the apply thread is gone, and nothing will be applied.
-        let _ = self.settled.clone().wait_for(|index| *index >= last).await;
+        let _ = settled.wait_for(is_settled).await;
     }
 
     /// A stamp that no other write has.
@@ -211,7 +252,8 @@ impl Replica {
 
     /// Why nothing can be written any more, if so.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        self.fault.lock().clone()
+        let known = self.fault.lock().clone();
+        known.or_else(|| self.store.stopped().map(Fault::of_store))
     }
 
     /// Takes no more proposals, finishes those under way, flushes and closes.
@@ -234,62 +276,17 @@ impl Replica {
     }
 }
 
-/// Applies every entry that the store has not seen; the next index to give.
-fn replay(store: &Store, log: &Log, hlc: &Hlc) -> Result<LogIndex, Error> {
-    let first = store.applied_index().next();
-    let mut next = first;
-    let has_more = log.bounds().is_some_and(|(_, last)| last >= first);
-    if has_more {
-        for entry in log.read(first).map_err(log_error)? {
-            let entry = entry.map_err(log_error)?;
-            let (recorded, node, set) = decode(&entry.payload)?;
-            hlc.restore(recorded);
-            apply(store, entry.index, recorded, node, &set)?;
-            next = entry.index.next();
-        }
-    } else if log.next_index().is_some_and(|n| n < first) {
-        // The store is ahead of its log, whose end a power cut took under a weak durability: go
-        // on after it.
-        log.cut_before(first).map_err(log_error)?;
-    } else if log.next_index().is_none() && store.applied_index() > LogIndex(0) {
-        return Err(Error::new(
-            SqlState::DATA_CORRUPTED,
-            format!(
-                "the log has no file, although the store contains its entries up to {}",
-                store.applied_index()
-            ),
-        )
-        .with_hint("Its files were removed, and with them acknowledged writes. Restore the data directory as a whole."));
-    }
-    Ok(next)
+/// What became of an entry.
+enum Outcome {
+    Known(Result<Committal, Error>),
+    /// It needs what is damaged here.
+    Unknown(StoreError),
 }
 
-/// Applies an entry of the log again. What was refused the first time is again.
-fn apply(
-    store: &Store,
-    index: LogIndex,
-    recorded: Stamp,
-    node: NodeId,
-    set: &WriteSet,
-) -> Result<(), Error> {
-    match store.apply_write_set(index, recorded, node, set) {
-        Err(e @ ApplyError::Storage(_)) => Err(describe(e, store)),
-        _ => Ok(()),
+impl Outcome {
+    fn known(result: Result<Committal, Error>) -> Outcome {
+        Outcome::Known(result)
     }
-}
-
-fn decode(payload: &Bytes) -> Result<(Stamp, NodeId, WriteSet), Error> {
-    let mut d = Decoder::new("log entry", payload);
-    if d.u8()? != PAYLOAD_FORMAT {
-        return Err(d.damaged("an unknown format version").into());
-    }
-    let recorded = Stamp(d.u64()?);
-    let node = NodeId(d.u32()?);
-    Ok((
-        recorded,
-        node,
-        WriteSet::decode(&payload.slice(HEADER_BYTES..))?,
-    ))
 }
 
 /// The thread that applies.
@@ -298,8 +295,9 @@ struct Applier {
     log: Log,
     node: NodeId,
     fault: Arc<Mutex<Option<Fault>>>,
+    next_index: Arc<Mutex<LogIndex>>,
     cut_below: LogIndex,
-    settled: watch::Sender<LogIndex>,
+    settled: watch::Sender<Settled>,
 }
 
 impl Applier {
@@ -312,15 +310,21 @@ impl Applier {
             let mut next = Some(first);
             while let Some(entry) = next {
                 let is_large = entry.set.rows() >= LARGE_ROWS;
-                let result = self.apply(&entry);
                 last = entry.index;
-                replies.push((entry.reply, result));
+                match self.apply(&entry) {
+                    Outcome::Known(result) => replies.push((entry.reply, result)),
+                    Outcome::Unknown(damage) => {
+                        last = LogIndex(entry.index.0.saturating_sub(1));
+                        self.withdraw(entry, damage, committed, &mut replies);
+                        break;
+                    }
+                }
                 next = match is_large || replies.len() >= REPLIES_MAX {
                     true => None,
                     false => committed.try_recv().ok(),
                 };
             }
-            self.settled.send_replace(last);
+            self.settled.send_modify(|settled| settled.index = last);
             for (reply, result) in replies.drain(..) {
                 // A client that has gone away does not hear of it.
                 let _ = reply.send(result);
@@ -337,9 +341,9 @@ impl Applier {
         }
     }
 
-    fn apply(&self, entry: &Committed) -> Result<Committal, Error> {
+    fn apply(&self, entry: &Committed) -> Outcome {
         if let Some(fault) = self.fault.lock().as_ref() {
-            return Err(stopped(fault));
+            return Outcome::known(Err(stopped(fault)));
         }
         if let Err(e) = &entry.durable {
             let refused = matches!(
@@ -350,22 +354,62 @@ impl Applier {
             if !refused {
                 self.stop(&error, "the log failed; nothing more is written");
             }
-            return Err(error);
+            return Outcome::known(Err(error));
         }
         match self
             .store
             .apply(entry.index, entry.recorded, self.node, &entry.set)
         {
-            Ok(applied) => Ok(Committal { applied }),
+            Ok(applied) => Outcome::known(Ok(Committal { applied })),
+            Err(ApplyError::Storage(e)) if e.is_damage() => Outcome::Unknown(e),
             Err(e) => {
                 let storage_failed = matches!(e, ApplyError::Storage(_));
                 let error = describe(e, &self.store);
                 if storage_failed {
                     self.stop(&error, "the store failed; nothing more is written");
                 }
-                Err(error)
+                Outcome::known(Err(error))
             }
         }
+    }
+
+    /// Takes an entry of which damage hides the outcome out of the log again, and with it
+    /// those after it, none of which is acknowledged; a replay will not meet them.
+    fn withdraw(
+        &self,
+        entry: Committed,
+        damage: StoreError,
+        committed: &crossbeam_channel::Receiver<Committed>,
+        replies: &mut Vec<(Reply, Result<Committal, Error>)>,
+    ) {
+        // Nothing is given an index meanwhile.
+        let mut next_index = self.next_index.lock();
+        let before = LogIndex(entry.index.0.saturating_sub(1));
+        let truncated = self.log.truncate_after(before).map_err(log_error);
+        // The truncation came after all that was queued, so all of it is here by now.
+        let later: Vec<Committed> = committed.try_iter().collect();
+        if let Err(error) = &truncated {
+            self.stop(
+                error,
+                "an entry that cannot be applied cannot be withdrawn either",
+            );
+            for entry in later {
+                replies.push((entry.reply, Err(error.clone())));
+            }
+            replies.push((entry.reply, Err(damage.into())));
+            return;
+        }
+        for later in later {
+            let error = Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "the commit was withdrawn together with one before it that met damaged data",
+            )
+            .with_hint("Retry the transaction.");
+            replies.push((later.reply, Err(error)));
+        }
+        replies.push((entry.reply, Err(damage.into())));
+        *next_index = entry.index;
+        self.settled.send_modify(|settled| settled.withdrawals += 1);
     }
 
     fn stop(&self, error: &Error, what: &str) {
@@ -379,7 +423,7 @@ impl Applier {
 
 fn stopped(fault: &Fault) -> Error {
     let code = match fault.code {
-        SqlState::DISK_FULL => SqlState::DISK_FULL,
+        known @ (SqlState::DISK_FULL | SqlState::DATA_CORRUPTED) => known,
         _ => SqlState::IO_ERROR,
     };
     let reason = &fault.reason;

@@ -93,6 +93,40 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Compactions finished since the node was opened.
     pub compactions: u64,
+    /// Segments that were found to be damaged. What needs the damaged part is refused;
+    /// everything else works.
+    pub damaged: Vec<DamageStatus>,
+}
+
+/// A damaged segment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DamageStatus {
+    /// Its table.
+    pub table: String,
+    /// The file.
+    pub file: String,
+    /// Where in the file the damage was found first.
+    pub offset: u64,
+    /// What was found.
+    pub reason: String,
+    /// Versions that cannot be read because of it; there may be more in other pages.
+    pub versions: u64,
+    /// The keys of these, as text.
+    pub keys: String,
+}
+
+impl std::fmt::Display for DamageStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let DamageStatus {
+            table,
+            file,
+            offset,
+            reason,
+            versions,
+            keys,
+        } = self;
+        write!(f, "{file}, offset {offset}: {reason}; table \"{table}\" has lost {versions} versions, {keys}")
+    }
 }
 
 /// Durations counted in buckets.

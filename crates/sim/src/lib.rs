@@ -10,7 +10,9 @@ use std::path::Path;
 
 use chronos_env::{SimDisk, SimEnv};
 use chronos_model::Value;
-use chronos_node::{Error, Node, NodeOptions, Outcome, RowData, Session, Statement};
+use chronos_node::{
+    Error, Node, NodeOptions, NodeStatus, Outcome, Profile, RowData, Session, Statement,
+};
 
 /// Where the simulated node keeps its files.
 const DATA_DIR: &str = "/data";
@@ -27,7 +29,12 @@ impl Machine {
     /// Errors: the power was cut while the node started.
     pub fn boot(disk: SimDisk, seed: u64) -> Result<Machine, Error> {
         let env = SimEnv::with_disk(disk, seed);
-        let node = Node::open(env.env(), &NodeOptions::new(Path::new(DATA_DIR)))?;
+        // The smallest log files: each takes memory as soon as it is allocated.
+        let options = NodeOptions {
+            profile: Some(Profile::Potato),
+            ..NodeOptions::new(Path::new(DATA_DIR))
+        };
+        let node = Node::open(env.env(), &options)?;
         Ok(Machine { env, node })
     }
 
@@ -39,6 +46,16 @@ impl Machine {
     /// A session on the node.
     pub fn session(&self) -> Session {
         self.node.session()
+    }
+
+    /// The node at this moment.
+    pub fn status(&self) -> NodeStatus {
+        self.node.status()
+    }
+
+    /// Brings everything that is applied to segments.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.node.flush()
     }
 
     /// Shuts down in order.

@@ -81,6 +81,14 @@ pub enum StoreError {
         /// The earliest that can be asked for; for one key's history, when it begins.
         horizon: Stamp,
     },
+    /// A read of a table that committed entries change which could not be applied.
+    #[error("table \"{table}\" cannot be read: committed changes of it cannot be applied, because {}", reason.text)]
+    HeldBack {
+        /// The table's name.
+        table: String,
+        /// Why they cannot.
+        reason: Reason,
+    },
     /// Applied entries came out of order.
     #[error("log entry {given} was given to apply after entry {applied}")]
     IndexOrder {
@@ -181,6 +189,20 @@ impl StoreError {
         }
     }
 
+    /// Whether a segment is damaged where it was to be read: everything else goes on.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, StoreError::Segment(e) if matches!(**e, SegmentError::Damaged { .. }))
+    }
+
+    /// What to do about it, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_damage = self.is_damage() || matches!(self, StoreError::HeldBack { .. });
+        is_damage.then_some(
+            "Other keys and other tables are not affected. Put the file back from a copy of the data \
+             directory and restart; \"chronos admin check\" lists everything that is damaged.",
+        )
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> StoreError {
         StoreError::Io {
             action,
@@ -202,6 +224,7 @@ impl StoreError {
             | StoreError::Missing { .. }
             | StoreError::Data(_)
             | StoreError::Columns(_)
+            | StoreError::HeldBack { .. }
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,

@@ -11,6 +11,8 @@
 //! | `history`, `write` | which versions are history; segments written, it apart |
 //! | `retention` | what has expired |
 //! | `buckets` | which rows are stored together by their time |
+//! | `damage` | what is refused when a file cannot be read, and how it is told |
+//! | `verify` | everything read again, and what is damaged |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -26,6 +28,7 @@ pub mod version;
 mod apply;
 mod buckets;
 mod compaction;
+mod damage;
 mod error;
 mod flush;
 mod history;
@@ -39,6 +42,7 @@ mod retention;
 mod scan;
 mod state;
 mod store;
+pub mod verify;
 mod write;
 
 pub use apply::Applied;

@@ -93,20 +93,25 @@ impl Drop for StopOnPanic<'_> {
 
 fn run(shared: &Shared, pause: Option<Duration>, work: fn(&Shared) -> Result<(), StoreError>) {
     let mut seen = 0;
+    // What was reported last: the same failure is not told at every attempt.
+    let mut told: Option<String> = None;
     loop {
         let failed = match work(shared) {
-            Ok(()) => false,
-            Err(error) if shared.check_usable().is_ok() => {
-                let error = with_causes(&error);
-                tracing::warn!(
-                    error,
-                    "background work of the store failed and will be retried"
-                );
-                true
-            }
-            Err(_) => false,
+            Ok(()) => None,
+            Err(error) if shared.check_usable().is_ok() => Some(with_causes(&error)),
+            Err(_) => None,
         };
-        let pause = if failed { Some(RETRY) } else { pause };
+        if let Some(error) = failed
+            .as_ref()
+            .filter(|error| told.as_ref() != Some(*error))
+        {
+            tracing::warn!(
+                error,
+                "background work of the store failed and will be retried"
+            );
+        }
+        let pause = failed.is_some().then_some(RETRY).or(pause);
+        told = failed;
         if !shared.signals.wait(&mut seen, pause) {
             return;
         }

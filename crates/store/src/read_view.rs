@@ -132,9 +132,16 @@ impl ReadView {
 
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
         let found = self.state.tables.get(&schema.id);
-        found.ok_or_else(|| StoreError::UnknownTable {
+        let table = found.ok_or_else(|| StoreError::UnknownTable {
             name: schema.name.clone(),
-        })
+        })?;
+        match &table.held_back {
+            None => Ok(table),
+            Some(reason) => Err(StoreError::HeldBack {
+                table: schema.name.clone(),
+                reason: reason.clone(),
+            }),
+        }
     }
 
     /// The current row of a key.
@@ -238,7 +245,7 @@ impl ReadView {
     /// How many current rows the table has, and whether that is exact.
     pub fn table_rows_estimate(&self, table: &TableSchema) -> (u64, bool) {
         let Ok(state) = self.table(table) else {
-            return (0, true);
+            return (0, false);
         };
         let request = ScanRequest::default();
         let resolution = Resolution::Snapshot { at: self.stamp };

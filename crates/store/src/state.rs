@@ -12,7 +12,7 @@ use chronos_model::{Catalog, Keys, Kind, Stamp, TableId, TableSchema};
 pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
 
-use crate::error::StoreError;
+use crate::error::{Reason, StoreError};
 use crate::history::Superseded;
 use crate::memtable::{KeyRanges, Memtable, Run};
 use crate::merge::{horizon, Resolution, Source, Wants};
@@ -54,6 +54,8 @@ pub(crate) struct TableState {
     pub(crate) segments: Vec<Arc<SegmentFile>>,
     /// Runs of superseded versions.
     pub(crate) history: Vec<Arc<SegmentFile>>,
+    /// Why it cannot be read at all, if so.
+    pub(crate) held_back: Option<Reason>,
 }
 
 /// The newest version of a key, and where it is.
@@ -81,6 +83,7 @@ impl TableState {
             frozen: Vec::new(),
             segments: Vec::new(),
             history: Vec::new(),
+            held_back: None,
         }
     }
 
@@ -137,6 +140,8 @@ impl TableState {
             }
         }
         let mut newest: Option<Newest> = None;
+        // Damage matters only if nothing newer is found elsewhere.
+        let mut unread: Option<(Stamp, StoreError)> = None;
         for segment in &self.segments {
             if newest
                 .as_ref()
@@ -144,7 +149,17 @@ impl TableState {
             {
                 continue;
             }
-            if let Some((page, row, recorded, kind)) = segment.newest(key)? {
+            let found = match segment.newest(key) {
+                Err(error) if error.is_damage() => {
+                    let last = segment.meta().max_recorded;
+                    if unread.as_ref().is_none_or(|(before, _)| *before < last) {
+                        unread = Some((last, error));
+                    }
+                    continue;
+                }
+                found => found?,
+            };
+            if let Some((page, row, recorded, kind)) = found {
                 if newest.as_ref().is_none_or(|n| n.recorded < recorded) {
                     newest = Some(Newest {
                         recorded,
@@ -154,7 +169,10 @@ impl TableState {
                 }
             }
         }
-        Ok(newest)
+        match unread {
+            Some((last, error)) if newest.as_ref().is_none_or(|n| n.recorded < last) => Err(error),
+            _ => Ok(newest),
+        }
     }
 
     /// As [`newest`](Self::newest), of what is not expired.

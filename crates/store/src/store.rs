@@ -22,6 +22,7 @@ use chronos_model::{Catalog, NodeId, Stamp, TableId, WriteSet};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::apply::{self, Applied};
+use crate::damage;
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
 use crate::log::LogIndex;
@@ -29,7 +30,7 @@ use crate::maintenance::Signals;
 use crate::manifest::{self, Manifest};
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
-use crate::segment::{PageCache, Segment, SegmentId, SegmentOptions};
+use crate::segment::{PageCache, SegmentId, SegmentOptions};
 use crate::state::{SegmentFile, StoreState, TableState};
 
 /// How a store behaves. The defaults fit a small server.
@@ -182,7 +183,8 @@ impl Store {
     /// Opens the store in a directory, which is created if it is not there. The
     /// caller then applies the log from after [`applied_index`](Self::applied_index).
     ///
-    /// Errors: the directory cannot be used, or files in it are damaged or missing.
+    /// Errors: the directory cannot be used, or the manifest is damaged. A segment that is
+    /// damaged or missing is none: see [`damage`](Self::damage).
     pub fn open(env: &Env, dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         create_dirs(env, dir)?;
         let found = manifest::read(env, dir)?;
@@ -352,6 +354,11 @@ impl Store {
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
         self.inner.stop();
+    }
+
+    /// Why nothing can be applied or flushed any more, if a failure stopped the store.
+    pub fn stopped(&self) -> Option<Reason> {
+        self.shared().trouble.lock().poison.clone()
     }
 
     /// What the store has done and holds.
@@ -601,13 +608,7 @@ fn initial_state(
         let entries = known.segments.iter();
         for entry in entries.filter(|s| s.meta.table == schema.id) {
             let path = segment_path(dir, entry.meta.id);
-            if !env.disk.exists(&path).unwrap_or(true) {
-                return Err(StoreError::Missing {
-                    path,
-                    named_by: "the manifest names it",
-                });
-            }
-            let segment = Segment::open(env, &path, schema, cache.clone())?;
+            let segment = damage::open_segment(env, &path, schema, &entry.meta, cache)?;
             let file = Arc::new(SegmentFile::new(
                 env.clone(),
                 path,

@@ -25,6 +25,7 @@ Examples:
   chronos client -c 'select count(*) from readings'
   chronos import temps temps.csv             create a table from a CSV file and fill it
   chronos single-node --data-dir ./db        SQL prompt on an embedded database, no network
+  chronos admin check                        read everything that is stored again; list what is damaged
 
 Any PostgreSQL client works as well: psql postgres://127.0.0.1:5433/chronos";
 
@@ -59,6 +60,26 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Simulated sensors post to a running node, then queries show what it can answer
     Demo(DemoArgs),
+    /// Look after a node
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Look after copies of a data directory
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+}
+
+/// The subcommands of `chronos admin`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Read everything that is stored again, and list what is damaged
+    Check(AdminCheckArgs),
+}
+
+/// The subcommands of `chronos snapshot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Read everything in a data directory, or in a copy of one, and list what is damaged
+    Verify(SnapshotVerifyArgs),
 }
 
 /// The version, with the commit when the build knew it (`CHRONOS_COMMIT`).
@@ -298,6 +319,78 @@ pub(crate) struct ImportArgs {
     /// Give up after this many rejected rows
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) max_rejects: u64,
+}
+
+const ADMIN_CHECK_HELP: &str = "\
+Reads every record of the log, the manifest, and every page of every segment, checks the checksums and \
+decodes what is in them. Prints a line for each finding: file, offset, table, keys, and what is lost.
+
+Examples:
+  chronos admin check                                  the closed directory ./chronos-data
+  chronos admin check --data-dir /var/lib/chronos
+  chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
+  chronos admin check --http-address gateway-7:9000 --json
+
+Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
+
+/// Arguments of `chronos admin check`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = ADMIN_CHECK_HELP)]
+pub(crate) struct AdminCheckArgs {
+    /// Directory of a database that no process has open
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "chronos-data",
+        conflicts_with_all = ["address", "http_address"]
+    )]
+    pub(crate) data_dir: PathBuf,
+
+    /// A running node by its gRPC address; its HTTP port is 1000 above
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<HostPort>,
+
+    /// A running node by its HTTP address
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "address")]
+    pub(crate) http_address: Option<HostPort>,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl AdminCheckArgs {
+    /// Where the node that is to be checked answers; `None`: a directory is to be.
+    pub(crate) fn http_address(&self) -> Option<HostPort> {
+        let derived = self.address.as_ref().map(|address| HostPort {
+            host: address.host.clone(),
+            port: address.port.saturating_add(HTTP_PORT_OFFSET),
+        });
+        self.http_address.clone().or(derived)
+    }
+}
+
+const SNAPSHOT_VERIFY_HELP: &str = "\
+Reads every record of the log, the manifest, and every page of every segment, as \"chronos admin check\" \
+does, and changes nothing.
+
+Examples:
+  chronos snapshot verify --data-dir /backup/chronos-2026-03-01
+  chronos snapshot verify --data-dir /backup/chronos-2026-03-01 --json
+
+Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
+
+/// Arguments of `chronos snapshot verify`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SNAPSHOT_VERIFY_HELP)]
+pub(crate) struct SnapshotVerifyArgs {
+    /// A data directory that no process has open, or a copy of one
+    #[arg(long, value_name = "DIR", default_value = "chronos-data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const DEMO_HELP: &str = "\

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client, for `/ingest` and `/health`.
+//! A small HTTP/1.1 client, for `/ingest`, `/health` and `/admin/check`.
 //!
 //! Owns one pooled connection per host and bounds every request in time and size.
 //! Refuses https and redirects: it talks to a node's own port.
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::{connect::HttpConnector, Client as Pool};
 use hyper_util::rt::TokioExecutor;
@@ -58,6 +59,18 @@ impl Client {
         self.send(Method::GET, uri, Bytes::new(), PAGE_WAIT).await
     }
 
+    /// Posts nothing, and gives the answer's lines as they come, however long that takes.
+    pub(crate) async fn post_for_lines(&self, uri: &Uri) -> Result<Lines, String> {
+        let request = Request::post(uri)
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| error.to_string())?;
+        let response = self.pool.request(request).await.map_err(innermost)?;
+        Ok(Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        })
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -93,6 +106,37 @@ impl Client {
         match tokio::time::timeout(wait, exchange).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {wait:?}")),
+        }
+    }
+}
+
+/// The lines of an answer.
+pub(crate) struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; `None`: there is none.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.buffer) {
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            if self.buffer.len() > ANSWER_BYTES_MAX {
+                return Err("the answer has a line that is too long".to_owned());
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.buffer.extend_from_slice(data);
+                    }
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(None),
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
+//!                  ├─► admin check, snapshot verify ──► a directory, or http (/admin/check)
 //!                  ├─► import  ──► wire (COPY)
 //!                  └─► demo    ──► http (/ingest), wire (queries)
 //!                        repl, demo ──► output (table, csv, json, line)
@@ -12,6 +13,7 @@
 //! errors go to stderr. Files named by the user are opened in [`files`] only.
 
 mod args;
+mod check;
 mod demo;
 mod error;
 mod files;

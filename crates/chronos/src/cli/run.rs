@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use chronos_env::Env;
 use clap::Parser;
 
-use super::args::{Cli, ClientArgs, Command, HostPort};
+use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort, SnapshotCommand};
 use super::args::{DEFAULT_PG_PORT, HTTP_PORT_OFFSET};
 use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
-use super::{demo, http, import, repl, single_node, start};
+use super::{check, demo, http, import, repl, single_node, start};
 
 /// The command line's whole life.
 pub(crate) fn main() -> ExitCode {
@@ -22,6 +22,12 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Client(args) => block_on(|env| async move { client(args, &env).await }),
         Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
+        Command::Admin(AdminCommand::Check(args)) => {
+            block_on(|env| async move { check::admin_check(args, env).await })
+        }
+        Command::Snapshot(SnapshotCommand::Verify(args)) => {
+            block_on(|env| async move { check::snapshot_verify(args, env).await })
+        }
         Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),
     };
     match result {

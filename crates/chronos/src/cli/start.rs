@@ -142,6 +142,12 @@ fn greet(node: &Node, pg: SocketAddr, web: SocketAddr) {
         pg.port()
     ));
     say("  Ctrl-C stops it.");
+    for damage in &status.store.damaged {
+        tell(&format!("WARNING: {damage}"));
+    }
+    if let Some(fault) = &status.fault {
+        tell(&format!("WARNING: nothing is written: {fault}"));
+    }
     if let Some(warning) = durability_warning_of(node) {
         tell(&format!("WARNING: {warning}"));
     }

@@ -102,11 +102,20 @@ fn address(line: &str, scheme: &str) -> Option<SocketAddr> {
 
 /// Posts a body; returns the status and the answer's body.
 pub(crate) fn post(to: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    request(to, "POST", path, body)
+}
+
+/// Gets a page; returns the status and the answer's body.
+pub(crate) fn get(to: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    request(to, "GET", path, "")
+}
+
+fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );

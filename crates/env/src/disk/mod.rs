@@ -17,6 +17,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 pub use real::RealDisk;
 pub use sim::SimDisk;
 
@@ -140,6 +142,16 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
         }
         Ok(())
     }
+}
+
+/// Whether a failed read means that the medium has lost what was written to it, as a bad
+/// sector or a damaged file system does, and not that something is wrong with how the
+/// file was asked for.
+pub fn is_medium_error(error: &io::Error) -> bool {
+    let lost = [Errno::IO, Errno::BADMSG, Errno::UCLEAN].map(Errno::raw_os_error);
+    error
+        .raw_os_error()
+        .is_some_and(|code| lost.contains(&code))
 }
 
 /// Holds the lock of a data directory; dropping it releases the lock.

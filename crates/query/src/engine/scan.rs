@@ -161,7 +161,9 @@ fn key_ordering(
 }
 
 pub(super) fn store_error(e: StoreError) -> DataFusionError {
-    QueryError::new(e.sqlstate(), with_causes(&e)).into()
+    let mut error = QueryError::new(e.sqlstate(), with_causes(&e));
+    error.hint = e.hint().map(str::to_owned);
+    error.into()
 }
 
 impl fmt::Debug for ScanExec {

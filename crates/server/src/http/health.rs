@@ -15,7 +15,7 @@ use super::App;
 
 #[derive(Serialize)]
 struct Health<'a> {
-    /// `ok` or `failed`.
+    /// `ok`; `degraded`: files are damaged, and what needs them is refused; `failed`.
     status: &'static str,
     /// Durability weaker than what people expect of a database.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,8 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
     let request = app.metrics.begin(Kind::Health);
     let node = app.node.status();
     let (code, status) = match node.fault {
-        None => (StatusCode::OK, "ok"),
+        None if node.store.damaged.is_empty() => (StatusCode::OK, "ok"),
+        None => (StatusCode::OK, "degraded"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
     };
     let warning = node.durability.warning.as_deref();

@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Health,
     Ready,
     Metrics,
+    Check,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             Kind::Health => "health",
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
+            Kind::Check => "check",
         };
         ("kind", name)
     }
@@ -326,6 +328,11 @@ fn encode_gauges(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fm
             Some(store.segment_bytes),
         ),
         ("chronos_segments", "Segments on disk", Some(store.segments)),
+        (
+            "chronos_damaged_segments",
+            "Segments found damaged: what needs them is refused",
+            Some(store.damaged.len() as u64),
+        ),
         ("chronos_tables", "Tables that exist", Some(store.tables)),
         ("chronos_term", "Current term", Some(status.term)),
         (

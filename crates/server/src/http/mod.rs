@@ -5,6 +5,7 @@
 //!         │
 //!     Router ── GET /health, GET /ready ── health.rs
 //!         │ ─── GET /metrics ───────────── metrics.rs
+//!         │ ─── POST /admin/check ───────── check.rs   everything read again ─▶ findings
 //!         │ ─── GET, POST /sql ─────────── sql/      statement ─▶ rows as JSON, NDJSON, CSV, Arrow
 //!         └ ─── POST /ingest ───────────── ingest/   JSON, NDJSON ─▶ table `readings`
 //!                                              │
@@ -16,6 +17,7 @@
 //! reach of every page that its user opens. `docs/http.md` is the manual.
 
 mod body;
+mod check;
 mod connection;
 mod error;
 mod health;
@@ -93,6 +95,7 @@ pub(crate) struct AppState {
     options: HttpOptions,
     metrics: Arc<Metrics>,
     ingest_permits: Arc<Semaphore>,
+    check_permit: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
@@ -118,6 +121,7 @@ impl App {
             node,
             metrics: Arc::new(metrics),
             ingest_permits: Arc::new(Semaphore::new(options.ingest_max_inflight)),
+            check_permit: Arc::new(Semaphore::new(1)),
             draining: AtomicBool::new(false),
             options,
         }))
@@ -128,6 +132,7 @@ impl App {
             .route("/health", routing::get(health::health))
             .route("/ready", routing::get(health::ready))
             .route("/metrics", routing::get(metrics::metrics))
+            .route("/admin/check", routing::post(check::post))
             .route("/sql", routing::get(sql::get).post(sql::post))
             .route("/ingest", routing::post(ingest::post))
             .fallback(error::not_found)

@@ -47,7 +47,7 @@ impl Shared {
             match choose(&candidates) {
                 None => {}
                 Some(Decision::Merge(chosen)) => {
-                    self.compact(table, &chosen, rules)?;
+                    self.compact_undamaged(table, &chosen, &rules)?;
                     return Ok(true);
                 }
                 Some(Decision::Drop(chosen)) => {
@@ -74,28 +74,31 @@ impl Shared {
         for id in ids {
             // History is merged once all of it is apart.
             for history in [false, true] {
-                self.compact_families(id, history, everything)?;
+                // Again, when damage is found on the way.
+                while !self.compact_families(id, history, everything)? {}
             }
         }
         Ok(())
     }
 
+    /// False: one of the segments turned out to be damaged, and the others are still to be
+    /// merged.
     fn compact_families(
         &self,
         id: TableId,
         history: bool,
         everything: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let table = || self.published.read().state.tables.get(&id).cloned();
         let Some(first) = table() else {
-            return Ok(());
+            return Ok(true);
         };
         let expires = expires(&first);
         let Some(rules) = self.flushed_options().rules(&first) else {
-            return Ok(());
+            return Ok(true);
         };
         if !everything && !expires {
-            return Ok(());
+            return Ok(true);
         }
         let mut candidates = candidates(&first, &rules.retained);
         candidates.retain(|c| c.window.is_some() == history);
@@ -103,11 +106,13 @@ impl Shared {
             self.check_usable()?;
             // What was merged before has changed what else there is.
             let Some(table) = table() else {
-                return Ok(());
+                return Ok(true);
             };
-            self.compact(&table, &chosen, rules.clone())?;
+            if !self.compact_undamaged(&table, &chosen, &rules)? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn flushed_options(&self) -> FlushedOptions {
@@ -116,6 +121,26 @@ impl Shared {
         FlushedOptions {
             catalog: known.catalog.clone(),
             floor: Stamp(known.floor),
+        }
+    }
+
+    /// Compacts segments; false: one of them turned out to be damaged. It stays as it is,
+    /// with all that can be read of it, and is not chosen again.
+    fn compact_undamaged(
+        &self,
+        table: &TableState,
+        chosen: &[SegmentId],
+        rules: &SplitRules,
+    ) -> Result<bool, StoreError> {
+        match self.compact(table, chosen, rules.clone()) {
+            Err(error) if error.is_damage() => {
+                let mut inputs = table.files().filter(|f| chosen.contains(&f.meta().id));
+                match inputs.any(|file| file.has_lost_versions()) {
+                    true => Ok(false),
+                    false => Err(error),
+                }
+            }
+            done => done.map(|()| true),
         }
     }
 
@@ -196,6 +221,7 @@ fn expires(table: &TableState) -> bool {
         || options.history_keep.is_some()
 }
 
+/// The segments that a compaction may read to their ends.
 fn candidates(table: &TableState, retained: &Retained) -> Vec<Candidate> {
     let candidate = |file: &Arc<SegmentFile>| Candidate {
         id: file.meta().id,
@@ -204,7 +230,8 @@ fn candidates(table: &TableState, retained: &Retained) -> Vec<Candidate> {
         bucket: file.bucket,
         expired: expired_share(file, retained),
     };
-    table.files().map(candidate).collect()
+    let undamaged = table.files().filter(|file| !file.has_lost_versions());
+    undamaged.map(candidate).collect()
 }
 
 /// The share of a segment's versions that are no longer kept, as far as its pages tell.

@@ -36,6 +36,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod verify;
 mod writer;
 
 use std::fmt;
@@ -50,6 +51,7 @@ pub use durability::{Durability, ParseDurabilityError};
 pub use error::LogError;
 pub use reader::LogReader;
 pub use stats::{LogStats, SYNC_BUCKETS};
+pub use verify::{verify, Verified};
 
 use layout::Layout;
 use queue::{Command, Queue};

@@ -51,7 +51,7 @@ pub(super) fn spare_path(dir: &Path, sequence: u64) -> PathBuf {
     dir.join(format!("{sequence:016x}.spare"))
 }
 
-fn sequence_of(name: &str, extension: &str) -> Option<u64> {
+pub(super) fn sequence_of(name: &str, extension: &str) -> Option<u64> {
     let digits = name.strip_suffix(extension)?;
     let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if digits.len() != 16 || !digits.bytes().all(lower_hex) {
@@ -60,10 +60,10 @@ fn sequence_of(name: &str, extension: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-struct Opened {
-    path: PathBuf,
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
     file: Arc<dyn DiskFile>,
-    header: FileHeader,
+    pub(super) header: FileHeader,
 }
 
 pub(super) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, LogError> {
@@ -77,23 +77,23 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, LogError
             spares.push(dir.join(name));
         } else if let Some(sequence) = sequence_of(&name, ".log") {
             next_sequence = next_sequence.max(sequence.saturating_add(1));
-            found.push(open_file(disk, dir.join(name), sequence)?);
+            let path = dir.join(name);
+            let file = disk
+                .open_write(&path)
+                .map_err(LogError::io("open", &path))?;
+            found.push(open_file(file, path, sequence)?);
         }
     }
-    let current = drop_void_files(disk, dir, found)?;
+    let (current, void) = void_files(found);
+    remove(disk, dir, &void)?;
 
     let mut files = Vec::with_capacity(current.len());
     let mut last_term = None;
     let mut truncated_bytes = 0;
     let last_header = current.last().map(|it| it.header);
-    let limits: Vec<Option<LogIndex>> = current
-        .iter()
-        .skip(1)
-        .map(|next| Some(next.header.first_index))
-        .chain([None])
-        .collect();
+    let limits = limits(&current);
     for (opened, limit) in current.into_iter().zip(limits) {
-        let scan = scan(&opened, limit)?;
+        let scan = scan(&opened, limit, |_, _| {})?;
         last_term = scan.last_term.or(last_term);
         if limit.is_none() {
             truncated_bytes = settle_tail(&opened, &scan)?;
@@ -152,10 +152,12 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
-fn open_file(disk: &dyn Disk, path: PathBuf, sequence: u64) -> Result<Opened, LogError> {
-    let file = disk
-        .open_write(&path)
-        .map_err(LogError::io("open", &path))?;
+/// Reads and checks the header of a file whose name has this sequence number.
+pub(super) fn open_file(
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    sequence: u64,
+) -> Result<Opened, LogError> {
     let len = file.len().map_err(LogError::io("examine", &path))?;
     let mut bytes = vec![0; len.min(DATA_START) as usize];
     file.read_exact_at(&mut bytes, 0)
@@ -185,13 +187,16 @@ fn open_file(disk: &dyn Disk, path: PathBuf, sequence: u64) -> Result<Opened, Lo
     Ok(Opened { path, file, header })
 }
 
-/// Removes the files that a later one replaced as a whole: by a reset, or because it
-/// starts at or below their first index (a truncation). `found` is in order of sequence.
-fn drop_void_files(
-    disk: &dyn Disk,
-    dir: &Path,
-    found: Vec<Opened>,
-) -> Result<Vec<Opened>, LogError> {
+/// Up to which index the entries of each file count: where the next one begins.
+pub(super) fn limits(current: &[Opened]) -> Vec<Option<LogIndex>> {
+    let starts = current.iter().skip(1).map(|next| next.header.first_index);
+    starts.map(Some).chain([None]).collect()
+}
+
+/// The files that count, and those that a later one replaced as a whole: by a reset, or
+/// because it starts at or below their first index (a truncation). `found` is in order of
+/// sequence.
+pub(super) fn void_files(found: Vec<Opened>) -> (Vec<Opened>, Vec<Opened>) {
     let mut current: Vec<Opened> = Vec::with_capacity(found.len());
     let mut void = Vec::new();
     for opened in found {
@@ -203,7 +208,11 @@ fn drop_void_files(
         void.extend(current.drain(kept..));
         current.push(opened);
     }
-    for opened in &void {
+    (current, void)
+}
+
+fn remove(disk: &dyn Disk, dir: &Path, void: &[Opened]) -> Result<(), LogError> {
+    for opened in void {
         disk.remove_file(&opened.path)
             .map_err(LogError::io("remove", &opened.path))?;
     }
@@ -211,11 +220,11 @@ fn drop_void_files(
         disk.sync_dir(dir)
             .map_err(LogError::io("sync directory", dir))?;
     }
-    Ok(current)
+    Ok(())
 }
 
-struct Scan {
-    file: LogFile,
+pub(super) struct Scan {
+    pub(super) file: LogFile,
     last_term: Option<Term>,
     /// The largest `synced_to` of any record.
     synced_to: u64,
@@ -223,8 +232,13 @@ struct Scan {
     stop_reason: &'static str,
 }
 
-/// Walks a file up to `limit`, or to its last valid record.
-fn scan(opened: &Opened, limit: Option<LogIndex>) -> Result<Scan, LogError> {
+/// Walks a file up to `limit`, or to its last valid record, and shows each record with its
+/// payload.
+pub(super) fn scan(
+    opened: &Opened,
+    limit: Option<LogIndex>,
+    mut show: impl FnMut(&RecordHeader, &[u8]),
+) -> Result<Scan, LogError> {
     let header = &opened.header;
     let read_failed = |error| LogError::io("read", &opened.path)(error);
     let file_len = opened.file.len().map_err(read_failed)?;
@@ -253,6 +267,7 @@ fn scan(opened: &Opened, limit: Option<LogIndex>) -> Result<Scan, LogError> {
     while limit.is_none_or(|limit| cursor.expected() < limit) {
         match cursor.step().map_err(read_failed)? {
             Step::Record { offset, header } => {
+                show(&header, cursor.payload());
                 scan.file.note(header.index, offset);
                 scan.last_term = Some(header.term);
                 scan.synced_to = scan.synced_to.max(header.synced_to);
@@ -276,9 +291,16 @@ fn scan(opened: &Opened, limit: Option<LogIndex>) -> Result<Scan, LogError> {
     Ok(scan)
 }
 
-/// Makes the last file fit to be appended to (see the module's head). Returns how many
-/// bytes of torn records were cut off.
-fn settle_tail(opened: &Opened, scan: &Scan) -> Result<u64, LogError> {
+/// What follows the last valid record of the last file, if it is no damage.
+pub(super) struct Tail {
+    /// Headers of records that were torn.
+    strays: Vec<u64>,
+    /// Where the torn records end.
+    truncated_to: u64,
+}
+
+/// Tells an unfinished write behind the last record from damage (see the module's head).
+pub(super) fn judge_tail(opened: &Opened, scan: &Scan) -> Result<Tail, LogError> {
     let end = scan.file.end;
     if scan.synced_to > end {
         let reason = format!(
@@ -287,7 +309,6 @@ fn settle_tail(opened: &Opened, scan: &Scan) -> Result<u64, LogError> {
         );
         return Err(LogError::damaged(&opened.path, end, reason));
     }
-    let write_failed = |error| LogError::io("write", &opened.path)(error);
     let mut truncated_to = end;
     let mut strays = Vec::new();
     search(opened, scan.file_len, end, |offset, header| match header {
@@ -308,6 +329,21 @@ fn settle_tail(opened: &Opened, scan: &Scan) -> Result<u64, LogError> {
             Ok(())
         }
     })?;
+    Ok(Tail {
+        strays,
+        truncated_to,
+    })
+}
+
+/// Makes the last file fit to be appended to. Returns how many bytes of torn records were
+/// cut off.
+fn settle_tail(opened: &Opened, scan: &Scan) -> Result<u64, LogError> {
+    let Tail {
+        strays,
+        truncated_to,
+    } = judge_tail(opened, scan)?;
+    let end = scan.file.end;
+    let write_failed = |error| LogError::io("write", &opened.path)(error);
     for offset in &strays {
         let zeros = [0; RECORD_HEADER_BYTES];
         opened

@@ -297,6 +297,13 @@ impl Writer {
             }
             return Err(LogError::io("allocate", &spare)(error));
         }
+        if recycled {
+            // A sync that failed in an earlier life may have left a length that only the page
+            // cache knows; a write at the end makes this one tell the disk.
+            let zeros = [0; ALIGNMENT as usize];
+            file.write_at(&zeros, self.options.segment_bytes - ALIGNMENT)
+                .map_err(LogError::io("write", &spare))?;
+        }
         file.write_at(&header.encode(), 0)
             .map_err(LogError::io("write", &spare))?;
         file.sync_all().map_err(LogError::io("sync", &spare))?;

@@ -20,8 +20,10 @@ pub enum SegmentError {
         source: io::Error,
     },
     /// Bytes that no writer of ours wrote.
-    #[error("segment file {} is damaged at offset {offset}{}: {reason}", path.display(), in_page(*page))]
+    #[error("{}segment file {} is damaged at offset {offset}{}: {reason}", of_table(table.as_deref()), path.display(), in_page(*page))]
     Damaged {
+        /// The table that cannot be read there, once the file is in use.
+        table: Option<String>,
         /// The file.
         path: PathBuf,
         /// The page the bytes belong to; `None`: header, footer or filter.
@@ -59,6 +61,11 @@ pub enum SegmentError {
         /// What is wrong with them.
         reason: String,
     },
+}
+
+fn of_table(table: Option<&str>) -> String {
+    let refused = |name| format!("table \"{name}\" cannot be read here: ");
+    table.map(refused).unwrap_or_default()
 }
 
 fn in_page(page: Option<usize>) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chronos_env::DiskFile;
+use chronos_env::{is_medium_error, DiskFile};
 use chronos_model::{Stamp, TableSchema};
 
 use super::layout::{self, Footer, HEADER_BYTES, TRAILER_BYTES};
@@ -15,6 +15,7 @@ pub(super) fn damaged(
     reason: impl Into<String>,
 ) -> SegmentError {
     SegmentError::Damaged {
+        table: None,
         path: path.to_owned(),
         page,
         offset,
@@ -32,6 +33,10 @@ pub(super) fn read_exact(
     file.read_exact_at(buffer, offset)
         .map_err(|source| match source.kind() {
             std::io::ErrorKind::UnexpectedEof => damaged(path, page, offset, "it ends too early"),
+            _ if is_medium_error(&source) => {
+                let reason = format!("the disk cannot read it: {source}");
+                damaged(path, page, offset, reason)
+            }
             _ => SegmentError::Io {
                 path: path.to_owned(),
                 action: "read",

@@ -24,6 +24,7 @@
 
 mod bloom;
 mod cache;
+mod damage;
 mod encoding;
 mod error;
 mod frame;
@@ -32,10 +33,12 @@ mod meta;
 mod page;
 mod reader;
 mod stats;
+mod verify;
 mod writer;
 
 pub use cache::PageCache;
 pub use chronos_model::FloatCodec;
+pub use damage::Damage;
 #[doc(hidden)]
 pub use encoding::for_bench as float_encodings;
 pub use error::SegmentError;

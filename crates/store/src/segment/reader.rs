@@ -21,8 +21,9 @@ use chronos_env::{DiskFile, Env};
 use chronos_model::{Keys, Stamp, TableSchema};
 
 use super::cache::{CacheKey, Cached};
+use super::damage::Wound;
 use super::encoding::ColumnDecoder;
-use super::frame::{check_schema, damaged, meta_of, read_exact, read_frame};
+use super::frame::{check_schema, meta_of, read_exact, read_frame};
 use super::layout::{slot, BlockRef, Footer};
 use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
 use super::{bloom, BlockError, PageCache, PageColumn, PageMeta, SegmentError, SegmentMeta};
@@ -30,12 +31,24 @@ use super::{bloom, BlockError, PageCache, PageColumn, PageMeta, SegmentError, Se
 /// An open segment. Shared by all who read it; the file may be unlinked meanwhile.
 #[derive(Debug)]
 pub struct Segment {
-    file: Arc<dyn DiskFile>,
-    path: PathBuf,
-    schema: TableSchema,
-    meta: SegmentMeta,
-    footer: Footer,
-    cache: Arc<PageCache>,
+    pub(super) content: Content,
+    pub(super) path: PathBuf,
+    pub(super) schema: TableSchema,
+    pub(super) meta: SegmentMeta,
+    pub(super) footer: Footer,
+    pub(super) cache: Arc<PageCache>,
+    pub(super) wound: Wound,
+}
+
+/// What there is of a segment to read.
+#[derive(Debug)]
+pub(super) enum Content {
+    File(Arc<dyn DiskFile>),
+    /// Nothing, and why.
+    Lost {
+        offset: u64,
+        reason: String,
+    },
 }
 
 impl Segment {
@@ -62,12 +75,13 @@ impl Segment {
         check_schema(&footer, schema, path)?;
         let meta = meta_of(&footer, bytes);
         Ok(Arc::new(Segment {
-            file,
+            content: Content::File(file),
             path: path.to_owned(),
             schema: schema.clone(),
             meta,
             footer,
             cache,
+            wound: Wound::default(),
         }))
     }
 
@@ -102,15 +116,13 @@ impl Segment {
         match self.filter(group) {
             Ok(Some(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
             Ok(None) => true,
-            Err(error) => {
-                tracing::warn!(%error, "a key filter cannot be read");
-                true
-            }
+            Err(_) => true,
         }
     }
 
     /// The encoded keys of a page. Panics if there is no such page.
     pub fn read_keys(&self, page: usize) -> Result<Arc<Keys>, SegmentError> {
+        self.readable()?;
         let key = self.cache_key(page, slot::KEY);
         if let Some(Cached::Keys(keys)) = self.cache.get(&key) {
             return Ok(keys);
@@ -124,6 +136,7 @@ impl Segment {
     /// For single keys faster than [`Segment::read_keys`], which makes all keys of the
     /// page. Panics if there is no such page.
     pub fn find_rows(&self, page: usize, key: &[u8]) -> Result<Range<u32>, SegmentError> {
+        self.readable()?;
         let rows = self.pages()[page].rows as usize;
         let is_cached = |slot| self.cache.get(&self.cache_key(page, slot)).is_some();
         // A page that is asked again is worth its keys.
@@ -161,6 +174,7 @@ impl Segment {
         pages: Range<usize>,
         columns: &[PageColumn],
     ) -> Result<Vec<ArrayRef>, SegmentError> {
+        self.readable()?;
         let mut recorded = None;
         let mut arrays = Vec::with_capacity(columns.len());
         for column in columns {
@@ -187,6 +201,7 @@ impl Segment {
         rows: &[u32],
         columns: &[PageColumn],
     ) -> Result<Vec<ArrayRef>, SegmentError> {
+        self.readable()?;
         let positions = UInt32Array::from(rows.to_vec());
         columns
             .iter()
@@ -201,32 +216,6 @@ impl Segment {
                     .map_err(|e| self.damaged(Some(page), 0, e.to_string()))
             })
             .collect()
-    }
-
-    /// Reads the whole file again: checks every checksum, decodes every block and
-    /// compares every page's keys with its bounds.
-    pub fn verify(&self) -> Result<(), SegmentError> {
-        read_frame(self.file.as_ref(), &self.path)?;
-        for group in 0..self.footer.groups.len() {
-            if let Some(filter) = self.footer.groups[group].1 {
-                self.fetch(filter, None)?;
-            }
-        }
-        let mut last: Option<Vec<u8>> = None;
-        for (page, meta) in self.pages().iter().enumerate() {
-            for slot in slot::RECORDED..self.footer.slots() {
-                self.decode(page..page + 1, slot)?;
-            }
-            let keys = self.decode_keys(page)?;
-            let is_sorted = (1..keys.len()).all(|i| keys.get(i - 1) <= keys.get(i));
-            let follows = last.as_deref().is_none_or(|last| last <= keys.get(0));
-            let ends = (keys.get(0), keys.get(keys.len() - 1));
-            if !is_sorted || !follows || ends != (&*meta.min_key, &*meta.max_key) {
-                return Err(self.damaged(Some(page), 0, "keys that are not in order"));
-            }
-            last = Some(ends.1.to_vec());
-        }
-        Ok(())
     }
 
     fn cache_key(&self, page: usize, slot: usize) -> CacheKey {
@@ -264,7 +253,7 @@ impl Segment {
         Ok(Some(filter))
     }
 
-    fn decode_keys(&self, page: usize) -> Result<Keys, SegmentError> {
+    pub(super) fn decode_keys(&self, page: usize) -> Result<Keys, SegmentError> {
         let rows = self.pages()[page].rows as usize;
         let block = self.footer.block(page, slot::KEY);
         if self.footer.all_keys[page] {
@@ -321,7 +310,11 @@ impl Segment {
     }
 
     /// Decodes one slot of consecutive pages into one array.
-    fn decode(&self, pages: Range<usize>, slot: usize) -> Result<ArrayRef, SegmentError> {
+    pub(super) fn decode(
+        &self,
+        pages: Range<usize>,
+        slot: usize,
+    ) -> Result<ArrayRef, SegmentError> {
         self.decode_with(pages, slot, &mut None)
     }
 
@@ -441,7 +434,11 @@ impl Segment {
     }
 
     /// Reads one block and checks it.
-    fn fetch(&self, block: BlockRef, page: Option<usize>) -> Result<Vec<u8>, SegmentError> {
+    pub(super) fn fetch(
+        &self,
+        block: BlockRef,
+        page: Option<usize>,
+    ) -> Result<Vec<u8>, SegmentError> {
         match block {
             BlockRef::Inline { start, bytes } => Ok(self.footer.inline(start, bytes).to_vec()),
             BlockRef::At { offset, bytes, crc } => {
@@ -452,14 +449,23 @@ impl Segment {
         }
     }
 
+    /// The file, if there is anything of it to read.
+    pub(super) fn file(&self) -> Result<&dyn DiskFile, SegmentError> {
+        match &self.content {
+            Content::File(file) => Ok(file.as_ref()),
+            Content::Lost { offset, reason } => Err(self.damaged(None, *offset, reason)),
+        }
+    }
+
     fn read(
         &self,
         bytes: usize,
         offset: u64,
         page: Option<usize>,
     ) -> Result<Vec<u8>, SegmentError> {
+        let file = self.file()?;
         let mut buffer = vec![0; bytes];
-        read_exact(self.file.as_ref(), &self.path, &mut buffer, offset, page)?;
+        read_exact(file, &self.path, &mut buffer, offset, page).map_err(|e| self.found(e))?;
         Ok(buffer)
     }
 
@@ -482,10 +488,6 @@ impl Segment {
             BlockRef::Inline { .. } => 0,
         };
         self.damaged(Some(page), offset, error.reason)
-    }
-
-    fn damaged(&self, page: Option<usize>, offset: u64, reason: impl Into<String>) -> SegmentError {
-        damaged(&self.path, page, offset, reason)
     }
 }
 

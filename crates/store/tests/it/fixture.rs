@@ -12,7 +12,8 @@ use chronos_model::{
 };
 use chronos_store::segment::SegmentOptions;
 use chronos_store::{
-    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreOptions, VersionFilter,
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError, StoreOptions,
+    VersionFilter,
 };
 
 /// `(a INT8, b TEXT, v FLOAT8, s TEXT)` with the primary key `(b, a)` or none.
@@ -120,7 +121,16 @@ pub(crate) fn request(filter: VersionFilter) -> ScanRequest {
 
 /// Runs a scan of the columns that [`request`] names.
 pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanRequest) -> Vec<Shown> {
-    let partitions = view.scan(table, request.clone()).unwrap();
+    try_scan(view, table, request).unwrap()
+}
+
+/// The same where it may fail.
+pub(crate) fn try_scan(
+    view: &ReadView,
+    table: &Arc<TableSchema>,
+    request: ScanRequest,
+) -> Result<Vec<Shown>, StoreError> {
+    let partitions = view.scan(table, request.clone())?;
     collect(partitions, table, &request)
 }
 
@@ -131,7 +141,7 @@ pub(crate) fn scan_unordered(
     request: ScanRequest,
 ) -> Vec<Shown> {
     let partitions = view.scan_unordered(table, request.clone()).unwrap();
-    let mut shown = collect(partitions, table, &request);
+    let mut shown = collect(partitions, table, &request).unwrap();
     shown.sort_by(|a, b| a.key.cmp(&b.key).then(b.from.cmp(&a.from)));
     shown
 }
@@ -140,19 +150,19 @@ fn collect(
     partitions: Vec<ScanPartition>,
     table: &TableSchema,
     request: &ScanRequest,
-) -> Vec<Shown> {
+) -> Result<Vec<Shown>, StoreError> {
     assert!(partitions.len() <= request.partitions.max(1));
     let mut shown = Vec::new();
     for partition in partitions {
         let schema = partition.schema();
         for batch in partition {
-            let batch = batch.unwrap();
+            let batch = batch?;
             assert_eq!(batch.schema(), schema);
             assert!(batch.num_rows() > 0 && batch.num_rows() <= request.batch_rows.max(16));
             show(table, &batch, &mut shown);
         }
     }
-    shown
+    Ok(shown)
 }
 
 fn show(table: &TableSchema, batch: &RecordBatch, shown: &mut Vec<Shown>) {

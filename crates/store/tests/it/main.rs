@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod behaviour;
+mod damage;
+mod disk_faults;
 mod fixture;
 mod model;
 mod power_cut;

@@ -1,4 +1,4 @@
-//! The naive store that the real one is compared with: a list of all versions.
+//! The naive store that the real one is compared with: of each key all versions, in a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,21 +11,22 @@ use crate::fixture::{key_of, Shown};
 
 #[derive(Clone, Debug)]
 struct Version {
-    key: Vec<u8>,
     recorded: Stamp,
-    row: Option<Vec<Value>>,
+    row: Option<Arc<Vec<Value>>>,
 }
 
 #[derive(Clone, Debug)]
 struct Table {
     schema: Arc<TableSchema>,
-    versions: Vec<Version>,
+    /// Versions of each key, oldest first.
+    keys: BTreeMap<Vec<u8>, Vec<Version>>,
     truncated: Vec<Stamp>,
 }
 
+/// Clones share the tables until they are changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
-    tables: BTreeMap<TableId, Table>,
+    tables: BTreeMap<TableId, Arc<Table>>,
     next_id: u32,
 }
 
@@ -50,32 +51,26 @@ impl Table {
     }
 
     fn newest(&self, key: &[u8], at: Stamp) -> Option<&Version> {
-        let versions = self.versions.iter();
-        versions
-            .filter(|v| v.key == key && v.recorded <= at)
-            .max_by_key(|v| v.recorded)
+        let versions = self.keys.get(key)?.iter();
+        versions.rev().find(|v| v.recorded <= at)
     }
 
-    fn ended(&self, version: &Version) -> Stamp {
-        let newer = self.versions.iter();
-        let newer = newer.filter(|v| v.key == version.key && v.recorded > version.recorded);
-        let truncated = self.truncated.iter().filter(|t| **t > version.recorded);
-        let ends = newer.map(|v| v.recorded).chain(truncated.copied());
+    /// When version `i` of a key ended, as far as a view knows.
+    fn ended(&self, versions: &[Version], i: usize, view: Stamp) -> Stamp {
+        let recorded = versions[i].recorded;
+        let newer = versions[i + 1..].iter().map(|v| v.recorded);
+        let truncated = self.truncated.iter().copied();
+        let ends = newer
+            .chain(truncated)
+            .filter(|end| *end > recorded && *end <= view);
         ends.min().unwrap_or(Stamp::MAX)
     }
 
-    /// Without what was recorded after a view.
-    fn seen_by(&self, view: Stamp) -> Table {
-        let mut table = self.clone();
-        table.versions.retain(|v| v.recorded <= view);
-        table.truncated.retain(|t| *t <= view);
-        table
-    }
-
     fn put(&mut self, key: Vec<u8>, recorded: Stamp, row: Option<Vec<Value>>) {
-        self.versions
-            .retain(|v| v.key != key || v.recorded != recorded);
-        self.versions.push(Version { key, recorded, row });
+        let row = row.map(Arc::new);
+        let versions = self.keys.entry(key).or_default();
+        versions.retain(|v| v.recorded != recorded);
+        versions.push(Version { recorded, row });
     }
 }
 
@@ -133,10 +128,10 @@ impl Model {
                 });
                 let table = Table {
                     schema,
-                    versions: Vec::new(),
+                    keys: BTreeMap::new(),
                     truncated: Vec::new(),
                 };
-                self.tables.insert(id, table);
+                self.tables.insert(id, Arc::new(table));
                 return Ok(());
             }
             Change::DropTable(id) => {
@@ -147,12 +142,16 @@ impl Model {
             }
             Change::Truncate(id) => {
                 let table = self.tables.get_mut(id).ok_or(Refused::UnknownTable)?;
-                table.versions.retain(|v| v.recorded < recorded);
+                let table = Arc::make_mut(table);
+                for versions in table.keys.values_mut() {
+                    versions.retain(|v| v.recorded < recorded);
+                }
                 table.truncated.push(recorded);
                 return Ok(());
             }
             Change::AlterOptions(id, changes) => {
                 let table = self.tables.get_mut(id).ok_or(Refused::UnknownTable)?;
+                let table = Arc::make_mut(table);
                 let mut schema = TableSchema::clone(&table.schema);
                 schema.options = schema.options.changed(changes, recorded.micros());
                 table.schema = Arc::new(schema);
@@ -187,6 +186,7 @@ impl Model {
             }
         };
         let table = self.tables.get_mut(&id).ok_or(Refused::UnknownTable)?;
+        let table = Arc::make_mut(table);
         for (mut key, expect, row) in changes {
             let at = *position;
             *position += 1;
@@ -229,8 +229,9 @@ impl Model {
     pub(crate) fn get(&self, id: TableId, key: &[u8], view: Stamp) -> Option<(Vec<Value>, Stamp)> {
         let table = &self.tables[&id];
         let newest = table.newest(key, view)?;
-        let row = newest.row.clone()?;
-        (newest.recorded >= table.horizon(view)).then_some((row, newest.recorded))
+        let row = newest.row.as_ref()?;
+        let is_seen = newest.recorded >= table.horizon(view);
+        is_seen.then(|| (row.to_vec(), newest.recorded))
     }
 
     pub(crate) fn scan(
@@ -241,33 +242,34 @@ impl Model {
         view: Stamp,
     ) -> Vec<Shown> {
         use std::ops::RangeBounds;
-        let table = &self.tables[&id].seen_by(view);
+        let table = &self.tables[&id];
         let keys = (range.lower.clone(), range.upper.clone());
-        let seen = |v: &&Version| {
-            let ended = table.ended(v);
-            let overlaps = match filter {
-                VersionFilter::Current => v.recorded <= view && ended > view,
-                VersionFilter::AsOf(at) => v.recorded <= at.min(view) && ended > at.min(view),
-                VersionFilter::All => true,
-                VersionFilter::Between {
-                    from,
-                    to,
-                    inclusive_to,
-                } => ended > from && (v.recorded < to || (inclusive_to && v.recorded == to)),
-            };
-            v.row.is_some() && overlaps && keys.contains(&v.key)
-        };
-        let mut versions: Vec<&Version> = table.versions.iter().filter(seen).collect();
-        versions.sort_by(|a, b| a.key.cmp(&b.key).then(b.recorded.cmp(&a.recorded)));
-        let show = |v: &Version| {
-            let ended = table.ended(v);
-            Shown {
-                key: v.key.clone(),
-                from: v.recorded.micros(),
-                to: (ended != Stamp::MAX).then(|| ended.micros()),
-                values: v.row.clone().unwrap_or_default(),
+        let mut shown = Vec::new();
+        for (key, versions) in table.keys.iter().filter(|(key, _)| keys.contains(*key)) {
+            for i in (0..versions.len()).rev() {
+                let Version { recorded, row } = &versions[i];
+                let ended = table.ended(versions, i, view);
+                let overlaps = match filter {
+                    VersionFilter::Current => ended > view,
+                    VersionFilter::AsOf(at) => *recorded <= at.min(view) && ended > at.min(view),
+                    VersionFilter::All => true,
+                    VersionFilter::Between {
+                        from,
+                        to,
+                        inclusive_to,
+                    } => ended > from && (*recorded < to || (inclusive_to && *recorded == to)),
+                };
+                let Some(row) = row.as_ref().filter(|_| overlaps && *recorded <= view) else {
+                    continue;
+                };
+                shown.push(Shown {
+                    key: key.clone(),
+                    from: recorded.micros(),
+                    to: (ended != Stamp::MAX).then(|| ended.micros()),
+                    values: row.to_vec(),
+                });
             }
-        };
-        versions.into_iter().map(show).collect()
+        }
+        shown
     }
 }

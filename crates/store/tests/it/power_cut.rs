@@ -13,7 +13,7 @@ use crate::model::Model;
 
 const NODE: NodeId = NodeId(1);
 
-enum Step {
+pub(crate) enum Step {
     Apply(WriteSet),
     Flush,
     Compact,
@@ -27,7 +27,7 @@ fn set(changes: Vec<Change>) -> Step {
     })
 }
 
-fn script() -> Vec<Step> {
+pub(crate) fn script() -> Vec<Step> {
     let t = table("t", 1, true);
     let put = |n: u32, content: u32| {
         let values = row(n, content);
@@ -61,13 +61,26 @@ fn script() -> Vec<Step> {
 }
 
 /// What a run reached: the models after each entry, and the last published index.
-struct Reached {
-    log: Vec<(LogIndex, Stamp, WriteSet)>,
-    flushed: LogIndex,
+pub(crate) struct Reached {
+    pub(crate) log: Vec<(LogIndex, Stamp, WriteSet)>,
+    pub(crate) flushed: LogIndex,
+}
+
+impl Reached {
+    pub(crate) fn nothing() -> Reached {
+        Reached {
+            log: Vec::new(),
+            flushed: LogIndex(0),
+        }
+    }
 }
 
 /// Runs the script until it ends or the power goes.
-fn live(disk: &SimDisk, steps: &[Step], reached: &mut Reached) -> Result<(), StoreError> {
+pub(crate) fn live(
+    disk: &SimDisk,
+    steps: &[Step],
+    reached: &mut Reached,
+) -> Result<(), StoreError> {
     let env = SimEnv::with_disk(disk.clone(), 1).env();
     let mut store = Store::open(&env, Path::new("/d/store"), options())?;
     for step in steps {
@@ -90,7 +103,7 @@ fn live(disk: &SimDisk, steps: &[Step], reached: &mut Reached) -> Result<(), Sto
     Ok(())
 }
 
-fn apply(
+pub(crate) fn apply(
     store: &Store,
     (index, recorded, set): &(LogIndex, Stamp, WriteSet),
 ) -> Result<(), StoreError> {
@@ -100,7 +113,7 @@ fn apply(
     }
 }
 
-fn replay(store: &Store, log: &[(LogIndex, Stamp, WriteSet)]) -> Result<(), StoreError> {
+pub(crate) fn replay(store: &Store, log: &[(LogIndex, Stamp, WriteSet)]) -> Result<(), StoreError> {
     let from = store.applied_index();
     log.iter()
         .filter(|(index, _, _)| *index > from)
@@ -108,7 +121,7 @@ fn replay(store: &Store, log: &[(LogIndex, Stamp, WriteSet)]) -> Result<(), Stor
 }
 
 /// The store must hold what the first `index` entries make.
-fn check(store: &Store, log: &[(LogIndex, Stamp, WriteSet)], index: LogIndex) {
+pub(crate) fn check(store: &Store, log: &[(LogIndex, Stamp, WriteSet)], index: LogIndex) {
     let mut model = Model::new();
     for (_, recorded, set) in &log[..index.0 as usize] {
         let _ = model.apply(*recorded, set).is_ok();
@@ -133,10 +146,7 @@ fn check(store: &Store, log: &[(LogIndex, Stamp, WriteSet)], index: LogIndex) {
 fn nothing_published_is_lost_wherever_the_power_goes() {
     let steps = script();
     let whole = SimDisk::new(3);
-    let mut reached = Reached {
-        log: Vec::new(),
-        flushed: LogIndex(0),
-    };
+    let mut reached = Reached::nothing();
     live(&whole, &steps, &mut reached).unwrap();
     let points = whole.write_points();
     assert!(points > 60, "only {points} write points");
@@ -144,10 +154,7 @@ fn nothing_published_is_lost_wherever_the_power_goes() {
     for point in 0..=points {
         let disk = SimDisk::new(3);
         disk.crash_after_write_points(point);
-        let mut reached = Reached {
-            log: Vec::new(),
-            flushed: LogIndex(0),
-        };
+        let mut reached = Reached::nothing();
         // The removal of a file that is not needed may fail unnoticed.
         let _ = live(&disk, &steps, &mut reached).is_err();
         assert_eq!(disk.is_powered_off(), point < points, "point {point}");
@@ -171,42 +178,6 @@ fn nothing_published_is_lost_wherever_the_power_goes() {
             let files = env.disk.read_dir(Path::new("/d/store/segments")).unwrap();
             assert_eq!(files.len() as u64, store.stats().segments, "{files:?}");
         }
-    }
-}
-
-#[test]
-fn a_failed_sync_stops_the_store() {
-    let steps = script();
-    let whole = SimDisk::new(3);
-    let mut reached = Reached {
-        log: Vec::new(),
-        flushed: LogIndex(0),
-    };
-    live(&whole, &steps, &mut reached).unwrap();
-    let points = whole.write_points();
-    for point in (0..points).step_by(3) {
-        let disk = SimDisk::new(3);
-        let env = SimEnv::with_disk(disk.clone(), 1).env();
-        disk.fail_syncs_after_write_points(point);
-        let mut reached = Reached {
-            log: Vec::new(),
-            flushed: LogIndex(0),
-        };
-        if live(&disk, &steps, &mut reached).is_ok() {
-            continue;
-        }
-        // The failure was reported and nothing was published on top of it; without
-        // faults the store opens and takes the log again.
-        disk.clear_faults();
-        let Ok(store) = Store::open(&env, Path::new("/d/store"), options()) else {
-            // What the failed sync lost may be named by no manifest that was synced
-            // after it, so an unreadable directory can only be one not yet published.
-            assert_eq!(reached.flushed, LogIndex(0), "point {point}");
-            continue;
-        };
-        assert!(store.applied_index() >= reached.flushed);
-        let from = store.applied_index();
-        check(&store, &reached.log, from);
     }
 }
 

@@ -21,10 +21,12 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use self::file::FileState;
 use crate::{Random, SimRandom};
@@ -50,6 +52,10 @@ struct Control {
     crash_after: Option<u64>,
     full_after: Option<u64>,
     sync_fails_after: Option<u64>,
+    read_only_after: Option<u64>,
+    read_points: u64,
+    /// Read points that fail.
+    read_fails: Range<u64>,
     powered_off: bool,
     available_bytes: u64,
     locked: Vec<PathBuf>,
@@ -105,12 +111,39 @@ fn power_cut() -> io::Error {
     io::Error::other("simulated power cut")
 }
 
+fn read_only() -> io::Error {
+    let kind = io::ErrorKind::ReadOnlyFilesystem;
+    io::Error::new(kind, "simulated read-only file system")
+}
+
 impl Control {
     fn check_power(&self) -> io::Result<()> {
         if self.powered_off {
             Err(power_cut())
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether a file can be opened for writing.
+    fn check_writable(&self) -> io::Result<()> {
+        match self
+            .read_only_after
+            .is_some_and(|after| self.write_points >= after)
+        {
+            true => Err(read_only()),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a read; fails if it is to fail.
+    fn read(&mut self) -> io::Result<()> {
+        self.check_power()?;
+        let point = self.read_points;
+        self.read_points += 1;
+        match self.read_fails.contains(&point) {
+            true => Err(Errno::IO.into()),
+            false => Ok(()),
         }
     }
 
@@ -121,6 +154,9 @@ impl Control {
         if past(self.crash_after) {
             self.powered_off = true;
             return Ok(Verdict::CutDuring);
+        }
+        if past(self.read_only_after) {
+            return Ok(Verdict::Fail(read_only()));
         }
         if operation == Operation::Write && past(self.full_after) {
             let full = io::Error::new(io::ErrorKind::StorageFull, "simulated full disk");
@@ -149,6 +185,9 @@ impl SimDisk {
                     crash_after: None,
                     full_after: None,
                     sync_fails_after: None,
+                    read_only_after: None,
+                    read_points: 0,
+                    read_fails: 0..0,
                     powered_off: false,
                     available_bytes: 1 << 40,
                     locked: Vec::new(),
@@ -184,12 +223,31 @@ impl SimDisk {
         self.shared.control.lock().sync_fails_after = Some(points);
     }
 
+    /// How many operations that read (opening, reading, asking for names and lengths) were
+    /// asked for since this disk was made.
+    pub fn read_points(&self) -> u64 {
+        self.shared.control.lock().read_points
+    }
+
+    /// The reads of these numbers, counted from 0, fail as those of bad sectors do.
+    pub fn fail_reads(&self, points: Range<u64>) {
+        self.shared.control.lock().read_fails = points;
+    }
+
+    /// Every operation that changes the disk after the first `points` write points fails as
+    /// on a file system that was mounted read-only, or has become so after an error.
+    pub fn read_only_after_write_points(&self, points: u64) {
+        self.shared.control.lock().read_only_after = Some(points);
+    }
+
     /// Ends the faults that were asked for; a power cut that happened stays.
     pub fn clear_faults(&self) {
         let mut control = self.shared.control.lock();
         control.crash_after = None;
         control.full_after = None;
         control.sync_fails_after = None;
+        control.read_only_after = None;
+        control.read_fails = 0..0;
     }
 
     /// Whether the power was cut.

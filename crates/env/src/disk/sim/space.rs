@@ -121,12 +121,15 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.shared.control.lock().check_power()?;
+        self.shared.control.lock().read()?;
         Ok(self.opened(self.file_node(path)?, false))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.shared.control.lock().check_power()?;
+        let mut control = self.shared.control.lock();
+        control.read()?;
+        control.check_writable()?;
+        drop(control);
         Ok(self.opened(self.file_node(path)?, true))
     }
 
@@ -230,7 +233,7 @@ impl Disk for SimDisk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.shared.control.lock().check_power()?;
+        self.shared.control.lock().read()?;
         Ok(self
             .dir_node(path)?
             .lock()
@@ -241,7 +244,7 @@ impl Disk for SimDisk {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.shared.control.lock().check_power()?;
+        self.shared.control.lock().read()?;
         match self.node(path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -250,7 +253,7 @@ impl Disk for SimDisk {
     }
 
     fn file_len(&self, path: &Path) -> io::Result<u64> {
-        self.shared.control.lock().check_power()?;
+        self.shared.control.lock().read()?;
         Ok(self.file_node(path)?.lock().len() as u64)
     }
 
@@ -295,6 +298,7 @@ impl Disk for SimDisk {
         }
         let mut control = self.shared.control.lock();
         control.check_power().map_err(failed)?;
+        control.check_writable().map_err(failed)?;
         if control.locked.iter().any(|it| it == path) {
             return Err(LockError::Held {
                 path: path.to_path_buf(),
@@ -363,6 +367,7 @@ impl SimFile {
                 change(&mut self.state.lock());
                 Err(power_cut())
             }
+            Verdict::Fail(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Err(error),
             Verdict::Fail(error) => {
                 use crate::Random;
                 when_full(&mut self.state.lock(), control.random.u64());
@@ -374,7 +379,7 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.shared.control.lock().check_power()?;
+        self.disk.shared.control.lock().read()?;
         Ok(self.state.lock().read_at(buf, offset))
     }
 
@@ -412,7 +417,7 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.disk.shared.control.lock().check_power()?;
+        self.disk.shared.control.lock().read()?;
         Ok(self.state.lock().len() as u64)
     }
 

@@ -190,6 +190,44 @@ fn a_full_disk_refuses_writes_and_keeps_what_it_has() {
 }
 
 #[test]
+fn a_read_only_disk_changes_nothing_and_reads_on() {
+    let disk = SimDisk::new(1);
+    let file = dir_with(&disk, "f", b"abc");
+    disk.read_only_after_write_points(disk.write_points());
+    let path = Path::new("/d/f");
+    let refused = [
+        file.write_at(b"x", 0).unwrap_err(),
+        file.set_len(1).unwrap_err(),
+        disk.open_write(path).unwrap_err(),
+        disk.create_new(Path::new("/d/g")).unwrap_err(),
+        disk.rename(path, Path::new("/d/g")).unwrap_err(),
+        disk.remove_file(path).unwrap_err(),
+        disk.sync_dir(Path::new("/d")).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    }
+    assert!(disk.lock_exclusive(Path::new("/d/LOCK")).is_err());
+    assert_eq!(disk.read(path).unwrap(), b"abc");
+    disk.clear_faults();
+    file.write_at(b"x", 0).unwrap();
+}
+
+#[test]
+fn chosen_reads_fail_and_those_around_them_do_not() {
+    let disk = SimDisk::new(1);
+    let file = dir_with(&disk, "f", b"abc");
+    let next = disk.read_points();
+    disk.fail_reads(next + 1..next + 2);
+    let mut byte = [0];
+    file.read_at(&mut byte, 0).unwrap();
+    let error = file.read_at(&mut byte, 0).unwrap_err();
+    assert!(crate::is_medium_error(&error), "{error}");
+    file.read_at(&mut byte, 2).unwrap();
+    assert_eq!(&byte, b"c");
+}
+
+#[test]
 fn hard_links_share_one_file_across_a_restart() {
     let disk = SimDisk::new(1);
     dir_with(&disk, "f", b"abc");

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod damage;
+mod disk_faults;
 mod golden;
 mod model;
 mod power_cut;

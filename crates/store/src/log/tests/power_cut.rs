@@ -10,7 +10,7 @@ use super::*;
 
 /// What was asked for and what was acknowledged, as seen by the caller.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     /// Every entry ever offered for an index, newest last.
     offered: Vec<LogEntry>,
     /// Entries whose append, or the truncation that kept them, was acknowledged.
@@ -23,7 +23,7 @@ struct Seen {
 
 /// Appends in batches of several sizes, truncates, cuts and restarts, until the first
 /// failure. Files change often, and are recycled.
-fn script(disk: &SimDisk, seen: &Arc<Mutex<Seen>>) -> Result<(), LogError> {
+pub(super) fn script(disk: &SimDisk, seen: &Arc<Mutex<Seen>>) -> Result<(), LogError> {
     let mut next = 1;
     for round in 0..4 {
         let (log, _) = Log::open(&env_on(disk, round), dir(), small_files())?;
@@ -55,7 +55,7 @@ fn script(disk: &SimDisk, seen: &Arc<Mutex<Seen>>) -> Result<(), LogError> {
     Ok(())
 }
 
-fn check(seen: &Seen, after: &SimDisk, what: &str) {
+pub(super) fn check(seen: &Seen, after: &SimDisk, what: &str) {
     let (log, found) = match Log::open(&env_on(after, 99), dir(), small_files()) {
         Ok(opened) => opened,
         Err(error) => panic!("{what}: {error}"),
