@@ -385,6 +385,35 @@ impl IndexSchema {
         Ok(holds)
     }
 
+    /// The values that a prefix is made of.
+    pub fn values_of_prefix(
+        &self,
+        table: &TableSchema,
+        prefix: &[u8],
+    ) -> Result<Vec<Value>, DataError> {
+        let mut rest = prefix;
+        let mut values = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let data_type = &table.columns[column.column].data_type;
+            let after = column.skip(data_type, rest).ok_or(DataError::Damaged {
+                what: "an entry of an index",
+                offset: prefix.len() - rest.len(),
+                reason: "it ends early, or a marker is unknown",
+            })?;
+            let (own, _) = rest.split_at(rest.len() - after.len());
+            values.push(match own {
+                [VALUE, bytes @ ..] => {
+                    let mut bytes = bytes.to_vec();
+                    column.turn(&mut bytes);
+                    take_value(&mut Decoder::new("an entry of an index", &bytes), data_type)?
+                }
+                _ => Value::Null,
+            });
+            rest = after;
+        }
+        Ok(values)
+    }
+
     /// Where in an entry the row's key begins.
     pub fn key_start(&self, table: &TableSchema, entry: &[u8]) -> Result<usize, DataError> {
         let mut rest = entry;
@@ -556,6 +585,8 @@ mod tests {
                 prop_assert_eq!(many.has_null[i], prefix.has_null);
                 let mut entry = prefix.bytes.clone();
                 entry.extend_from_slice(b"the key");
+                let values: Vec<_> = index.columns.iter().map(|c| rows[i][c.column].clone()).collect();
+                prop_assert_eq!(index.values_of_prefix(&table, &prefix.bytes).unwrap(), values);
                 prop_assert_eq!(index.key_start(&table, &entry).unwrap(), prefix.bytes.len());
             }
             for (a, x) in rows.iter().zip(&prefixes) {

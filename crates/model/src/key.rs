@@ -74,7 +74,11 @@ pub fn encode_key(schema: &TableSchema, values: &[Value]) -> Result<Key, KeyErro
     Ok(Key(bytes.into_boxed_slice()))
 }
 
-pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value, data_type: &DataType) -> Result<(), DataError> {
+pub(crate) fn put_value(
+    out: &mut Vec<u8>,
+    value: &Value,
+    data_type: &DataType,
+) -> Result<(), DataError> {
     match (data_type, value) {
         (DataType::Bool, Value::Bool(v)) => out.push(u8::from(*v)),
         (DataType::Int2, Value::Int2(v)) => out.extend_from_slice(&(v ^ i16::MIN).to_be_bytes()),

@@ -8,9 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
-use chronos_model::{key_values, Catalog, Expect, Keys, Kind, NodeId, Stamp, TableId, TableSchema};
+use chronos_model::{
+    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, Stamp, TableId,
+    TableSchema,
+};
 
 use crate::error::{ApplyError, StoreError};
+use crate::index;
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
 use crate::state::{StoreState, TableState};
@@ -26,6 +30,8 @@ pub struct Applied {
     pub skipped_rows: Vec<u32>,
     /// The table created, if one was.
     pub created: Option<TableId>,
+    /// The secondary indexes created.
+    pub created_indexes: Vec<TableId>,
 }
 
 /// A write set whose preconditions hold.
@@ -53,12 +59,18 @@ impl Checked {
 }
 
 /// Checks a write set; `state` is not changed.
-pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checked, ApplyError> {
+pub(crate) fn check(
+    state: &StoreState,
+    recorded: Stamp,
+    set: &PreparedWriteSet,
+) -> Result<Checked, ApplyError> {
     let mut checker = Checker {
         state,
         begin: set.begin,
         earlier: set.repeats.then(HashMap::new),
         catalog: None,
+        recorded,
+        has_unique: false,
         truncated: Vec::new(),
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
@@ -68,9 +80,15 @@ pub(crate) fn check(state: &StoreState, set: &PreparedWriteSet) -> Result<Checke
             Prepared::CreateTable(schema) => checker.create(schema)?,
             Prepared::DropTable(id) => checker.drop_table(*id)?,
             Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
+            Prepared::CreateIndex(schema) => checker.create_index(schema)?,
+            Prepared::DropIndex(id) => checker.drop_index(*id)?,
+            Prepared::SetIndexState(id, state) => checker.set_index_state(*id, *state)?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
             Prepared::Batch(batch) => checker.batch(number, batch)?,
         }
+    }
+    if checker.has_unique {
+        checker.check_unique(set)?;
     }
     let Checker {
         mut applied,
@@ -104,6 +122,9 @@ struct Checker<'a> {
     /// Keys changed earlier in the set; `None`: no key occurs twice.
     earlier: Option<HashMap<TableId, EarlierKeys>>,
     catalog: Option<Catalog>,
+    recorded: Stamp,
+    /// Whether rows of a table with a unique index in force are written.
+    has_unique: bool,
     truncated: Vec<TableId>,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
@@ -132,7 +153,7 @@ impl<'a> Checker<'a> {
 
     fn create(&mut self, schema: &TableSchema) -> Result<(), ApplyError> {
         let catalog = self.catalog();
-        if catalog.tables.contains_key(&schema.name) {
+        if catalog.tables.contains_key(&schema.name) || catalog.indexes.contains_key(&schema.name) {
             return Err(ApplyError::DuplicateTable {
                 name: schema.name.clone(),
             });
@@ -156,7 +177,36 @@ impl<'a> Checker<'a> {
         };
         let catalog = self.catalog();
         catalog.tables.remove(&name);
+        catalog.indexes.retain(|_, index| index.table != id);
         catalog.version += 1;
+        Ok(())
+    }
+
+    fn create_index(&mut self, schema: &IndexSchema) -> Result<(), ApplyError> {
+        let (recorded, fresh) = (self.recorded, self.applied.created);
+        let id = index::changes::create(self.catalog(), schema, recorded, fresh)?;
+        self.applied.created_indexes.push(id);
+        Ok(())
+    }
+
+    fn drop_index(&mut self, id: TableId) -> Result<(), ApplyError> {
+        index::changes::drop(self.catalog(), id)
+    }
+
+    fn set_index_state(&mut self, id: TableId, state: IndexState) -> Result<(), ApplyError> {
+        index::changes::set_state(self.catalog(), id, state)
+    }
+
+    /// Checks the rows that the set leaves behind, and leaves out what may be left out.
+    fn check_unique(&mut self, set: &PreparedWriteSet) -> Result<(), ApplyError> {
+        let skipped = index::check_unique(self.state, set, &self.leave_out, &self.truncated)?;
+        for row in skipped {
+            let leave_out = &mut self.leave_out[row.change];
+            leave_out.resize(set.changes[row.change].rows(), false);
+            leave_out[row.row] = true;
+            self.applied.skipped_rows.push(row.position);
+            self.applied.rows -= 1;
+        }
         Ok(())
     }
 
@@ -186,6 +236,7 @@ impl<'a> Checker<'a> {
 
     fn rows(&mut self, number: usize, rows: &PreparedRows) -> Result<(), ApplyError> {
         let table = self.table(rows.changes.table)?;
+        self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
         let mut skips = false;
         for (i, change) in rows.changes.rows.iter().enumerate() {
@@ -249,7 +300,7 @@ impl<'a> Checker<'a> {
         };
         match (present, expect) {
             (false, _) => Ok(Verdict::Write),
-            (true, Expect::AbsentOrSkip) => Ok(Verdict::Skip),
+            (true, Expect::AbsentOrSkip | Expect::DistinctOrSkip) => Ok(Verdict::Skip),
             (true, _) => Err(violation(&table.schema, key)?),
         }
     }
@@ -268,6 +319,7 @@ impl<'a> Checker<'a> {
 
     fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
         let table = self.table(batch.table)?;
+        self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         if let Some(key) = &batch.duplicate {
             return Err(violation(&table.schema, &key.0)?);
         }
@@ -289,7 +341,7 @@ impl<'a> Checker<'a> {
         let Some(first) = present.iter().position(|p| *p) else {
             return Ok(());
         };
-        if batch.expect != Expect::AbsentOrSkip {
+        if !matches!(batch.expect, Expect::AbsentOrSkip | Expect::DistinctOrSkip) {
             return Err(violation(&table.schema, batch.keys.get(first))?);
         }
         for row in (0..batch.rows).filter(|row| present[*row]) {
@@ -371,6 +423,7 @@ pub(crate) fn write(
                         &change.key.0
                     };
                     bytes += table.active.insert(key, change, recorded, node);
+                    bytes += index::add_row(state, table, key, change, recorded, node)?;
                 }
             }
             Prepared::Batch(batch) => {
@@ -379,6 +432,7 @@ pub(crate) fn write(
                 };
                 if let Some(run) = run(batch, leave_out, &table.schema, recorded, node)? {
                     bytes += run.bytes;
+                    bytes += index::add_run(state, table, &run, recorded, node)?;
                     table.active.push(run)?;
                 }
             }

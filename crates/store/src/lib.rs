@@ -9,6 +9,7 @@
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
+//! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -25,6 +26,7 @@ mod compaction;
 mod error;
 mod flush;
 mod history;
+mod index;
 mod maintenance;
 mod manifest;
 mod memtable;
@@ -38,6 +40,7 @@ mod write;
 
 pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};
+pub use index::{Duplicate, IndexScan, IndexScanRequest};
 pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronos_model::{Catalog, Keys, Kind, Stamp, TableId, TableSchema};
+use chronos_model::{Catalog, IndexSchema, Keys, Kind, Stamp, TableId, TableSchema};
 
 pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
@@ -53,6 +53,8 @@ pub(crate) struct TableState {
     pub(crate) segments: Vec<Arc<SegmentFile>>,
     /// Runs of superseded versions.
     pub(crate) history: Vec<Arc<SegmentFile>>,
+    /// Its secondary indexes.
+    pub(crate) indexes: Arc<[Arc<IndexSchema>]>,
 }
 
 /// The newest version of a key, and where it is.
@@ -80,6 +82,7 @@ impl TableState {
             frozen: Vec::new(),
             segments: Vec::new(),
             history: Vec::new(),
+            indexes: Arc::from([]),
         }
     }
 

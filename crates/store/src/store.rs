@@ -24,6 +24,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::apply::{self, Applied};
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
+use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
 use crate::manifest::{self, Manifest};
@@ -364,7 +365,7 @@ impl Shared {
         self.check_order(index, Some(recorded))?;
         self.wait_for_room()?;
         let state = self.published.read().state.clone();
-        let checked = match apply::check(&state, set) {
+        let checked = match apply::check(&state, recorded, set) {
             Ok(checked) => checked,
             Err(ApplyError::Storage(error)) => return Err(ApplyError::Storage(error)),
             Err(refused) => {
@@ -488,12 +489,13 @@ impl Shared {
 /// The state with another catalog: tables it lacks go, those it adds begin empty.
 fn with_catalog(state: &StoreState, catalog: Catalog) -> StoreState {
     let mut next = state.with_tables(|tables| {
-        tables.retain(|id, _| catalog.table_by_id(*id).is_some());
-        for schema in catalog.tables.values() {
+        tables.retain(|id, _| catalog.stores(*id));
+        for schema in catalog.stored() {
             tables
                 .entry(schema.id)
-                .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
+                .or_insert_with(|| Arc::new(TableState::new(schema)));
         }
+        index::attach(tables, &catalog);
     });
     next.catalog = Arc::new(catalog);
     next
@@ -576,7 +578,7 @@ fn initial_state(
     let known = manifest.state();
     let truncations = known.truncations();
     let mut tables = HashMap::new();
-    for schema in known.catalog.tables.values() {
+    for schema in known.catalog.stored() {
         let mut table = TableState::new(schema.clone());
         if let Some(stamps) = truncations.get(&schema.id) {
             table.truncated = stamps.clone().into();
@@ -590,12 +592,12 @@ fn initial_state(
                     named_by: "the manifest names it",
                 });
             }
-            let segment = Segment::open(env, &path, schema, cache.clone())?;
+            let segment = Segment::open(env, &path, &schema, cache.clone())?;
             let file = Arc::new(SegmentFile::new(
                 env.clone(),
                 path,
                 segment,
-                schema,
+                &schema,
                 entry.superseded,
             ));
             files.insert(entry.meta.id, Arc::downgrade(&file));
@@ -603,6 +605,7 @@ fn initial_state(
         }
         tables.insert(schema.id, Arc::new(table));
     }
+    index::attach(&mut tables, &known.catalog);
     Ok(StoreState {
         catalog: Arc::new(known.catalog.clone()),
         tables: Arc::new(tables),

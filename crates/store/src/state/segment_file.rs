@@ -178,7 +178,7 @@ impl SegmentFile {
     }
 
     /// Calls `give(i, recorded, kind)` for each of the rows of a page.
-    fn stamps(
+    pub(crate) fn stamps(
         &self,
         page: usize,
         rows: &[u32],

@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod fixture;
+mod index;
 mod model;
 mod power_cut;
 mod random;
