@@ -177,8 +177,8 @@ impl Condition {
         take_value(&mut d, &table.columns[self.column].data_type).map(Some)
     }
 
-    /// `value` is encoded as in a key; `None`: NULL.
-    fn holds(&self, value: Option<&[u8]>) -> bool {
+    /// Whether it holds for a value, encoded as in a key; `None`: NULL.
+    pub fn holds(&self, value: Option<&[u8]>) -> bool {
         match (&self.test, value) {
             (Test::IsNull, value) => value.is_none(),
             (Test::IsNotNull, value) => value.is_some(),
@@ -331,10 +331,10 @@ impl IndexSchema {
         let holds = self.conditions_hold(table, tested, rows)?;
         let mut prefixes = EntryPrefixes::default();
         let mut prefix = Vec::with_capacity(32);
-        for row in 0..rows {
+        for (row, holds) in holds.into_iter().enumerate() {
             prefix.clear();
             let mut has_null = false;
-            if holds[row] {
+            if holds {
                 for ((column, array), write) in self.columns.iter().zip(indexed).zip(&writers) {
                     if array.is_null(row) {
                         prefix.push(column.null_marker());

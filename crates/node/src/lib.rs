@@ -5,6 +5,7 @@
 //! and reads through read views of `store`.
 
 mod error;
+mod indexes;
 mod ingest;
 mod node;
 mod outcome;

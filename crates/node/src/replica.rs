@@ -19,12 +19,13 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, WriteSet};
+use chronos_model::{Decoder, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::indexes::{shown_key, Indexes};
 use crate::Error;
 
 const PAYLOAD_FORMAT: u8 = 1;
@@ -58,6 +59,7 @@ pub(crate) struct Committal {
 pub(crate) struct Replica {
     pub(crate) store: Store,
     pub(crate) log: Log,
+    pub(crate) indexes: Indexes,
     env: Env,
     hlc: Hlc,
     node: NodeId,
@@ -85,6 +87,8 @@ impl Replica {
         let hlc = Hlc::new(store.floor());
         let next_index = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
+        let (index_requests, requested) = crate::indexes::requests();
+        let (indexes, builder) = Indexes::new(index_requests.clone());
         let (settling, settled) = watch::channel(LogIndex(next_index.0.saturating_sub(1)));
         let fault = Arc::new(Mutex::new(None));
         let applier = Applier {
@@ -94,6 +98,7 @@ impl Replica {
             fault: Arc::clone(&fault),
             cut_below: store.flushed_index(),
             settled: settling,
+            index_requests,
         };
         let thread = std::thread::Builder::new()
             .name("apply".into())
@@ -104,9 +109,10 @@ impl Replica {
                     format!("cannot start the apply thread: {e}"),
                 )
             })?;
-        Ok(Arc::new(Replica {
+        let replica = Arc::new(Replica {
             store,
             log,
+            indexes,
             env: env.clone(),
             hlc,
             node: NodeId(0),
@@ -116,7 +122,9 @@ impl Replica {
             apply_thread: Mutex::new(Some(thread)),
             fault,
             closing: AtomicBool::new(false),
-        }))
+        });
+        replica.indexes.start(builder, &replica, requested)?;
+        Ok(replica)
     }
 
     /// Commits a write set: returns after it is durable and applied.
@@ -218,6 +226,7 @@ impl Replica {
     pub(crate) fn close(&self) -> Result<(), Error> {
         self.closing.store(true, Ordering::Release);
         let logged = self.log.sync_now();
+        self.indexes.stop();
         drop(self.applies.lock().take());
         let closed = self.log.close();
         if let Some(thread) = self.apply_thread.lock().take() {
@@ -229,6 +238,7 @@ impl Replica {
             Ok(())
         };
         self.store.close();
+        self.indexes.join();
         logged.and(closed).map_err(log_error)?;
         stored.map_err(Error::from)
     }
@@ -300,6 +310,8 @@ struct Applier {
     fault: Arc<Mutex<Option<Fault>>>,
     cut_below: LogIndex,
     settled: watch::Sender<LogIndex>,
+    /// Takes the indexes that are to be built.
+    index_requests: crossbeam_channel::Sender<TableId>,
 }
 
 impl Applier {
@@ -356,7 +368,12 @@ impl Applier {
             .store
             .apply(entry.index, entry.recorded, self.node, &entry.set)
         {
-            Ok(applied) => Ok(Committal { applied }),
+            Ok(applied) => {
+                for index in &applied.created_indexes {
+                    let _ = self.index_requests.send(*index);
+                }
+                Ok(Committal { applied })
+            }
             Err(e) => {
                 let storage_failed = matches!(e, ApplyError::Storage(_));
                 let error = describe(e, &self.store);
@@ -415,17 +432,14 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
                 SqlState::UNIQUE_VIOLATION,
                 format!("duplicate key value violates unique constraint \"{constraint}\""),
             );
-            let shown: Vec<String> = key.iter().map(chronos_model::text::format).collect();
-            let columns = store.catalog().table(&table).map(|t| {
-                let names: Vec<&str> = t
-                    .primary_key
-                    .iter()
-                    .map(|&c| t.columns[c].name.as_str())
-                    .collect();
-                names.join(", ")
+            let catalog = store.catalog();
+            error.detail = catalog.table(&table).map(|t| {
+                let columns = match catalog.indexes.get(&constraint) {
+                    Some(index) => index.columns.iter().map(|c| c.column).collect(),
+                    None => t.primary_key.clone(),
+                };
+                format!("{} already exists.", shown_key(t, &columns, &key))
             });
-            error.detail = columns
-                .map(|names| format!("Key ({names})=({}) already exists.", shown.join(", ")));
             error.table = Some(table);
             error.constraint = Some(constraint);
             error
@@ -444,6 +458,9 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             format!("relation \"{name}\" already exists"),
         ),
         ApplyError::Storage(e) => e.into(),
+        e @ ApplyError::UnknownIndex { .. } => {
+            Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())
+        }
         other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
     }
 }

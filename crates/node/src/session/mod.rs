@@ -10,6 +10,7 @@ mod cancel;
 mod command;
 mod copy;
 mod direct;
+mod index;
 mod prepare;
 mod read;
 mod settings;
