@@ -133,7 +133,9 @@ impl Session {
 /// The unique indexes of a table that are in force in a view.
 fn unique_indexes(view: &ReadView, table: &TableSchema) -> Vec<Arc<IndexSchema>> {
     let indexes = view.catalog().indexes_of(table.id);
-    indexes.filter(|i| i.is_enforced()).cloned().collect()
+    let mut indexes: Vec<_> = indexes.filter(|i| i.is_enforced()).cloned().collect();
+    indexes.sort_by_key(|index| index.id);
+    indexes
 }
 
 /// The index in which another row has the values of `row`; else these count as given.

@@ -59,6 +59,11 @@ impl Session {
             attempts += 1;
             match self.insert_once(plan, parameters).await {
                 Err(e) if self.may_retry(&e, attempts) => {}
+                // It is the statement itself that gives values twice.
+                Err(e) if e.code == SqlState::SERIALIZATION_FAILURE && e.constraint.is_some() => {
+                    let code = SqlState::UNIQUE_VIOLATION;
+                    return Err(Error { code, ..e });
+                }
                 other => break other?,
             }
         };
@@ -140,10 +145,10 @@ impl Session {
 
     /// The values of a unique constraint were free when this was planned: who runs outside of
     /// a transaction tries again.
-    fn lost_against(&self, error: Error, constraint: &str) -> Error {
+    fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
         let is_it = error.constraint.as_deref() == Some(constraint);
         if error.code == SqlState::UNIQUE_VIOLATION && is_it && self.transaction.is_none() {
-            return Error::new(SqlState::SERIALIZATION_FAILURE, error.message);
+            error.code = SqlState::SERIALIZATION_FAILURE;
         }
         error
     }
@@ -312,7 +317,8 @@ impl Session {
                 }
             }
         }
-        let mut returned = vec![take(&rows, fresh)?];
+        let fresh = take(&rows, fresh)?;
+        let mut returned = vec![fresh.clone()];
         let mut count = returned[0].num_rows() as u64;
         if !keys.is_empty() {
             let updated = self
@@ -360,12 +366,26 @@ impl Session {
         };
         match self.write(vec![change], begin).await {
             // Somebody inserted the row meanwhile: now it is one to update.
-            Err(e) => Err(self.lost_against(e, &constraint)),
+            Err(e) if self.is_taken_now(plan, &fresh)? => Err(self.lost_against(e, &constraint)),
+            Err(e) => Err(e),
             Ok(_) => Ok(Written {
                 rows: count,
                 output,
             }),
         }
+    }
+
+    /// Whether a row that was to be inserted would be one to update by now.
+    fn is_taken_now(&self, plan: &InsertPlan, fresh: &RecordBatch) -> Result<bool, Error> {
+        let view = self.node.inner.replica.store.read_view();
+        for row in 0..fresh.num_rows() {
+            let values = dml::row_values(&plan.insert.table, fresh, row)?;
+            let key = dml::key_of(&plan.insert.table, &values)?;
+            if existing_row(&view, plan, &key, &values)?.0.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A row that ON CONFLICT DO UPDATE inserts.

@@ -199,7 +199,7 @@ impl TableProvider for ChronosTable {
                     &request,
                     stretch.ranges,
                     schema,
-                )));
+                )?));
             }
         }
         let scan = ScanExec::new(

@@ -108,12 +108,14 @@ fn sorted_entries(prefixes: &EntryPrefixes, keys: &Keys) -> Keys {
 /// Tells every table which indexes it has, as the catalog says.
 pub(crate) fn attach(tables: &mut HashMap<TableId, Arc<TableState>>, catalog: &Catalog) {
     for (id, table) in tables.iter_mut() {
-        let indexes = || catalog.indexes_of(*id);
-        if table.indexes.iter().eq(indexes()) {
+        let mut indexes: Vec<_> = catalog.indexes_of(*id).collect();
+        // The oldest first: of several that a row violates it is the one named.
+        indexes.sort_by_key(|index| index.id);
+        if table.indexes.iter().eq(indexes.iter().copied()) {
             continue;
         }
         let mut next = TableState::clone(table);
-        next.indexes = indexes().cloned().collect();
+        next.indexes = indexes.into_iter().cloned().collect();
         *table = Arc::new(next);
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::{IndexSchema, TableSchema};
 use chronos_store::{IndexScanRequest, KeyRange, ReadView, ScanColumn, ScanRequest, VersionFilter};
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::Statistics;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -28,6 +31,7 @@ pub(in crate::engine) struct IndexScanExec {
     view: ReadView,
     request: IndexScanRequest,
     properties: Arc<PlanProperties>,
+    statistics: Arc<Statistics>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -40,7 +44,7 @@ impl IndexScanExec {
         scan: &ScanRequest,
         ranges: Vec<KeyRange>,
         schema: SchemaRef,
-    ) -> IndexScanExec {
+    ) -> DfResult<IndexScanExec> {
         let request = IndexScanRequest {
             columns: scan.columns.clone(),
             filter: scan.filter,
@@ -48,6 +52,12 @@ impl IndexScanExec {
             batch_rows: scan.batch_rows,
             limit: scan.limit,
         };
+        // Entries that are not current any more count too.
+        let entries = view.count_entries(&index, &request.ranges, u64::MAX);
+        let entries = entries.map_err(store_error)?;
+        let mut statistics = Statistics::new_unknown(&schema);
+        let rows = usize::try_from(entries).unwrap_or(usize::MAX);
+        statistics.num_rows = Precision::Inexact(rows);
         let ordering = ordering(&index, &table, &request.columns, &schema);
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, ordering),
@@ -55,14 +65,15 @@ impl IndexScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        IndexScanExec {
+        Ok(IndexScanExec {
             table,
             index,
             view,
             request,
             properties: Arc::new(properties),
+            statistics: Arc::new(statistics),
             metrics: ExecutionPlanMetricsSet::new(),
-        }
+        })
     }
 }
 
@@ -180,5 +191,16 @@ impl ExecutionPlan for IndexScanExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> DfResult<Arc<Statistics>> {
+        match args.partition() {
+            None => Ok(Arc::clone(&self.statistics)),
+            Some(_) => Ok(Arc::new(Statistics::new_unknown(&self.schema()))),
+        }
     }
 }
