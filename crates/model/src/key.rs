@@ -74,7 +74,11 @@ pub fn encode_key(schema: &TableSchema, values: &[Value]) -> Result<Key, KeyErro
     Ok(Key(bytes.into_boxed_slice()))
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value, data_type: &DataType) -> Result<(), DataError> {
+pub(crate) fn put_value(
+    out: &mut Vec<u8>,
+    value: &Value,
+    data_type: &DataType,
+) -> Result<(), DataError> {
     match (data_type, value) {
         (DataType::Bool, Value::Bool(v)) => out.push(u8::from(*v)),
         (DataType::Int2, Value::Int2(v)) => out.extend_from_slice(&(v ^ i16::MIN).to_be_bytes()),
@@ -154,7 +158,7 @@ pub fn key_values(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, DataEr
     Ok(values)
 }
 
-fn take_value(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Value, DataError> {
+pub(crate) fn take_value(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Value, DataError> {
     let i64_of = |b: [u8; 8]| i64::from_be_bytes(b) ^ i64::MIN;
     let i32_of = |b: [u8; 4]| i32::from_be_bytes(b) ^ i32::MIN;
     Ok(match data_type {
@@ -282,9 +286,9 @@ pub fn encode_keys(schema: &TableSchema, columns: &[ArrayRef]) -> Result<Keys, K
     Ok(keys)
 }
 
-type ColumnWriter<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), DataError> + 'a>;
+pub(crate) type ColumnWriter<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), DataError> + 'a>;
 
-fn column_writer<'a>(
+pub(crate) fn column_writer<'a>(
     data_type: &DataType,
     array: &'a ArrayRef,
 ) -> Result<ColumnWriter<'a>, KeyError> {

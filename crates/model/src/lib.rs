@@ -8,6 +8,7 @@
 mod arrow;
 mod codec;
 mod error;
+mod index;
 mod key;
 mod options;
 mod row;
@@ -21,6 +22,10 @@ mod write_set;
 pub use arrow::{append_value, column_builder, rows_to_batch, value_at, ColumnBuilder};
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
+pub use index::{
+    CompareWith, Condition, EntryPrefix, EntryPrefixes, IndexColumn, IndexSchema, IndexState, Test,
+    Uniqueness,
+};
 pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use row::{decode_column, decode_row, encode_row};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataType, TableOptions};
+use crate::{DataType, IndexSchema, TableOptions};
 
 /// Name under which the key of a row can be asked for, in every table.
 pub const HIDDEN_KEY_COLUMN: &str = "_key";
@@ -55,6 +55,11 @@ impl TableSchema {
     /// Position of a column by its folded name.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// Whether it holds the entries of a secondary index: such a table has no columns.
+    pub fn is_entry_table(&self) -> bool {
+        self.columns.is_empty()
     }
 
     /// Whether rows are identified by a hidden key.
@@ -142,6 +147,9 @@ pub struct Catalog {
     pub next_table_id: u32,
     /// Tables by folded name.
     pub tables: BTreeMap<String, Arc<TableSchema>>,
+    /// Secondary indexes by folded name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, Arc<IndexSchema>>,
 }
 
 impl Catalog {
@@ -153,5 +161,26 @@ impl Catalog {
     /// A table by id.
     pub fn table_by_id(&self, id: TableId) -> Option<&Arc<TableSchema>> {
         self.tables.values().find(|t| t.id == id)
+    }
+
+    /// A secondary index by id.
+    pub fn index_by_id(&self, id: TableId) -> Option<&Arc<IndexSchema>> {
+        self.indexes.values().find(|i| i.id == id)
+    }
+
+    /// The secondary indexes of a table, by name.
+    pub fn indexes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<IndexSchema>> {
+        self.indexes.values().filter(move |i| i.table == table)
+    }
+
+    /// Whether a table or a secondary index has that id.
+    pub fn stores(&self, id: TableId) -> bool {
+        self.table_by_id(id).is_some() || self.index_by_id(id).is_some()
+    }
+
+    /// What is stored: the tables, and the entries of secondary indexes as tables.
+    pub fn stored(&self) -> impl Iterator<Item = Arc<TableSchema>> + '_ {
+        let entries = self.indexes.values().map(|i| Arc::new(i.entry_table()));
+        self.tables.values().cloned().chain(entries)
     }
 }

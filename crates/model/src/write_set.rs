@@ -12,6 +12,9 @@
 //!             [4] table id: u32, expect: u8, Arrow IPC     batch
 //!             [5] table id: u32                            truncate table
 //!             [6] table id: u32, changes as JSON bytes     change options
+//!             [16] index schema as JSON bytes              create index
+//!             [17] index id: u32                           drop index
+//!             [18] index id: u32, state: u8                index state
 //! row         [expect << 4 | kind] [key bytes] [row bytes]
 //! ```
 
@@ -22,7 +25,10 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
-use crate::{DataError, Decoder, Encoder, Key, OptionChange, Stamp, TableId, TableSchema};
+use crate::{
+    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Stamp, TableId,
+    TableSchema,
+};
 
 const FORMAT: u8 = 1;
 
@@ -40,6 +46,9 @@ pub enum Expect {
     /// ON CONFLICT DO UPDATE, which read before they write); else
     /// serialization_failure.
     Unchanged,
+    /// No current row of this key, nor one with the same values in a unique index; else
+    /// this one change is left out (ON CONFLICT DO NOTHING without a target).
+    DistinctOrSkip,
 }
 
 /// What a version does to its key.
@@ -78,8 +87,7 @@ pub struct RowChanges {
 pub struct BatchChange {
     /// The table.
     pub table: TableId,
-    /// Precondition of every row: [`Expect::Any`], [`Expect::Absent`] or
-    /// [`Expect::AbsentOrSkip`]; of rows with the same key within the batch, the
+    /// Precondition of every row, [`Expect::Unchanged`] excepted; of rows with the same key within the batch, the
     /// first counts as present for those after it.
     pub expect: Expect,
     /// The table's columns in order.
@@ -101,6 +109,12 @@ pub enum Change {
     Truncate(TableId),
     /// Changes options of a table.
     AlterOptions(TableId, Vec<OptionChange>),
+    /// Creates a secondary index; its id is given when this is applied.
+    CreateIndex(IndexSchema),
+    /// Drops a secondary index.
+    DropIndex(TableId),
+    /// Moves a secondary index on to a state.
+    SetIndexState(TableId, IndexState),
 }
 
 /// All changes of one transaction.
@@ -196,6 +210,19 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u32(table.0);
             e.bytes(&serde_json::to_vec(changes).map_err(|_| unencodable("table options"))?);
         }
+        Change::CreateIndex(schema) => {
+            e.u8(16);
+            e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
+        }
+        Change::DropIndex(index) => {
+            e.u8(17);
+            e.u32(index.0);
+        }
+        Change::SetIndexState(index, state) => {
+            e.u8(18);
+            e.u32(index.0);
+            e.u8(*state as u8);
+        }
     }
     Ok(())
 }
@@ -248,6 +275,23 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
                 .map_err(|_| d.damaged("table options that do not read"))?;
             Change::AlterOptions(table, changes)
         }
+        16 => {
+            let json = d.bytes()?;
+            let schema = serde_json::from_slice(json)
+                .map_err(|_| d.damaged("an index schema that does not read"))?;
+            Change::CreateIndex(schema)
+        }
+        17 => Change::DropIndex(TableId(d.u32()?)),
+        18 => {
+            let index = TableId(d.u32()?);
+            let state = match d.u8()? {
+                0 => IndexState::Building,
+                1 => IndexState::Checking,
+                2 => IndexState::Valid,
+                _ => return Err(d.damaged("an unknown state of an index")),
+            };
+            Change::SetIndexState(index, state)
+        }
         _ => return Err(d.damaged("an unknown kind of change")),
     })
 }
@@ -276,6 +320,7 @@ fn decode_expect(byte: u8, d: &Decoder<'_>) -> Result<Expect, DataError> {
         1 => Expect::Absent,
         2 => Expect::AbsentOrSkip,
         3 => Expect::Unchanged,
+        4 => Expect::DistinctOrSkip,
         _ => return Err(d.damaged("an unknown precondition")),
     })
 }
@@ -283,7 +328,10 @@ fn decode_expect(byte: u8, d: &Decoder<'_>) -> Result<Expect, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rows_to_batch, ColumnSchema, DataType, TableOptions, Value};
+    use crate::{
+        rows_to_batch, ColumnSchema, CompareWith, Condition, DataType, IndexColumn, TableOptions,
+        Uniqueness, Value,
+    };
 
     fn table() -> TableSchema {
         let column = |name: &str, data_type| ColumnSchema {
@@ -298,6 +346,26 @@ mod tests {
             columns: vec![column("a", DataType::Int8), column("b", DataType::Text)],
             primary_key: vec![0],
             options: TableOptions::default(),
+        }
+    }
+
+    fn index() -> IndexSchema {
+        let table = table();
+        let condition = Condition::compare(&table, 0, CompareWith::Gt, &Value::Int8(5));
+        IndexSchema {
+            id: TableId(0),
+            name: "i".into(),
+            table: table.id,
+            columns: vec![IndexColumn {
+                column: 1,
+                descending: true,
+                nulls_first: false,
+            }],
+            included: vec![0],
+            unique: Uniqueness::Constraint,
+            conditions: vec![condition.unwrap()],
+            state: IndexState::Building,
+            created: 0,
         }
     }
 
@@ -333,6 +401,9 @@ mod tests {
                 Change::DropTable(TableId(8)),
                 Change::Truncate(TableId(9)),
                 Change::AlterOptions(TableId(9), vec![OptionChange::Ttl(Some(5))]),
+                Change::CreateIndex(index()),
+                Change::DropIndex(TableId(4)),
+                Change::SetIndexState(TableId(4), IndexState::Checking),
             ],
         };
         let bytes = Bytes::from(set.encode().unwrap());

@@ -6,6 +6,7 @@
 
 mod check;
 mod error;
+mod indexes;
 mod ingest;
 mod node;
 mod outcome;

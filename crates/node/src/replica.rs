@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Hlc, NodeId, SqlState, Stamp, WriteSet};
+use chronos_model::{Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
 use chronos_store::{
     with_causes, Applied, ApplyError, PreparedWriteSet, Reason, Store, StoreError,
@@ -32,6 +32,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use replay::decode;
 use replay::replay;
 
+use crate::indexes::{shown_key, Indexes};
 use crate::Error;
 
 const PAYLOAD_FORMAT: u8 = 1;
@@ -65,6 +66,7 @@ pub(crate) struct Committal {
 pub(crate) struct Replica {
     pub(crate) store: Store,
     pub(crate) log: Log,
+    pub(crate) indexes: Indexes,
     env: Env,
     hlc: Hlc,
     node: NodeId,
@@ -114,6 +116,8 @@ impl Replica {
         let hlc = Hlc::new(store.floor());
         let (next_index, held_back) = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
+        let (index_requests, requested) = crate::indexes::requests();
+        let (indexes, builder) = Indexes::new(index_requests.clone());
         let (settling, settled) = watch::channel(Settled {
             index: LogIndex(next_index.0.saturating_sub(1)),
             withdrawals: 0,
@@ -128,6 +132,7 @@ impl Replica {
             next_index: Arc::clone(&next_index),
             cut_below: store.flushed_index(),
             settled: settling,
+            index_requests,
         };
         let thread = std::thread::Builder::new()
             .name("apply".into())
@@ -138,9 +143,10 @@ impl Replica {
                     format!("cannot start the apply thread: {e}"),
                 )
             })?;
-        Ok(Arc::new(Replica {
+        let replica = Arc::new(Replica {
             store,
             log,
+            indexes,
             env: env.clone(),
             hlc,
             node: NodeId(0),
@@ -150,7 +156,9 @@ impl Replica {
             apply_thread: Mutex::new(Some(thread)),
             fault,
             closing: AtomicBool::new(false),
-        }))
+        });
+        replica.indexes.start(builder, &replica, requested)?;
+        Ok(replica)
     }
 
     /// Commits a write set: returns after it is durable and applied.
@@ -260,6 +268,7 @@ impl Replica {
     pub(crate) fn close(&self) -> Result<(), Error> {
         self.closing.store(true, Ordering::Release);
         let logged = self.log.sync_now();
+        self.indexes.stop();
         drop(self.applies.lock().take());
         let closed = self.log.close();
         if let Some(thread) = self.apply_thread.lock().take() {
@@ -271,6 +280,7 @@ impl Replica {
             Ok(())
         };
         self.store.close();
+        self.indexes.join();
         logged.and(closed).map_err(log_error)?;
         stored.map_err(Error::from)
     }
@@ -298,6 +308,8 @@ struct Applier {
     next_index: Arc<Mutex<LogIndex>>,
     cut_below: LogIndex,
     settled: watch::Sender<Settled>,
+    /// Takes the indexes that are to be built.
+    index_requests: crossbeam_channel::Sender<TableId>,
 }
 
 impl Applier {
@@ -360,7 +372,12 @@ impl Applier {
             .store
             .apply(entry.index, entry.recorded, self.node, &entry.set)
         {
-            Ok(applied) => Outcome::known(Ok(Committal { applied })),
+            Ok(applied) => {
+                for index in &applied.created_indexes {
+                    let _ = self.index_requests.send(*index);
+                }
+                Outcome::known(Ok(Committal { applied }))
+            }
             Err(ApplyError::Storage(e)) if e.is_damage() => Outcome::Unknown(e),
             Err(e) => {
                 let storage_failed = matches!(e, ApplyError::Storage(_));
@@ -459,17 +476,14 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
                 SqlState::UNIQUE_VIOLATION,
                 format!("duplicate key value violates unique constraint \"{constraint}\""),
             );
-            let shown: Vec<String> = key.iter().map(chronos_model::text::format).collect();
-            let columns = store.catalog().table(&table).map(|t| {
-                let names: Vec<&str> = t
-                    .primary_key
-                    .iter()
-                    .map(|&c| t.columns[c].name.as_str())
-                    .collect();
-                names.join(", ")
+            let catalog = store.catalog();
+            error.detail = catalog.table(&table).map(|t| {
+                let columns = match catalog.indexes.get(&constraint) {
+                    Some(index) => index.columns.iter().map(|c| c.column).collect(),
+                    None => t.primary_key.clone(),
+                };
+                format!("{} already exists.", shown_key(t, &columns, &key))
             });
-            error.detail = columns
-                .map(|names| format!("Key ({names})=({}) already exists.", shown.join(", ")));
             error.table = Some(table);
             error.constraint = Some(constraint);
             error
@@ -488,6 +502,9 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             format!("relation \"{name}\" already exists"),
         ),
         ApplyError::Storage(e) => e.into(),
+        e @ ApplyError::UnknownIndex { .. } => {
+            Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())
+        }
         other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
     }
 }

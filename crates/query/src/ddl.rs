@@ -1,15 +1,19 @@
-//! CREATE TABLE as a table schema.
+//! CREATE TABLE as a table schema; indexes in [`index`].
+
+mod index;
+mod predicate;
 
 use chronos_model::{ColumnSchema, DataType, SqlState, TableId, TableSchema};
 use datafusion::sql::sqlparser::ast;
 
 use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
+pub use index::{create_index, is_taken, unique_constraints};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
-/// Errors: what Chronos cannot keep to (CHECK, UNIQUE, FOREIGN KEY ..) is
-/// refused by name, never dropped silently.
+/// Errors: what Chronos cannot keep to (CHECK, FOREIGN KEY ..) is refused by name,
+/// never dropped silently. UNIQUE is read by [`unique_constraints`].
 pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError> {
     refuse_unsupported(create)?;
     let name = table_name(&create.name)?;
@@ -42,6 +46,8 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
                     .collect::<Result<Vec<_>, _>>()?;
                 set_primary_key(&mut primary_key, positions, &name)?;
             }
+            // Kept by an index of its own.
+            ast::TableConstraint::Unique(_) => {}
             other => return Err(QueryError::unsupported(format!("the constraint {other}"))),
         }
     }
@@ -96,6 +102,7 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::NotNull => column.nullable = false,
             ast::ColumnOption::Default(expression) => column.default = default_text(expression),
             ast::ColumnOption::PrimaryKey(_) => is_key = true,
+            ast::ColumnOption::Unique(_) => {}
             ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
             other => {
                 return Err(QueryError::unsupported(format!(
@@ -213,7 +220,11 @@ mod tests {
 
     fn schema_of(sql: &str) -> Result<TableSchema, QueryError> {
         match parse(sql)? {
-            Command::CreateTable(create) => table_schema(&create),
+            Command::CreateTable(create) => {
+                let schema = table_schema(&create)?;
+                unique_constraints(&create, &schema, &chronos_model::Catalog::default())?;
+                Ok(schema)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -235,11 +246,41 @@ mod tests {
         assert_eq!(bare.options.ttl_micros, Some(12 * 3_600_000_000));
     }
 
+    fn uniques_of(sql: &str) -> Vec<(String, Vec<usize>)> {
+        let Command::CreateTable(create) = parse(sql).unwrap() else {
+            panic!("{sql}");
+        };
+        let schema = table_schema(&create).unwrap();
+        let catalog = chronos_model::Catalog::default();
+        let indexes = unique_constraints(&create, &schema, &catalog).unwrap();
+        indexes
+            .into_iter()
+            .map(|i| (i.name, i.columns.iter().map(|c| c.column).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn unique_constraints_are_indexes() {
+        let named = |name: &str, columns: &[usize]| (name.to_owned(), columns.to_vec());
+        assert_eq!(
+            uniques_of(
+                "create table t (a int primary key unique, b int unique, c int constraint one_c unique,
+                 unique (b), unique (c, a), constraint two unique (a, b), unique (a))"
+            ),
+            [
+                named("t_b_key", &[1]),
+                named("one_c", &[2]),
+                named("t_c_a_key", &[2, 0]),
+                named("two", &[0, 1]),
+            ]
+        );
+    }
+
     #[test]
     fn what_cannot_be_kept_is_refused() {
         for (sql, code) in [
             ("create table t (a int check (a > 0))", "0A000"),
-            ("create table t (a int unique)", "0A000"),
+            ("create table t (a int unique deferrable)", "0A000"),
             ("create table t (a int, a int)", "42701"),
             ("create table t (a json primary key)", "0A000"),
             (

@@ -37,6 +37,10 @@ pub enum Command {
     Delete(Box<ast::Delete>, Option<Box<ast::With>>),
     /// CREATE TABLE
     CreateTable(Box<ast::CreateTable>),
+    /// CREATE INDEX
+    CreateIndex(Box<ast::CreateIndex>),
+    /// DROP INDEX: names, IF EXISTS.
+    DropIndexes(Vec<ast::ObjectName>, bool),
     /// DROP TABLE: names, IF EXISTS.
     DropTables(Vec<ast::ObjectName>, bool),
     /// TRUNCATE
@@ -444,6 +448,13 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             names,
             ..
         } => Command::DropTables(names, if_exists),
+        S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
+        S::Drop {
+            object_type: ast::ObjectType::Index,
+            if_exists,
+            names,
+            ..
+        } => Command::DropIndexes(names, if_exists),
         S::Truncate(truncate) => {
             Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
         }
@@ -526,7 +537,7 @@ pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement
 }
 
 pub use crate::copy::{copy, CopyDirection, CopyStatement};
-pub use ast::{CreateTable, ObjectName};
+pub use ast::{CreateIndex, CreateTable, ObjectName};
 
 /// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
 pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use arrow_array::UInt32Array;
 use chronos_model::{
-    key_values, Catalog, Expect, Keys, Kind, NodeId, OptionChange, Stamp, TableId, TableSchema,
+    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Stamp,
+    TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
+use crate::index;
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
 use crate::retention::Retained;
@@ -29,6 +31,8 @@ pub struct Applied {
     pub skipped_rows: Vec<u32>,
     /// The table created, if one was.
     pub created: Option<TableId>,
+    /// The secondary indexes created.
+    pub created_indexes: Vec<TableId>,
 }
 
 /// A write set whose preconditions hold.
@@ -70,6 +74,7 @@ pub(crate) fn check(
         previous,
         earlier: set.repeats.then(HashMap::new),
         catalog: None,
+        has_unique: false,
         truncated: Vec::new(),
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
@@ -80,9 +85,15 @@ pub(crate) fn check(
             Prepared::DropTable(id) => checker.drop_table(*id)?,
             Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
             Prepared::AlterOptions(id, changes) => checker.alter_options(*id, changes)?,
+            Prepared::CreateIndex(schema) => checker.create_index(schema)?,
+            Prepared::DropIndex(id) => checker.drop_index(*id)?,
+            Prepared::SetIndexState(id, state) => checker.set_index_state(*id, *state)?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
             Prepared::Batch(batch) => checker.batch(number, batch)?,
         }
+    }
+    if checker.has_unique {
+        checker.check_unique(set)?;
     }
     let Checker {
         mut applied,
@@ -118,6 +129,8 @@ struct Checker<'a> {
     /// Keys changed earlier in the set; `None`: no key occurs twice.
     earlier: Option<HashMap<TableId, EarlierKeys>>,
     catalog: Option<Catalog>,
+    /// Whether rows of a table with a unique index in force are written.
+    has_unique: bool,
     truncated: Vec<TableId>,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
@@ -146,7 +159,7 @@ impl<'a> Checker<'a> {
 
     fn create(&mut self, schema: &TableSchema) -> Result<(), ApplyError> {
         let catalog = self.catalog();
-        if catalog.tables.contains_key(&schema.name) {
+        if catalog.tables.contains_key(&schema.name) || catalog.indexes.contains_key(&schema.name) {
             return Err(ApplyError::DuplicateTable {
                 name: schema.name.clone(),
             });
@@ -170,6 +183,7 @@ impl<'a> Checker<'a> {
         };
         let catalog = self.catalog();
         catalog.tables.remove(&name);
+        catalog.indexes.retain(|_, index| index.table != id);
         catalog.version += 1;
         Ok(())
     }
@@ -190,6 +204,40 @@ impl<'a> Checker<'a> {
     /// What is there of a table when the set is recorded.
     fn retained(&self, table: &TableState) -> Retained {
         Retained::of(&table.schema, self.recorded.micros())
+    }
+
+    fn create_index(&mut self, schema: &IndexSchema) -> Result<(), ApplyError> {
+        let (recorded, fresh) = (self.recorded, self.applied.created);
+        let id = index::changes::create(self.catalog(), schema, recorded, fresh)?;
+        self.applied.created_indexes.push(id);
+        Ok(())
+    }
+
+    fn drop_index(&mut self, id: TableId) -> Result<(), ApplyError> {
+        index::changes::drop(self.catalog(), id)
+    }
+
+    fn set_index_state(&mut self, id: TableId, state: IndexState) -> Result<(), ApplyError> {
+        index::changes::set_state(self.catalog(), id, state)
+    }
+
+    /// Checks the rows that the set leaves behind, and leaves out what may be left out.
+    fn check_unique(&mut self, set: &PreparedWriteSet) -> Result<(), ApplyError> {
+        let skipped = index::check_unique(
+            self.state,
+            self.recorded,
+            set,
+            &self.leave_out,
+            &self.truncated,
+        )?;
+        for row in skipped {
+            let leave_out = &mut self.leave_out[row.change];
+            leave_out.resize(set.changes[row.change].rows(), false);
+            leave_out[row.row] = true;
+            self.applied.skipped_rows.push(row.position);
+            self.applied.rows -= 1;
+        }
+        Ok(())
     }
 
     /// Rows written before in the same set are gone too; they have the truncation's
@@ -218,6 +266,7 @@ impl<'a> Checker<'a> {
 
     fn rows(&mut self, number: usize, rows: &PreparedRows) -> Result<(), ApplyError> {
         let table = self.table(rows.changes.table)?;
+        self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
         let mut skips = false;
         for (i, change) in rows.changes.rows.iter().enumerate() {
@@ -289,7 +338,7 @@ impl<'a> Checker<'a> {
         };
         match (present, expect) {
             (false, _) => Ok(Verdict::Write),
-            (true, Expect::AbsentOrSkip) => Ok(Verdict::Skip),
+            (true, Expect::AbsentOrSkip | Expect::DistinctOrSkip) => Ok(Verdict::Skip),
             (true, _) => Err(violation(&table.schema, key)?),
         }
     }
@@ -308,6 +357,7 @@ impl<'a> Checker<'a> {
 
     fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
         let table = self.table(batch.table)?;
+        self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         if let Some(key) = &batch.duplicate {
             return Err(violation(&table.schema, &key.0)?);
         }
@@ -330,7 +380,7 @@ impl<'a> Checker<'a> {
         let Some(first) = present.iter().position(|p| *p) else {
             return Ok(());
         };
-        if batch.expect != Expect::AbsentOrSkip {
+        if !matches!(batch.expect, Expect::AbsentOrSkip | Expect::DistinctOrSkip) {
             return Err(violation(&table.schema, batch.keys.get(first))?);
         }
         for row in (0..batch.rows).filter(|row| present[*row]) {
@@ -412,6 +462,7 @@ pub(crate) fn write(
                         &change.key.0
                     };
                     bytes += table.active.insert(key, change, recorded, node);
+                    bytes += index::add_row(state, table, key, change, recorded, node)?;
                 }
             }
             Prepared::Batch(batch) => {
@@ -420,6 +471,7 @@ pub(crate) fn write(
                 };
                 if let Some(run) = run(batch, leave_out, &table.schema, recorded, node)? {
                     bytes += run.bytes;
+                    bytes += index::add_run(state, table, &run, recorded, node)?;
                     table.active.push(run)?;
                 }
             }

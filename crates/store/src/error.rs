@@ -273,6 +273,12 @@ pub enum ApplyError {
         /// Its id.
         id: TableId,
     },
+    /// The index was dropped.
+    #[error("index with id {} does not exist", id.0)]
+    UnknownIndex {
+        /// Its id.
+        id: TableId,
+    },
     /// A table of this name exists.
     #[error("relation \"{name}\" already exists")]
     DuplicateTable {
@@ -302,6 +308,7 @@ impl ApplyError {
             ApplyError::UniqueViolation { .. } => SqlState::UNIQUE_VIOLATION,
             ApplyError::Conflict { .. } => SqlState::SERIALIZATION_FAILURE,
             ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            ApplyError::UnknownIndex { .. } => SqlState::UNDEFINED_OBJECT,
             ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),

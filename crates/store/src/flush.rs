@@ -123,8 +123,8 @@ impl Shared {
     /// full memtable.
     pub(crate) fn flush_for_retention(&self) -> Result<(), StoreError> {
         let due = {
-            let published = self.published.read();
             let flushed = self.manifest.lock().state().floor;
+            let published = self.published.read();
             let waited = published.stamp.micros() - Stamp(flushed).micros();
             let mut tables = published.state.tables.values();
             tables.any(|table| match table.schema.options.shortest_micros() {

@@ -13,6 +13,7 @@
 //! | `buckets` | which rows are stored together by their time |
 //! | `damage` | what is refused when a file cannot be read, and how it is told |
 //! | `verify` | everything read again, and what is damaged |
+//! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -32,6 +33,7 @@ mod damage;
 mod error;
 mod flush;
 mod history;
+mod index;
 mod maintenance;
 mod manifest;
 mod memtable;
@@ -47,6 +49,7 @@ mod write;
 
 pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};
+pub use index::{Duplicate, IndexScan, IndexScanRequest};
 pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};

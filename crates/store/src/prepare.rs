@@ -11,9 +11,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
-    encode_keys, encode_row, value_at, BatchChange, Catalog, Change, DataError, Expect, Key,
-    KeyError, Keys, Kind, OptionChange, RowChange, RowChanges, Stamp, TableId, TableSchema,
-    WriteSet,
+    encode_keys, encode_row, value_at, BatchChange, Catalog, Change, DataError, Expect,
+    IndexSchema, IndexState, Key, KeyError, Keys, Kind, OptionChange, RowChange, RowChanges, Stamp,
+    TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -38,6 +38,9 @@ pub(crate) enum Prepared {
     DropTable(TableId),
     Truncate(TableId),
     AlterOptions(TableId, Vec<OptionChange>),
+    CreateIndex(IndexSchema),
+    DropIndex(TableId),
+    SetIndexState(TableId, IndexState),
     Rows(PreparedRows),
     Batch(PreparedBatch),
 }
@@ -47,6 +50,17 @@ pub(crate) struct PreparedRows {
     pub(crate) changes: RowChanges,
     /// Position of the first row among all rows of the write set.
     pub(crate) first_row: u32,
+}
+
+impl Prepared {
+    /// Rows that it may write.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Prepared::Rows(rows) => rows.changes.rows.len(),
+            Prepared::Batch(batch) => batch.rows,
+            _ => 0,
+        }
+    }
 }
 
 /// A batch in key order.
@@ -104,6 +118,9 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
         let prepared = match change {
             Change::CreateTable(schema) => Prepared::CreateTable(schema.clone()),
             Change::DropTable(table) => Prepared::DropTable(*table),
+            Change::CreateIndex(schema) => Prepared::CreateIndex(schema.clone()),
+            Change::DropIndex(index) => Prepared::DropIndex(*index),
+            Change::SetIndexState(index, state) => Prepared::SetIndexState(*index, *state),
             Change::Truncate(table) => {
                 repeats |= !tables.insert(*table);
                 Prepared::Truncate(*table)
@@ -301,7 +318,7 @@ fn sorted(keys: &Keys, prepared: &mut PreparedBatch) -> Vec<u32> {
     for row in order {
         match kept.last_mut() {
             Some(last) if same(*last, row) => match prepared.expect {
-                Expect::AbsentOrSkip => prepared.skipped.push(row),
+                Expect::AbsentOrSkip | Expect::DistinctOrSkip => prepared.skipped.push(row),
                 Expect::Any => {
                     *last = row;
                     prepared.overwritten += 1;

@@ -4,21 +4,22 @@
 //! growing under it, but what is recorded after its stamp is not seen. Segments that
 //! compaction replaces keep their files while a view uses them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_column, decode_row, value_at, Catalog, Kind, NodeId, Stamp, TableId, TableSchema, Value,
-    WriteSet,
+    decode_column, decode_row, value_at, Catalog, IndexSchema, Key, Kind, NodeId, Stamp, TableId,
+    TableSchema, Value, WriteSet,
 };
 
 use crate::apply::{write, Checked};
 use crate::error::{ApplyError, StoreError};
+use crate::index::{self, IndexScan, IndexScanRequest};
 use crate::memtable::Memtable;
 use crate::merge::Resolution;
 use crate::prepare::prepare;
 use crate::retention::Retained;
-use crate::scan::{plan, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
+use crate::scan::{plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
 use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
 
@@ -48,6 +49,10 @@ pub struct RowData {
 }
 
 impl RowData {
+    pub(crate) fn new(schema: Arc<TableSchema>, place: Place) -> RowData {
+        RowData { schema, place }
+    }
+
     /// The values of the given columns, by position in the schema, in that order.
     pub fn values(&self, columns: &[usize]) -> Result<Vec<Value>, StoreError> {
         let types = |c: usize| &self.schema.columns[c].data_type;
@@ -92,6 +97,10 @@ impl ReadView {
         }
     }
 
+    pub(crate) fn state(&self) -> &StoreState {
+        &self.state
+    }
+
     /// The stamp of the last commit it contains.
     pub fn stamp(&self) -> Stamp {
         self.stamp
@@ -111,7 +120,7 @@ impl ReadView {
         // Commits differ in their microseconds, so the next stamp belongs to none.
         let recorded = Stamp(self.stamp.0.saturating_add(1));
         let state = self.state.with_tables(|tables| {
-            for id in prepared.tables() {
+            for id in with_their_indexes(prepared.tables(), &self.state.catalog) {
                 let Some(table) = tables.get(&id) else {
                     continue;
                 };
@@ -126,7 +135,7 @@ impl ReadView {
         Ok(ReadView::new(state, recorded, self.now_micros))
     }
 
-    fn retained(&self, table: &TableState) -> Retained {
+    pub(crate) fn retained(&self, table: &TableState) -> Retained {
         Retained::of(&table.schema, self.now_micros)
     }
 
@@ -181,6 +190,93 @@ impl ReadView {
         }))
     }
 
+    /// The rows of a table that a request asks for, in the order of an index, which must
+    /// be valid in this view's catalog.
+    pub fn index_scan(
+        &self,
+        index: &Arc<IndexSchema>,
+        request: &IndexScanRequest,
+    ) -> Result<IndexScan, StoreError> {
+        let unknown = || StoreError::UnknownTable {
+            name: index.name.clone(),
+        };
+        let table = self.state.tables.get(&index.table).ok_or_else(unknown)?;
+        let retained = self.retained(table);
+        check_horizon(&table.schema, request.filter, retained.horizon)?;
+        let shape = ScanShape::new(
+            table.schema.clone(),
+            &request.columns,
+            self.resolution(request.filter),
+            self.stamp,
+            table.truncated.clone(),
+            retained,
+        );
+        let entry_table = Arc::new(index.entry_table());
+        let mut entries = Vec::new();
+        for range in &request.ranges {
+            let of_range = ScanRequest {
+                columns: index::ENTRY.to_vec(),
+                key_range: range.clone(),
+                batch_rows: request.batch_rows,
+                ..ScanRequest::default()
+            };
+            entries.extend(self.scan(&entry_table, of_range)?);
+        }
+        let index = index.clone();
+        Ok(IndexScan::new(
+            index,
+            table.clone(),
+            shape,
+            entries,
+            request,
+        ))
+    }
+
+    /// How many entries of an index are in some ranges, counting no further than `enough`.
+    /// Rows are at most as many, unless a scan returns more than one version of each.
+    pub fn count_entries(
+        &self,
+        index: &IndexSchema,
+        ranges: &[KeyRange],
+        enough: u64,
+    ) -> Result<u64, StoreError> {
+        let Some(entries) = self.state.tables.get(&index.id) else {
+            return Ok(0);
+        };
+        let mut sum = 0;
+        for range in ranges {
+            sum += index::count(entries, range, enough)?;
+            if sum >= enough {
+                break;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The key of the current row that has the same values in a unique index as `row`, all
+    /// values of a row of its table; rows with keys in `replaced` do not count.
+    pub fn holder(
+        &self,
+        index: &IndexSchema,
+        row: &[Value],
+        replaced: &HashSet<Key>,
+    ) -> Result<Option<Key>, StoreError> {
+        let Some(table) = self.state.tables.get(&index.table) else {
+            return Ok(None);
+        };
+        let prefix = index.prefix_of_row(&table.schema, row)?;
+        let Some(prefix) = prefix.filter(|p| !p.has_null) else {
+            return Ok(None);
+        };
+        let replaced = |key: &[u8]| replaced.contains(key);
+        let seen = index::SeenAt {
+            view: self.stamp,
+            retained: self.retained(table),
+        };
+        let found = index::holder(&self.state, table, index, &prefix.bytes, &seen, replaced)?;
+        Ok(found.map(Key))
+    }
+
     /// The versions that a request asks for, as at most `request.partitions`
     /// iterators; the keys of each follow those of the one before.
     pub fn scan(
@@ -201,16 +297,8 @@ impl ReadView {
         self.scan_in(table, request, Order::Any)
     }
 
-    fn scan_in(
-        &self,
-        table: &Arc<TableSchema>,
-        request: ScanRequest,
-        order: Order,
-    ) -> Result<Vec<ScanPartition>, StoreError> {
-        let state = self.table(table)?;
-        let retained = self.retained(state);
-        check_horizon(table, request.filter, retained.horizon)?;
-        let resolution = match request.filter {
+    fn resolution(&self, filter: VersionFilter) -> Resolution {
+        match filter {
             VersionFilter::Current => Resolution::Snapshot { at: self.stamp },
             VersionFilter::AsOf(at) => Resolution::Snapshot {
                 at: at.min(self.stamp),
@@ -229,7 +317,19 @@ impl ReadView {
                 to: Stamp::MAX,
                 inclusive_to: true,
             },
-        };
+        }
+    }
+
+    fn scan_in(
+        &self,
+        table: &Arc<TableSchema>,
+        request: ScanRequest,
+        order: Order,
+    ) -> Result<Vec<ScanPartition>, StoreError> {
+        let state = self.table(table)?;
+        let retained = self.retained(state);
+        check_horizon(table, request.filter, retained.horizon)?;
+        let resolution = self.resolution(request.filter);
         let shape = ScanShape::new(
             state.schema.clone(),
             &request.columns,
@@ -295,4 +395,11 @@ fn check_horizon(
         asked,
         horizon,
     })
+}
+
+/// Tables and their secondary indexes.
+fn with_their_indexes(tables: BTreeSet<TableId>, catalog: &Catalog) -> Vec<TableId> {
+    let indexes = tables.iter().flat_map(|id| catalog.indexes_of(*id));
+    let indexes: Vec<TableId> = indexes.map(|index| index.id).collect();
+    tables.into_iter().chain(indexes).collect()
 }

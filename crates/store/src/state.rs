@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronos_model::{Catalog, Keys, Kind, Stamp, TableId, TableSchema};
+use chronos_model::{Catalog, IndexSchema, Keys, Kind, Stamp, TableId, TableSchema};
 
 pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
@@ -56,6 +56,8 @@ pub(crate) struct TableState {
     pub(crate) history: Vec<Arc<SegmentFile>>,
     /// Why it cannot be read at all, if so.
     pub(crate) held_back: Option<Reason>,
+    /// Its secondary indexes.
+    pub(crate) indexes: Arc<[Arc<IndexSchema>]>,
 }
 
 /// The newest version of a key, and where it is.
@@ -84,6 +86,7 @@ impl TableState {
             segments: Vec::new(),
             history: Vec::new(),
             held_back: None,
+            indexes: Arc::from([]),
         }
     }
 

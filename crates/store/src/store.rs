@@ -25,6 +25,7 @@ use crate::apply::{self, Applied};
 use crate::damage;
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
+use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
 use crate::manifest::{self, Manifest};
@@ -507,17 +508,18 @@ impl Shared {
 /// The state with another catalog: tables it lacks go, those it adds begin empty.
 fn with_catalog(state: &StoreState, catalog: Catalog) -> StoreState {
     let mut next = state.with_tables(|tables| {
-        tables.retain(|id, _| catalog.table_by_id(*id).is_some());
-        for schema in catalog.tables.values() {
+        tables.retain(|id, _| catalog.stores(*id));
+        for schema in catalog.stored() {
             let table = tables
                 .entry(schema.id)
                 .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
-            if table.schema != *schema {
+            if table.schema != schema {
                 let mut next = TableState::clone(table);
-                next.schema = schema.clone();
+                next.schema = schema;
                 *table = Arc::new(next);
             }
         }
+        index::attach(tables, &catalog);
     });
     next.catalog = Arc::new(catalog);
     next
@@ -600,7 +602,7 @@ fn initial_state(
     let known = manifest.state();
     let truncations = known.truncations();
     let mut tables = HashMap::new();
-    for schema in known.catalog.tables.values() {
+    for schema in known.catalog.stored() {
         let mut table = TableState::new(schema.clone());
         if let Some(stamps) = truncations.get(&schema.id) {
             table.truncated = stamps.clone().into();
@@ -608,12 +610,12 @@ fn initial_state(
         let entries = known.segments.iter();
         for entry in entries.filter(|s| s.meta.table == schema.id) {
             let path = segment_path(dir, entry.meta.id);
-            let segment = damage::open_segment(env, &path, schema, &entry.meta, cache)?;
+            let segment = damage::open_segment(env, &path, &schema, &entry.meta, cache)?;
             let file = Arc::new(SegmentFile::new(
                 env.clone(),
                 path,
                 segment,
-                schema,
+                &schema,
                 entry.place(),
             ));
             files.insert(entry.meta.id, Arc::downgrade(&file));
@@ -621,6 +623,7 @@ fn initial_state(
         }
         tables.insert(schema.id, Arc::new(table));
     }
+    index::attach(&mut tables, &known.catalog);
     Ok(StoreState {
         catalog: Arc::new(known.catalog.clone()),
         tables: Arc::new(tables),

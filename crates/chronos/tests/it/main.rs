@@ -2,7 +2,7 @@
 //!
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
 //! and `value`), foreign clients (`clients`), kill tests (`crash`), data directories that cannot be used (`data_dir`), checks of what is
-//! stored (`check`), reading the past beside writers (`as_of`) and a real
+//! stored (`check`), reading the past beside writers (`as_of`), indexes that are built beside writers (`index`) and a real
 //! series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
@@ -17,6 +17,7 @@ mod clients;
 mod crash;
 mod data_dir;
 mod engine;
+mod index;
 mod node;
 mod series;
 mod slt;

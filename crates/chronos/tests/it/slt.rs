@@ -70,7 +70,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    arrays catalog create_table dates delete errors explain insert names numbers on_conflict
+    arrays catalog create_table dates delete errors explain index insert names numbers on_conflict
     operators retention select settings strings subqueries time_system transactions types update
 }
 

@@ -106,7 +106,11 @@ fn hold_back(
 
 fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
     set.changes.iter().filter_map(|change| match change {
-        Change::CreateTable(_) => None,
+        // Indexes change no rows.
+        Change::CreateTable(_)
+        | Change::CreateIndex(_)
+        | Change::DropIndex(_)
+        | Change::SetIndexState(..) => None,
         Change::DropTable(id) | Change::Truncate(id) | Change::AlterOptions(id, _) => Some(*id),
         Change::Rows(rows) => Some(rows.table),
         Change::Batch(batch) => Some(batch.table),

@@ -6,6 +6,7 @@ use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Change, DataType, SqlState, Stamp, Value, WriteSet};
 use chronos_query::sql::{self, Command};
 use chronos_query::{ddl, QueryError};
+use chronos_store::Applied;
 use tokio_util::sync::CancellationToken;
 
 use super::Session;
@@ -40,6 +41,8 @@ impl Session {
         match command {
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
+            Command::CreateIndex(create) => self.create_index(create).await,
+            Command::DropIndexes(names, if_exists) => self.drop_indexes(names, *if_exists).await,
             Command::Truncate(names) => self.truncate(names).await,
             Command::AlterOptions(alter) => self.alter_options(alter).await,
             Command::Maintain(maintenance) => self.maintain(maintenance).await,
@@ -111,7 +114,7 @@ impl Session {
 
     /// Changes the catalog at once, also within a transaction, which from then on
     /// sees the new catalog and everything committed so far.
-    pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+    pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<Applied, Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(
@@ -127,31 +130,38 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        self.propose(WriteSet {
+        let set = WriteSet {
             begin: Stamp::MAX,
             changes,
-        })
-        .await?;
+        };
+        let applied = self.propose(set).await?.applied;
         let view = self.node.inner.replica.store.read_view();
         if let Some(transaction) = &mut self.transaction {
             transaction.view = view;
         }
-        Ok(())
+        Ok(applied)
     }
 
     async fn create_table(&mut self, create: &sql::CreateTable) -> Result<Outcome, Error> {
         let schema = ddl::table_schema(create)?;
         self.check_defaults(&schema)?;
         let name = schema.name.clone();
-        match self.change_catalog(vec![Change::CreateTable(schema)]).await {
-            Err(e) if e.code == SqlState::DUPLICATE_TABLE && create.if_not_exists => {
+        let indexes = ddl::unique_constraints(create, &schema, &self.catalog())?;
+        let mut changes = vec![Change::CreateTable(schema)];
+        changes.extend(indexes.into_iter().map(Change::CreateIndex));
+        match self.change_catalog(changes).await {
+            Err(e)
+                if e.code == SqlState::DUPLICATE_TABLE
+                    && create.if_not_exists
+                    && self.catalog().table(&name).is_some() =>
+            {
                 self.notice(
                     Severity::Notice,
                     SqlState::DUPLICATE_TABLE,
                     format!("relation \"{name}\" already exists, skipping"),
                 );
             }
-            other => other?,
+            other => drop(other?),
         }
         done("CREATE TABLE")
     }
@@ -194,6 +204,11 @@ impl Session {
             let table = self.catalog().table(&name).map(|t| t.id);
             match table {
                 Some(id) => found.push(id),
+                None if self.catalog().indexes.contains_key(&name) => {
+                    let message = format!("\"{name}\" is not a table");
+                    return Err(Error::new(SqlState("42809"), message)
+                        .with_hint("Use DROP INDEX to remove an index."));
+                }
                 None if if_exists => {
                     self.notice(
                         Severity::Notice,

@@ -80,17 +80,14 @@ impl Session {
         rows: &[BoundRow],
     ) -> Result<Outcome, Error> {
         self.refuse_read_only("INSERT")?;
-        let skips = matches!(
-            &plan.kind,
-            DirectKind::Insert {
-                on_conflict: OnConflict::DoNothing,
-                ..
-            }
-        );
-        let expect = if skips {
-            Expect::AbsentOrSkip
-        } else {
-            Expect::Absent
+        let on_conflict = match &plan.kind {
+            DirectKind::Insert { on_conflict, .. } => *on_conflict,
+            _ => OnConflict::Error,
+        };
+        let expect = match on_conflict {
+            OnConflict::Error => Expect::Absent,
+            OnConflict::DoNothing => Expect::AbsentOrSkip,
+            OnConflict::DoNothingAtAll => Expect::DistinctOrSkip,
         };
         let changes = rows
             .iter()
@@ -158,6 +155,7 @@ impl Session {
         begin: Stamp,
     ) -> Result<(), Error> {
         debug_assert!(change.kind == Kind::Delete || !change.row.is_empty());
+        self.check_unique_in_transaction(&plan.table, std::slice::from_ref(&change))?;
         let change = Change::Rows(RowChanges {
             table: plan.table.id,
             rows: vec![change],

@@ -10,6 +10,7 @@ mod cancel;
 mod command;
 mod copy;
 mod direct;
+mod index;
 mod maintenance;
 mod prepare;
 mod read;

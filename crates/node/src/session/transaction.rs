@@ -108,7 +108,10 @@ impl Writes {
             Change::CreateTable(_)
             | Change::DropTable(_)
             | Change::Truncate(_)
-            | Change::AlterOptions(..) => {}
+            | Change::AlterOptions(..)
+            | Change::CreateIndex(_)
+            | Change::DropIndex(_)
+            | Change::SetIndexState(..) => {}
         }
     }
 
@@ -152,7 +155,10 @@ fn merge(table: &mut BTreeMap<Key, RowChange>, mut change: RowChange) {
     let earlier = table.get(&change.key).map(|c| (c.expect, c.kind));
     match (earlier, change.kind) {
         // Inserted and deleted again: as if it never was.
-        (Some((Expect::Absent | Expect::AbsentOrSkip, Kind::Put)), Kind::Delete) => {
+        (
+            Some((Expect::Absent | Expect::AbsentOrSkip | Expect::DistinctOrSkip, Kind::Put)),
+            Kind::Delete,
+        ) => {
             table.remove(&change.key);
             return;
         }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch, UInt32Array};
 use arrow_schema::{DataType as Arrow, Field, Schema, SchemaRef};
 use chronos_model::{
-    Change, DataType, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema,
-    Value, WriteSet,
+    Change, DataType, Expect, IndexSchema, Key, Kind, RowChange, RowChanges, SqlState, Stamp,
+    TableSchema, Value, WriteSet,
 };
-use chronos_query::dml::{self, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
+use chronos_query::dml::{
+    self, ConflictTarget, OnConflict, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN,
+};
 use chronos_query::QueryError;
 use chronos_store::{Applied, ReadView};
 
@@ -57,6 +59,11 @@ impl Session {
             attempts += 1;
             match self.insert_once(plan, parameters).await {
                 Err(e) if self.may_retry(&e, attempts) => {}
+                // It is the statement itself that gives values twice.
+                Err(e) if e.code == SqlState::SERIALIZATION_FAILURE && e.constraint.is_some() => {
+                    let code = SqlState::UNIQUE_VIOLATION;
+                    return Err(Error { code, ..e });
+                }
                 other => break other?,
             }
         };
@@ -87,12 +94,63 @@ impl Session {
                 self.insert_rows(plan, rows, Expect::Absent, parameters)
                     .await
             }
-            OnConflict::Skip => {
-                self.insert_rows(plan, rows, Expect::AbsentOrSkip, parameters)
-                    .await
-            }
+            OnConflict::Skip => match &insert.target {
+                ConflictTarget::Any => {
+                    self.insert_rows(plan, rows, Expect::DistinctOrSkip, parameters)
+                        .await
+                }
+                ConflictTarget::Key => {
+                    self.insert_rows(plan, rows, Expect::AbsentOrSkip, parameters)
+                        .await
+                }
+                ConflictTarget::Index(index) => {
+                    self.insert_distinct(plan, index, rows, parameters).await
+                }
+            },
             OnConflict::Update(update) => self.upsert(plan, update, rows, begin, parameters).await,
         }
+    }
+
+    /// INSERT .. ON CONFLICT DO NOTHING, of the values of one unique index: rows whose values
+    /// are there are left out here; if somebody adds them meanwhile, this is done again.
+    async fn insert_distinct(
+        &mut self,
+        plan: &InsertPlan,
+        index: &Arc<IndexSchema>,
+        rows: RecordBatch,
+        parameters: &[Value],
+    ) -> Result<Written, Error> {
+        let table = &plan.insert.table;
+        self.unbatch(table)?;
+        let view = self.read_context()?.view;
+        let (mut kept, mut given) = (Vec::new(), HashSet::new());
+        for row in 0..rows.num_rows() {
+            let values = dml::row_values(table, &rows, row)?;
+            let prefix = index.prefix_of_row(table, &values)?;
+            let is_new = match prefix.filter(|p| !p.has_null) {
+                None => true,
+                Some(prefix) => {
+                    given.insert(prefix.bytes)
+                        && view.holder(index, &values, &HashSet::new())?.is_none()
+                }
+            };
+            kept.extend(is_new.then_some(row as u32));
+        }
+        let rows = take(&rows, kept)?;
+        let result = self
+            .insert_rows(plan, rows, Expect::Absent, parameters)
+            .await;
+        result.map_err(|e| self.lost_against(e, &index.name))
+    }
+
+    /// The values of a unique constraint were free when this was planned: who runs outside of
+    /// a transaction tries again.
+    fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
+        let is_it = error.constraint.as_deref() == Some(constraint);
+        if error.code == SqlState::UNIQUE_VIOLATION && is_it && self.transaction.is_none() {
+            error.code = SqlState::SERIALIZATION_FAILURE;
+        }
+        error
     }
 
     /// Inserts rows in the table's columns.
@@ -185,10 +243,11 @@ impl Session {
                 let stamp = self.node.inner.replica.next_stamp();
                 for (position, row) in changes.rows.iter_mut().enumerate() {
                     row.key = hidden_key(stamp, position as u64);
-                    row.expect = Expect::Any;
+                    if row.expect != Expect::DistinctOrSkip {
+                        row.expect = Expect::Any;
+                    }
                 }
             }
-            return Ok(None);
         }
         let Change::Rows(changes) = change else {
             return Ok(None);
@@ -201,9 +260,17 @@ impl Session {
                 || view.get(table, &row.key.0).map_err(Error::from)?.is_some();
             match row.expect {
                 Expect::Absent if present => return Err(unique_violation(table, &row.key)),
-                Expect::AbsentOrSkip if present => {}
+                Expect::AbsentOrSkip | Expect::DistinctOrSkip if present => {}
                 _ => kept.push(position as u32),
             }
+        }
+        let remaining: Vec<RowChange> = kept
+            .iter()
+            .map(|&i| changes.rows[i as usize].clone())
+            .collect();
+        let not_distinct = self.check_unique_in_transaction(table, &remaining)?;
+        for position in not_distinct.into_iter().rev() {
+            kept.remove(position);
         }
         if kept.len() == changes.rows.len() {
             return Ok(None);
@@ -233,23 +300,25 @@ impl Session {
         for row in 0..rows.num_rows() {
             let values = dml::row_values(table, &rows, row)?;
             let key = dml::key_of(table, &values)?;
-            if !seen.insert(key.clone()) {
+            let (found, constrained) = existing_row(&view, plan, &key, &values)?;
+            if constrained.is_some_and(|values| !seen.insert(values)) {
                 return Err(Error::new(SqlState::CARDINALITY_VIOLATION, "ON CONFLICT DO UPDATE command cannot affect row a second time")
                     .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values."));
             }
-            match current_row(&view, table, &key)? {
+            match found {
                 None => {
-                    changes.push(dml::put(key, &values, Expect::Absent));
+                    changes.push(self.fresh_row(table, &view, key, &values)?);
                     fresh.push(row as u32);
                 }
-                Some(current) => {
+                Some((key, current)) => {
                     excluded.push(row as u32);
                     existing.push(current);
                     keys.push(key);
                 }
             }
         }
-        let mut returned = vec![take(&rows, fresh)?];
+        let fresh = take(&rows, fresh)?;
+        let mut returned = vec![fresh.clone()];
         let mut count = returned[0].num_rows() as u64;
         if !keys.is_empty() {
             let updated = self
@@ -269,7 +338,11 @@ impl Session {
             dml::check_not_null(table, &new_rows)?;
             for (row, pair) in pairs.values().iter().enumerate() {
                 let values = dml::row_values(table, &new_rows, row)?;
-                let (old_key, new_key) = (&keys[*pair as usize], dml::key_of(table, &values)?);
+                let old_key = &keys[*pair as usize];
+                let new_key = match table.has_hidden_key() {
+                    true => old_key.clone(),
+                    false => dml::key_of(table, &values)?,
+                };
                 if new_key != *old_key {
                     return Err(Error::new(
                         SqlState::FEATURE_NOT_SUPPORTED,
@@ -280,23 +353,60 @@ impl Session {
             }
             returned.push(new_rows);
         }
+        self.check_unique_in_transaction(table, &changes)?;
         let returned = concat(table, &returned)?;
         let output = self.returning(plan, returned, parameters).await?;
         let change = Change::Rows(RowChanges {
             table: table.id,
             rows: changes,
         });
+        let constraint = match &plan.insert.target {
+            ConflictTarget::Index(index) => index.name.clone(),
+            ConflictTarget::Any | ConflictTarget::Key => table.primary_key_name(),
+        };
         match self.write(vec![change], begin).await {
-            // Somebody inserted the key meanwhile: now it is one to update.
-            Err(e) if e.code == SqlState::UNIQUE_VIOLATION && self.transaction.is_none() => {
-                Err(Error::new(SqlState::SERIALIZATION_FAILURE, e.message))
-            }
+            // Somebody inserted the row meanwhile: now it is one to update.
+            Err(e) if self.is_taken_now(plan, &fresh)? => Err(self.lost_against(e, &constraint)),
             Err(e) => Err(e),
             Ok(_) => Ok(Written {
                 rows: count,
                 output,
             }),
         }
+    }
+
+    /// Whether a row that was to be inserted would be one to update by now.
+    fn is_taken_now(&self, plan: &InsertPlan, fresh: &RecordBatch) -> Result<bool, Error> {
+        let view = self.node.inner.replica.store.read_view();
+        for row in 0..fresh.num_rows() {
+            let values = dml::row_values(&plan.insert.table, fresh, row)?;
+            let key = dml::key_of(&plan.insert.table, &values)?;
+            if existing_row(&view, plan, &key, &values)?.0.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A row that ON CONFLICT DO UPDATE inserts.
+    fn fresh_row(
+        &self,
+        table: &TableSchema,
+        view: &ReadView,
+        key: Key,
+        values: &[Value],
+    ) -> Result<RowChange, Error> {
+        if self.transaction.is_none() {
+            return Ok(dml::put(key, values, Expect::Absent));
+        }
+        if table.has_hidden_key() {
+            let stamp = self.node.inner.replica.next_stamp();
+            return Ok(dml::put(hidden_key(stamp, 0), values, Expect::Any));
+        }
+        if view.get(table, &key.0).map_err(Error::from)?.is_some() {
+            return Err(unique_violation(table, &key));
+        }
+        Ok(dml::put(key, values, Expect::Absent))
     }
 
     /// Evaluates DO UPDATE SET over pairs of an existing and an excluded row.
@@ -363,6 +473,7 @@ impl Session {
             returned.push(found.returned);
         }
         self.check_moved_keys(&plan.modify.table, &changes)?;
+        self.check_unique_in_transaction(&plan.modify.table, &changes)?;
         let returned = arrow_select::concat::concat_batches(&shown, &returned).map_err(internal)?;
         let types = &plan.source.parameters;
         let output = self
@@ -487,6 +598,33 @@ pub(super) fn paired(
         (EXISTING_TABLE.to_owned(), numbered(&existing)?),
         (EXCLUDED_TABLE.to_owned(), numbered(excluded)?),
     ])
+}
+
+/// A row's key and values.
+type KeyedRow = (Key, Vec<Value>);
+
+/// The row that ON CONFLICT DO UPDATE changes instead of inserting one, with its key; and what
+/// no two rows of the statement may have in common, if there is such.
+fn existing_row(
+    view: &ReadView,
+    plan: &InsertPlan,
+    key: &Key,
+    values: &[Value],
+) -> Result<(Option<KeyedRow>, Option<Vec<u8>>), Error> {
+    let table = &plan.insert.table;
+    let ConflictTarget::Index(index) = &plan.insert.target else {
+        let found = current_row(view, table, key)?.map(|row| (key.clone(), row));
+        return Ok((found, Some(key.0.to_vec())));
+    };
+    let prefix = index.prefix_of_row(table, values)?;
+    let Some(prefix) = prefix.filter(|p| !p.has_null) else {
+        return Ok((None, None));
+    };
+    let found = match view.holder(index, values, &HashSet::new())? {
+        None => None,
+        Some(holder) => current_row(view, table, &holder)?.map(|row| (holder, row)),
+    };
+    Ok((found, Some(prefix.bytes)))
 }
 
 /// The current row of a key, all columns.

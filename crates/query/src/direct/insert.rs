@@ -127,6 +127,7 @@ impl<'a> Planner<'a> {
         if !self.cursor.word("CONFLICT") {
             return None;
         }
+        let mut action = OnConflict::DoNothing;
         if self.cursor.punct(b'(') {
             let columns = self.column_list(table)?;
             let is_key = columns.len() == table.primary_key.len()
@@ -141,8 +142,10 @@ impl<'a> Planner<'a> {
             if !is_key {
                 return None;
             }
+        } else {
+            action = OnConflict::DoNothingAtAll;
         }
-        (self.cursor.word("DO") && self.cursor.word("NOTHING")).then_some(OnConflict::DoNothing)
+        (self.cursor.word("DO") && self.cursor.word("NOTHING")).then_some(action)
     }
 }
 

@@ -141,6 +141,8 @@ pub enum OnConflict {
     Error,
     /// The row is left out.
     DoNothing,
+    /// The row is left out; so it is if a unique index has its values.
+    DoNothingAtAll,
 }
 
 /// Plans a statement, or leaves it to the general planner: `None`.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use chronos_model::{Catalog, DataType, SqlState, TableSchema};
+use chronos_model::{Catalog, DataType, IndexSchema, SqlState, TableSchema, Uniqueness};
 use datafusion::sql::sqlparser::ast;
 
 use super::assignments::{assigned_text, assignments, projection, qualify};
@@ -29,6 +29,17 @@ pub enum OnConflict {
     Update(Box<ast::DoUpdate>),
 }
 
+/// What a row that is inserted may be in conflict with, for ON CONFLICT to act.
+#[derive(Debug, Clone)]
+pub enum ConflictTarget {
+    /// The key, or values in any unique index.
+    Any,
+    /// The key.
+    Key,
+    /// Values in this unique index.
+    Index(Arc<IndexSchema>),
+}
+
 /// A planned INSERT.
 #[derive(Debug, Clone)]
 pub struct Insert {
@@ -40,6 +51,8 @@ pub struct Insert {
     pub targets: Vec<usize>,
     /// What to do with keys already there.
     pub on_conflict: OnConflict,
+    /// Of which conflicts that is said.
+    pub target: ConflictTarget,
     /// RETURNING, as a query over [`RETURNING_TABLE`](super::RETURNING_TABLE).
     pub returning: Option<String>,
     /// Types of the parameters that stand directly for a column.
@@ -91,7 +104,7 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
             parse_query("SELECT NULL")?
         }
     };
-    let on_conflict = on_conflict(&insert.on, &table)?;
+    let (on_conflict, target) = on_conflict(&insert.on, &table, catalog)?;
     let (source, targets) = with_defaults(source, targets, &table)?;
     let returning = returning_query(&insert.returning, &alias);
     Ok(Insert {
@@ -99,6 +112,7 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         source,
         targets,
         on_conflict,
+        target,
         returning,
         parameter_types,
         alias,
@@ -221,17 +235,23 @@ fn with_defaults(
     Ok((parse_query(&wrapped)?, targets))
 }
 
-fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConflict, QueryError> {
+fn on_conflict(
+    on: &Option<ast::OnInsert>,
+    table: &TableSchema,
+    catalog: &Catalog,
+) -> Result<(OnConflict, ConflictTarget), QueryError> {
     let on = match on {
-        None => return Ok(OnConflict::Fail),
+        None => return Ok((OnConflict::Fail, ConflictTarget::Any)),
         Some(ast::OnInsert::OnConflict(on)) => on,
         Some(_) => {
             return Err(QueryError::unsupported("ON DUPLICATE KEY UPDATE")
                 .with_hint("Write ON CONFLICT .. DO UPDATE."))
         }
     };
-    match &on.conflict_target {
-        None if matches!(on.action, ast::OnConflictAction::DoNothing) => {}
+    let unique = |index: &&Arc<IndexSchema>| index.is_enforced();
+    let mut indexes = catalog.indexes_of(table.id).filter(unique);
+    let target = match &on.conflict_target {
+        None if matches!(on.action, ast::OnConflictAction::DoNothing) => ConflictTarget::Any,
         None => {
             let message =
                 "ON CONFLICT DO UPDATE requires inference specification or constraint name";
@@ -252,14 +272,32 @@ fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConf
                 .collect();
             given.sort();
             key.sort();
-            if given != key || key.is_empty() {
+            given.dedup();
+            let fits = |index: &Arc<IndexSchema>| {
+                let names = index.columns.iter().map(|c| &table.columns[c.column].name);
+                let mut names: Vec<&String> = names.collect();
+                names.sort();
+                names.dedup();
+                index.conditions.is_empty() && names.iter().copied().eq(&given)
+            };
+            if given == key && !key.is_empty() {
+                ConflictTarget::Key
+            } else if let Some(index) = indexes.find(|i| fits(i)) {
+                ConflictTarget::Index(Arc::clone(index))
+            } else {
                 let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
                 return Err(QueryError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
             }
         }
         Some(ast::ConflictTarget::OnConstraint(name)) => {
             let name = table_name(name)?;
-            if name != table.primary_key_name() || table.has_hidden_key() {
+            let is_constraint =
+                |i: &&Arc<IndexSchema>| i.unique == Uniqueness::Constraint && i.name == name;
+            if name == table.primary_key_name() && !table.has_hidden_key() {
+                ConflictTarget::Key
+            } else if let Some(index) = indexes.find(is_constraint) {
+                ConflictTarget::Index(Arc::clone(index))
+            } else {
                 let message = format!(
                     "constraint \"{name}\" for table \"{}\" does not exist",
                     table.name
@@ -267,11 +305,12 @@ fn on_conflict(on: &Option<ast::OnInsert>, table: &TableSchema) -> Result<OnConf
                 return Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
             }
         }
-    }
-    Ok(match &on.action {
+    };
+    let action = match &on.action {
         ast::OnConflictAction::DoNothing => OnConflict::Skip,
         ast::OnConflictAction::DoUpdate(update) => OnConflict::Update(Box::new(update.clone())),
-    })
+    };
+    Ok((action, target))
 }
 
 impl Insert {

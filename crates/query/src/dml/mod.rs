@@ -22,7 +22,7 @@ pub use changes::{
     check_not_null, insertions, key_of, not_null_violation, put, removal, row_values,
 };
 pub use constants::{check_insert, check_update};
-pub use insert::{insert, Insert, OnConflict};
+pub use insert::{insert, ConflictTarget, Insert, OnConflict};
 pub use modify::{delete, update, ModifiedRows, Modify};
 
 use crate::sql::table_name;

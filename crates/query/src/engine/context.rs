@@ -128,6 +128,7 @@ impl Names {
 
     fn chronos_table(&self, schema: &Arc<TableSchema>, clause: TemporalClause) -> ChronosTable {
         ChronosTable::new(Arc::clone(schema), clause, self.exposes_system_columns)
+            .indexed_by(&self.scope.catalog)
     }
 }
 

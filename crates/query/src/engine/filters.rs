@@ -102,7 +102,7 @@ fn key_range(columns: &[(usize, Option<Value>, Option<Value>)], table: &TableSch
 }
 
 /// The smallest byte string above everything that begins with `prefix`.
-fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn successor(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
     while let Some(last) = prefix.last_mut() {
         if *last < u8::MAX {
             *last += 1;
@@ -165,7 +165,7 @@ fn collect(filter: &Expr, table: &TableSchema, out: &mut Vec<Comparison>) {
     }
 }
 
-fn column_of(expr: &Expr, table: &TableSchema) -> Option<usize> {
+pub(super) fn column_of(expr: &Expr, table: &TableSchema) -> Option<usize> {
     match expr {
         Expr::Column(column) => table.column_index(&column.name),
         _ => None,
@@ -173,7 +173,7 @@ fn column_of(expr: &Expr, table: &TableSchema) -> Option<usize> {
 }
 
 /// The constant as a value of the column's type, if nothing is lost by that.
-fn constant(expr: &Expr, data_type: &DataType) -> Option<Value> {
+pub(super) fn constant(expr: &Expr, data_type: &DataType) -> Option<Value> {
     let Expr::Literal(scalar, _) = expr else {
         return None;
     };

@@ -14,6 +14,7 @@ mod context;
 mod dialect;
 mod filters;
 mod from_functions;
+mod indexes;
 mod literals;
 mod long_joins;
 mod names;
@@ -50,6 +51,8 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
@@ -149,6 +152,7 @@ impl Engine {
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
             .with_analyzer_rules(analyzer_rules())
+            .with_physical_optimizer_rules(physical_rules())
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .with_physical_optimizer_rule(Arc::new(conjunctions::BalanceConjunctions))
             .build();
@@ -336,6 +340,14 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(null_safe::SpellOutNullSafe));
     rules.push(Arc::new(unnest::Unnest));
     rules.push(Arc::new(checked::CheckArithmetic));
+    rules
+}
+
+/// The engine's rules; what sorts is settled before them.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(indexes::IndexOrder)];
+    rules.extend(PhysicalOptimizer::new().rules);
     rules
 }
 

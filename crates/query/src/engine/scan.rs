@@ -25,6 +25,7 @@ use datafusion::physical_plan::{
 };
 use parking_lot::Mutex;
 
+use super::indexes::Usable;
 use crate::QueryError;
 
 /// In what order a scan gives its rows.
@@ -38,18 +39,25 @@ enum RowOrder {
 
 /// Reads versions of one table out of a read view.
 pub(super) struct ScanExec {
-    table: Arc<TableSchema>,
-    view: ReadView,
-    request: ScanRequest,
+    pub(super) table: Arc<TableSchema>,
+    pub(super) view: ReadView,
+    pub(super) request: ScanRequest,
     order: RowOrder,
     /// Planned partitions, each taken by its first execution.
     partitions: Mutex<Vec<Option<ScanPartition>>>,
     properties: Arc<PlanProperties>,
     statistics: Arc<Statistics>,
     metrics: ExecutionPlanMetricsSet,
+    /// Secondary indexes that would serve as well.
+    pub(super) usable: Option<Usable>,
 }
 
 impl ScanExec {
+    /// The same, knowing which indexes it might use instead.
+    pub(super) fn with_usable(self, usable: Option<Usable>) -> ScanExec {
+        ScanExec { usable, ..self }
+    }
+
     pub(super) fn new(
         table: Arc<TableSchema>,
         view: ReadView,
@@ -98,6 +106,7 @@ impl ScanExec {
             properties: Arc::new(properties),
             statistics,
             metrics,
+            usable: None,
         })
     }
 

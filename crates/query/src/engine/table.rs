@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use chronos_model::{SqlState, SystemColumn, TableSchema};
+use chronos_model::{Catalog, SqlState, SystemColumn, TableSchema};
 use chronos_store::{ScanColumn, ScanRequest, VersionFilter};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -14,7 +14,8 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::scan::ScanExec;
+use super::indexes::{self, IndexScanExec, Usable};
+use super::scan::{store_error, ScanExec};
 use super::{filters, temporal_bounds, ReadContext};
 use crate::QueryError;
 
@@ -56,6 +57,8 @@ pub(super) struct ChronosTable {
     table: Arc<TableSchema>,
     pub(super) clause: TemporalClause,
     arrow: SchemaRef,
+    /// Whether the table has secondary indexes.
+    has_indexes: bool,
 }
 
 impl ChronosTable {
@@ -82,6 +85,16 @@ impl ChronosTable {
             table,
             clause,
             arrow: Arc::new(Schema::new(fields)),
+            has_indexes: false,
+        }
+    }
+
+    /// The same for a table of that catalog, whose indexes filters may help to use.
+    pub(super) fn indexed_by(self, catalog: &Catalog) -> ChronosTable {
+        let has_indexes = catalog.indexes_of(self.table.id).next().is_some();
+        ChronosTable {
+            has_indexes,
+            ..self
         }
     }
 
@@ -117,7 +130,8 @@ impl TableProvider for ChronosTable {
         Ok(filters
             .iter()
             .map(|f| {
-                if filters::is_usable(f, &self.table) {
+                let by_index = self.has_indexes && indexes::is_usable(f, &self.table);
+                if by_index || filters::is_usable(f, &self.table) {
                     TableProviderFilterPushDown::Inexact
                 } else {
                     TableProviderFilterPushDown::Unsupported
@@ -174,6 +188,20 @@ impl TableProvider for ChronosTable {
             limit: limit.filter(|_| filters.is_empty()),
             column_bounds: bounds.columns,
         };
+        let usable = Usable::of(&context.view, &self.table, filters);
+        if let Some(usable) = usable.as_ref().filter(|_| !filters.is_empty()) {
+            let chosen = indexes::choose(usable, &context.view, &self.table);
+            if let Some((index, stretch)) = chosen.map_err(store_error)? {
+                return Ok(Arc::new(IndexScanExec::new(
+                    Arc::clone(&self.table),
+                    index,
+                    context.view.clone(),
+                    &request,
+                    stretch.ranges,
+                    schema,
+                )?));
+            }
+        }
         let scan = ScanExec::new(
             Arc::clone(&self.table),
             context.view.clone(),
@@ -181,6 +209,6 @@ impl TableProvider for ChronosTable {
             schema,
             statistics,
         )?;
-        Ok(Arc::new(scan))
+        Ok(Arc::new(scan.with_usable(usable)))
     }
 }

@@ -245,15 +245,16 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
         "initially_deferred",
         "enforced",
     ]);
-    for t in objects.keyed_tables() {
+    for index in objects.constraints() {
+        let kind = index.constraint().map_or("", |kind| kind.words);
         rows.push([
             database(objects),
             public(),
-            text(t.primary_key_name()),
+            text(index.name()),
             database(objects),
             public(),
-            text(&t.name),
-            text("PRIMARY KEY"),
+            text(&index.table().name),
+            text(kind),
             yes_or_no(false),
             yes_or_no(false),
             yes_or_no(true),
@@ -273,12 +274,13 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
         "column_name",
         "ordinal_position",
     ]);
-    for t in objects.keyed_tables() {
-        for (position, &column) in t.primary_key.iter().enumerate() {
+    for index in objects.constraints() {
+        let t = index.table();
+        for (position, column) in index.columns().into_iter().enumerate() {
             rows.push([
                 database(objects),
                 public(),
-                text(t.primary_key_name()),
+                text(index.name()),
                 database(objects),
                 public(),
                 text(&t.name),
@@ -300,8 +302,9 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
         "constraint_schema",
         "constraint_name",
     ]);
-    for t in objects.keyed_tables() {
-        for &column in &t.primary_key {
+    for index in objects.constraints() {
+        let t = index.table();
+        for column in index.columns() {
             rows.push([
                 database(objects),
                 public(),
@@ -309,7 +312,7 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
                 text(&t.columns[column].name),
                 database(objects),
                 public(),
-                text(t.primary_key_name()),
+                text(index.name()),
             ]);
         }
     }

@@ -16,6 +16,7 @@
 //! primary key's constraint     2_000_000 + the table's id
 //! ```
 
+mod indexes;
 mod information_schema;
 mod names;
 mod objects;

@@ -3,9 +3,7 @@
 
 use chronos_model::SqlState;
 
-use super::objects::{
-    index_oid, table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC,
-};
+use super::objects::{table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::relations;
 use super::types::quote_ident;
 use crate::QueryError;
@@ -31,11 +29,8 @@ pub(crate) fn relation_oid(
         if let Some(table) = objects.catalog.table(name) {
             return Ok(Some(table_oid(table.id)));
         }
-        if let Some(table) = objects
-            .keyed_tables()
-            .find(|t| t.primary_key_name() == name)
-        {
-            return Ok(Some(index_oid(table.id)));
+        if let Some(index) = objects.indexes().find(|i| i.name() == name) {
+            return Ok(Some(index.oid()));
         }
     }
     Ok(relations::find(schema, name).map(|r| r.oid))
@@ -46,8 +41,8 @@ pub(crate) fn relation_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
     if let Some(table) = objects.table(oid) {
         return Some(quote_ident(&table.name));
     }
-    if let Some(table) = objects.index(oid) {
-        return Some(quote_ident(&table.primary_key_name()));
+    if let Some(index) = objects.index(oid) {
+        return Some(quote_ident(&index.name()));
     }
     let relation = relations::all().iter().find(|r| r.oid == oid)?;
     match relation.schema {

@@ -2,10 +2,7 @@
 
 use chronos_model::{TableSchema, Value};
 
-use super::objects::{
-    constraint_oid, index_definition, index_oid, table_oid, Objects, DATABASE, INFORMATION_SCHEMA,
-    OWNER, PG_CATALOG, PUBLIC,
-};
+use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::rows::{int, ints, text, yes, Rows};
 use super::settings::SETTINGS;
 use super::types::{self, function_oid, modifier};
@@ -105,29 +102,28 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         ]);
     };
     for table in objects.tables() {
-        let has_key = !table.has_hidden_key();
         push(
             table_oid(table.id),
             &table.name,
             PUBLIC,
             HEAP,
-            has_key,
+            has_index(objects, table),
             "r",
             table.columns.len(),
             options(table),
         );
-        if has_key {
-            push(
-                index_oid(table.id),
-                &table.primary_key_name(),
-                PUBLIC,
-                BTREE,
-                false,
-                "i",
-                table.primary_key.len(),
-                Value::Null,
-            );
-        }
+    }
+    for index in objects.indexes() {
+        push(
+            index.oid(),
+            &index.name(),
+            PUBLIC,
+            BTREE,
+            false,
+            "i",
+            index.all_columns().len(),
+            Value::Null,
+        );
     }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
@@ -147,6 +143,11 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         );
     }
     rows
+}
+
+fn has_index(objects: &Objects<'_>, table: &TableSchema) -> bool {
+    let mut secondary = objects.catalog.indexes_of(table.id);
+    !table.has_hidden_key() || secondary.next().is_some()
 }
 
 /// What `WITH (..)` said of the table.
@@ -222,11 +223,13 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 has_default,
             );
         }
-        for (number, &position) in table.primary_key.iter().enumerate() {
-            let column = &table.columns[position];
+    }
+    for index in objects.indexes() {
+        for (number, position) in index.all_columns().into_iter().enumerate() {
+            let column = &index.table().columns[position];
             let oid = i64::from(column.data_type.oid());
             push(
-                index_oid(table.id),
+                index.oid(),
                 &column.name,
                 oid,
                 number,
@@ -272,12 +275,9 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
     rows
 }
 
-fn key_numbers(table: &TableSchema) -> Vec<i64> {
-    table
-        .primary_key
-        .iter()
-        .map(|&position| position as i64 + 1)
-        .collect()
+/// Positions as `attnum` counts them.
+fn numbers(positions: Vec<usize>) -> Value {
+    ints(positions.into_iter().map(|position| position as i64 + 1))
 }
 
 fn pg_index(objects: &Objects<'_>) -> Rows {
@@ -296,25 +296,27 @@ fn pg_index(objects: &Objects<'_>) -> Rows {
         "indcollation",
         "indclass",
         "indoption",
+        "indpred",
     ]);
-    for table in objects.keyed_tables() {
-        let columns = table.primary_key.len() as i64;
-        let zeros = || ints(table.primary_key.iter().map(|_| 0));
+    for index in objects.indexes() {
+        let (columns, all) = (index.columns(), index.all_columns());
+        let zeros = || ints(columns.iter().map(|_| 0));
         rows.push([
-            int(index_oid(table.id)),
-            int(table_oid(table.id)),
-            int(columns),
-            int(columns),
+            int(index.oid()),
+            int(table_oid(index.table().id)),
+            int(all.len() as i64),
+            int(columns.len() as i64),
+            yes(index.is_unique()),
+            yes(index.is_primary()),
+            yes(true),
+            yes(index.is_valid()),
             yes(true),
             yes(true),
-            yes(true),
-            yes(true),
-            yes(true),
-            yes(true),
-            ints(key_numbers(table)),
+            numbers(all),
             zeros(),
             zeros(),
-            zeros(),
+            ints(index.options()),
+            index.predicate().map_or(Value::Null, text),
         ]);
     }
     rows
@@ -336,21 +338,22 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         "connoinherit",
         "conkey",
     ]);
-    for table in objects.keyed_tables() {
+    for index in objects.constraints() {
+        let kind = index.constraint().map_or("", |kind| kind.letter);
         rows.push([
-            int(constraint_oid(table.id)),
-            text(table.primary_key_name()),
+            int(index.constraint_oid()),
+            text(index.name()),
             int(PUBLIC),
-            text("p"),
+            text(kind),
             yes(true),
-            int(table_oid(table.id)),
-            int(index_oid(table.id)),
+            int(table_oid(index.table().id)),
+            int(index.oid()),
             text(" "),
             text(" "),
             text(" "),
             yes(true),
             yes(true),
-            ints(key_numbers(table)),
+            numbers(index.columns()),
         ]);
     }
     rows
@@ -612,7 +615,7 @@ fn pg_tables(objects: &Objects<'_>) -> Rows {
             text("public"),
             text(&t.name),
             owner(),
-            yes(!t.has_hidden_key()),
+            yes(has_index(objects, t)),
             yes(false),
             yes(false),
             yes(false),
@@ -642,12 +645,12 @@ fn pg_views(objects: &Objects<'_>) -> Rows {
 
 fn pg_indexes(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["schemaname", "tablename", "indexname", "indexdef"]);
-    for t in objects.keyed_tables() {
+    for index in objects.indexes() {
         rows.push([
             text("public"),
-            text(&t.name),
-            text(t.primary_key_name()),
-            text(index_definition(t)),
+            text(&index.table().name),
+            text(index.name()),
+            text(index.definition()),
         ]);
     }
     rows

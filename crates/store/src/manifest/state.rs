@@ -118,9 +118,7 @@ impl ManifestState {
         };
         self.catalog = catalog;
         let catalog = &self.catalog;
-        take(&mut self.segments, |s| {
-            catalog.table_by_id(s.meta.table).is_none()
-        })
+        take(&mut self.segments, |s| !catalog.stores(s.meta.table))
     }
 
     /// Truncations per table, ascending.

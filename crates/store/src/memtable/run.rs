@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
-use arrow_array::{ArrayRef, BinaryViewArray, UInt8Array};
+use arrow_array::{ArrayRef, BinaryViewArray, UInt32Array, UInt8Array};
 use arrow_buffer::ScalarBuffer;
 use chronos_model::{Keys, NodeId, Stamp, TableSchema};
 
@@ -111,7 +111,7 @@ impl Run {
         &self.columns
     }
 
-    fn recorded(&self, row: usize) -> Stamp {
+    pub(crate) fn recorded(&self, row: usize) -> Stamp {
         Stamp(self.recorded.get(row))
     }
 
@@ -173,6 +173,40 @@ impl Run {
             }
         };
         columns.iter().map(read).collect()
+    }
+
+    /// The given columns of single rows, in the order asked for.
+    pub(crate) fn take(
+        &self,
+        rows: &[u32],
+        columns: &[PageColumn],
+    ) -> Result<Vec<ArrayRef>, StoreError> {
+        let positions = UInt32Array::from(rows.to_vec());
+        let each = || rows.iter().map(|row| *row as usize);
+        let recorded = || each().map(|row| self.recorded(row).0).collect::<Vec<_>>();
+        let take = |column: &PageColumn| -> Result<ArrayRef, StoreError> {
+            Ok(match column {
+                PageColumn::Column(i) => {
+                    arrow_select::take::take(&self.columns[*i], &positions, None)?
+                }
+                PageColumn::Recorded | PageColumn::Origin => u64_array(recorded().into()),
+                PageColumn::OriginNode => {
+                    let nodes: Vec<u32> = each().map(|row| self.nodes.get(row)).collect();
+                    u32_array(nodes.into())
+                }
+                PageColumn::ValidFrom => {
+                    let stamps = recorded();
+                    let micros: Vec<i64> = stamps.iter().map(|r| Stamp(*r).micros()).collect();
+                    i64_array(micros.into())
+                }
+                PageColumn::ValidTo => i64_array(vec![UNTIL_CHANGED; rows.len()].into()),
+                PageColumn::Kind => Arc::new(UInt8Array::from(vec![0; rows.len()])),
+                PageColumn::Key => Arc::new(BinaryViewArray::from_iter_values(
+                    each().map(|row| self.keys.get(row)),
+                )),
+            })
+        };
+        columns.iter().map(take).collect()
     }
 
     /// Rows `start..start + rows` as a block.

@@ -280,7 +280,8 @@ fn end_position(keys: &Keys, recorded: &[u64], at: Option<Stamp>) -> Box<[u8]> {
     position.into()
 }
 
-fn decode_columns(
+/// Columns of single rows of a memtable; all slices have one element per row.
+pub(crate) fn decode_columns(
     schema: &TableSchema,
     columns: &[PageColumn],
     keys: &Keys,

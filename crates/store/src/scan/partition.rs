@@ -32,10 +32,10 @@ pub(crate) struct ScanShape {
     pub(crate) truncated: Arc<[Stamp]>,
     pub(crate) retained: Retained,
     pub(crate) wants: Wants,
-    output: SchemaRef,
+    pub(crate) output: SchemaRef,
     columns: Vec<ScanColumn>,
     /// Stored columns that the output needs, each once.
-    stored: Arc<[PageColumn]>,
+    pub(crate) stored: Arc<[PageColumn]>,
     /// The same, and the time column where rows may be expired.
     merged: Arc<[PageColumn]>,
 }
@@ -90,7 +90,7 @@ impl ScanShape {
 
     /// A record batch of stored columns, which are as in `self.stored`. `system_to`
     /// empty: all versions are current.
-    fn batch(
+    pub(crate) fn batch(
         &self,
         stored: &[ArrayRef],
         system_to: &[u64],

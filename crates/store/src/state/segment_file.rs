@@ -102,7 +102,7 @@ impl SegmentFile {
         }
         let mut found = None;
         self.stamps(page, &[rows.start], |_, recorded, kind| {
-            found = Some((page, rows.start, recorded, kind));
+            found = Some((page, rows.start, recorded, kind_of(kind)));
         })?;
         Ok(found)
     }
@@ -178,20 +178,21 @@ impl SegmentFile {
             return Ok(());
         }
         self.stamps(page, &rows, |i, recorded, kind| {
-            hit(indices[i], recorded, kind)
+            hit(indices[i], recorded, kind_of(kind))
         })
     }
 
-    /// Calls `give(i, recorded, kind)` for each of the rows of a page.
-    fn stamps(
+    /// Calls `give(i, recorded, kind)` for each of the rows of a page. A kind is as it is
+    /// stored: 0 put, 1 delete, 2 [`CUT`](crate::retention::CUT).
+    pub(crate) fn stamps(
         &self,
         page: usize,
         rows: &[u32],
-        mut give: impl FnMut(usize, Stamp, Kind),
+        mut give: impl FnMut(usize, Stamp, u8),
     ) -> Result<(), StoreError> {
         let meta = &self.pages()[page];
         if meta.min_recorded == meta.max_recorded && !meta.has_deletes {
-            (0..rows.len()).for_each(|i| give(i, meta.min_recorded, Kind::Put));
+            (0..rows.len()).for_each(|i| give(i, meta.min_recorded, Kind::Put as u8));
             return Ok(());
         }
         let columns = self.read_rows(page, rows, &[PageColumn::Recorded, PageColumn::Kind])?;
@@ -201,13 +202,17 @@ impl SegmentFile {
         let recorded = recorded.as_primitive::<UInt64Type>();
         let kinds = kinds.as_primitive::<UInt8Type>();
         for i in 0..rows.len() {
-            let kind = match kinds.value(i) {
-                0 => Kind::Put,
-                _ => Kind::Delete,
-            };
-            give(i, Stamp(recorded.value(i)), kind);
+            give(i, Stamp(recorded.value(i)), kinds.value(i));
         }
         Ok(())
+    }
+}
+
+/// Of a version in a segment that is no history, and so has no cuts.
+fn kind_of(stored: u8) -> Kind {
+    match stored {
+        0 => Kind::Put,
+        _ => Kind::Delete,
     }
 }
 

@@ -37,7 +37,7 @@ fn check_after(disk: &SimDisk, reached: &Reached, whole: &Reached, what: &str) {
         let from = store.applied_index();
         assert!(from >= reached.flushed, "{what}: {from}");
         check(&store, &whole.log, from);
-        replay(&store, &whole.log).unwrap_or_else(|e| panic!("{what}: {e}"));
+        replay(&store, &whole.log, reached.log.len()).unwrap_or_else(|e| panic!("{what}: {e}"));
         store.flush_now().unwrap();
         store.compact_now().unwrap();
         check(&store, &whole.log, LogIndex(whole.log.len() as u64));

@@ -9,6 +9,7 @@ mod behaviour;
 mod damage;
 mod disk_faults;
 mod fixture;
+mod index;
 mod model;
 mod power_cut;
 mod random;

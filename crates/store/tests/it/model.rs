@@ -157,6 +157,12 @@ impl Model {
                 table.schema = Arc::new(schema);
                 return Ok(());
             }
+            Change::CreateIndex(_) => {
+                // Indexes change no rows, but take their ids from the same numbers.
+                self.next_id += 1;
+                return Ok(());
+            }
+            Change::DropIndex(_) | Change::SetIndexState(..) => return Ok(()),
             Change::Rows(rows) => {
                 let table = self.tables.get(&rows.table).ok_or(Refused::UnknownTable)?;
                 let row = |r: &chronos_model::RowChange| {
@@ -206,7 +212,7 @@ impl Model {
                     let key = chronos_model::key_values(&table.schema, &key).unwrap();
                     return Err(Refused::Unique(key));
                 }
-                Expect::AbsentOrSkip if present => {
+                Expect::AbsentOrSkip | Expect::DistinctOrSkip if present => {
                     done.skipped.push(at);
                     continue;
                 }

@@ -5,10 +5,11 @@
 use std::path::Path;
 
 use chronos_env::{SimDisk, SimEnv};
-use chronos_model::{Change, Expect, NodeId, Stamp, TableId, WriteSet};
+use chronos_model::{Change, Expect, IndexState, NodeId, Stamp, TableId, WriteSet};
 use chronos_store::{KeyRange, LogIndex, Store, StoreError, VersionFilter};
 
 use crate::fixture::*;
+use crate::index::{check_valid, plain};
 use crate::model::Model;
 
 const NODE: NodeId = NodeId(1);
@@ -57,6 +58,17 @@ pub(crate) fn script() -> Vec<Step> {
         set(vec![rows(t.id, vec![put(200, 9)])]),
         Step::Flush,
         Step::Compact,
+        set(vec![Change::CreateIndex(plain("by_content", &t, &[3]))]),
+        set(vec![rows(t.id, vec![put(3, 11), put(201, 12)])]),
+        // Before this is proposed the index is built.
+        set(vec![Change::SetIndexState(TableId(3), IndexState::Valid)]),
+        set(vec![batch(&t, Expect::Any, &many(10, 400))]),
+        Step::Flush,
+        Step::Reopen,
+        set(vec![rows(t.id, vec![delete(12), put(3, 13)])]),
+        Step::Compact,
+        set(vec![Change::DropIndex(TableId(3))]),
+        Step::Flush,
     ]
 }
 
@@ -87,6 +99,7 @@ pub(crate) fn live(
         match step {
             Step::Apply(set) => {
                 let index = LogIndex(reached.log.len() as u64 + 1);
+                build(&store, set)?;
                 reached.log.push((index, stamp(index.0), set.clone()));
                 apply(&store, reached.log.last().unwrap())?;
             }
@@ -95,7 +108,7 @@ pub(crate) fn live(
             Step::Reopen => {
                 drop(store);
                 store = Store::open(&env, Path::new("/d/store"), options())?;
-                replay(&store, &reached.log)?;
+                replay(&store, &reached.log, reached.log.len())?;
             }
         }
         reached.flushed = store.flushed_index();
@@ -113,11 +126,32 @@ pub(crate) fn apply(
     }
 }
 
-pub(crate) fn replay(store: &Store, log: &[(LogIndex, Stamp, WriteSet)]) -> Result<(), StoreError> {
+/// Builds the indexes that a write set declares complete.
+fn build(store: &Store, set: &WriteSet) -> Result<(), StoreError> {
+    let declared = set.changes.iter().filter_map(|change| match change {
+        Change::SetIndexState(id, _) => Some(*id),
+        _ => None,
+    });
+    declared
+        .into_iter()
+        .try_for_each(|id| store.build_index(id))
+}
+
+/// Takes the rest of a log. What its first `proposed` entries declare built was built when they
+/// were proposed.
+pub(crate) fn replay(
+    store: &Store,
+    log: &[(LogIndex, Stamp, WriteSet)],
+    proposed: usize,
+) -> Result<(), StoreError> {
     let from = store.applied_index();
-    log.iter()
-        .filter(|(index, _, _)| *index > from)
-        .try_for_each(|entry| apply(store, entry))
+    for entry in log.iter().filter(|(index, _, _)| *index > from) {
+        if entry.0 .0 as usize > proposed {
+            build(store, &entry.2)?;
+        }
+        apply(store, entry)?;
+    }
+    Ok(())
 }
 
 /// The store must hold what the first `index` entries make.
@@ -138,6 +172,7 @@ pub(crate) fn check(store: &Store, log: &[(LogIndex, Stamp, WriteSet)], index: L
             let got = scan(&view, &table, request(filter));
             let expected = model.scan(table.id, filter, &KeyRange::ALL, view.stamp());
             assert!(got == expected, "{filter:?} of {} at {index}", table.name);
+            check_valid(&model, &view, filter);
         }
     }
 }
@@ -170,7 +205,7 @@ fn nothing_published_is_lost_wherever_the_power_goes() {
                 reached.flushed
             );
             check(&store, &log, from);
-            replay(&store, &log).unwrap();
+            replay(&store, &log, reached.log.len()).unwrap();
             check(&store, &log, LogIndex(log.len() as u64));
             store.flush_now().unwrap();
             store.compact_now().unwrap();

@@ -127,19 +127,19 @@ fn inserts_know_keys_and_conflicts() {
     };
     let key = [text("d"), Value::TimestampTz(5)];
     assert_eq!(rows[0].key, Some(encode_key(&plan.table, &key).unwrap()));
-    for rest in [
-        "ON CONFLICT DO NOTHING",
-        "ON CONFLICT (id) DO NOTHING",
-        "ON CONFLICT ON CONSTRAINT t_pkey DO NOTHING;",
+    for (rest, expected) in [
+        ("ON CONFLICT DO NOTHING", OnConflict::DoNothingAtAll),
+        ("ON CONFLICT (id) DO NOTHING", OnConflict::DoNothing),
+        (
+            "ON CONFLICT ON CONSTRAINT t_pkey DO NOTHING;",
+            OnConflict::DoNothing,
+        ),
     ] {
         let plan = planned(&format!("INSERT INTO t (id) VALUES (1) {rest}"));
-        assert!(matches!(
-            plan.kind,
-            DirectKind::Insert {
-                on_conflict: OnConflict::DoNothing,
-                ..
-            }
-        ));
+        let DirectKind::Insert { on_conflict, .. } = plan.kind else {
+            panic!("{plan:?}");
+        };
+        assert_eq!(on_conflict, expected);
     }
     let plan = planned("INSERT INTO log VALUES ('a')");
     assert_eq!(plan.columns, None);

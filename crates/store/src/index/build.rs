@@ -1,0 +1,277 @@
+//! Building an index: entries of all versions from before it was created, history too.
+//!
+//! From the entry that creates an index on, applying adds what is new; so the builder takes
+//! what was recorded up to then, from a state that is at least as new, and no writer waits.
+//!
+//! ```text
+//!   create (building) -> flush -> versions up to the creation -> sorted, segment by segment
+//!                                                                   -> one manifest edit
+//! ```
+//!
+//! The flush comes first so that no manifest names segments of an index it does not know. A
+//! crash before the edit leaves orphans; one after it, but before the index moves on, leads to
+//! a second build, whose entries are the same and collapse with the first ones'.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt8Type;
+use chronos_model::{IndexSchema, Keys, NodeId, Stamp, TableId, TableSchema, Value};
+
+use super::entries::{entries_run, prefixes};
+use super::scan::ENTRY;
+use super::unique::{has_values, SeenAt};
+use crate::error::StoreError;
+use crate::history::{SplitRules, Splitter};
+use crate::manifest::{Compact, Edit};
+use crate::merge::{MergeRequest, Merger, Resolution, Source, Wants};
+use crate::scan::{KeyRange, ScanRequest};
+use crate::segment::{PageColumn, SegmentId};
+use crate::state::{SegmentFile, StoreState, TableState};
+use crate::store::{Shared, Store};
+
+/// Bytes of entries that are sorted in memory, and become one segment.
+const SORTED_BYTES_MAX: usize = 32 << 20;
+const BATCH_ROWS: usize = 8192;
+
+/// Two current rows that a unique index does not allow.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Duplicate {
+    /// The values that both have.
+    pub values: Vec<Value>,
+}
+
+impl Store {
+    /// Adds the entries of all versions from before an index was created. Takes as long as
+    /// reading the table does; call it off the applying thread. An index that is dropped
+    /// meanwhile is left alone.
+    pub fn build_index(&self, id: TableId) -> Result<(), StoreError> {
+        let shared = self.shared();
+        self.flush_now()?;
+        let state = shared.published.read().state.clone();
+        let Some((index, table)) = indexed(&state, id) else {
+            return Ok(());
+        };
+        let files = shared.write_entries(&index, &table)?;
+        shared.publish_entries(id, &files)
+    }
+
+    /// Two current rows with the same values in a unique index that is complete and enforced;
+    /// `None`: there are none, or the index was dropped.
+    pub fn find_duplicate(&self, id: TableId) -> Result<Option<Duplicate>, StoreError> {
+        let view = self.read_view();
+        let state = view.state();
+        let Some((index, table)) = indexed(state, id) else {
+            return Ok(None);
+        };
+        let request = ScanRequest {
+            columns: ENTRY.to_vec(),
+            ..ScanRequest::default()
+        };
+        let entries = Arc::new(index.entry_table());
+        let mut search = Search {
+            index: &index,
+            table: &table,
+            seen: SeenAt {
+                view: view.stamp(),
+                retained: view.retained(&table),
+            },
+            prefix: Vec::new(),
+            held: false,
+        };
+        for partition in view.scan(&entries, request)? {
+            for batch in partition {
+                self.shared().check_usable()?;
+                let batch = batch?;
+                let entries = batch.column(0).as_binary_view();
+                for entry in entries.iter().flatten() {
+                    if let Some(found) = search.entry(entry)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn indexed(state: &StoreState, id: TableId) -> Option<(Arc<IndexSchema>, Arc<TableState>)> {
+    let index = state.catalog.index_by_id(id)?;
+    let table = state.tables.get(&index.table)?;
+    Some((index.clone(), table.clone()))
+}
+
+/// Looks at entries in order for two rows that have the same values now.
+struct Search<'a> {
+    index: &'a IndexSchema,
+    table: &'a TableState,
+    seen: SeenAt,
+    /// That of the entries before.
+    prefix: Vec<u8>,
+    /// Whether a row was found to have it.
+    held: bool,
+}
+
+impl Search<'_> {
+    fn entry(&mut self, entry: &[u8]) -> Result<Option<Duplicate>, StoreError> {
+        let schema = &self.table.schema;
+        let (prefix, key) = entry.split_at(self.index.key_start(schema, entry)?);
+        if prefix != self.prefix {
+            self.prefix = prefix.to_vec();
+            self.held = false;
+        }
+        if !has_values(self.table, self.index, key, prefix, &self.seen)? {
+            return Ok(None);
+        }
+        if !std::mem::replace(&mut self.held, true) {
+            return Ok(None);
+        }
+        let values = self.index.values_of_prefix(schema, prefix)?;
+        // Rows with NULLs are never the same.
+        if values.iter().any(Value::is_null) {
+            return Ok(None);
+        }
+        Ok(Some(Duplicate { values }))
+    }
+}
+
+impl Shared {
+    /// Writes segments of entries; the manifest does not know them yet.
+    fn write_entries(
+        &self,
+        index: &IndexSchema,
+        table: &TableState,
+    ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
+        let mut writer = EntryWriter {
+            shared: self,
+            schema: Arc::new(index.entry_table()),
+            created: index.created(),
+            entries: Vec::new(),
+            bytes: 0,
+            files: Vec::new(),
+        };
+        let result = writer.all(index, table).and_then(|()| writer.flush());
+        let files = std::mem::take(&mut writer.files);
+        match result {
+            Ok(()) => Ok(files),
+            Err(error) => {
+                self.release(&ids(&files));
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes segments of entries part of the store, unless their index was dropped.
+    fn publish_entries(&self, id: TableId, files: &[Arc<SegmentFile>]) -> Result<(), StoreError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.sync_segments()?;
+        let mut manifest = self.manifest.lock();
+        if !manifest.state().catalog.stores(id) {
+            drop(manifest);
+            self.release(&ids(files));
+            return Ok(());
+        }
+        let edit = Edit::Compact(Compact {
+            next_segment_id: manifest.state().next_segment_id,
+            removed: Vec::new(),
+            added: files.iter().map(|file| file.entry()).collect(),
+        });
+        self.publish_edit(&mut manifest, edit)?;
+        self.update(|state| with_files(state, id, files));
+        drop(manifest);
+        self.signals.wake();
+        Ok(())
+    }
+}
+
+fn ids(files: &[Arc<SegmentFile>]) -> Vec<SegmentId> {
+    files.iter().map(|file| file.meta().id).collect()
+}
+
+fn with_files(state: &StoreState, id: TableId, files: &[Arc<SegmentFile>]) -> StoreState {
+    state.with_tables(|tables| {
+        if let Some(table) = tables.get_mut(&id) {
+            let mut next = TableState::clone(table);
+            files.iter().for_each(|file| next.add_file(file.clone()));
+            *table = Arc::new(next);
+        }
+    })
+}
+
+/// Gathers entries, sorts them and writes them as segments.
+struct EntryWriter<'a> {
+    shared: &'a Shared,
+    schema: Arc<TableSchema>,
+    created: Stamp,
+    entries: Vec<Box<[u8]>>,
+    bytes: usize,
+    files: Vec<Arc<SegmentFile>>,
+}
+
+impl EntryWriter<'_> {
+    fn all(&mut self, index: &IndexSchema, table: &TableState) -> Result<(), StoreError> {
+        let inputs = index.inputs().into_iter().map(PageColumn::Column);
+        let columns = std::iter::once(PageColumn::Kind).chain(inputs).collect();
+        let request = MergeRequest::everything(table.schema.clone(), columns, BATCH_ROWS);
+        let sources = table.sources(Resolution::Everything, Wants::default());
+        let mut merger = Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)?;
+        while let Some(merged) = merger.next_batch()? {
+            self.shared.check_usable()?;
+            let kinds = merged.columns[0].as_primitive::<UInt8Type>();
+            let prefixes = prefixes(index, table, &merged.columns[1..])?;
+            for row in 0..merged.rows {
+                let is_older = merged.recorded[row] <= self.created.0;
+                match prefixes.get(row) {
+                    Some(prefix) if is_older && kinds.value(row) == 0 => {
+                        self.add([prefix, merged.keys.get(row)].concat())?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {
+        self.bytes += entry.len() + size_of::<Box<[u8]>>();
+        self.entries.push(entry.into());
+        if self.bytes < SORTED_BYTES_MAX {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.bytes = 0;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.sort_unstable();
+        entries.dedup();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut keys = Keys::default();
+        entries.iter().for_each(|entry| keys.push(entry));
+        let run = entries_run(keys, self.created, NodeId(0));
+        let sources = vec![Source::Run(Arc::new(run))];
+        let rules = SplitRules::new(&self.schema, Arc::from([]), self.created);
+        let splitter = Splitter::new(self.created, self.created, rules);
+        let files = self
+            .shared
+            .write_split(&self.schema, sources, splitter, None)?;
+        let bytes = files.iter().map(|file| file.meta().bytes).sum();
+        self.shared
+            .counters
+            .flush_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        tracing::info!(
+            index = self.schema.name,
+            entries = entries.len(),
+            "a part of an index is built"
+        );
+        self.files.extend(files);
+        Ok(())
+    }
+}
