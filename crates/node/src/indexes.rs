@@ -102,13 +102,13 @@ impl Indexes {
             ended.borrow_and_update();
             match store.catalog().index_by_id(id) {
                 Some(index) if index.state == IndexState::Valid => return Ok(()),
-                Some(_) => {}
-                None => {
-                    let failure = self.failures.lock().remove(&id);
-                    return Err(failure.unwrap_or_else(|| {
-                        let message = format!("index \"{name}\" was dropped while it was built");
-                        Error::new(SqlState::UNDEFINED_OBJECT, message)
-                    }));
+                found => {
+                    if let Some(failure) = self.failures.lock().remove(&id) {
+                        return Err(failure);
+                    }
+                    if found.is_none() {
+                        return Err(dropped(name));
+                    }
                 }
             }
             if ended.changed().await.is_err() {
@@ -148,8 +148,15 @@ impl Builder {
             };
             match bring_on(store, replica, &index) {
                 Ok(()) => {}
-                // Nothing can be proposed any more; the next start goes on.
-                Err(error) if error.code == SqlState::ADMIN_SHUTDOWN => return,
+                // The node closes, or can write no more; its next start goes on.
+                Err(error)
+                    if matches!(
+                        error.code,
+                        SqlState::ADMIN_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW
+                    ) =>
+                {
+                    return;
+                }
                 Err(error) => self.give_up(replica, &index, error),
             }
             self.ending.send_modify(|n| *n += 1);
@@ -177,6 +184,11 @@ impl Builder {
             );
         }
     }
+}
+
+fn dropped(name: &str) -> Error {
+    let message = format!("index \"{name}\" was dropped while it was built");
+    Error::new(SqlState::UNDEFINED_OBJECT, message)
 }
 
 /// Takes an index from where it stands to the state in which queries use it.

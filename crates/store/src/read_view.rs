@@ -370,6 +370,17 @@ impl ReadView {
         ((in_memory + in_segments).saturating_sub(2 * deletes), false)
     }
 
+    /// How many versions of a table may be current: at least as many as it has rows. Costs
+    /// no look at pages.
+    pub fn table_versions(&self, table: &TableSchema) -> u64 {
+        let Ok(state) = self.table(table) else {
+            return 0;
+        };
+        let in_memory: u64 = state.memtables().map(|m| m.versions()).sum();
+        let in_segments: u64 = state.segments.iter().map(|s| s.meta().rows).sum();
+        in_memory + in_segments
+    }
+
     /// Ids of the tables in it, those just dropped excluded.
     pub fn table_ids(&self) -> HashSet<TableId> {
         self.state.tables.keys().copied().collect()

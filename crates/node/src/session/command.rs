@@ -125,7 +125,7 @@ impl Session {
             if !transaction.writes.is_empty() {
                 return Err(Error::new(
                     SqlState::FEATURE_NOT_SUPPORTED,
-                    "tables cannot be created, dropped or truncated in a transaction that has written rows",
+                    "tables and indexes cannot be created, dropped or truncated in a transaction that has written rows",
                 )
                 .with_hint("Commit first: such a change takes effect at once."));
             }

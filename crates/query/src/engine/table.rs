@@ -191,15 +191,16 @@ impl TableProvider for ChronosTable {
         let usable = Usable::of(&context.view, &self.table, filters);
         if let Some(usable) = usable.as_ref().filter(|_| !filters.is_empty()) {
             let chosen = indexes::choose(usable, &context.view, &self.table);
-            if let Some((index, stretch)) = chosen.map_err(store_error)? {
-                return Ok(Arc::new(IndexScanExec::new(
+            if let Some(chosen) = chosen.map_err(store_error)? {
+                let scan = IndexScanExec::new(
                     Arc::clone(&self.table),
-                    index,
+                    chosen.index,
                     context.view.clone(),
                     &request,
-                    stretch.ranges,
+                    chosen.ranges,
                     schema,
-                )?));
+                );
+                return Ok(Arc::new(scan.with_entries(chosen.entries)));
             }
         }
         let scan = ScanExec::new(

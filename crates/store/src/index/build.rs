@@ -73,12 +73,12 @@ impl Store {
         let mut search = Search {
             index: &index,
             table: &table,
-            seen: SeenAt {
+            seen_at: SeenAt {
                 view: view.stamp(),
                 retained: view.retained(&table),
             },
             prefix: Vec::new(),
-            held: false,
+            seen: Seen::NoRow,
         };
         for partition in view.scan(&entries, request)? {
             for batch in partition {
@@ -102,15 +102,27 @@ fn indexed(state: &StoreState, id: TableId) -> Option<(Arc<IndexSchema>, Arc<Tab
     Some((index.clone(), table.clone()))
 }
 
-/// Looks at entries in order for two rows that have the same values now.
+/// Looks at entries in order for two rows that have the same values now. Most values are those
+/// of one entry, whose row need not be looked at.
 struct Search<'a> {
     index: &'a IndexSchema,
     table: &'a TableState,
-    seen: SeenAt,
-    /// That of the entries before.
+    seen_at: SeenAt,
+    /// The values of the entries before.
     prefix: Vec<u8>,
-    /// Whether a row was found to have it.
-    held: bool,
+    seen: Seen,
+}
+
+/// What is known of rows with the values at hand.
+enum Seen {
+    /// One entry has them; the key of its row.
+    Entry(Vec<u8>),
+    /// No row has them.
+    NoRow,
+    /// A row has them.
+    Row,
+    /// There is a NULL among them: they are never the same.
+    Null,
 }
 
 impl Search<'_> {
@@ -119,20 +131,32 @@ impl Search<'_> {
         let (prefix, key) = entry.split_at(self.index.key_start(schema, entry)?);
         if prefix != self.prefix {
             self.prefix = prefix.to_vec();
-            self.held = false;
-        }
-        if !has_values(self.table, self.index, key, prefix, &self.seen)? {
+            self.seen = Seen::Entry(key.to_vec());
             return Ok(None);
         }
-        if !std::mem::replace(&mut self.held, true) {
+        if let Seen::Entry(first) = &self.seen {
+            let values = self.index.values_of_prefix(schema, prefix)?;
+            self.seen = if values.iter().any(Value::is_null) {
+                Seen::Null
+            } else if self.is_row(first)? {
+                Seen::Row
+            } else {
+                Seen::NoRow
+            };
+        }
+        if matches!(self.seen, Seen::Null) || !self.is_row(key)? {
             return Ok(None);
         }
-        let values = self.index.values_of_prefix(schema, prefix)?;
-        // Rows with NULLs are never the same.
-        if values.iter().any(Value::is_null) {
-            return Ok(None);
+        if matches!(self.seen, Seen::Row) {
+            let values = self.index.values_of_prefix(schema, prefix)?;
+            return Ok(Some(Duplicate { values }));
         }
-        Ok(Some(Duplicate { values }))
+        self.seen = Seen::Row;
+        Ok(None)
+    }
+
+    fn is_row(&self, key: &[u8]) -> Result<bool, StoreError> {
+        has_values(self.table, self.index, key, &self.prefix, &self.seen_at)
     }
 }
 

@@ -187,20 +187,6 @@ pub(crate) fn count(
         return Ok(0);
     }
     let mut sum = 0u64;
-    for memtable in entries.memtables() {
-        for run in memtable.runs().iter() {
-            let keys = run.keys();
-            sum += range.positions(keys.len(), |i| keys.get(i)).len() as u64;
-        }
-        let mut entry = memtable.rows.first(&range.lower);
-        while let Some(at) = entry.filter(|e| range.reaches_down_to(key_of(e.key()))) {
-            sum += 1;
-            if sum >= enough {
-                return Ok(sum);
-            }
-            entry = at.next();
-        }
-    }
     for segment in &entries.segments {
         let pages = segment.pages();
         let first = pages.partition_point(|p| !range.reaches_up_to(&p.max_key));
@@ -215,6 +201,21 @@ pub(crate) fn count(
                     range.positions(keys.len(), |i| keys.get(i)).len() as u64
                 }
             };
+        }
+    }
+    for run in entries.memtables().flat_map(|m| m.runs().to_vec()) {
+        let keys = run.keys();
+        sum += range.positions(keys.len(), |i| keys.get(i)).len() as u64;
+    }
+    // Last, because these are counted one by one.
+    for memtable in entries.memtables() {
+        let mut entry = memtable.rows.first(&range.lower);
+        while let Some(at) = entry.filter(|e| range.reaches_down_to(key_of(e.key()))) {
+            if sum >= enough {
+                return Ok(sum);
+            }
+            sum += 1;
+            entry = at.next();
         }
     }
     Ok(sum)

@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_row, value_at, DataError, Expect, IndexSchema, Kind, Stamp, TableId, Value,
+    decode_row, value_at, DataError, EntryPrefixes, Expect, IndexSchema, Kind, Stamp, TableId,
+    Value,
 };
 
-use super::entries::with_prefix;
+use super::entries::{prefixes, with_prefix};
 use crate::error::{ApplyError, StoreError};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
 use crate::retention::Retained;
@@ -191,7 +192,10 @@ impl<'a> Check<'a> {
         let Some(table) = self.table(batch.table) else {
             return Ok(());
         };
-        let columns = &table.schema.columns;
+        let enforced = table.indexes.iter().filter(|i| i.is_enforced());
+        let probes = enforced
+            .map(|index| self.probe(table, index, batch, &stays))
+            .collect::<Result<Vec<_>, _>>()?;
         // In the order in which the rows were given: the first of several is the one that stays.
         let mut given: Vec<(u32, usize)> = (0..batch.rows)
             .filter(|row| stays(*row))
@@ -201,22 +205,52 @@ impl<'a> Check<'a> {
             })
             .collect();
         given.sort_unstable();
-        for (position, i) in given {
-            let row = columns
-                .iter()
-                .zip(&batch.columns)
-                .map(|(column, array)| value_at(array, i, &column.data_type))
-                .collect::<Result<Vec<_>, DataError>>()
-                .map_err(StoreError::from)?;
-            if let Verdict::Skip = self.row(table, &row, batch.expect)? {
-                self.skipped.push(Skipped {
-                    change: number,
-                    row: i,
-                    position: batch.first_row + position,
-                });
+        for (position, row) in given {
+            let taken = probes.iter().find(|p| p.is_taken(row, &self.given));
+            let Some(taken) = taken else {
+                let values = probes.iter().filter_map(|probe| probe.values(row));
+                self.given.extend(values);
+                continue;
+            };
+            if batch.expect != Expect::DistinctOrSkip {
+                let row = row_of(table, batch, row)?;
+                return Err(violation(table, taken.index, &row));
             }
+            self.skipped.push(Skipped {
+                change: number,
+                row,
+                position: batch.first_row + position,
+            });
         }
         Ok(())
+    }
+
+    /// Looks the values of a batch up in one index, in their order, so that each page is met
+    /// once.
+    fn probe(
+        &self,
+        table: &TableState,
+        index: &'a IndexSchema,
+        batch: &PreparedBatch,
+        stays: impl Fn(usize) -> bool,
+    ) -> Result<Probe<'a>, StoreError> {
+        let inputs = index.inputs();
+        let inputs: Vec<_> = inputs.iter().map(|c| batch.columns[*c].clone()).collect();
+        let prefixes = prefixes(index, table, &inputs)?;
+        let mut probe = Probe {
+            index,
+            prefixes,
+            stored: vec![false; batch.rows],
+        };
+        let mut rows: Vec<usize> = (0..batch.rows).filter(|row| stays(*row)).collect();
+        rows.retain(|row| probe.prefix(*row).is_some());
+        rows.sort_unstable_by(|a, b| probe.prefix(*a).cmp(&probe.prefix(*b)));
+        for row in rows {
+            if let Some(prefix) = probe.prefix(row) {
+                probe.stored[row] = self.is_stored(table, index, prefix)?;
+            }
+        }
+        Ok(probe)
     }
 
     fn row(
@@ -263,6 +297,38 @@ impl<'a> Check<'a> {
         };
         Ok(holder(self.state, table, index, prefix, &seen, replaced)?.is_some())
     }
+}
+
+/// What one index knows of the values of a batch.
+struct Probe<'a> {
+    index: &'a IndexSchema,
+    prefixes: EntryPrefixes,
+    /// Whether a row that is stored has them, for each row.
+    stored: Vec<bool>,
+}
+
+impl Probe<'_> {
+    /// The values that must be unique; `None`: the row is not in the index, or has a NULL.
+    fn prefix(&self, row: usize) -> Option<&[u8]> {
+        let prefix = self.prefixes.get(row);
+        prefix.filter(|_| !self.prefixes.has_null[row])
+    }
+
+    fn values(&self, row: usize) -> Option<(TableId, Vec<u8>)> {
+        Some((self.index.id, self.prefix(row)?.to_vec()))
+    }
+
+    fn is_taken(&self, row: usize, given: &HashSet<(TableId, Vec<u8>)>) -> bool {
+        let is_given = |values| given.contains(&values);
+        self.stored[row] || self.values(row).is_some_and(is_given)
+    }
+}
+
+/// All values of a row of a batch.
+fn row_of(table: &TableState, batch: &PreparedBatch, row: usize) -> Result<Vec<Value>, StoreError> {
+    let columns = table.schema.columns.iter().zip(&batch.columns);
+    let values = columns.map(|(column, array)| value_at(array, row, &column.data_type));
+    Ok(values.collect::<Result<Vec<_>, DataError>>()?)
 }
 
 fn violation(table: &TableState, index: &IndexSchema, row: &[Value]) -> ApplyError {

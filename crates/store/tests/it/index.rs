@@ -450,6 +450,24 @@ impl Run {
                 request.limit = Some(3);
                 let got = index_scan(view, index, &request);
                 assert_eq!(got, expected[..expected.len().min(3)], "limited {filter:?}");
+                // Without the system columns other shortcuts are taken.
+                request.columns = vec![ScanColumn::Column(0), ScanColumn::Column(3)];
+                request.limit = None;
+                let narrow = view.index_scan(index, &request).unwrap();
+                let rows = narrow.flat_map(|batch| {
+                    let batch = batch.unwrap();
+                    let value = |row: usize, at: usize, column: usize| {
+                        let data_type = &table.columns[column].data_type;
+                        value_at(batch.column(at), row, data_type).unwrap()
+                    };
+                    let rows = 0..batch.num_rows();
+                    rows.map(|row| [value(row, 0, 0), value(row, 1, 3)])
+                        .collect::<Vec<_>>()
+                });
+                let wanted = expected
+                    .iter()
+                    .map(|shown| [shown.values[0].clone(), shown.values[3].clone()]);
+                assert!(rows.eq(wanted), "narrow {filter:?}");
                 let count = view.count_entries(index, ranges, u64::MAX).unwrap();
                 if matches!(filter, VersionFilter::Current) {
                     assert!(count >= expected.len() as u64);

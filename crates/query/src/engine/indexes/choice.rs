@@ -40,13 +40,22 @@ pub(in crate::engine) struct Usable {
 
 /// Some of an index's entries.
 #[derive(Clone, PartialEq, Debug)]
-pub(in crate::engine) struct Stretch {
+pub(super) struct Stretch {
     /// Sorted; they do not meet.
-    pub(in crate::engine) ranges: Vec<KeyRange>,
+    pub(super) ranges: Vec<KeyRange>,
     /// Leading columns that have one value in all of them.
     pub(super) equal: usize,
     /// Leading columns that the filters bound.
     pub(super) bound: usize,
+}
+
+/// An index, and which of its entries.
+#[derive(Debug)]
+pub(in crate::engine) struct Choice {
+    pub(in crate::engine) index: Arc<IndexSchema>,
+    pub(in crate::engine) ranges: Vec<KeyRange>,
+    /// How many these are.
+    pub(in crate::engine) entries: u64,
 }
 
 /// Whether a filter can help to choose entries.
@@ -85,7 +94,7 @@ pub(in crate::engine) fn choose(
     usable: &Usable,
     view: &ReadView,
     table: &TableSchema,
-) -> Result<Option<(Arc<IndexSchema>, Stretch)>, StoreError> {
+) -> Result<Option<Choice>, StoreError> {
     let facts = &usable.facts;
     let by_key = table.primary_key.first();
     if by_key.is_some_and(|column| facts.equal_to(*column).is_some()) {
@@ -105,7 +114,11 @@ pub(in crate::engine) fn choose(
         let entries = view.count_entries(&index, &stretch.ranges, most + 1)?;
         if entries <= most {
             most = entries.saturating_sub(1);
-            best = Some((index, stretch));
+            best = Some(Choice {
+                index,
+                ranges: stretch.ranges,
+                entries,
+            });
             if entries == 0 {
                 break;
             }
@@ -116,7 +129,7 @@ pub(in crate::engine) fn choose(
 
 /// So many rows are few for a table.
 pub(super) fn few(view: &ReadView, table: &TableSchema) -> u64 {
-    view.table_rows_estimate(table).0 / PART + ENTRIES_FEW
+    view.table_versions(table) / PART + ENTRIES_FEW
 }
 
 /// The entries of an index that the filters leave; `None`: they say nothing of its first

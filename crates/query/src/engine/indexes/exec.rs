@@ -44,7 +44,7 @@ impl IndexScanExec {
         scan: &ScanRequest,
         ranges: Vec<KeyRange>,
         schema: SchemaRef,
-    ) -> DfResult<IndexScanExec> {
+    ) -> IndexScanExec {
         let request = IndexScanRequest {
             columns: scan.columns.clone(),
             filter: scan.filter,
@@ -52,28 +52,34 @@ impl IndexScanExec {
             batch_rows: scan.batch_rows,
             limit: scan.limit,
         };
-        // Entries that are not current any more count too.
-        let entries = view.count_entries(&index, &request.ranges, u64::MAX);
-        let entries = entries.map_err(store_error)?;
-        let mut statistics = Statistics::new_unknown(&schema);
-        let rows = usize::try_from(entries).unwrap_or(usize::MAX);
-        statistics.num_rows = Precision::Inexact(rows);
         let ordering = ordering(&index, &table, &request.columns, &schema);
+        let statistics = Arc::new(Statistics::new_unknown(&schema));
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, ordering),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(IndexScanExec {
+        IndexScanExec {
+            statistics,
             table,
             index,
             view,
             request,
             properties: Arc::new(properties),
-            statistics: Arc::new(statistics),
             metrics: ExecutionPlanMetricsSet::new(),
-        })
+        }
+    }
+
+    /// The same, of so many entries. Those that are not current any more count too.
+    pub(in crate::engine) fn with_entries(self, entries: u64) -> IndexScanExec {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        let rows = usize::try_from(entries).unwrap_or(usize::MAX);
+        statistics.num_rows = Precision::Inexact(rows);
+        IndexScanExec {
+            statistics: Arc::new(statistics),
+            ..self
+        }
     }
 }
 

@@ -178,7 +178,7 @@ fn by_index(scan: &ScanExec, wanted: &Wanted) -> DfResult<Option<Arc<dyn Executi
             &scan.request,
             ranges,
             scan.schema(),
-        )?)));
+        ))));
     }
     Ok(None)
 }
