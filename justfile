@@ -37,9 +37,9 @@ run *args:
 demo *args:
     cargo run --release --locked -- demo {{args}}
 
-# Fuzzing: sql_front, sql_parse or ingest (needs nightly and cargo-fuzz; see fuzz/README.md)
+# Fuzzing: sql_front, sql_parse, ingest, segment, manifest or log (needs nightly and cargo-fuzz; see fuzz/README.md)
 fuzz target *args:
-    cd fuzz && cargo +nightly fuzz run --sanitizer none {{ if target == "sql_front" { "" } else { "--features engine" } }} {{target}} -- {{args}}
+    cd fuzz && cargo +nightly fuzz run --sanitizer none {{ if target == "sql_front" { "" } else if target =~ "segment|manifest|log" { "--features store" } else { "--features engine" } }} {{target}} -- {{args}}
 
 # Chronos beside SQLite and PostgreSQL (`just bench --quick`), or the store by itself: `just bench codecs`, `store`, `hot-key`, `growth`; see docs/benchmarks.md
 bench *args:

@@ -252,6 +252,8 @@ impl<'a> Files<'a> {
                 Ok(file) => finished.push(file),
                 Err(error) => {
                     self.discard(&path);
+                    // It may have its name and not read back: each attempt would leave one.
+                    let _ = self.shared.env.disk.remove_file(&path);
                     let ids: Vec<_> = finished.iter().map(|file| file.meta().id).collect();
                     self.shared.release(&ids);
                     return Err(error);

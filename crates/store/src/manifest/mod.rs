@@ -195,6 +195,9 @@ impl Manifest {
 }
 
 #[cfg(test)]
+mod damage_tests;
+
+#[cfg(test)]
 mod tests {
     use chronos_env::SimEnv;
 

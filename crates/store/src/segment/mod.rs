@@ -49,5 +49,18 @@ pub use writer::SegmentWriter;
 
 pub(crate) use error::BlockError;
 
+/// Lets a fuzzer past the checksums of blocks, to what decodes them.
+#[cfg(fuzzing)]
+pub static IGNORE_CHECKSUMS: std::sync::atomic::AtomicBool =
+    std::sync::atomic::AtomicBool::new(false);
+
+/// Whether a fuzzer is at work that wants to get past them.
+fn checksums_are_ignored() -> bool {
+    #[cfg(fuzzing)]
+    return IGNORE_CHECKSUMS.load(std::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(fuzzing))]
+    false
+}
+
 #[cfg(test)]
 mod tests;

@@ -476,7 +476,7 @@ impl Segment {
         offset: u64,
         page: Option<usize>,
     ) -> Result<(), SegmentError> {
-        match crc32fast::hash(block) == crc {
+        match crc32fast::hash(block) == crc || super::checksums_are_ignored() {
             true => Ok(()),
             false => Err(self.damaged(page, offset, "a block's checksum does not match")),
         }

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use chronos_env::{SimDisk, SimEnv};
+use chronos_env::{Disk, SimDisk, SimEnv};
 use chronos_store::{LogIndex, Store, StoreError};
 
-use crate::fixture::options;
-use crate::power_cut::{check, live, replay, script, Reached};
+use crate::fixture::{options, stamp};
+use crate::power_cut::{check, live, replay, script, Reached, Step};
 
 const SEED: u64 = 3;
 
@@ -96,6 +96,30 @@ fn a_read_only_disk_is_told_at_open() {
     disk.read_only_after_write_points(0);
     let text = chronos_store::with_causes(&open(&disk).unwrap_err());
     assert!(text.contains("read-only"), "{text}");
+}
+
+/// What was just written is opened again before anything counts on it.
+#[test]
+fn a_flush_that_cannot_be_read_back_leaves_no_files() {
+    let disk = SimDisk::new(SEED);
+    let store = open(&disk).unwrap();
+    let mut reached = Reached::nothing();
+    for step in script().into_iter().take(2) {
+        let Step::Apply(set) = step else { continue };
+        let index = LogIndex(reached.log.len() as u64 + 1);
+        reached.log.push((index, stamp(index.0), set));
+    }
+    replay(&store, &reached.log).unwrap();
+    disk.fail_reads(disk.read_points()..u64::MAX);
+    for _ in 0..3 {
+        let text = chronos_store::with_causes(&store.flush_now().unwrap_err());
+        assert!(text.contains("os error 5"), "{text}");
+    }
+    disk.clear_faults();
+    let segments = Path::new("/d/store/segments");
+    assert!(disk.read_dir(segments).unwrap().is_empty());
+    store.flush_now().unwrap();
+    check(&store, &reached.log, LogIndex(2));
 }
 
 /// A bad sector fails the one operation, and leaves no trace once it reads again. A
