@@ -41,5 +41,7 @@ pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};
-pub use scan::{KeyRange, ScanColumn, ScanPartition, ScanRequest, VersionFilter};
+pub use scan::{
+    KeyRange, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest, VersionFilter,
+};
 pub use store::{Store, StoreOptions, StoreStats};

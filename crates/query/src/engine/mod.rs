@@ -20,12 +20,17 @@ mod names;
 mod notation;
 mod null_safe;
 mod operators;
+mod page_match;
+mod page_values;
 mod parameters;
 mod rows;
 mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod set_operations;
 mod settings;
 mod signatures;
+mod summaries;
 mod table;
 mod temporal_bounds;
 mod typing;
@@ -151,6 +156,7 @@ impl Engine {
             .with_analyzer_rules(analyzer_rules())
             .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
             .with_physical_optimizer_rule(Arc::new(conjunctions::BalanceConjunctions))
+            .with_physical_optimizer_rule(Arc::new(summaries::SummarizePages))
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine {

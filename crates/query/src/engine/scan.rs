@@ -6,16 +6,20 @@ use std::sync::Arc;
 use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
 use chronos_store::{
-    with_causes, KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError,
+    with_causes, KeyRange, PageUse, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError,
     VersionFilter,
 };
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::Statistics;
+use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
+};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::statistics::StatisticsArgs;
@@ -23,8 +27,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
-use parking_lot::Mutex;
 
+use super::page_match::{judge_all, PageColumns};
 use crate::QueryError;
 
 /// In what order a scan gives its rows.
@@ -42,8 +46,10 @@ pub(super) struct ScanExec {
     view: ReadView,
     request: ScanRequest,
     order: RowOrder,
-    /// Planned partitions, each taken by its first execution.
-    partitions: Mutex<Vec<Option<ScanPartition>>>,
+    /// As planned: each execution begins with a copy.
+    partitions: Vec<ScanPartition>,
+    /// Conditions that operators above apply: a page in which none can hold is left out.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
     properties: Arc<PlanProperties>,
     statistics: Arc<Statistics>,
     metrics: ExecutionPlanMetricsSet,
@@ -57,62 +63,113 @@ impl ScanExec {
         schema: SchemaRef,
         statistics: Statistics,
     ) -> DfResult<ScanExec> {
-        let metrics = ExecutionPlanMetricsSet::new();
-        ScanExec::plan(
-            table,
-            view,
-            request,
-            RowOrder::Any,
-            schema,
-            Arc::new(statistics),
-            metrics,
-        )
-    }
-
-    fn plan(
-        table: Arc<TableSchema>,
-        view: ReadView,
-        request: ScanRequest,
-        order: RowOrder,
-        schema: SchemaRef,
-        statistics: Arc<Statistics>,
-        metrics: ExecutionPlanMetricsSet,
-    ) -> DfResult<ScanExec> {
+        let order = RowOrder::Any;
         let partitions = partitions(&table, &view, &request, order)?;
-        let ordering = match order {
-            RowOrder::Any => vec![],
-            RowOrder::Key => key_ordering(&table, &request, &schema),
-        };
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new_with_orderings(schema, ordering),
-            Partitioning::UnknownPartitioning(partitions.len().max(1)),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
+        let properties = Arc::new(properties(&table, &request, order, schema, &partitions));
         Ok(ScanExec {
             table,
             view,
             request,
             order,
-            partitions: Mutex::new(partitions.into_iter().map(Some).collect()),
-            properties: Arc::new(properties),
-            statistics,
-            metrics,
+            partitions,
+            filters: Vec::new(),
+            properties,
+            statistics: Arc::new(statistics),
+            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
-    fn take_partition(&self, partition: usize) -> DfResult<Option<ScanPartition>> {
-        let mut planned = self.partitions.lock();
-        match planned.get_mut(partition).and_then(Option::take) {
-            Some(taken) => Ok(Some(taken)),
-            None if planned.is_empty() => Ok(None),
-            // Executed a second time (a recursive query, say): plan it anew.
-            None => {
-                let mut again = partitions(&self.table, &self.view, &self.request, self.order)?;
-                Ok((partition < again.len()).then(|| again.swap_remove(partition)))
-            }
+    /// The same scan in another order.
+    fn ordered(&self, order: RowOrder) -> DfResult<ScanExec> {
+        let planned = partitions(&self.table, &self.view, &self.request, order)?;
+        let planned = without_excluded(planned, &self.filters, self.page_columns());
+        Ok(ScanExec {
+            order,
+            ..self.reading(planned)
+        }
+        .with_properties())
+    }
+
+    /// The same scan of some of the pages only.
+    pub(super) fn reading(&self, partitions: Vec<ScanPartition>) -> ScanExec {
+        ScanExec {
+            table: Arc::clone(&self.table),
+            view: self.view.clone(),
+            request: self.request.clone(),
+            order: self.order,
+            partitions,
+            filters: self.filters.clone(),
+            properties: Arc::clone(&self.properties),
+            statistics: Arc::clone(&self.statistics),
+            metrics: self.metrics.clone(),
+        }
+        .with_properties()
+    }
+
+    fn with_properties(mut self) -> ScanExec {
+        self.properties = Arc::new(properties(
+            &self.table,
+            &self.request,
+            self.order,
+            self.schema(),
+            &self.partitions,
+        ));
+        self
+    }
+
+    /// Its partitions as planned.
+    pub(super) fn planned(&self) -> Vec<ScanPartition> {
+        self.partitions.iter().map(ScanPartition::fresh).collect()
+    }
+
+    /// What its columns are in the pages that it reads.
+    pub(super) fn page_columns(&self) -> PageColumns<'_> {
+        PageColumns {
+            schema: self.properties.eq_properties.schema(),
+            columns: &self.request.columns,
         }
     }
+
+    /// Whether each partition ends after some rows, whatever they are.
+    pub(super) fn is_limited(&self) -> bool {
+        self.request.limit.is_some()
+    }
+}
+
+fn properties(
+    table: &TableSchema,
+    request: &ScanRequest,
+    order: RowOrder,
+    schema: SchemaRef,
+    partitions: &[ScanPartition],
+) -> PlanProperties {
+    let ordering = match order {
+        RowOrder::Any => vec![],
+        RowOrder::Key => key_ordering(table, request, &schema),
+    };
+    PlanProperties::new(
+        EquivalenceProperties::new_with_orderings(schema, ordering),
+        Partitioning::UnknownPartitioning(partitions.len().max(1)),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )
+}
+
+/// Partitions without the pages in which no row fulfils all conditions.
+fn without_excluded(
+    partitions: Vec<ScanPartition>,
+    filters: &[Arc<dyn PhysicalExpr>],
+    columns: PageColumns<'_>,
+) -> Vec<ScanPartition> {
+    if filters.is_empty() {
+        return partitions;
+    }
+    ScanPartition::without_pages(partitions, |page| {
+        match judge_all(filters, page.meta, columns).are_never_true() {
+            true => PageUse::Leave,
+            false => PageUse::Read,
+        }
+    })
 }
 
 fn partitions(
@@ -246,7 +303,8 @@ impl ExecutionPlan for ScanExec {
     ) -> DfResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = self.take_partition(partition)?.into_iter().flatten();
+        let batches = self.partitions.get(partition).map(ScanPartition::fresh);
+        let batches = batches.into_iter().flatten();
         let expected = Arc::clone(&schema);
         let batches = batches.map(move |batch| {
             let batch = batch.map_err(store_error)?;
@@ -258,6 +316,25 @@ impl ExecutionPlan for ScanExec {
             schema,
             futures::stream::iter(batches),
         )))
+    }
+
+    /// Conditions from above are not applied to rows here, only to pages.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        pushed: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> DfResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = pushed.parent_filters.iter().map(|f| Arc::clone(&f.filter));
+        let filters: Vec<_> = filters.collect();
+        let result = FilterPushdownPropagation::all_unsupported(pushed);
+        if filters.is_empty() || phase != FilterPushdownPhase::Pre || self.is_limited() {
+            return Ok(result);
+        }
+        let left = without_excluded(self.planned(), &filters, self.page_columns());
+        let mut scan = self.reading(left);
+        scan.filters.extend(filters);
+        Ok(result.with_updated_node(Arc::new(scan)))
     }
 
     /// Rows by key are to be had, at the price of a merge.
@@ -275,15 +352,7 @@ impl ExecutionPlan for ScanExec {
         if !is_prefix || self.order == RowOrder::Key {
             return Ok(SortOrderPushdownResult::Unsupported);
         }
-        let ordered = ScanExec::plan(
-            Arc::clone(&self.table),
-            self.view.clone(),
-            self.request.clone(),
-            RowOrder::Key,
-            self.schema(),
-            Arc::clone(&self.statistics),
-            self.metrics.clone(),
-        )?;
+        let ordered = self.ordered(RowOrder::Key)?;
         Ok(SortOrderPushdownResult::Exact {
             inner: Arc::new(ordered),
         })

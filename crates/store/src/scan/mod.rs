@@ -11,6 +11,7 @@
 //!   ScanPartition: iterators of record batches, in key order
 //! ```
 
+mod pages;
 mod partition;
 mod plan;
 mod prune;
@@ -19,6 +20,7 @@ use std::ops::Bound;
 
 use chronos_model::{Stamp, SystemColumn, Value};
 
+pub use pages::{PageUse, PassingPage};
 pub use partition::ScanPartition;
 pub(crate) use partition::ScanShape;
 pub(crate) use plan::{plan, Order};

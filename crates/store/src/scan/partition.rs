@@ -188,11 +188,12 @@ fn ends(system_to: &[u64], rows: usize) -> ArrayRef {
 /// A share of a scan: an iterator of record batches in key order.
 #[derive(Debug)]
 pub struct ScanPartition {
-    shape: Arc<ScanShape>,
-    sources: Arc<[Source]>,
-    items: VecDeque<Item>,
-    merging: Option<Merger>,
-    batch_rows: usize,
+    pub(super) shape: Arc<ScanShape>,
+    pub(super) sources: Arc<[Source]>,
+    pub(super) items: VecDeque<Item>,
+    pub(super) merging: Option<Merger>,
+    pub(super) batch_rows: usize,
+    pub(super) limit: Option<usize>,
     /// Rows still wanted.
     left: usize,
 }
@@ -210,7 +211,21 @@ impl ScanPartition {
             items: items.into(),
             merging: None,
             batch_rows: request.batch_rows.max(1),
+            limit: request.limit,
             left: request.limit.unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The same rows, from the first one on.
+    pub fn fresh(&self) -> ScanPartition {
+        ScanPartition {
+            shape: self.shape.clone(),
+            sources: self.sources.clone(),
+            items: self.items.clone(),
+            merging: None,
+            batch_rows: self.batch_rows,
+            limit: self.limit,
+            left: self.limit.unwrap_or(usize::MAX),
         }
     }
 

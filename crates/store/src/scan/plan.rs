@@ -44,7 +44,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         match self {
             Item::Pass { rows, .. } | Item::Merge { rows, .. } => *rows,
         }
@@ -473,7 +473,7 @@ impl<'a> Singles<'a> {
 }
 
 /// Shares out items, in order, to at most `n` partitions of about as many rows.
-fn share_out(items: Vec<Item>, n: usize) -> Vec<Vec<Item>> {
+pub(super) fn share_out(items: Vec<Item>, n: usize) -> Vec<Vec<Item>> {
     let total: usize = items.iter().map(Item::rows).sum();
     let share = total.div_ceil(n).max(1);
     let mut partitions = vec![Vec::new()];
