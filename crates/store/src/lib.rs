@@ -42,6 +42,7 @@ pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};
 pub use scan::{
-    KeyRange, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest, VersionFilter,
+    KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,
+    VersionFilter,
 };
 pub use store::{Store, StoreOptions, StoreStats};

@@ -71,7 +71,7 @@ macro_rules! scripts {
 
 scripts! {
     arrays catalog create_table dates delete errors explain insert names numbers on_conflict
-    operators select settings strings subqueries time_system transactions types update
+    operators order_and_summary select settings strings subqueries time_system transactions types update
 }
 
 #[test]

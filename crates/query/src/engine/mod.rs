@@ -14,6 +14,7 @@ mod context;
 mod dialect;
 mod filters;
 mod from_functions;
+mod key_order;
 mod literals;
 mod long_joins;
 mod names;
@@ -23,8 +24,11 @@ mod operators;
 mod page_match;
 mod page_values;
 mod parameters;
+mod physical_rules;
 mod rows;
 mod scan;
+mod scan_source;
+mod scan_statistics;
 #[cfg(test)]
 mod scan_tests;
 mod set_operations;
@@ -69,6 +73,9 @@ pub use settings::{CheckSetting, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
+
+/// Bytes that each partition of a scan by key may be ahead of what merges them.
+const ORDERED_BYTES_AHEAD: usize = 4 << 20;
 
 /// How the engine may use the machine.
 #[derive(Clone, Debug)]
@@ -142,6 +149,7 @@ impl Engine {
             .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
             .set_str("datafusion.execution.time_zone", "+00:00");
         config.options_mut().execution.collect_statistics = false;
+        config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES_AHEAD;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
             .with_disk_manager_builder(
@@ -154,9 +162,7 @@ impl Engine {
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
             .with_analyzer_rules(analyzer_rules())
-            .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
-            .with_physical_optimizer_rule(Arc::new(conjunctions::BalanceConjunctions))
-            .with_physical_optimizer_rule(Arc::new(summaries::SummarizePages))
+            .with_physical_optimizer_rules(physical_rules::all())
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine {

@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::partition::ScanShape;
-use super::plan::{share_out, Item, Passing};
-use super::{ScanPartition, ScanRequest};
+use super::partition::{PageFilter, ScanShape};
+use super::plan::{Item, Passing};
+use super::share::share_out;
+use super::ScanPartition;
 use crate::merge::Source;
 use crate::segment::PageMeta;
 
@@ -49,24 +50,28 @@ impl ScanPartition {
         partitions: Vec<ScanPartition>,
         mut visit: impl FnMut(PassingPage<'_>) -> PageUse,
     ) -> Vec<ScanPartition> {
-        let count = partitions.len().max(1);
-        let Some(first) = partitions.first() else {
+        let Some(like) = partitions.first().map(ScanPartition::fresh) else {
             return partitions;
         };
-        let (shape, sources) = (first.shape.clone(), first.sources.clone());
-        let request = ScanRequest {
-            batch_rows: first.batch_rows,
-            limit: first.limit,
-            ..ScanRequest::default()
-        };
+        let count = partitions.len();
         let mut kept = Vec::new();
         for item in partitions.into_iter().flat_map(|p| p.items) {
-            visit_pages(item, &shape, &sources, &mut visit, &mut kept);
+            visit_pages(item, &like.shape, &like.sources, &mut visit, &mut kept);
         }
         share_out(kept, count)
             .into_iter()
-            .map(|items| ScanPartition::new(shape.clone(), sources.clone(), items, &request))
+            .map(|items| like.with_items(items.into()))
             .collect()
+    }
+
+    /// The same partition, which asks `leave` of each page that passes right before it is
+    /// read whether it can be left out.
+    pub fn leaving_out(
+        mut self,
+        leave: impl Fn(&PageMeta) -> bool + Send + Sync + 'static,
+    ) -> ScanPartition {
+        self.leave = Some(PageFilter(Arc::new(leave)));
+        self
     }
 
     /// Calls `visit` with every page that passes, in the order of the scan, as long as it
@@ -94,9 +99,10 @@ impl ScanPartition {
         self.items.is_empty() && self.merging.is_none()
     }
 
-    /// Rows that it returns at most, limits left aside.
+    /// About how many rows it returns, at most.
     pub fn rows_max(&self) -> u64 {
-        self.items.iter().map(|item| item.rows() as u64).sum()
+        let rows: u64 = self.items.iter().map(|item| item.rows() as u64).sum();
+        self.limit.map_or(rows, |limit| rows.min(limit as u64))
     }
 }
 

@@ -124,6 +124,22 @@ pub(crate) fn scan(view: &ReadView, table: &Arc<TableSchema>, request: ScanReque
     collect(partitions, table, &request)
 }
 
+/// The same from the last key to the first, turned around afterwards.
+pub(crate) fn scan_descending(
+    view: &ReadView,
+    table: &Arc<TableSchema>,
+    request: ScanRequest,
+) -> Vec<Shown> {
+    let partitions = view.scan_descending(table, request.clone()).unwrap();
+    let mut all = Vec::new();
+    for partition in partitions {
+        let mut shown = collect(vec![partition], table, &request);
+        shown.reverse();
+        all.extend(shown);
+    }
+    all
+}
+
 /// The same without an order, sorted afterwards.
 pub(crate) fn scan_unordered(
     view: &ReadView,

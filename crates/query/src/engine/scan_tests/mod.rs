@@ -1,7 +1,9 @@
 //! Queries over stored pages, compared with the same queries over the same rows in memory,
 //! where there are no pages and so nothing to be clever about.
 
+mod order;
 mod random;
+mod statistics;
 mod summaries;
 
 use std::path::Path;
@@ -17,7 +19,7 @@ use chronos_store::segment::SegmentOptions;
 use chronos_store::{LogIndex, ReadView, Store, StoreOptions};
 use futures::StreamExt;
 
-use super::{Engine, EngineOptions, ReadContext, SessionFacts};
+use super::{Engine, EngineOptions, QueryPlan, ReadContext, SessionFacts};
 use crate::sql::{parse, Command};
 use crate::QueryError;
 
@@ -138,21 +140,29 @@ impl Pair {
         self.paged.flush_now().unwrap();
     }
 
-    fn run(&self, view: ReadView, sql: &str) -> Result<Vec<String>, QueryError> {
+    fn plan(&self, view: &ReadView, sql: &str) -> Result<QueryPlan, QueryError> {
         let statement = match parse(sql)? {
             Command::Query(statement) => statement,
             _ => panic!("{sql} is no query"),
         };
         let catalog = Arc::clone(view.catalog());
         let facts = SessionFacts::default();
-        let plan = self.engine.plan(&statement, &catalog, &facts, &[], &[])?;
+        self.engine.plan(&statement, &catalog, &facts, &[], &[])
+    }
+
+    fn run(&self, view: ReadView, sql: &str) -> Result<Vec<String>, QueryError> {
+        let plan = self.plan(&view, sql)?;
+        self.execute(view, &plan)
+    }
+
+    fn execute(&self, view: ReadView, plan: &QueryPlan) -> Result<Vec<String>, QueryError> {
         self.runtime.block_on(async {
             let context = ReadContext {
                 view,
                 now_micros: 0,
                 settings: Arc::default(),
             };
-            let mut stream = self.engine.execute(&plan, &[], context).await?;
+            let mut stream = self.engine.execute(plan, &[], context).await?;
             let mut rows = Vec::new();
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
@@ -199,6 +209,21 @@ impl Pair {
         let paged = self.run(self.paged.read_view(), sql).map_err(|e| e.code.0);
         let plain = self.run(self.plain.read_view(), sql).map_err(|e| e.code.0);
         assert_eq!(paged, plain, "{sql}\n{}", self.explain(sql));
+    }
+
+    /// Pages that a query reads as they stand, and those that it leaves out at the last moment.
+    fn pages(&self, sql: &str) -> (usize, usize) {
+        let plan = self.paged(&format!("EXPLAIN ANALYZE {sql}")).join("\n");
+        let sum = |name: &str| {
+            let name = format!("{name}=");
+            let numbers = plan.split(name.as_str()).skip(1);
+            let digits = numbers.map(|n| n.split(|c: char| !c.is_ascii_digit()).next());
+            digits
+                .flatten()
+                .filter_map(|d| d.parse::<usize>().ok())
+                .sum()
+        };
+        (sum("pages_read"), sum("pages_left_out"))
     }
 
     /// The physical plan over pages.

@@ -74,7 +74,7 @@ fn what_statistics_do_not_tell_is_read() {
         expect(&pair, sql, None, true);
     }
     // A NaN leaves its page without bounds.
-    let mut odd = row("c", 1, 1225);
+    let mut odd = row("c", 1, 1241);
     odd[4] = Value::Float8(f64::NAN);
     pair.batch(&[odd]);
     pair.flush();
@@ -91,9 +91,9 @@ fn what_statistics_do_not_tell_is_read() {
 fn what_hides_rows_of_a_page_hides_its_summary() {
     let mut pair = flushed();
     let sql = "SELECT sum(i), count(*) FROM t";
-    pair.rows(&[row("a", 20, 1225)], Kind::Put);
+    pair.rows(&[row("a", 20, 1241)], Kind::Put);
     expect(&pair, sql, Some("pages=24, rows=384"), true);
-    pair.rows(&[row("b", 100, 1225)], Kind::Delete);
+    pair.rows(&[row("b", 100, 1241)], Kind::Delete);
     expect(&pair, sql, Some("pages=23, rows=368"), true);
     // In one page now, whose keys reach from the one to the other.
     pair.flush();
@@ -116,7 +116,7 @@ fn what_hides_rows_of_a_page_hides_its_summary() {
 fn sums_out_of_range_are_refused_and_no_others() {
     let mut pair = Pair::new(1);
     let with_big = |k: i64, big: i64| {
-        let mut row = row("a", k, 1225);
+        let mut row = row("a", k, 1241);
         row[3] = Value::Int8(big);
         row
     };
