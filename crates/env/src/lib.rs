@@ -26,7 +26,9 @@ pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{
     is_medium_error, Disk, DiskFile, LockError, LockGuard, RealDisk, SequentialReader, SimDisk,
 };
-pub use machine::{available_memory_bytes, cpu_count, resident_memory_bytes};
+pub use machine::{
+    available_memory_bytes, cpu_count, lower_priority_of_this_thread, resident_memory_bytes,
+};
 pub use random::{OsRandom, Random, SimRandom};
 
 /// The world a component runs in. Cheap to clone; clones share the same world.

@@ -11,6 +11,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// On the scale of `nice`: 0 is normal, 19 the last.
+#[cfg(target_os = "linux")]
+const BACKGROUND_PRIORITY: i32 = 10;
+
 /// How many processors this process may keep busy: the scheduler's affinity mask and
 /// control group quotas are respected. At least 1.
 pub fn cpu_count() -> usize {
@@ -31,6 +35,14 @@ pub fn available_memory_bytes() -> Option<u64> {
         (Some(physical), Some(limit)) => Some(physical.min(limit)),
         (known, None) | (None, known) => known,
     }
+}
+
+/// Lets the scheduler prefer other threads to this one, for good. Where it cannot, nothing
+/// happens.
+pub fn lower_priority_of_this_thread() {
+    // On Linux the priority of "this process" is the calling thread's (setpriority(2)).
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, BACKGROUND_PRIORITY);
 }
 
 /// How much of the machine's memory this process holds now. `None` where the operating

@@ -244,6 +244,7 @@ impl Node {
             segments: stats.segments,
             flushes: stats.flushes,
             compactions: stats.compactions,
+            stall_micros: stats.stall_micros,
             damaged: store
                 .damage()
                 .iter()

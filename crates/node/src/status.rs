@@ -93,6 +93,9 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Compactions finished since the node was opened.
     pub compactions: u64,
+    /// How long writes waited for flushes, or were slowed down by them, since the node was
+    /// opened, in microseconds.
+    pub stall_micros: u64,
     /// Segments that were found to be damaged. What needs the damaged part is refused;
     /// everything else works.
     pub damaged: Vec<DamageStatus>,

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chronos_model::{Catalog, Stamp, TableId};
 
@@ -21,6 +22,7 @@ use crate::merge::Source;
 use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState};
 use crate::store::{segment_path, ApplyState, Shared, SEGMENTS};
+use crate::write::Urgency;
 
 /// About how many times the bytes of a memtable are those of its segments.
 const MEMTABLE_TO_SEGMENT: u64 = 8;
@@ -53,6 +55,7 @@ impl Shared {
             drop(frozen);
             return self.flush_frozen();
         }
+        let begun = self.env.clock.monotonic_nanos();
         while full(frozen.len()) {
             self.check_usable()?;
             if let Some(reason) = &self.trouble.lock().flush {
@@ -62,6 +65,7 @@ impl Shared {
             }
             self.frozen_changed.wait(&mut frozen);
         }
+        self.note_stall(begun);
         Ok(())
     }
 
@@ -154,6 +158,7 @@ impl Shared {
     }
 
     fn flush(&self, frozen: &Frozen) -> Result<(), StoreError> {
+        let begun = self.env.clock.monotonic_nanos();
         let mut written = Vec::new();
         for (id, memtable) in &frozen.memtables {
             match self.write_memtable(*id, memtable, frozen) {
@@ -184,6 +189,9 @@ impl Shared {
         self.update(|state| flushed(state, frozen, &written));
         self.flushed.store(frozen.index.0, Ordering::Release);
         self.frozen.lock().pop_front();
+        let memory = frozen.memtables.iter().map(|(_, m)| m.bytes()).sum();
+        let took = self.env.clock.monotonic_nanos().saturating_sub(begun);
+        self.flush_speed.note(memory, Duration::from_nanos(took));
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.counters
             .flush_bytes
@@ -212,7 +220,7 @@ impl Shared {
         let splitter = Splitter::new(memtable.first_recorded(), frozen.floor, rules);
         let times = Times::of_sources(schema, &sources)?;
         let division = Division::new(schema, times, memtable.bytes() / MEMTABLE_TO_SEGMENT);
-        self.write_split(schema, sources, splitter, division)
+        self.write_split(schema, sources, splitter, division, Urgency::Flush)
     }
 
     /// Publishes an edit; a failure poisons the store.

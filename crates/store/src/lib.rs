@@ -9,6 +9,7 @@
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
+//! | `pace` | writers slow down in time, the background gives way |
 //! | `retention` | what has expired |
 //! | `buckets` | which rows are stored together by their time |
 //! | `damage` | what is refused when a file cannot be read, and how it is told |
@@ -38,6 +39,7 @@ mod maintenance;
 mod manifest;
 mod memtable;
 mod merge;
+mod pace;
 mod prepare;
 mod read_view;
 mod retention;
@@ -53,5 +55,8 @@ pub use index::{Duplicate, IndexScan, IndexScanRequest};
 pub use log::LogIndex;
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};
-pub use scan::{KeyRange, ScanColumn, ScanPartition, ScanRequest, VersionFilter};
+pub use scan::{
+    KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,
+    VersionFilter,
+};
 pub use store::{Store, StoreOptions, StoreStats};

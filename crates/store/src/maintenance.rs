@@ -72,6 +72,8 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, StoreEr
             Ok(())
         })?,
         spawn("store-compact", Some(SWEEP), |shared| {
+            // Where the system lets us: what somebody waits for comes first.
+            chronos_env::lower_priority_of_this_thread();
             shared.flush_for_retention()?;
             while shared.compact_once()? {}
             Ok(())

@@ -287,6 +287,15 @@ impl ReadView {
         self.scan_in(table, request, Order::ByKey)
     }
 
+    /// As [`scan`](Self::scan), but from the last key to the first within each iterator.
+    pub fn scan_descending(
+        &self,
+        table: &Arc<TableSchema>,
+        request: ScanRequest,
+    ) -> Result<Vec<ScanPartition>, StoreError> {
+        self.scan_in(table, request, Order::ByKeyDescending)
+    }
+
     /// As [`scan`](Self::scan), but in no order: sources whose keys interleave without
     /// meeting, as segments of readings at different times do, need no merge then.
     pub fn scan_unordered(

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_model::{Catalog, NodeId, Stamp, TableId, WriteSet};
@@ -29,6 +30,7 @@ use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
 use crate::manifest::{self, Manifest};
+use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::segment::{PageCache, SegmentId, SegmentOptions};
@@ -43,6 +45,9 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Full memtables that may wait for their flush; with more, applying waits.
     pub frozen_max: usize,
+    /// Bytes per second that a compaction may write; `None`: as many as it can while
+    /// nothing more urgent is to be done.
+    pub compaction_bytes_per_second: Option<u64>,
     /// Whether threads flush and compact by themselves. Without, that happens only
     /// in [`Store::maintain`] and [`Store::flush_now`].
     pub background: bool,
@@ -56,6 +61,7 @@ impl Default for StoreOptions {
             memtable_bytes_max: 64 << 20,
             cache_bytes: 128 << 20,
             frozen_max: 3,
+            compaction_bytes_per_second: None,
             background: true,
             segment: SegmentOptions::default(),
         }
@@ -87,6 +93,8 @@ pub struct StoreStats {
     pub compaction_bytes: u64,
     /// How often applying had to wait for a flush.
     pub stalls: u64,
+    /// How long applying waited, or was slowed down, in microseconds.
+    pub stall_micros: u64,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +104,7 @@ pub(crate) struct Counters {
     pub(crate) compactions: AtomicU64,
     pub(crate) compaction_bytes: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    pub(crate) stall_nanos: AtomicU64,
 }
 
 /// What readers may see.
@@ -111,6 +120,8 @@ pub(crate) struct Published {
 pub(crate) struct ApplyState {
     /// Bytes added to the active memtables.
     pub(crate) active_bytes: u64,
+    /// Delay that is still to be waited.
+    pub(crate) delay: Duration,
     /// The index up to which everything is frozen or flushed.
     pub(crate) frozen_index: LogIndex,
 }
@@ -126,6 +137,7 @@ pub(crate) struct Shared {
     /// Oldest first; the first stays until its flush is published.
     pub(crate) frozen: Mutex<VecDeque<Arc<Frozen>>>,
     pub(crate) frozen_changed: Condvar,
+    pub(crate) flush_speed: FlushSpeed,
     pub(crate) manifest: Mutex<Manifest>,
     /// Held for a whole flush, or a whole compaction.
     pub(crate) flushing: Mutex<()>,
@@ -208,10 +220,12 @@ impl Store {
             published: RwLock::new(published),
             apply: Mutex::new(ApplyState {
                 active_bytes: 0,
+                delay: Duration::ZERO,
                 frozen_index: applied,
             }),
             frozen: Mutex::default(),
             frozen_changed: Condvar::new(),
+            flush_speed: FlushSpeed::default(),
             manifest: Mutex::new(manifest),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -393,7 +407,8 @@ impl Shared {
             }
         };
         let written = apply::write(&state, recorded, node, set, &checked);
-        apply.active_bytes += written.inspect_err(|error| self.poison(error))?;
+        let written = written.inspect_err(|error| self.poison(error))?;
+        apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(catalog) = checked.catalog {
             published.state = with_catalog(&published.state, catalog);
@@ -407,6 +422,7 @@ impl Shared {
         if apply.active_bytes > self.options.memtable_bytes_max {
             self.freeze_locked(&mut apply);
         }
+        self.slow_down(&mut apply, written);
         Ok(checked.applied)
     }
 
@@ -487,6 +503,7 @@ impl Shared {
             compactions: get(&counters.compactions),
             compaction_bytes: get(&counters.compaction_bytes),
             stalls: get(&counters.stalls),
+            stall_micros: get(&counters.stall_nanos) / 1000,
             ..StoreStats::default()
         };
         let state = self.published.read().state.clone();

@@ -43,6 +43,15 @@ const STORED: [PageColumn; 5] = [
     PageColumn::ValidTo,
 ];
 
+/// Whether somebody waits for what is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Urgency {
+    /// Yes: memory is needed.
+    Flush,
+    /// No.
+    Background,
+}
+
 impl Shared {
     /// Writes all versions of some sources that may hold current ones, history apart, but
     /// for those that are no longer kept. Names are not yet durable, nor does the manifest
@@ -53,11 +62,17 @@ impl Shared {
         sources: Vec<Source>,
         mut splitter: Splitter,
         division: Option<Division>,
+        urgency: Urgency,
     ) -> Result<Vec<Arc<SegmentFile>>, StoreError> {
         let mut files = Files::new(self, schema);
         let mut merger = everything(schema, sources)?;
+        let mut written = 0;
         while let Some(merged) = merger.next_batch()? {
             self.check_usable()?;
+            if urgency == Urgency::Background {
+                let before = std::mem::replace(&mut written, files.written_bytes());
+                self.give_way(written - before)?;
+            }
             let mut batch = version_batch(merged)?;
             let expired = expired(schema, splitter.retained(), &batch)?;
             let split = splitter.split(ToSplit {
@@ -168,6 +183,10 @@ impl<'a> Files<'a> {
             schema,
             open: Vec::new(),
         }
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.open.iter().map(|f| f.writer.written_bytes()).sum()
     }
 
     /// Appends versions that may be current to the files of their times.

@@ -15,18 +15,27 @@ mod dialect;
 mod filters;
 mod from_functions;
 mod indexes;
+mod key_order;
 mod literals;
 mod long_joins;
 mod names;
 mod notation;
 mod null_safe;
 mod operators;
+mod page_match;
+mod page_values;
 mod parameters;
+mod physical_rules;
 mod rows;
 mod scan;
+mod scan_source;
+mod scan_statistics;
+#[cfg(test)]
+mod scan_tests;
 mod set_operations;
 mod settings;
 mod signatures;
+mod summaries;
 mod table;
 mod temporal_bounds;
 mod typing;
@@ -51,8 +60,6 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
@@ -67,6 +74,9 @@ pub use settings::{CheckSetting, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
+
+/// Bytes that each partition of a scan by key may be ahead of what merges them.
+const ORDERED_BYTES_AHEAD: usize = 4 << 20;
 
 /// How the engine may use the machine.
 #[derive(Clone, Debug)]
@@ -140,6 +150,7 @@ impl Engine {
             .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
             .set_str("datafusion.execution.time_zone", "+00:00");
         config.options_mut().execution.collect_statistics = false;
+        config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES_AHEAD;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
             .with_disk_manager_builder(
@@ -152,9 +163,7 @@ impl Engine {
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
             .with_analyzer_rules(analyzer_rules())
-            .with_physical_optimizer_rules(physical_rules())
-            .with_physical_optimizer_rule(Arc::new(yielding::YieldInJoins))
-            .with_physical_optimizer_rule(Arc::new(conjunctions::BalanceConjunctions))
+            .with_physical_optimizer_rules(physical_rules::all())
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine {
@@ -340,14 +349,6 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(null_safe::SpellOutNullSafe));
     rules.push(Arc::new(unnest::Unnest));
     rules.push(Arc::new(checked::CheckArithmetic));
-    rules
-}
-
-/// The engine's rules; what sorts is settled before them.
-fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
-        vec![Arc::new(indexes::IndexOrder)];
-    rules.extend(PhysicalOptimizer::new().rules);
     rules
 }
 

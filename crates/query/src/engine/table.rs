@@ -6,10 +6,8 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use chronos_model::{Catalog, SqlState, SystemColumn, TableSchema};
-use chronos_store::{ScanColumn, ScanRequest, VersionFilter};
+use chronos_store::{ScanColumn, ScanRequest};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
-use datafusion::common::Statistics;
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -165,26 +163,13 @@ impl TableProvider for ChronosTable {
         };
         let schema = Arc::new(self.arrow.project(&positions)?);
         let bounds = filters::bounds(filters, &self.table);
-        let statistics = match filter {
-            VersionFilter::Current if filters.is_empty() => {
-                let (rows, exact) = context.view.table_rows_estimate(&self.table);
-                let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-                let mut statistics = Statistics::new_unknown(&schema);
-                statistics.num_rows = if exact {
-                    Precision::Exact(rows)
-                } else {
-                    Precision::Inexact(rows)
-                };
-                statistics
-            }
-            _ => Statistics::new_unknown(&schema),
-        };
         let request = ScanRequest {
             columns: positions.iter().map(|&p| self.scan_column(p)).collect(),
             filter,
             key_range: bounds.key_range,
             partitions: state.config().target_partitions(),
             batch_rows: state.config().batch_size(),
+            first_rows: None,
             limit: limit.filter(|_| filters.is_empty()),
             column_bounds: bounds.columns,
         };
@@ -208,7 +193,6 @@ impl TableProvider for ChronosTable {
             context.view.clone(),
             request,
             schema,
-            statistics,
         )?;
         Ok(Arc::new(scan.with_usable(usable)))
     }

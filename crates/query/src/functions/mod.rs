@@ -34,6 +34,7 @@ pub(crate) use columnar::columnar;
 use definition::Function;
 pub(crate) use lenient::lenient;
 pub(crate) use series::of_instants as series_of_instants;
+pub(crate) use sum::part_type as sum_part_type;
 
 /// What a function may ask about: the catalog and the session of the statement.
 #[derive(Debug)]

@@ -1,19 +1,22 @@
 //! `sum` of integers that says so when the total does not fit (22003): the engine's own
 //! wraps around. Sums of other types are the engine's.
+//!
+//! Only the total has to fit: parts of it are 128 bits wide, also on their way from the
+//! partial sums of threads to the total ([`part_type`]).
 
 use std::mem::size_of;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array};
-use arrow_schema::{DataType as Arrow, FieldRef};
+use arrow_array::types::{Decimal128Type, Int64Type};
+use arrow_array::{Array, ArrayRef, BooleanArray, Decimal128Array, Int64Array};
+use arrow_schema::{DataType as Arrow, Field, FieldRef};
 use chronos_model::SqlState;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as DfResult;
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::utils::{format_state_name, AggregateOrderSensitivity};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
 };
@@ -25,6 +28,22 @@ pub(super) fn checked_sum() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(CheckedSum {
         engines: Sum::new(),
     }))
+}
+
+/// Digits that are enough for any sum of 64-bit integers that anyone has the time to make.
+const PART_DIGITS: u8 = 38;
+
+/// The type of a part of a sum of integers.
+pub(crate) fn part_type() -> Arrow {
+    Arrow::Decimal128(PART_DIGITS, 0)
+}
+
+fn part(sum: Option<i128>) -> ScalarValue {
+    ScalarValue::Decimal128(sum, PART_DIGITS, 0)
+}
+
+fn parts(sums: impl Iterator<Item = Option<i128>>) -> Decimal128Array {
+    Decimal128Array::from_iter(sums).with_data_type(part_type())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -62,6 +81,10 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
+        if !args.is_distinct && args.return_field.data_type() == &Arrow::Int64 {
+            let name = format_state_name(args.name, "sum");
+            return Ok(vec![Arc::new(Field::new(name, part_type(), true))]);
+        }
         self.engines.state_fields(args)
     }
 
@@ -150,7 +173,11 @@ impl Accumulator for Total {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
-        self.update_batch(states)
+        for part in states[0].as_primitive::<Decimal128Type>().iter().flatten() {
+            self.sum += part;
+            self.rows += 1;
+        }
+        Ok(())
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
@@ -158,7 +185,7 @@ impl Accumulator for Total {
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
-        Ok(vec![self.value()?])
+        Ok(vec![part((self.rows > 0).then_some(self.sum))])
     }
 
     fn size(&self) -> usize {
@@ -205,20 +232,40 @@ impl Accumulator for DistinctTotal {
 /// The sums of many groups.
 #[derive(Debug, Default)]
 struct Totals {
-    sums: Vec<i64>,
+    sums: Vec<i128>,
     /// Whether a group has a value that is not NULL.
     is_seen: Vec<bool>,
 }
 
 impl Totals {
-    fn take(&mut self, emit: EmitTo) -> Int64Array {
+    fn take(&mut self, emit: EmitTo) -> impl Iterator<Item = Option<i128>> {
         let sums = emit.take_needed(&mut self.sums);
         let is_seen = emit.take_needed(&mut self.is_seen);
         sums.into_iter()
             .zip(is_seen)
             .map(|(sum, is_seen)| is_seen.then_some(sum))
-            .collect()
     }
+
+    fn add(&mut self, values: impl Iterator<Item = Option<i128>>, of: &[usize], groups: usize) {
+        self.sums.resize(groups, 0);
+        self.is_seen.resize(groups, false);
+        for (value, &group) in values.zip(of) {
+            if let Some(value) = value {
+                self.sums[group] += value;
+                self.is_seen[group] = true;
+            }
+        }
+    }
+}
+
+/// The values that a FILTER lets through, the others as NULL.
+fn wanted<'a>(
+    values: &'a ArrayRef,
+    filter: Option<&'a BooleanArray>,
+) -> impl Iterator<Item = Option<i128>> + 'a {
+    let is_wanted = move |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
+    let values = values.as_primitive::<Int64Type>().iter().enumerate();
+    values.map(move |(row, value)| value.filter(|_| is_wanted(row)).map(i128::from))
 }
 
 impl GroupsAccumulator for Totals {
@@ -229,27 +276,20 @@ impl GroupsAccumulator for Totals {
         filter: Option<&BooleanArray>,
         groups: usize,
     ) -> DfResult<()> {
-        self.sums.resize(groups, 0);
-        self.is_seen.resize(groups, false);
-        let values = values[0].as_primitive::<Int64Type>();
-        for (row, &group) in group_indices.iter().enumerate() {
-            let is_wanted = filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-            if !is_wanted || values.is_null(row) {
-                continue;
-            }
-            let sum = self.sums[group].checked_add(values.value(row));
-            self.sums[group] = sum.ok_or_else(out_of_range)?;
-            self.is_seen[group] = true;
-        }
+        self.add(wanted(&values[0], filter), group_indices, groups);
         Ok(())
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> DfResult<ArrayRef> {
-        Ok(Arc::new(self.take(emit)))
+        let sums = self.take(emit).map(|sum| {
+            let sum = sum.map(i64::try_from).transpose();
+            sum.map_err(|_| out_of_range().into())
+        });
+        Ok(Arc::new(sums.collect::<DfResult<Int64Array>>()?))
     }
 
     fn state(&mut self, emit: EmitTo) -> DfResult<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.take(emit))])
+        Ok(vec![Arc::new(parts(self.take(emit)))])
     }
 
     fn merge_batch(
@@ -258,7 +298,9 @@ impl GroupsAccumulator for Totals {
         group_indices: &[usize],
         groups: usize,
     ) -> DfResult<()> {
-        self.update_batch(states, group_indices, None, groups)
+        let parts = states[0].as_primitive::<Decimal128Type>();
+        self.add(parts.iter(), group_indices, groups);
+        Ok(())
     }
 
     fn convert_to_state(
@@ -266,17 +308,10 @@ impl GroupsAccumulator for Totals {
         values: &[ArrayRef],
         filter: Option<&BooleanArray>,
     ) -> DfResult<Vec<ArrayRef>> {
-        let values = values[0].as_primitive::<Int64Type>();
-        let is_wanted = |row: usize| filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-        let states: Int64Array = values
-            .iter()
-            .enumerate()
-            .map(|(row, value)| value.filter(|_| is_wanted(row)))
-            .collect();
-        Ok(vec![Arc::new(states)])
+        Ok(vec![Arc::new(parts(wanted(&values[0], filter)))])
     }
 
     fn size(&self) -> usize {
-        self.sums.capacity() * size_of::<i64>() + self.is_seen.capacity()
+        self.sums.capacity() * size_of::<i128>() + self.is_seen.capacity()
     }
 }

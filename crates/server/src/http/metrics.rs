@@ -301,6 +301,11 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> 
             "Compactions finished",
             store.compactions,
         ),
+        (
+            "chronos_store_stall_microseconds",
+            "Time that writes waited for flushes or were slowed down by them",
+            store.stall_micros,
+        ),
     ] {
         let counter = ConstCounter::new(value);
         counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

@@ -15,6 +15,7 @@ use crate::retention::Retained;
 use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState, TableState};
 use crate::store::Shared;
+use crate::write::Urgency;
 
 /// The tables as the last flush left them. Entries behind it are replayed after a crash, and
 /// must find what options changed since then have let go.
@@ -171,7 +172,13 @@ impl Shared {
                 Division::new(&table.schema, times, bytes)
             }
         };
-        let outputs = self.write_split(&table.schema, sources, splitter, division)?;
+        let outputs = self.write_split(
+            &table.schema,
+            sources,
+            splitter,
+            division,
+            Urgency::Background,
+        )?;
         self.sync_segments()?;
         self.exchange(table, chosen, &outputs)
     }

@@ -30,6 +30,7 @@ use crate::scan::{KeyRange, ScanRequest};
 use crate::segment::{PageColumn, SegmentId};
 use crate::state::{SegmentFile, StoreState, TableState};
 use crate::store::{Shared, Store};
+use crate::write::Urgency;
 
 /// Bytes of entries that are sorted in memory, and become one segment.
 const SORTED_BYTES_MAX: usize = 32 << 20;
@@ -282,9 +283,9 @@ impl EntryWriter<'_> {
         let sources = vec![Source::Run(Arc::new(run))];
         let rules = SplitRules::new(&self.schema, Arc::from([]), self.created);
         let splitter = Splitter::new(self.created, self.created, rules);
-        let files = self
-            .shared
-            .write_split(&self.schema, sources, splitter, None)?;
+        let files =
+            self.shared
+                .write_split(&self.schema, sources, splitter, None, Urgency::Background)?;
         let bytes = files.iter().map(|file| file.meta().bytes).sum();
         self.shared
             .counters

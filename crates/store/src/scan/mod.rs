@@ -11,16 +11,19 @@
 //!   ScanPartition: iterators of record batches, in key order
 //! ```
 
+mod pages;
 mod partition;
 mod plan;
 mod prune;
+mod share;
 
 use std::ops::Bound;
 
 use chronos_model::{Stamp, SystemColumn, Value};
 
-pub use partition::ScanPartition;
+pub use pages::{PageUse, PassingPage};
 pub(crate) use partition::ScanShape;
+pub use partition::{PageCounts, ScanPartition};
 pub(crate) use plan::{plan, Order};
 
 /// Which versions of each row a scan returns.
@@ -107,6 +110,9 @@ pub struct ScanRequest {
     pub partitions: usize,
     /// Rows of a record batch, at most.
     pub batch_rows: usize,
+    /// Rows of the first batch, about, where fewer than `batch_rows` may be enough; each
+    /// further one is twice as large.
+    pub first_rows: Option<usize>,
     /// Each partition ends after so many rows.
     pub limit: Option<usize>,
     /// Bounds, both inclusive, that the query puts on columns. Pages certainly
@@ -122,6 +128,7 @@ impl Default for ScanRequest {
             key_range: KeyRange::ALL,
             partitions: 1,
             batch_rows: 8192,
+            first_rows: None,
             limit: None,
             column_bounds: Vec::new(),
         }

@@ -14,6 +14,7 @@ use chronos_model::{Stamp, TableSchema, Value};
 
 use super::partition::ScanShape;
 use super::prune::excludes;
+use super::share::share_out;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
 use crate::merge::{is_hidden, Resolution, Source};
@@ -45,7 +46,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         match self {
             Item::Pass { rows, .. } | Item::Merge { rows, .. } => *rows,
         }
@@ -68,6 +69,8 @@ pub(super) enum Passing {
 pub(crate) enum Order {
     /// Yes.
     ByKey,
+    /// Yes, from the last key to the first.
+    ByKeyDescending,
     /// They may come in any order.
     Any,
 }
@@ -96,7 +99,7 @@ pub(crate) fn plan(
     let sources: Arc<[Source]> = sources.into();
     share_out(items, request.partitions.max(1))
         .into_iter()
-        .map(|items| ScanPartition::new(shape.clone(), sources.clone(), items, request))
+        .map(|items| ScanPartition::new(shape.clone(), sources.clone(), items, request, order))
         .collect()
 }
 
@@ -488,119 +491,5 @@ impl<'a> Singles<'a> {
             rows,
             splits: Vec::new(),
         });
-    }
-}
-
-/// Shares out items, in order, to at most `n` partitions of about as many rows.
-fn share_out(items: Vec<Item>, n: usize) -> Vec<Vec<Item>> {
-    let total: usize = items.iter().map(Item::rows).sum();
-    let share = total.div_ceil(n).max(1);
-    let mut partitions = vec![Vec::new()];
-    let mut filled = 0;
-    let mut rest: std::collections::VecDeque<Item> = items.into();
-    while let Some(item) = rest.pop_front() {
-        let room = share.saturating_sub(filled);
-        if room == 0 && partitions.len() < n {
-            partitions.push(Vec::new());
-            filled = 0;
-            rest.push_front(item);
-            continue;
-        }
-        let last = partitions.len() == n;
-        let (head, tail) = if last || item.rows() <= room {
-            (item, None)
-        } else {
-            split(item, room)
-        };
-        if let Some(tail) = tail {
-            rest.push_front(tail);
-            // The head fills what was left, even if it could not be cut exactly.
-            filled = share;
-        } else {
-            filled += head.rows();
-        }
-        if let Some(partition) = partitions.last_mut() {
-            partition.push(head);
-        }
-    }
-    partitions
-}
-
-/// Cuts an item after about `rows` rows, if it can be cut.
-fn split(item: Item, wanted: usize) -> (Item, Option<Item>) {
-    match item {
-        Item::Pass {
-            source,
-            part,
-            rows,
-            passing,
-        } => {
-            let item = |part, rows| Item::Pass {
-                source,
-                part,
-                rows,
-                passing,
-            };
-            let parts = part.len();
-            let head = (parts * wanted / rows.max(1)).clamp(1, parts);
-            if head == parts {
-                return (item(part, rows), None);
-            }
-            let head_rows = rows * head / parts;
-            let middle = part.start + head;
-            let tail = item(middle..part.end, rows - head_rows);
-            (item(part.start..middle, head_rows), Some(tail))
-        }
-        Item::Merge {
-            sources,
-            range,
-            rows,
-            mut splits,
-        } => {
-            let at = splits.partition_point(|(_, before)| *before < wanted);
-            if at >= splits.len() {
-                let item = Item::Merge {
-                    sources,
-                    range,
-                    rows,
-                    splits,
-                };
-                return (item, None);
-            }
-            let tail_splits = splits.split_off(at + 1);
-            let Some((key, before)) = splits.pop() else {
-                return (
-                    Item::Merge {
-                        sources,
-                        range,
-                        rows,
-                        splits,
-                    },
-                    None,
-                );
-            };
-            let tail = Item::Merge {
-                sources: sources.clone(),
-                range: KeyRange {
-                    lower: Bound::Included(key.clone()),
-                    upper: range.upper,
-                },
-                rows: rows - before,
-                splits: tail_splits
-                    .into_iter()
-                    .map(|(k, b)| (k, b - before))
-                    .collect(),
-            };
-            let head = Item::Merge {
-                sources,
-                range: KeyRange {
-                    lower: range.lower,
-                    upper: Bound::Excluded(key),
-                },
-                rows: before,
-                splits,
-            };
-            (head, Some(tail))
-        }
     }
 }

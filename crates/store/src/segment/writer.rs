@@ -149,6 +149,11 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Bytes written to the file so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.offset
+    }
+
     /// Writes what is left and makes the file's content durable. The caller
     /// publishes its name.
     ///

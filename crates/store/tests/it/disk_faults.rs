@@ -109,7 +109,7 @@ fn a_flush_that_cannot_be_read_back_leaves_no_files() {
         let index = LogIndex(reached.log.len() as u64 + 1);
         reached.log.push((index, stamp(index.0), set));
     }
-    replay(&store, &reached.log).unwrap();
+    replay(&store, &reached.log, reached.log.len()).unwrap();
     disk.fail_reads(disk.read_points()..u64::MAX);
     for _ in 0..3 {
         let text = chronos_store::with_causes(&store.flush_now().unwrap_err());

@@ -45,6 +45,7 @@ pub(crate) fn options() -> StoreOptions {
         cache_bytes: 1 << 20,
         frozen_max: 2,
         background: false,
+        compaction_bytes_per_second: None,
         segment: SegmentOptions {
             page_rows: 16,
             ..SegmentOptions::default()
@@ -132,6 +133,22 @@ pub(crate) fn try_scan(
 ) -> Result<Vec<Shown>, StoreError> {
     let partitions = view.scan(table, request.clone())?;
     collect(partitions, table, &request)
+}
+
+/// The same from the last key to the first, turned around afterwards.
+pub(crate) fn scan_descending(
+    view: &ReadView,
+    table: &Arc<TableSchema>,
+    request: ScanRequest,
+) -> Vec<Shown> {
+    let partitions = view.scan_descending(table, request.clone()).unwrap();
+    let mut all = Vec::new();
+    for partition in partitions {
+        let mut shown = collect(vec![partition], table, &request).unwrap();
+        shown.reverse();
+        all.extend(shown);
+    }
+    all
 }
 
 /// The same without an order, sorted afterwards.

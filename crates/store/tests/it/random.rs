@@ -356,6 +356,11 @@ impl Run {
                     let got = scan(view, table, request.clone());
                     let expected = self.model.scan(table.id, filter, range, view.stamp());
                     assert_same(&got, &expected, &format!("{filter:?} {range:?}"));
+                    request.first_rows = (!seed.is_multiple_of(3)).then_some(seed as usize % 40);
+                    let got = scan_descending(view, table, request.clone());
+                    assert_same(&got, &expected, &format!("descending {filter:?} {range:?}"));
+                    let got = scan(view, table, request.clone());
+                    assert_same(&got, &expected, &format!("few first {filter:?} {range:?}"));
                     let got = scan_unordered(view, table, request.clone());
                     assert_same(&got, &expected, &format!("unordered {filter:?} {range:?}"));
                     self.check_narrow(view, table, request, &expected);
