@@ -28,7 +28,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (device(), 0i64..200, 1i64..90, 0u64..4096).prop_map(|(d, k, n, s)| Op::Batch(d, k, n, s)),
         3 => (device(), 0i64..300, 0u64..4096).prop_map(|(d, k, s)| Op::Put(d, k, s)),
-        2 => (device(), 0i64..300).prop_map(|(d, k)| Op::Delete(d, k)),
+        5 => (device(), 0i64..200).prop_map(|(d, k)| Op::Delete(d, k)),
         1 => Just(Op::Truncate),
         6 => Just(Op::Flush),
         1 => Just(Op::Compact),
