@@ -7,7 +7,7 @@ use crate::error::StoreError;
 
 const MAGIC: [u8; 8] = *b"CHRONMAN";
 /// Version 2 added runs of history, which an older reader would take for current.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const VERSION_MIN: u32 = 1;
 const HEADER_BYTES: usize = 16;
 /// Length and checksum before a record's payload.
