@@ -1,4 +1,4 @@
-//! CREATE TABLE as a table schema; indexes in [`index`].
+//! CREATE TABLE as a table schema, CREATE INDEX as an index schema.
 
 mod index;
 mod predicate;

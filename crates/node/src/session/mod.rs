@@ -8,6 +8,7 @@
 
 mod cancel;
 mod command;
+mod conflict;
 mod copy;
 mod direct;
 mod index;

@@ -249,7 +249,7 @@ impl Session {
         let mut types = merge_types(declared, &insert.parameter_types);
         if let dml::OnConflict::Update(update) = &insert.on_conflict {
             let query = insert.update_query(update)?;
-            let tables = super::write::paired(&insert.table, &[], None)?;
+            let tables = super::conflict::paired(&insert.table, &[], None)?;
             let plan = self.plan_over(&query, &tables, &types, catalog)?;
             types = merge_types(&types, &known(&plan.parameters));
         }

@@ -233,21 +233,26 @@ mod tests {
         assert_eq!(sim.env().disk.read_dir(dir).unwrap().len(), 1);
     }
 
-    /// As version 1 wrote it: no segment is a run of history.
+    /// As version 1 wrote it: no segment is a run of history, no table has an index. Version 2
+    /// has no indexes either.
     #[test]
-    fn a_manifest_of_version_1_is_read() {
+    fn a_manifest_of_an_older_version_is_read() {
         let checkpoint = r#"{"checkpoint":{"flushed_index":9,"floor":8,"next_segment_id":3,"catalog":{"version":0,"next_table_id":1,"tables":{}},"truncated":[],"segments":[{"id":2,"table":1,"rows":10,"bytes":400,"min_key":[1],"max_key":[2],"min_recorded":1,"max_recorded":7,"one_version_per_key":false,"has_deletes":true}]}}"#;
-        let mut bytes = b"CHRONMAN\x01\0\0\0".to_vec();
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        let length = (checkpoint.len() as u32).to_le_bytes();
-        let crc = crc32fast::hash(&[&length, checkpoint.as_bytes()].concat());
-        bytes.extend(length);
-        bytes.extend(crc.to_le_bytes());
-        bytes.extend(checkpoint.as_bytes());
-        let state = format::read(Path::new("manifest-1"), &bytes).unwrap();
-        assert_eq!((state.flushed_index, state.segments.len()), (9, 1));
-        assert_eq!(state.segments[0].meta.rows, 10);
-        assert_eq!(state.segments[0].superseded, None);
+        for version in [1, 2] {
+            let mut bytes = b"CHRONMAN".to_vec();
+            bytes.extend(u32::to_le_bytes(version));
+            bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+            let length = (checkpoint.len() as u32).to_le_bytes();
+            let crc = crc32fast::hash(&[&length, checkpoint.as_bytes()].concat());
+            bytes.extend(length);
+            bytes.extend(crc.to_le_bytes());
+            bytes.extend(checkpoint.as_bytes());
+            let state = format::read(Path::new("manifest-1"), &bytes).unwrap();
+            assert_eq!((state.flushed_index, state.segments.len()), (9, 1));
+            assert_eq!(state.segments[0].meta.rows, 10);
+            assert_eq!(state.segments[0].superseded, None);
+            assert!(state.catalog.indexes.is_empty());
+        }
     }
 
     #[test]
