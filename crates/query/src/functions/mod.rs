@@ -9,6 +9,7 @@ mod arrays;
 mod catalog;
 mod columnar;
 mod definition;
+mod extremes;
 mod fields;
 mod floats;
 mod lenient;
@@ -70,6 +71,9 @@ pub(crate) fn register(state: &mut SessionState) -> Result<(), QueryError> {
         state.register_udf(Arc::new(now.as_ref().clone().with_aliases(aliases)))?;
     }
     state.register_udaf(sum::checked_sum())?;
+    for extreme in extremes::extremes() {
+        state.register_udaf(extreme)?;
+    }
     Ok(())
 }
 
