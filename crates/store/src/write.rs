@@ -29,6 +29,10 @@ use crate::version::VersionBatch;
 /// Versions that are merged and handed to a segment writer at a time.
 const BATCH_ROWS: usize = 32 * 1024;
 
+/// Entries of an index on a page: they are looked for one at a time, and a page is decoded as
+/// a whole.
+const ENTRY_PAGE_ROWS: usize = 512;
+
 /// Columns that every version has, as they are asked of a merge.
 const STORED: [PageColumn; 5] = [
     PageColumn::Origin,
@@ -146,8 +150,12 @@ impl<'a> Files<'a> {
     fn create(&mut self, window: Option<Window>) -> Result<(), StoreError> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
-        let (env, options) = (&self.shared.env, &self.shared.options.segment);
-        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, options);
+        let env = &self.shared.env;
+        let mut options = self.shared.options.segment.clone();
+        if self.schema.is_entry_table() {
+            options.page_rows = options.page_rows.min(ENTRY_PAGE_ROWS);
+        }
+        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
             window,
