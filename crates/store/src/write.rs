@@ -34,6 +34,10 @@ use crate::version::VersionBatch;
 /// Versions that are merged and handed to a segment writer at a time.
 const BATCH_ROWS: usize = 32 * 1024;
 
+/// Entries of an index on a page: they are looked for one at a time, and a page is decoded as
+/// a whole.
+const ENTRY_PAGE_ROWS: usize = 512;
+
 /// Columns that every version has, as they are asked of a merge.
 const STORED: [PageColumn; 5] = [
     PageColumn::Origin,
@@ -249,6 +253,9 @@ impl<'a> Files<'a> {
         let mut options = self.shared.options.segment.clone();
         if let Some(codec) = self.schema.options.float_codec {
             options.float_codec = codec;
+        }
+        if self.schema.is_entry_table() {
+            options.page_rows = options.page_rows.min(ENTRY_PAGE_ROWS);
         }
         let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
         let writer = writer.inspect_err(|_| self.discard(&path))?;

@@ -27,7 +27,10 @@ struct FlushedOptions {
 impl FlushedOptions {
     /// `None`: the table was not there yet.
     fn rules(&self, table: &TableState) -> Option<SplitRules> {
-        let schema = self.catalog.table_by_id(table.schema.id)?;
+        let schema = match table.schema.is_entry_table() {
+            true => &table.schema,
+            false => self.catalog.table_by_id(table.schema.id)?,
+        };
         let truncated = table.truncated.clone();
         Some(SplitRules::new(schema, truncated, self.floor))
     }

@@ -14,10 +14,10 @@ use crate::engine::filters::{self, column_of, constant, successor};
 /// Stretches of entries that lists of values may make together.
 const RANGES_MAX: usize = 256;
 /// Few enough entries for an index in a table of any size.
-const ENTRIES_FEW: u64 = 16;
-/// An index is used for at most this part of a table's rows: a lookup costs about as much as
-/// reading ten rows in a row.
-const PART: u64 = 10;
+const ENTRIES_FEW: u64 = 64;
+/// An index is used for at most this part of a table's rows: a lookup costs as much as reading
+/// a hundred rows in a row, or more (docs/decisions/0036).
+const PART: u64 = 100;
 
 /// What filters that must all hold say of columns, as far as indexes can use it.
 #[derive(Clone, Debug, Default)]
