@@ -103,7 +103,11 @@ impl TableState {
     /// Takes a segment up.
     pub(crate) fn add_file(&mut self, file: Arc<SegmentFile>) {
         match file.superseded {
-            None => self.segments.push(file),
+            None => {
+                self.segments.push(file);
+                // A search for the newest version of a key begins with those at the end.
+                self.segments.sort_by_key(|file| file.meta().max_recorded);
+            }
             Some(_) => self.history.push(file),
         }
     }
@@ -145,7 +149,7 @@ impl TableState {
         let mut newest: Option<Newest> = None;
         // Damage matters only if nothing newer is found elsewhere.
         let mut unread: Option<(Stamp, StoreError)> = None;
-        for segment in &self.segments {
+        for segment in self.segments.iter().rev() {
             if newest
                 .as_ref()
                 .is_some_and(|n| n.recorded >= segment.meta().max_recorded)

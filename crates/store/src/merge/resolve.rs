@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chronos_model::{Keys, Stamp, TableSchema};
 
-use super::block::Block;
+use super::block::{gallop, Block};
 use crate::error::StoreError;
 
 /// Which versions are seen.
@@ -191,11 +191,24 @@ impl Resolver {
             self.decided = true;
             return;
         }
+        let only_newest = self.only_newest();
+        // Versions of a key that certainly are not chosen are passed over at once.
+        let pass_over = |from: usize, decided: bool| match only_newest {
+            Some(at) if !block.one_version_per_key => {
+                let key = block.key(from - 1);
+                let is_passed = |i| decided || Stamp(block.recorded.get(i)) > at;
+                gallop(from, end, |i| block.key(i) == key && is_passed(i))
+            }
+            _ => from,
+        };
         // The last version of this block that exists for the reader.
         let mut last = None;
-        for i in start..end {
+        let mut next = start;
+        while next < end {
+            let i = next;
             let recorded = Stamp(block.recorded.get(i));
             if recorded > self.view {
+                next = pass_over(i + 1, false);
                 continue;
             }
             let same = match last {
@@ -204,11 +217,20 @@ impl Resolver {
                 Some(last) => block.key(last) == block.key(i),
             };
             self.decide(block, pinned, i, same, recorded, out);
-            self.last_recorded = recorded;
-            last = Some(i);
+            next = pass_over(i + 1, self.decided);
+            self.last_recorded = Stamp(block.recorded.get(next - 1));
+            last = Some(next - 1);
         }
         if let Some(last) = last {
             self.last_key = Some(block.shared_key(last));
+        }
+    }
+
+    /// When of each key only the newest version at or before a stamp matters: that stamp.
+    fn only_newest(&self) -> Option<Stamp> {
+        match self.resolution {
+            Resolution::Snapshot { at } if !self.want_system_to => Some(at.min(self.view)),
+            _ => None,
         }
     }
 
