@@ -196,7 +196,9 @@ impl Resolver {
         let pass_over = |from: usize, decided: bool| match only_newest {
             Some(at) if !block.one_version_per_key => {
                 let key = block.key(from - 1);
-                let is_passed = |i| decided || Stamp(block.recorded.get(i)) > at;
+                // A cut concerns whoever did not find what was asked for before it.
+                let is_passed =
+                    |i| decided || (Stamp(block.recorded.get(i)) > at && !block.is_cut(i));
                 gallop(from, end, |i| block.key(i) == key && is_passed(i))
             }
             _ => from,
