@@ -94,6 +94,8 @@ pub(crate) struct Merged {
 #[derive(Debug)]
 pub(crate) struct Merger {
     request: Arc<MergeRequest>,
+    /// Of each key only the newest version at or before this stamp is wanted.
+    at: Option<Stamp>,
     /// Sorted by what they are at; none is at its end.
     cursors: Vec<Cursor>,
     resolver: Resolver,
@@ -133,6 +135,7 @@ impl Merger {
         );
         Ok(Merger {
             request,
+            at,
             cursors,
             resolver,
             selection: Selection::default(),
@@ -159,6 +162,9 @@ impl Merger {
 
     /// Decides the versions of the first cursor up to the next cursor's key.
     fn step(&mut self) -> Result<(), StoreError> {
+        if self.pass_over()? {
+            return Ok(());
+        }
         let room = self.request.batch_rows - self.selection.rows;
         let (first, others) = match self.cursors.split_first_mut() {
             Some(parts) => parts,
@@ -184,12 +190,42 @@ impl Merger {
                 .resolution
                 .before_horizon(&self.request.schema, horizon));
         }
-        if end == first.block.len() && !first.next_block(&self.request.schema)? {
+        self.go_on_after_first()
+    }
+
+    /// Takes the first cursor to its next block if it is at the end of one, and to its place.
+    fn go_on_after_first(&mut self) -> Result<(), StoreError> {
+        let Some(first) = self.cursors.first_mut() else {
+            return Ok(());
+        };
+        if first.position == first.block.len() && !first.next_block(&self.request.schema)? {
             self.cursors.remove(0);
             return Ok(());
         }
         self.sink_first();
         Ok(())
+    }
+
+    /// Passes over the versions of the first cursor's key that certainly are not chosen, where
+    /// sources share the key: merged one by one, those of a hot key would take long.
+    fn pass_over(&mut self) -> Result<bool, StoreError> {
+        let Some(at) = self.at else {
+            return Ok(false);
+        };
+        let [first, second, ..] = self.cursors.as_mut_slice() else {
+            return Ok(false);
+        };
+        if first.key() != second.key() {
+            return Ok(false);
+        }
+        let passed = self.resolver.passed(&first.block, first.position, at);
+        if passed == first.position {
+            return Ok(false);
+        }
+        self.resolver.pass(&first.block, passed - 1);
+        first.position = passed;
+        self.go_on_after_first()?;
+        Ok(true)
     }
 
     /// Moves the first cursor to its place among the others, which are sorted.

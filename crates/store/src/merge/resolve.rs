@@ -192,14 +192,9 @@ impl Resolver {
             return;
         }
         let only_newest = self.only_newest();
-        // Versions of a key that certainly are not chosen are passed over at once.
         let pass_over = |from: usize, decided: bool| match only_newest {
             Some(at) if !block.one_version_per_key => {
-                let key = block.key(from - 1);
-                // A cut concerns whoever did not find what was asked for before it.
-                let is_passed =
-                    |i| decided || (Stamp(block.recorded.get(i)) > at && !block.is_cut(i));
-                gallop(from, end, |i| block.key(i) == key && is_passed(i))
+                passed_over(block, from, end, block.key(from - 1), at, decided)
             }
             _ => from,
         };
@@ -248,6 +243,20 @@ impl Resolver {
             && !self.want_system_to
             && last <= at
             && first >= self.horizon
+    }
+
+    /// Where, from `start` on, the versions of its key end that certainly are not chosen, given
+    /// that of each key only the newest at or before `at` is wanted.
+    pub(super) fn passed(&self, block: &Block, start: usize, at: Stamp) -> usize {
+        let decided = self.decided && self.continues(block, start);
+        passed_over(block, start, block.len(), block.key(start), at, decided)
+    }
+
+    /// Takes note of a version that was passed over.
+    pub(super) fn pass(&mut self, block: &Block, i: usize) {
+        self.decided &= self.continues(block, i);
+        self.last_key = Some(block.shared_key(i));
+        self.last_recorded = Stamp(block.recorded.get(i));
     }
 
     fn continues(&self, block: &Block, i: usize) -> bool {
@@ -300,6 +309,21 @@ impl Resolver {
             }
         }
     }
+}
+
+/// From `from` on, where the versions of a key end that are not the newest at or before `at`:
+/// later ones, and after one was `decided` all. A cut is not among them: it concerns whoever
+/// did not find before it what was asked for.
+fn passed_over(
+    block: &Block,
+    from: usize,
+    end: usize,
+    key: &[u8],
+    at: Stamp,
+    decided: bool,
+) -> usize {
+    let is_passed = |i| decided || (Stamp(block.recorded.get(i)) > at && !block.is_cut(i));
+    gallop(from, end, |i| block.key(i) == key && is_passed(i))
 }
 
 /// The last truncation at or before a stamp: what was recorded before it is gone at
