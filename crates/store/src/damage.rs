@@ -114,6 +114,10 @@ impl Store {
 }
 
 fn is_damaged(state: &StoreState, id: TableId) -> bool {
-    let table = state.tables.get(&id);
-    table.is_some_and(|table| table.segments.iter().any(|file| file.has_lost_versions()))
+    let Some(table) = state.tables.get(&id) else {
+        return false;
+    };
+    let indexes = table.indexes.iter().filter_map(|i| state.tables.get(&i.id));
+    let mut files = indexes.chain([table]).flat_map(|table| &table.segments);
+    files.any(|file| file.has_lost_versions())
 }

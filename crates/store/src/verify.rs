@@ -91,12 +91,12 @@ fn verify_segments(
 ) -> ControlFlow<()> {
     for entry in &state.segments {
         let path = segment_path(dir, entry.meta.id);
-        let Some(schema) = state.catalog.table_by_id(entry.meta.table) else {
+        let Some(schema) = state.catalog.stored().find(|s| s.id == entry.meta.table) else {
             continue;
         };
         // Whatever is decoded is decoded once.
         let cache = Arc::new(PageCache::new(0));
-        match open_segment(env, &path, schema, &entry.meta, &cache) {
+        match open_segment(env, &path, &schema, &entry.meta, &cache) {
             Ok(segment) => verify_segment(&segment, report)?,
             Err(error) => report(Checked::Finding(Finding {
                 path,

@@ -156,3 +156,36 @@ async fn a_running_node_is_checked_and_refuses_what_was_found() {
     );
     node.kill();
 }
+
+/// A table's files are not all of one kind: those of its indexes are checked like its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_indexes_are_checked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    database(dir).await;
+    let db = Database::open(dir).await.unwrap();
+    for statement in [
+        "CREATE INDEX by_value ON pumps (v)",
+        "UPDATE pumps SET v = v + 1 WHERE v < 1000",
+        "COMPACT",
+    ] {
+        db.execute(statement, &[]).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let segments: Vec<PathBuf> = files(dir)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "segment"))
+        .collect();
+    // Rows, their history, entries.
+    assert_eq!(segments.len(), 3, "{segments:?}");
+    for segment in segments {
+        let middle = std::fs::metadata(&segment).unwrap().len() as usize / 2;
+        flip(&segment, middle);
+        let (code, text) = check(&["admin", "check"], Some(dir));
+        let name = segment.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(code == Some(1) && text.contains(&name), "{name}: {text}");
+        flip(&segment, middle);
+    }
+    let (code, text) = check(&["admin", "check"], Some(dir));
+    assert_eq!(code, Some(0), "{text}");
+}

@@ -46,6 +46,9 @@ impl Session {
         if maintenance.tables.is_empty() {
             ids.extend(catalog.tables.values().map(|table| table.id));
         }
+        let indexes = ids.iter().flat_map(|id| catalog.indexes_of(*id));
+        let indexes: Vec<TableId> = indexes.map(|index| index.id).collect();
+        ids.extend(indexes);
         let store = self.node.inner.replica.store.clone();
         let everything = maintenance.everything;
         let work = tokio::task::spawn_blocking(move || store.compact_tables(&ids, everything));
