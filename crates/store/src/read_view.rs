@@ -140,17 +140,27 @@ impl ReadView {
     }
 
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
-        let found = self.state.tables.get(&schema.id);
+        self.table_by_id(schema.id, &schema.name)
+    }
+
+    fn table_by_id(&self, id: TableId, name: &str) -> Result<&Arc<TableState>, StoreError> {
+        let found = self.state.tables.get(&id);
         let table = found.ok_or_else(|| StoreError::UnknownTable {
-            name: schema.name.clone(),
+            name: name.to_owned(),
         })?;
         match &table.held_back {
             None => Ok(table),
             Some(reason) => Err(StoreError::HeldBack {
-                table: schema.name.clone(),
+                table: name.to_owned(),
                 reason: reason.clone(),
             }),
         }
+    }
+
+    fn indexed_table(&self, index: &IndexSchema) -> Result<&Arc<TableState>, StoreError> {
+        let schema = self.state.catalog.table_by_id(index.table);
+        let name = schema.map_or(&index.name, |schema| &schema.name);
+        self.table_by_id(index.table, name)
     }
 
     /// The current row of a key.
@@ -197,10 +207,7 @@ impl ReadView {
         index: &Arc<IndexSchema>,
         request: &IndexScanRequest,
     ) -> Result<IndexScan, StoreError> {
-        let unknown = || StoreError::UnknownTable {
-            name: index.name.clone(),
-        };
-        let table = self.state.tables.get(&index.table).ok_or_else(unknown)?;
+        let table = self.indexed_table(index)?;
         let retained = self.retained(table);
         check_horizon(&table.schema, request.filter, retained.horizon)?;
         let shape = ScanShape::new(
@@ -261,9 +268,7 @@ impl ReadView {
         row: &[Value],
         replaced: &HashSet<Key>,
     ) -> Result<Option<Key>, StoreError> {
-        let Some(table) = self.state.tables.get(&index.table) else {
-            return Ok(None);
-        };
+        let table = self.indexed_table(index)?;
         let prefix = index.prefix_of_row(&table.schema, row)?;
         let Some(prefix) = prefix.filter(|p| !p.has_null) else {
             return Ok(None);

@@ -44,7 +44,8 @@ fn summary_is_exact(page: &PageMeta, passing: Passing, _shape: &ScanShape) -> bo
 }
 
 impl ScanPartition {
-    /// The same scan without the pages that `visit` says to leave; what is to be read is
+    /// The same scan without the pages that `visit` says to leave, but for those that must be
+    /// read to be refused ("cuts" of history); what is to be read is
     /// shared out anew, to at most as many partitions and at least one.
     pub fn without_pages(
         partitions: Vec<ScanPartition>,
@@ -130,7 +131,8 @@ fn visit_pages(
     for number in part.clone() {
         let meta = &segment.pages()[number];
         let is_exact = summary_is_exact(meta, *passing, shape);
-        if visit(PassingPage { meta, is_exact }) == PageUse::Leave {
+        let left = visit(PassingPage { meta, is_exact }) == PageUse::Leave;
+        if left && !meta.has_cuts() {
             continue;
         }
         match stretches.back_mut() {

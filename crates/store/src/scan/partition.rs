@@ -558,7 +558,8 @@ impl ScanPartition {
         };
         let is_left_out = |n: usize| {
             let leave = self.leave.as_ref();
-            leave.is_some_and(|leave| (leave.0)(&pages[nth(n)]))
+            let page = &pages[nth(n)];
+            !page.has_cuts() && leave.is_some_and(|leave| (leave.0)(page))
         };
         let rows_of = |n: usize| pages[nth(n)].rows as usize;
         let mut begin = 0;

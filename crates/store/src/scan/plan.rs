@@ -412,9 +412,8 @@ impl<'a> Judge<'a> {
 
     /// Whether no row of the page is within the query's bounds.
     fn is_unwanted(&self, page: &PageMeta) -> bool {
-        self.bounds
-            .iter()
-            .any(|bound| excludes(self.schema, page, bound))
+        let mut bounds = self.bounds.iter();
+        !page.has_cuts() && bounds.any(|bound| excludes(self.schema, page, bound))
     }
 }
 

@@ -33,6 +33,14 @@ pub struct PageMeta {
     pub columns: Box<[ColumnStats]>,
 }
 
+impl PageMeta {
+    /// Whether a version stands for older ones that are no longer kept. What its statistics
+    /// say of columns outside of the key is then not said of those.
+    pub(crate) fn has_cuts(&self) -> bool {
+        self.min_recorded == Stamp::MIN
+    }
+}
+
 /// What is known of one column of a page. Deletes count as NULLs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnStats {
