@@ -78,6 +78,10 @@ pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
 /// Bytes that each partition of a scan by key may be ahead of what merges them.
 const ORDERED_BYTES_AHEAD: usize = 4 << 20;
 
+/// Each sort sets this part of the memory aside for merging what it spilled; with less memory
+/// than the engine expects it would otherwise have none left to sort with.
+const SORT_RESERVATION_PART: usize = 32;
+
 /// How the engine may use the machine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -151,6 +155,8 @@ impl Engine {
             .set_str("datafusion.execution.time_zone", "+00:00");
         config.options_mut().execution.collect_statistics = false;
         config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES_AHEAD;
+        let reserved = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+        *reserved = (*reserved).min(options.memory_bytes_max / SORT_RESERVATION_PART);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
             .with_disk_manager_builder(
