@@ -14,3 +14,4 @@ mod model;
 mod power_cut;
 mod random;
 mod retention;
+mod retention_power_cut;

@@ -20,10 +20,10 @@ use crate::fixture::{batch, change, options, rows, stamp};
 
 const NODE: NodeId = NodeId(3);
 /// Microseconds between commits, as [`stamp`] has it.
-const TICK: i64 = 10;
+pub(crate) const TICK: i64 = 10;
 
 /// `(d TEXT, ts TIMESTAMPTZ, v INT8)` with the key `(d, ts)`, or `(d)` and no time column.
-fn table(has_time: bool, options: TableOptions) -> TableSchema {
+pub(crate) fn table(has_time: bool, options: TableOptions) -> TableSchema {
     let column = |name: &str, data_type, nullable| ColumnSchema {
         name: name.into(),
         data_type,
