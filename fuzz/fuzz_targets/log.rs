@@ -96,8 +96,7 @@ fn write_set() -> Vec<u8> {
         key: Key(vec![1, 2, 3].into()),
         expect: Expect::Absent,
         kind: Kind::Put,
-        row: vec![1, 2, 3].into(),
-    };
+        row: vec![1, 2, 3].into(), valid: None };
     let set = WriteSet {
         begin: Stamp(7),
         changes: vec![

@@ -96,8 +96,7 @@ fn put(n: u64) -> Change {
             key: Key(key.0),
             expect: Expect::Any,
             kind: Kind::Put,
-            row: bytes.into(),
-        }],
+            row: bytes.into(), valid: None }],
     })
 }
 

@@ -11,6 +11,7 @@ mod error;
 mod index;
 mod key;
 mod options;
+mod period;
 mod row;
 mod schema;
 mod stamp;
@@ -28,6 +29,7 @@ pub use index::{
 };
 pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
+pub use period::Period;
 pub use row::{decode_column, decode_row, encode_row};
 pub use schema::{Catalog, ColumnSchema, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN};
 pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};

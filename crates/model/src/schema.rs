@@ -93,7 +93,7 @@ pub enum SystemColumn {
     SystemFrom,
     /// `_system_to`: when it was superseded; NULL: not yet.
     SystemTo,
-    /// `_valid_from`: since when it is true.
+    /// `_valid_from`: since when it is true; NULL: always.
     ValidFrom,
     /// `_valid_to`: until when it is true; NULL: until changed.
     ValidTo,
@@ -133,7 +133,7 @@ impl SystemColumn {
             SystemColumn::Key => DataType::Bytea,
             _ => DataType::TimestampTz,
         };
-        let nullable = matches!(self, SystemColumn::SystemTo | SystemColumn::ValidTo);
+        let nullable = !matches!(self, SystemColumn::SystemFrom | SystemColumn::Key);
         data_type.to_field(self.name(), nullable)
     }
 }

@@ -15,7 +15,8 @@
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
-//! row         [expect << 4 | kind] [key bytes] [row bytes]
+//! row         [expect << 4 | period << 2 | kind] [period]? [key bytes] [row bytes]
+//! period      [from: u64] [to: u64], two's complement microseconds; there if its bit is 1
 //! ```
 
 mod batch;
@@ -25,8 +26,8 @@ use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use crate::{
-    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Stamp, TableId,
-    TableSchema,
+    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period, Stamp,
+    TableId, TableSchema,
 };
 
 const FORMAT: u8 = 1;
@@ -70,9 +71,12 @@ pub struct RowChange {
     pub kind: Kind,
     /// The row as [`crate::encode_row`] wrote it; empty for a delete.
     pub row: Bytes,
+    /// When it is true; `None`: from when it is recorded until changed.
+    pub valid: Option<Period>,
 }
 
-/// Changes of single rows of a table; no key twice.
+/// Changes of single rows of a table. Of those with the same key a later one takes from an
+/// earlier one the moments that its period covers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RowChanges {
     /// The table.
@@ -182,7 +186,12 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u32(changes.table.0);
             e.varint(changes.rows.len() as u64);
             for row in &changes.rows {
-                e.u8((row.expect as u8) << 4 | row.kind as u8);
+                let has_period = u8::from(row.valid.is_some());
+                e.u8((row.expect as u8) << 4 | has_period << 2 | row.kind as u8);
+                if let Some(valid) = row.valid {
+                    e.u64(valid.from as u64);
+                    e.u64(valid.to as u64);
+                }
                 e.bytes(&row.key.0);
                 e.bytes(&row.row);
             }
@@ -295,10 +304,18 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
 fn decode_row_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<RowChange, DataError> {
     let flags = d.u8()?;
     let expect = decode_expect(flags >> 4, d)?;
-    let kind = match flags & 0x0f {
+    let kind = match flags & 0x03 {
         0 => Kind::Put,
         1 => Kind::Delete,
         _ => return Err(d.damaged("an unknown kind of version")),
+    };
+    let valid = match flags & 0x0c {
+        0 => None,
+        4 => Some(Period {
+            from: d.u64()? as i64,
+            to: d.u64()? as i64,
+        }),
+        _ => return Err(d.damaged("unknown flags of a version")),
     };
     let key = Key(d.bytes()?.into());
     let row = whole.slice_ref(d.bytes()?);
@@ -307,6 +324,7 @@ fn decode_row_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<RowChange, Da
         expect,
         kind,
         row,
+        valid,
     })
 }
 
@@ -382,12 +400,25 @@ mod tests {
                 Change::CreateTable(table.clone()),
                 Change::Rows(RowChanges {
                     table: table.id,
-                    rows: vec![RowChange {
-                        key: Key(Box::from(*b"k")),
-                        expect: Expect::Absent,
-                        kind: Kind::Put,
-                        row: Bytes::from_static(b"row"),
-                    }],
+                    rows: vec![
+                        RowChange {
+                            key: Key(Box::from(*b"k")),
+                            expect: Expect::Absent,
+                            kind: Kind::Put,
+                            row: Bytes::from_static(b"row"),
+                            valid: None,
+                        },
+                        RowChange {
+                            key: Key(Box::from(*b"l")),
+                            expect: Expect::Unchanged,
+                            kind: Kind::Delete,
+                            row: Bytes::new(),
+                            valid: Some(Period {
+                                from: -5,
+                                to: Period::UNTIL_CHANGED,
+                            }),
+                        },
+                    ],
                 }),
                 Change::Batch(BatchChange {
                     table: table.id,

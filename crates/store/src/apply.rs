@@ -9,16 +9,20 @@ use std::sync::Arc;
 
 use arrow_array::UInt32Array;
 use chronos_model::{
-    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Stamp,
-    TableId, TableSchema,
+    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Period,
+    Stamp, TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
 use crate::index;
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
+use crate::present::EarlierChange;
 use crate::retention::Retained;
 use crate::state::{StoreState, TableState};
+
+/// Periods of one key that a write set may write: their stamps share a microsecond.
+const PERIODS_OF_KEY_MAX: usize = 2048;
 
 /// What became of a write set.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +46,8 @@ pub(crate) struct Checked {
     /// Per change, the rows not to be written, by their position in the change;
     /// empty: all are written.
     leave_out: Vec<Vec<bool>>,
+    /// The stamp of the last version; those of one key in a write set have different ones.
+    pub(crate) last_stamp: Stamp,
     /// Tables created, dropped or truncated.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) truncated: Vec<TableId>,
@@ -49,12 +55,62 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// All rows of a set, whatever is stored.
-    pub(crate) fn unchecked(set: &PreparedWriteSet) -> Checked {
+    pub(crate) fn unchecked(set: &PreparedWriteSet, recorded: Stamp) -> Checked {
         Checked {
             applied: Applied::default(),
             leave_out: vec![Vec::new(); set.changes.len()],
+            last_stamp: recorded,
             catalog: None,
             truncated: Vec::new(),
+        }
+        .with_last_stamp(set)
+    }
+
+    /// Finds out how many versions the key that has the most of them gets.
+    fn with_last_stamp(mut self, set: &PreparedWriteSet) -> Checked {
+        let mut stamps = Stamps::new(set, self.last_stamp);
+        if stamps.counts.is_none() {
+            return self;
+        }
+        for (change, leave_out) in set.changes.iter().zip(&self.leave_out) {
+            let Prepared::Rows(rows) = change else {
+                continue;
+            };
+            for (i, change) in rows.changes.rows.iter().enumerate() {
+                if !leave_out.get(i).copied().unwrap_or(false) {
+                    let stamp = stamps.next(rows.changes.table, &change.key.0);
+                    self.last_stamp = self.last_stamp.max(stamp);
+                }
+            }
+        }
+        self
+    }
+}
+
+/// The stamps of a write set's versions: that of its commit, and following ones of the same
+/// microsecond for further versions of a key, which then are true for different periods.
+struct Stamps<'a> {
+    recorded: Stamp,
+    /// Versions so far; `None`: no key has more than one.
+    counts: Option<HashMap<(TableId, &'a [u8]), u64>>,
+}
+
+impl<'a> Stamps<'a> {
+    fn new(set: &PreparedWriteSet, recorded: Stamp) -> Stamps<'a> {
+        Stamps {
+            recorded,
+            counts: (set.repeats && set.has_periods).then(HashMap::new),
+        }
+    }
+
+    fn next(&mut self, table: TableId, key: &'a [u8]) -> Stamp {
+        match &mut self.counts {
+            Some(counts) if !key.is_empty() => {
+                let count = counts.entry((table, key)).or_default();
+                *count += 1;
+                Stamp(self.recorded.0 + *count - 1)
+            }
+            _ => self.recorded,
         }
     }
 }
@@ -104,22 +160,25 @@ pub(crate) fn check(
     } = checker;
     applied.skipped_rows.sort_unstable();
     applied.skipped = applied.skipped_rows.len() as u64;
-    Ok(Checked {
+    let checked = Checked {
         applied,
         leave_out,
+        last_stamp: recorded,
         catalog,
         truncated,
-    })
+    };
+    Ok(checked.with_last_stamp(set))
 }
 
-/// Where in the write set a key was last changed, and how.
+/// Where in the write set a key was changed, and how.
 struct Earlier {
-    kind: Kind,
+    is: EarlierChange,
     change: usize,
     row: usize,
 }
 
-type EarlierKeys = BTreeMap<Box<[u8]>, Earlier>;
+/// Of each key in order.
+type EarlierKeys = BTreeMap<Box<[u8]>, Vec<Earlier>>;
 
 struct Checker<'a> {
     state: &'a StoreState,
@@ -274,7 +333,8 @@ impl<'a> Checker<'a> {
             let verdict = if key.is_empty() {
                 Verdict::Write
             } else {
-                self.verdict(table, key, change.expect)?
+                self.check_period(table, change.valid)?;
+                self.verdict(table, key, change.expect, change.valid)?
             };
             match verdict {
                 Verdict::Skip => {
@@ -285,7 +345,11 @@ impl<'a> Checker<'a> {
                 Verdict::Write => {
                     self.applied.rows += 1;
                     if !key.is_empty() {
-                        self.remember(table.schema.id, key, change.kind, number, i);
+                        let is = EarlierChange {
+                            kind: change.kind,
+                            valid: valid_when_recorded(change.valid, self.recorded),
+                        };
+                        self.remember(&table.schema, key, is, number, i)?;
                     }
                 }
             }
@@ -302,15 +366,24 @@ impl<'a> Checker<'a> {
         table: &TableState,
         key: &[u8],
         expect: Expect,
+        valid: Option<Period>,
     ) -> Result<Verdict, ApplyError> {
         if expect == Expect::Any {
             return Ok(Verdict::Write);
         }
         let id = table.schema.id;
         let earlier = self.earlier.as_ref().and_then(|e| e.get(&id)?.get(key));
-        let present = match earlier {
+        let earlier = earlier.map_or(&[][..], Vec::as_slice);
+        let present = match earlier.last() {
             Some(_) if expect == Expect::Unchanged => return Ok(Verdict::Write),
-            Some(earlier) => earlier.kind == Kind::Put,
+            _ if expect != Expect::Unchanged && self.is_by_period(table, valid, earlier) => {
+                let earlier: Vec<_> = earlier.iter().map(|e| e.is).collect();
+                let valid = valid_when_recorded(valid, self.recorded);
+                let stored = !self.truncated.contains(&id);
+                let retained = self.retained(table);
+                table.is_true_within(key, valid, &earlier, stored, &retained)?
+            }
+            Some(earlier) => earlier.is.kind == Kind::Put,
             None if self.truncated.contains(&id) => false,
             None => {
                 let horizon = table.horizon(Stamp::MAX);
@@ -343,16 +416,54 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Notes a change of a key, which replaces one made earlier in the set.
-    fn remember(&mut self, table: TableId, key: &[u8], kind: Kind, change: usize, row: usize) {
-        let Some(earlier) = &mut self.earlier else {
-            return;
-        };
-        let now = Earlier { kind, change, row };
-        let before = earlier.entry(table).or_default().insert(key.into(), now);
-        if let Some(before) = before {
-            self.leave_out[before.change][before.row] = true;
+    /// Whether it depends on its period if a row may be written.
+    fn is_by_period(&self, table: &TableState, valid: Option<Period>, earlier: &[Earlier]) -> bool {
+        let open = valid_when_recorded(None, self.recorded);
+        valid.is_some() || table.has_periods() || earlier.iter().any(|e| e.is.valid != open)
+    }
+
+    fn check_period(&self, table: &TableState, valid: Option<Period>) -> Result<(), ApplyError> {
+        match valid {
+            Some(valid) if valid.is_empty() => Err(ApplyError::Shape {
+                table: table.schema.name.clone(),
+                reason: "a row's period ends before it begins".into(),
+            }),
+            _ => Ok(()),
         }
+    }
+
+    /// Notes a change of a key, which replaces those made earlier in the set as far as its
+    /// period goes.
+    fn remember(
+        &mut self,
+        table: &TableSchema,
+        key: &[u8],
+        is: EarlierChange,
+        change: usize,
+        row: usize,
+    ) -> Result<(), ApplyError> {
+        let Some(earlier) = &mut self.earlier else {
+            return Ok(());
+        };
+        let earlier = earlier.entry(table.id).or_default();
+        let of_key = earlier.entry(key.into()).or_default();
+        of_key.retain(|before| {
+            let is_replaced = is.valid.covers(before.is.valid);
+            if is_replaced {
+                self.leave_out[before.change][before.row] = true;
+            }
+            !is_replaced
+        });
+        if of_key.len() >= PERIODS_OF_KEY_MAX {
+            let reason =
+                format!("a transaction writes more than {PERIODS_OF_KEY_MAX} periods of a key");
+            return Err(ApplyError::Shape {
+                table: table.name.clone(),
+                reason,
+            });
+        }
+        of_key.push(Earlier { is, change, row });
+        Ok(())
     }
 
     fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
@@ -367,7 +478,8 @@ impl<'a> Checker<'a> {
         if table.schema.has_hidden_key() {
             return Ok(());
         }
-        if self.earlier.is_some() {
+        let by_row = batch.expect != Expect::Any && table.has_periods();
+        if self.earlier.is_some() || by_row {
             return self.batch_by_row(number, batch, table);
         }
         if batch.expect == Expect::Any {
@@ -405,8 +517,14 @@ impl<'a> Checker<'a> {
         self.leave_out[number] = vec![false; batch.rows];
         for row in 0..batch.rows {
             let key = batch.keys.get(row);
-            match self.verdict(table, key, batch.expect)? {
-                Verdict::Write => self.remember(batch.table, key, Kind::Put, number, row),
+            match self.verdict(table, key, batch.expect, None)? {
+                Verdict::Write => {
+                    let is = EarlierChange {
+                        kind: Kind::Put,
+                        valid: valid_when_recorded(None, self.recorded),
+                    };
+                    self.remember(&table.schema, key, is, number, row)?;
+                }
                 Verdict::Skip => {
                     self.leave_out[number][row] = true;
                     self.skip(batch, row);
@@ -415,6 +533,14 @@ impl<'a> Checker<'a> {
         }
         Ok(())
     }
+}
+
+/// When a version is true.
+fn valid_when_recorded(valid: Option<Period>, recorded: Stamp) -> Period {
+    valid.unwrap_or(Period {
+        from: recorded.micros(),
+        to: Period::UNTIL_CHANGED,
+    })
 }
 
 fn violation(schema: &TableSchema, key: &[u8]) -> Result<ApplyError, StoreError> {
@@ -443,6 +569,7 @@ pub(crate) fn write(
     checked: &Checked,
 ) -> Result<u64, StoreError> {
     let mut bytes = 0;
+    let mut stamps = Stamps::new(set, recorded);
     for (change, leave_out) in set.changes.iter().zip(&checked.leave_out) {
         let stays = |i: usize| !leave_out.get(i).copied().unwrap_or(false);
         match change {
@@ -461,8 +588,9 @@ pub(crate) fn write(
                     } else {
                         &change.key.0
                     };
-                    bytes += table.active.insert(key, change, recorded, node);
-                    bytes += index::add_row(state, table, key, change, recorded, node)?;
+                    let stamp = stamps.next(rows.changes.table, &change.key.0);
+                    bytes += table.active.insert(key, change, stamp, node);
+                    bytes += index::add_row(state, table, key, change, stamp, node)?;
                 }
             }
             Prepared::Batch(batch) => {

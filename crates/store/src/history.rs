@@ -32,7 +32,7 @@
 use std::sync::Arc;
 
 use arrow_buffer::BooleanBuffer;
-use chronos_model::{Keys, Kind, Stamp, TableSchema};
+use chronos_model::{Keys, Kind, Period, Stamp, TableSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Bucket;
@@ -167,8 +167,10 @@ pub(crate) struct Splitter {
     window_days: u32,
     /// Of a run of history that is rewritten: all versions are superseded.
     superseded: Option<Superseded>,
-    /// Key and stamp of the version before.
-    last: Option<(Box<[u8]>, u64)>,
+    /// Key of the version before.
+    last: Option<Box<[u8]>>,
+    /// Of that key: when the last of its versions was recorded that hides older ones from now on.
+    superseding: Option<Stamp>,
     /// Of that key: superseded versions kept so far, and whether it was cut.
     kept: u32,
     cut: bool,
@@ -180,8 +182,19 @@ pub(crate) struct ToSplit<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) recorded: &'a [u64],
     pub(crate) kinds: &'a [u8],
+    /// Since when and until when each is true.
+    pub(crate) valid: (&'a [i64], &'a [i64]),
     /// Rows that are expired; `None`: none is.
     pub(crate) expired: Option<&'a BooleanBuffer>,
+}
+
+impl ToSplit<'_> {
+    /// Whether nothing older of the key is true any more from when the version was recorded.
+    /// Versions that are true for other periods leave something.
+    fn hides_older(&self, row: usize) -> bool {
+        let (from, to) = (self.valid.0[row], self.valid.1[row]);
+        to == Period::UNTIL_CHANGED && from <= Stamp(self.recorded[row]).micros()
+    }
 }
 
 enum Fate {
@@ -204,6 +217,7 @@ impl Splitter {
             window_days,
             superseded: None,
             last: None,
+            superseding: None,
             kept: 0,
             cut: false,
         }
@@ -234,7 +248,7 @@ impl Splitter {
             split.add(row as u32, fate);
         }
         if let Some(last) = batch.recorded.len().checked_sub(1) {
-            self.last = Some((batch.keys.get(last).into(), batch.recorded[last]));
+            self.last = Some(batch.keys.get(last).into());
         }
         split
     }
@@ -242,14 +256,18 @@ impl Splitter {
     fn fate(&mut self, batch: ToSplit<'_>, row: usize) -> Fate {
         let key = batch.keys.get(row);
         let before = match row {
-            0 => self.last.as_ref().map(|(key, at)| (&**key, *at)),
-            _ => Some((batch.keys.get(row - 1), batch.recorded[row - 1])),
+            0 => self.last.as_deref(),
+            _ => Some(batch.keys.get(row - 1)),
         };
-        let superseded = before.filter(|(k, _)| *k == key).map(|(_, at)| Stamp(at));
-        if superseded.is_none() {
-            (self.kept, self.cut) = (0, false);
+        if before != Some(key) {
+            (self.superseding, self.kept, self.cut) = (None, 0, false);
         }
+        let superseded = self.superseding;
         let (recorded, kind) = (Stamp(batch.recorded[row]), batch.kinds[row]);
+        let hides_older = batch.hides_older(row);
+        if hides_older {
+            self.superseding = Some(recorded);
+        }
         let horizon = self.rules.retained.history;
         let expired = batch.expired.is_some_and(|expired| expired.value(row));
         let ended = ended_by(&self.rules.truncated, recorded);
@@ -260,7 +278,8 @@ impl Splitter {
             (Some(run), _) => run,
             (None, Some(at)) => Superseded::at(at, self.window_days),
             (None, None) => {
-                let forgotten = kind != Kind::Put as u8 && recorded <= self.rules.forget_deletes;
+                let is_delete = kind != Kind::Put as u8 && hides_older;
+                let forgotten = is_delete && recorded <= self.rules.forget_deletes;
                 return if forgotten {
                     Fate::Dropped
                 } else {
@@ -357,11 +376,17 @@ mod tests {
         }
     }
 
+    /// All true from the beginning until changed.
+    fn open(count: usize) -> (&'static [i64], &'static [i64]) {
+        (&[0; 16][..count], &[Period::UNTIL_CHANGED; 16][..count])
+    }
+
     fn split(splitter: &mut Splitter, names: &[&str], stamps: &[u64]) -> Split {
         splitter.split(ToSplit {
             keys: &keys(names),
             recorded: stamps,
             kinds: &vec![0; stamps.len()],
+            valid: open(stamps.len()),
             expired: None,
         })
     }
@@ -422,6 +447,7 @@ mod tests {
             keys: &keys(&names),
             recorded: &[6, 5, 4, 1, 4, 5].map(|i| at(1, i).0),
             kinds: &[0, 0, 0, 0, 1, 1],
+            valid: open(6),
             expired: None,
         });
         // a@5 was seen until 6; b ended with the truncation; c's delete hides nothing.

@@ -41,6 +41,7 @@ mod memtable;
 mod merge;
 mod pace;
 mod prepare;
+mod present;
 mod read_view;
 mod retention;
 mod scan;
@@ -57,6 +58,6 @@ pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};
 pub use scan::{
     KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,
-    VersionFilter,
+    ValidFilter, VersionFilter,
 };
 pub use store::{Store, StoreOptions, StoreStats};

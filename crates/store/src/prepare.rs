@@ -30,6 +30,8 @@ pub struct PreparedWriteSet {
     /// Whether a key may occur twice, so that changes must be checked against those
     /// before them.
     pub(crate) repeats: bool,
+    /// Whether versions are true for periods of their own.
+    pub(crate) has_periods: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +113,7 @@ impl PreparedWriteSet {
 pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
     let mut tables = HashSet::new();
     let mut repeats = false;
+    let with_periods = tables_with_periods(set);
     let mut row = 0u32;
     let mut changes = Vec::with_capacity(set.changes.len());
     for change in &set.changes {
@@ -136,7 +139,9 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
                 row += change.batch.num_rows() as u32;
                 let schema = schema_of(catalog, change.table)?;
                 check_shape(schema, change)?;
-                if change.batch.num_rows() < BATCH_ROWS_MIN {
+                // Beside periods of the same keys, the order of single changes counts.
+                if change.batch.num_rows() < BATCH_ROWS_MIN || with_periods.contains(&change.table)
+                {
                     let changes = as_rows(schema, change)?;
                     rows(changes, first_row, catalog, &mut repeats)?
                 } else {
@@ -150,7 +155,17 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
         begin: set.begin,
         changes,
         repeats,
+        has_periods: !with_periods.is_empty(),
     })
+}
+
+/// Tables of which versions with periods of their own are written.
+fn tables_with_periods(set: &WriteSet) -> HashSet<TableId> {
+    let of = |change: &Change| match change {
+        Change::Rows(rows) if rows.rows.iter().any(|row| row.valid.is_some()) => Some(rows.table),
+        _ => None,
+    };
+    set.changes.iter().filter_map(of).collect()
 }
 
 fn schema_of(catalog: &Catalog, id: TableId) -> Result<&Arc<TableSchema>, ApplyError> {
@@ -248,6 +263,7 @@ fn as_rows(schema: &TableSchema, change: &BatchChange) -> Result<RowChanges, App
             expect: change.expect,
             kind: Kind::Put,
             row: Bytes::from(bytes),
+            valid: None,
         })
     };
     let rows = (0..change.batch.num_rows())

@@ -19,7 +19,9 @@ use crate::memtable::Memtable;
 use crate::merge::Resolution;
 use crate::prepare::prepare;
 use crate::retention::Retained;
-use crate::scan::{plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
+use crate::scan::{
+    plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, ValidFilter, VersionFilter,
+};
 use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
 
@@ -130,9 +132,9 @@ impl ReadView {
                 tables.insert(id, Arc::new(own));
             }
         });
-        let unchecked = Checked::unchecked(&prepared);
+        let unchecked = Checked::unchecked(&prepared, recorded);
         write(&state, recorded, NodeId(0), &prepared, &unchecked)?;
-        Ok(ReadView::new(state, recorded, self.now_micros))
+        Ok(ReadView::new(state, unchecked.last_stamp, self.now_micros))
     }
 
     pub(crate) fn retained(&self, table: &TableState) -> Retained {
@@ -167,7 +169,10 @@ impl ReadView {
     pub fn get(&self, table: &TableSchema, key: &[u8]) -> Result<Option<Found>, StoreError> {
         let table = self.table(table)?;
         let retained = self.retained(table);
-        let found = table.newest_retained(key, self.stamp, &retained)?;
+        let found = match table.has_periods() {
+            false => table.newest_retained(key, self.stamp, &retained)?,
+            true => table.row_at(key, self.stamp, self.now_micros, &retained)?,
+        };
         Ok(found.filter(|n| n.kind == Kind::Put).map(
             |Newest {
                  recorded, place, ..
@@ -209,7 +214,12 @@ impl ReadView {
     ) -> Result<IndexScan, StoreError> {
         let table = self.indexed_table(index)?;
         let retained = self.retained(table);
-        check_horizon(&table.schema, request.filter, retained.horizon)?;
+        check_horizon(
+            &table.schema,
+            request.filter,
+            request.valid,
+            retained.horizon,
+        )?;
         let shape = ScanShape::new(
             table.schema.clone(),
             &request.columns,
@@ -217,7 +227,8 @@ impl ReadView {
             self.stamp,
             table.truncated.clone(),
             retained,
-        );
+        )
+        .with_valid(request.valid, table.has_periods(), self.now_micros);
         let entry_table = Arc::new(index.entry_table());
         let mut entries = Vec::new();
         for range in &request.ranges {
@@ -342,7 +353,7 @@ impl ReadView {
     ) -> Result<Vec<ScanPartition>, StoreError> {
         let state = self.table(table)?;
         let retained = self.retained(state);
-        check_horizon(table, request.filter, retained.horizon)?;
+        check_horizon(table, request.filter, request.valid, retained.horizon)?;
         let resolution = self.resolution(request.filter);
         let shape = ScanShape::new(
             state.schema.clone(),
@@ -351,8 +362,9 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
             retained,
-        );
-        let sources = state.sources(resolution, shape.wants);
+        )
+        .with_valid(request.valid, state.has_periods(), self.now_micros);
+        let sources = state.sources_for(&shape);
         Ok(plan(sources, shape, &request, order))
     }
 
@@ -370,8 +382,9 @@ impl ReadView {
             self.stamp,
             state.truncated.clone(),
             self.retained(state),
-        );
-        let sources = state.sources(resolution, shape.wants);
+        )
+        .with_valid(ValidFilter::Now, state.has_periods(), self.now_micros);
+        let sources = state.sources_for(&shape);
         let partitions = plan(sources, shape, &request, Order::Any);
         let exact: Option<u64> = partitions.iter().map(ScanPartition::exact_rows).sum();
         if let Some(rows) = exact {
@@ -405,13 +418,21 @@ impl ReadView {
 fn check_horizon(
     table: &TableSchema,
     filter: VersionFilter,
+    valid: ValidFilter,
     horizon: Stamp,
 ) -> Result<(), StoreError> {
-    let asked = match filter {
+    let system = match filter {
         VersionFilter::AsOf(at) => at,
         VersionFilter::Between { from, .. } => from,
-        VersionFilter::Current | VersionFilter::All => return Ok(()),
+        VersionFilter::Current | VersionFilter::All => Stamp::MAX,
     };
+    // What was superseded so long ago may have been the last to say what was true then.
+    let valid = match valid {
+        ValidFilter::AsOf(moment) => Stamp::last_of_micros(moment),
+        ValidFilter::Between { from, .. } => Stamp::last_of_micros(from),
+        ValidFilter::Now | ValidFilter::All => Stamp::MAX,
+    };
+    let asked = system.min(valid);
     if asked >= horizon {
         return Ok(());
     }

@@ -17,6 +17,7 @@ use crate::history::Superseded;
 use crate::memtable::{KeyRanges, Memtable, Run};
 use crate::merge::{horizon, Resolution, Source, Wants};
 use crate::retention::Retained;
+use crate::scan::ScanShape;
 use crate::segment::SegmentId;
 
 /// All tables at one moment.
@@ -119,7 +120,21 @@ impl TableState {
         }
     }
 
-    /// Everything that a scan must look at which sees what a resolution says.
+    /// Whether versions are true for periods of their own.
+    pub(crate) fn has_periods(&self) -> bool {
+        self.memtables().any(|m| m.has_periods()) || self.files().any(|file| file.has_periods)
+    }
+
+    /// Everything that a scan of a shape must look at.
+    pub(crate) fn sources_for(&self, shape: &ScanShape) -> Vec<Source> {
+        match shape.asks_for_valid_time {
+            false => self.sources(shape.resolution, shape.wants),
+            // What was superseded for the present is still true of the past.
+            true => self.sources(Resolution::Everything, shape.wants),
+        }
+    }
+
+    /// Everything to look at for what is true now as a resolution says.
     pub(crate) fn sources(&self, resolution: Resolution, wants: Wants) -> Vec<Source> {
         let mut sources = Vec::new();
         for memtable in self.memtables() {

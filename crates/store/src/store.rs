@@ -417,7 +417,7 @@ impl Shared {
             published.state = truncated(&published.state, id, recorded);
         }
         published.applied = index;
-        published.stamp = recorded;
+        published.stamp = checked.last_stamp;
         drop(published);
         if apply.active_bytes > self.options.memtable_bytes_max {
             self.freeze_locked(&mut apply);

@@ -83,6 +83,7 @@ impl Shared {
                 keys: &batch.keys,
                 recorded: batch.recorded.values(),
                 kinds: batch.kind.values(),
+                valid: (batch.valid_from.values(), batch.valid_to.values()),
                 expired: expired.as_ref(),
             });
             cut(&mut batch, &split.cuts);

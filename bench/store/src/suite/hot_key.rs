@@ -176,8 +176,7 @@ impl Keyed {
                     key: key.clone(),
                     expect: Expect::Any,
                     kind: Kind::Put,
-                    row: row.into(),
-                }],
+                    row: row.into(), valid: None }],
             }))
         };
         let mut next = first;

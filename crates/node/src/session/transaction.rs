@@ -180,6 +180,7 @@ mod tests {
             expect,
             kind,
             row: Bytes::from_static(row),
+            valid: None,
         }
     }
 

@@ -19,6 +19,7 @@ pub fn removal(key: Key) -> RowChange {
         expect: Expect::Unchanged,
         kind: Kind::Delete,
         row: Bytes::new(),
+        valid: None,
     }
 }
 
@@ -31,6 +32,7 @@ pub fn put(key: Key, values: &[Value], expect: Expect) -> RowChange {
         expect,
         kind: Kind::Put,
         row: row.into(),
+        valid: None,
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn add_row(
         let mut entry = prefix.bytes;
         entry.extend_from_slice(key);
         let version = RowVersion {
+            valid: None,
             node,
             kind: Kind::Put,
             row: Bytes::new(),

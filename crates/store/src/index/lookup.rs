@@ -9,12 +9,16 @@
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
-use chronos_model::{Keys, Kind, Stamp, TableSchema};
+use chronos_model::{Keys, Kind, Period, Stamp, TableSchema};
 
 use crate::error::StoreError;
 use crate::memtable::{key_of, recorded_of, RowVersion};
-use crate::merge::{cut_is_met, decode_columns, ended_by, horizon, Resolution, Source, Wants};
+use crate::merge::{
+    cut_is_met, decode_columns, ended_by, horizon, Piece, PieceFilter, Resolution, Source,
+    Timeline, Wants,
+};
 use crate::retention::{Retained, CUT};
+use crate::scan::ValidFilter;
 use crate::segment::PageColumn;
 
 /// A version that a reader sees.
@@ -25,6 +29,8 @@ pub(super) struct Seen {
     pub(super) recorded: Stamp,
     /// When it was superseded; `MAX`: not yet.
     pub(super) ended: Stamp,
+    /// What of it is seen, where it matters when versions are true.
+    pub(super) piece: Option<Piece>,
     place: Place,
 }
 
@@ -43,7 +49,23 @@ struct Version {
     recorded: Stamp,
     /// As it is stored.
     kind: u8,
+    /// `None`: from when it was recorded until changed, or it does not matter.
+    valid: Option<Period>,
     place: Place,
+}
+
+impl Version {
+    /// A cut stands for versions of any time.
+    fn valid_when_recorded(&self) -> Period {
+        let open = Period {
+            from: self.recorded.micros(),
+            to: Period::UNTIL_CHANGED,
+        };
+        match self.kind {
+            CUT => Period::ALWAYS,
+            _ => self.valid.unwrap_or(open),
+        }
+    }
 }
 
 /// Values of versions as arrays, with the versions they are of.
@@ -60,6 +82,8 @@ pub(super) struct Lookup {
     pub(super) schema: Arc<TableSchema>,
     pub(super) sources: Vec<Source>,
     pub(super) resolution: Resolution,
+    /// `None`: it does not matter when versions are true.
+    pub(super) valid: Option<ValidFilter>,
     pub(super) view: Stamp,
     pub(super) truncated: Arc<[Stamp]>,
     pub(super) retained: Retained,
@@ -78,7 +102,10 @@ impl Lookup {
         let mut rest = versions.into_iter().peekable();
         while let Some(key) = rest.peek().map(|v| v.key) {
             let own = std::iter::from_fn(|| rest.next_if(|v| v.key == key));
-            self.resolve(keys.get(key), own, &mut seen)?;
+            match self.valid {
+                None => self.resolve(keys.get(key), own, &mut seen)?,
+                Some(valid) => self.resolve_pieces(valid, keys.get(key), own, &mut seen)?,
+            }
         }
         Ok(seen)
     }
@@ -118,6 +145,7 @@ impl Lookup {
                     key: version.key,
                     recorded,
                     ended,
+                    piece: None,
                     place: version.place,
                 });
             }
@@ -125,9 +153,56 @@ impl Lookup {
         Ok(())
     }
 
+    /// The same where it matters when versions are true.
+    fn resolve_pieces(
+        &self,
+        valid: ValidFilter,
+        key: &[u8],
+        versions: impl Iterator<Item = Version>,
+        seen: &mut Vec<Seen>,
+    ) -> Result<(), StoreError> {
+        let filter = PieceFilter {
+            system: self.resolution,
+            valid,
+        };
+        let horizon = self.resolution.horizon(&self.truncated);
+        let mut timeline = Timeline::default();
+        for version in versions.filter(|v| v.recorded <= self.view) {
+            let recorded = version.recorded;
+            let is_cut = version.kind == CUT;
+            let valid = version.valid_when_recorded();
+            let ended = ended_by(&self.truncated, recorded);
+            let is_there = (is_cut || version.kind == Kind::Put as u8)
+                && recorded >= horizon
+                && !self.retained.expired(&self.schema, key, recorded)?;
+            let mut pieces = Vec::new();
+            if is_there {
+                timeline.pieces(valid, recorded, ended, &filter, |piece| pieces.push(piece));
+            }
+            for piece in pieces {
+                if !is_cut {
+                    seen.push(Seen {
+                        key: version.key,
+                        recorded,
+                        ended: piece.system_to,
+                        piece: Some(piece),
+                        place: version.place.clone(),
+                    });
+                } else if cut_is_met(self.resolution, piece.system_to) {
+                    return Err(self
+                        .resolution
+                        .before_horizon(&self.schema, piece.system_to));
+                }
+            }
+            timeline.cover(valid, recorded);
+        }
+        Ok(())
+    }
+
     /// The stamp at which the newest version of each key is all that matters.
     fn only_newest(&self) -> Option<Stamp> {
         match self.resolution {
+            _ if self.valid.is_some() => None,
             Resolution::Snapshot { at } if !self.wants.system_to => Some(at.min(self.view)),
             _ => None,
         }
@@ -150,6 +225,7 @@ impl Lookup {
                             key: i,
                             recorded,
                             kind: content.kind as u8,
+                            valid: None,
                             place: Place::Row(content),
                         }));
                         continue;
@@ -160,6 +236,7 @@ impl Lookup {
                             key: i,
                             recorded: recorded_of(at.key()),
                             kind: at.value().kind as u8,
+                            valid: at.value().valid.as_deref().copied(),
                             place: Place::Row(at.value().clone()),
                         });
                         entry = at.next();
@@ -175,6 +252,7 @@ impl Lookup {
                             key: i,
                             recorded: run.recorded(row),
                             kind: Kind::Put as u8,
+                            valid: None,
                             place: Place::Run(number, row as u32),
                         });
                     }
@@ -199,11 +277,16 @@ impl Lookup {
                 for own in found.chunk_by(|a, b| a.0 == b.0) {
                     let page = own[0].0;
                     let rows: Vec<u32> = own.iter().map(|(_, _, row)| *row).collect();
+                    let valid = match self.valid {
+                        Some(_) => segment.periods(page, &rows)?,
+                        None => None,
+                    };
                     segment.stamps(page, &rows, |j, recorded, kind| {
                         out.push(Version {
                             key: own[j].1,
                             recorded,
                             kind,
+                            valid: valid.as_ref().map(|valid| valid[j]),
                             place: Place::Page(number, page, own[j].2),
                         });
                     })?;

@@ -14,7 +14,7 @@ use chronos_model::{IndexSchema, Keys, SystemColumn};
 use super::entries::prefixes;
 use super::lookup::{Group, Lookup, Seen};
 use crate::error::StoreError;
-use crate::scan::{KeyRange, ScanColumn, ScanPartition, ScanShape, VersionFilter};
+use crate::scan::{KeyRange, ScanColumn, ScanPartition, ScanShape, ValidFilter, VersionFilter};
 use crate::segment::PageColumn;
 use crate::state::TableState;
 
@@ -28,6 +28,8 @@ pub struct IndexScanRequest {
     pub columns: Vec<ScanColumn>,
     /// Which versions.
     pub filter: VersionFilter,
+    /// True when.
+    pub valid: ValidFilter,
     /// Of which entries: sorted ranges that do not meet.
     pub ranges: Vec<KeyRange>,
     /// Rows of a record batch, at most, unless one key has more versions.
@@ -64,8 +66,9 @@ impl IndexScan {
     ) -> IndexScan {
         let lookup = Lookup {
             schema: table.schema.clone(),
-            sources: table.sources(shape.resolution, shape.wants),
+            sources: table.sources_for(&shape),
             resolution: shape.resolution,
+            valid: shape.valid,
             view: shape.view,
             truncated: table.truncated.clone(),
             retained: shape.retained,
@@ -146,6 +149,11 @@ impl IndexScan {
         let columns = (0..self.shape.stored.len())
             .map(|column| interleave(&groups, column, &places))
             .collect::<Result<Vec<_>, _>>()?;
+        if self.shape.valid.is_some() {
+            let pieces = chosen.iter().filter_map(|c| seen[c.version].piece);
+            let pieces: Vec<_> = pieces.collect();
+            return self.shape.pieces(&columns, &pieces).map(Some);
+        }
         let ended: Vec<u64> = chosen.iter().map(|c| seen[c.version].ended.0).collect();
         self.shape.batch(&columns, &ended, chosen.len()).map(Some)
     }

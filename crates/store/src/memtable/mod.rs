@@ -55,6 +55,11 @@ impl Memtable {
         self.runs.read().clone()
     }
 
+    /// Whether versions are true for periods of their own.
+    pub(crate) fn has_periods(&self) -> bool {
+        self.rows.has_periods()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.rows.bytes() + self.runs.read().iter().map(|r| r.bytes).sum::<u64>()
     }
@@ -83,6 +88,7 @@ impl Memtable {
             node,
             kind: change.kind,
             row: change.row.clone(),
+            valid: change.valid.map(Box::new),
         };
         self.rows.insert(key, recorded, version)
     }

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use chronos_model::{Kind, NodeId, Stamp};
+use chronos_model::{Kind, NodeId, Period, Stamp};
 use crossbeam_skiplist::map::Entry;
 use crossbeam_skiplist::SkipMap;
 
@@ -28,6 +28,19 @@ pub(crate) struct RowVersion {
     pub(crate) kind: Kind,
     /// As [`chronos_model::encode_row`] wrote it; empty for a delete.
     pub(crate) row: Bytes,
+    /// When it is true; `None`: from when it was recorded until changed.
+    pub(crate) valid: Option<Box<Period>>,
+}
+
+impl RowVersion {
+    /// When it is true, given when it was recorded.
+    pub(crate) fn valid_when_recorded(&self, recorded: Stamp) -> Period {
+        let open = Period {
+            from: recorded.micros(),
+            to: Period::UNTIL_CHANGED,
+        };
+        self.valid.as_deref().copied().unwrap_or(open)
+    }
 }
 
 pub(crate) type RowEntry<'a> = Entry<'a, Box<[u8]>, RowVersion>;
@@ -37,6 +50,8 @@ pub(crate) struct Rows {
     map: SkipMap<Box<[u8]>, RowVersion>,
     bytes: AtomicU64,
     deletes: AtomicU64,
+    /// Versions that are true for a period of their own.
+    periods: AtomicU64,
     /// Stamp of the first version that was added; 0: there is none.
     first_recorded: AtomicU64,
 }
@@ -73,6 +88,11 @@ impl Rows {
         self.deletes.load(Ordering::Relaxed)
     }
 
+    /// Whether versions are true for periods of their own.
+    pub(crate) fn has_periods(&self) -> bool {
+        self.periods.load(Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -94,6 +114,9 @@ impl Rows {
         }
         if version.kind == Kind::Delete {
             self.deletes.fetch_add(1, Ordering::Relaxed);
+        }
+        if version.valid.is_some() {
+            self.periods.fetch_add(1, Ordering::Relaxed);
         }
         self.map.insert(position, version);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -204,6 +227,7 @@ mod tests {
             node: NodeId(1),
             kind: Kind::Put,
             row: Bytes::from_static(text.as_bytes()),
+            valid: None,
         };
         rows.insert(b"a", Stamp(5), version("a5"));
         rows.insert(b"a", Stamp(9), version("a9"));

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType as Arrow;
-use chronos_model::Keys;
+use chronos_model::{Keys, Period, Stamp};
 
 use crate::retention::CUT;
 
@@ -50,6 +50,9 @@ impl<T: arrow_buffer::ArrowNativeType> PerVersion<T> {
     }
 }
 
+/// Beginnings and ends.
+type Valid = (ScalarBuffer<i64>, ScalarBuffer<i64>);
+
 /// Versions sorted by (key ascending, recorded descending), with the columns that
 /// were asked for.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub(crate) struct Block {
     pub(crate) recorded: PerVersion<u64>,
     /// 0: put, 1: delete, 2: cut; `None`: all puts.
     pub(crate) kinds: Option<ScalarBuffer<u8>>,
+    /// When each version is true; `None`: each from when it was recorded until changed.
+    valid: Option<Valid>,
     /// No version was recorded before the first or after the second.
     pub(crate) span: (u64, u64),
     /// No key occurs twice in the block.
@@ -86,9 +91,16 @@ impl Block {
             recorded,
             span,
             kinds,
+            valid: None,
             one_version_per_key,
             columns,
         }
+    }
+
+    /// The same, each version true from a moment to another.
+    pub(crate) fn with_valid(mut self, from: ScalarBuffer<i64>, to: ScalarBuffer<i64>) -> Block {
+        self.valid = Some((from, to));
+        self
     }
 
     /// No versions.
@@ -114,6 +126,7 @@ impl Block {
             recorded,
             span,
             kinds: None,
+            valid: None,
             one_version_per_key,
             columns,
         }
@@ -141,6 +154,20 @@ impl Block {
         self.kinds.as_ref().is_some_and(|kinds| kinds[i] != 0)
     }
 
+    /// When version `i` is true.
+    pub(crate) fn valid(&self, i: usize) -> Period {
+        match &self.valid {
+            Some((from, to)) => Period {
+                from: from[i],
+                to: to[i],
+            },
+            None => Period {
+                from: Stamp(self.recorded.get(i)).micros(),
+                to: Period::UNTIL_CHANGED,
+            },
+        }
+    }
+
     /// The rows `offset..offset + rows`, sharing memory.
     pub(crate) fn slice(&self, offset: usize, rows: usize) -> Block {
         if offset == 0 && rows == self.rows {
@@ -153,6 +180,8 @@ impl Block {
             recorded: self.recorded.slice(offset, rows),
             span: self.span,
             kinds: self.kinds.as_ref().map(|k| k.slice(offset, rows)),
+            valid: (self.valid.as_ref())
+                .map(|(from, to)| (from.slice(offset, rows), to.slice(offset, rows))),
             one_version_per_key: self.one_version_per_key,
             columns: self.columns.iter().map(|c| c.slice(offset, rows)).collect(),
         }

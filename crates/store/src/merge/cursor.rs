@@ -5,7 +5,7 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt64Type, UInt8Type};
+use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
 use arrow_array::{ArrayRef, BinaryViewArray, UInt8Array};
 use chronos_model::{
     append_value, column_builder, decode_row, Keys, Kind, Stamp, TableSchema, Value,
@@ -17,7 +17,6 @@ use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run}
 use crate::scan::KeyRange;
 use crate::segment::{PageColumn, PageMeta, Segment};
 use crate::state::SegmentFile;
-use crate::version::UNTIL_CHANGED;
 
 /// Versions that a block of memtable rows holds at most.
 const ROWS_PER_BLOCK: usize = 1024;
@@ -69,6 +68,8 @@ pub(super) struct Cursor {
     columns: Arc<[PageColumn]>,
     /// Of each key only the newest version at or before this stamp is wanted.
     at: Option<Stamp>,
+    /// Whether it matters when versions are true.
+    with_valid: bool,
     pub(super) block: Block,
     pub(super) position: usize,
     /// Where the merger keeps this block for the batch it is making.
@@ -83,6 +84,7 @@ impl Cursor {
         range: &KeyRange,
         columns: Arc<[PageColumn]>,
         at: Option<Stamp>,
+        with_valid: bool,
         schema: &TableSchema,
     ) -> Result<Option<Cursor>, StoreError> {
         let reader = match source {
@@ -107,6 +109,7 @@ impl Cursor {
             range: range.clone(),
             columns,
             at,
+            with_valid,
             block: Block::empty(),
             position: 0,
             pinned: None,
@@ -151,7 +154,12 @@ impl Cursor {
                     {
                         continue;
                     }
-                    Some(page) => Some(self.range.cut(read_page(segment, page, &self.columns)?)),
+                    Some(page) => Some(self.range.cut(read_page(
+                        segment,
+                        page,
+                        &self.columns,
+                        self.with_valid,
+                    )?)),
                 },
             };
             match block {
@@ -183,14 +191,23 @@ pub(crate) fn is_hidden(pages: &[PageMeta], page: usize, at: Stamp) -> bool {
         && before.min_recorded <= at
 }
 
-fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<Block, StoreError> {
+fn read_page(
+    segment: &Segment,
+    page: usize,
+    columns: &[PageColumn],
+    with_valid: bool,
+) -> Result<Block, StoreError> {
     let meta = &segment.pages()[page];
-    let mut wanted = Vec::with_capacity(columns.len() + 2);
+    let mut wanted = Vec::with_capacity(columns.len() + 4);
     if meta.min_recorded != meta.max_recorded {
         wanted.push(PageColumn::Recorded);
     }
     if meta.has_deletes {
         wanted.push(PageColumn::Kind);
+    }
+    let with_valid = with_valid && !meta.open_valid;
+    if with_valid {
+        wanted.extend([PageColumn::ValidFrom, PageColumn::ValidTo]);
     }
     wanted.extend_from_slice(columns);
     let keys = segment.read_keys(page)?;
@@ -207,10 +224,22 @@ fn read_page(segment: &Segment, page: usize, columns: &[PageColumn]) -> Result<B
     } else {
         None
     };
+    let mut moments = || {
+        let array = arrays.next().ok_or_else(too_few)?;
+        Ok::<_, StoreError>(array.as_primitive::<Int64Type>().values().clone())
+    };
+    let valid = match with_valid {
+        true => Some((moments()?, moments()?)),
+        false => None,
+    };
     let columns = arrays.collect();
     let unique = meta.one_version_per_key;
     let span = (meta.min_recorded.0, meta.max_recorded.0);
-    Ok(Block::new(keys, recorded, span, kinds, unique, columns))
+    let block = Block::new(keys, recorded, span, kinds, unique, columns);
+    Ok(match valid {
+        Some((from, to)) => block.with_valid(from, to),
+        None => block,
+    })
 }
 
 fn too_few() -> StoreError {
@@ -261,14 +290,30 @@ fn take_rows(
     let arrays = decode_columns(schema, columns, &keys, &recorded, &versions)?;
     let low = recorded.iter().min().copied().unwrap_or(0);
     let high = recorded.iter().max().copied().unwrap_or(0);
-    Ok(Some(Block::new(
+    let valid = valid_of_rows(&recorded, &versions);
+    let block = Block::new(
         Arc::new(keys),
         PerVersion::Each(recorded.into()),
         (low, high),
         has_deletes.then(|| kinds.into()),
         unique,
         arrays,
-    )))
+    );
+    Ok(Some(match valid {
+        Some((from, to)) => block.with_valid(from.into(), to.into()),
+        None => block,
+    }))
+}
+
+/// When versions are true; `None`: each from when it was recorded until changed.
+fn valid_of_rows(recorded: &[u64], versions: &[RowVersion]) -> Option<(Vec<i64>, Vec<i64>)> {
+    versions.iter().any(|v| v.valid.is_some()).then(|| {
+        let of_row = |(recorded, version): (&u64, &RowVersion)| {
+            let valid = version.valid_when_recorded(Stamp(*recorded));
+            (valid.from, valid.to)
+        };
+        recorded.iter().zip(versions).map(of_row).unzip()
+    })
 }
 
 /// The position of the last version taken, or of the last that its key can have.
@@ -299,6 +344,10 @@ pub(crate) fn decode_columns(
         Vec::new()
     };
     let n = versions.len();
+    let periods = || {
+        let both = recorded.iter().zip(versions);
+        both.map(|(recorded, version)| version.valid_when_recorded(Stamp(*recorded)))
+    };
     let column = |column: &PageColumn| -> Result<ArrayRef, StoreError> {
         Ok(match column {
             PageColumn::Column(i) => {
@@ -319,10 +368,9 @@ pub(crate) fn decode_columns(
                 versions.iter().map(|v| v.kind as u8),
             )),
             PageColumn::ValidFrom => {
-                let micros: Vec<i64> = recorded.iter().map(|r| Stamp(*r).micros()).collect();
-                i64_array(micros.into())
+                i64_array(periods().map(|p| p.from).collect::<Vec<_>>().into())
             }
-            PageColumn::ValidTo => i64_array(vec![UNTIL_CHANGED; n].into()),
+            PageColumn::ValidTo => i64_array(periods().map(|p| p.to).collect::<Vec<_>>().into()),
             PageColumn::Key => Arc::new(BinaryViewArray::from_iter_values(
                 (0..n).map(|i| keys.get(i)),
             )),

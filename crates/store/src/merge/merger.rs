@@ -10,9 +10,11 @@ use chronos_model::{Keys, Stamp, TableSchema};
 use super::block::Block;
 use super::cursor::{Cursor, Source};
 use super::gather::{gather_column, gather_keys, gather_recorded};
+use super::pieces::PieceResolver;
 use super::resolve::{Resolution, Resolver, Selection};
+use super::timeline::{Piece, PieceFilter};
 use crate::error::StoreError;
-use crate::scan::KeyRange;
+use crate::scan::{KeyRange, ValidFilter};
 use crate::segment::PageColumn;
 
 /// Blocks that a batch may refer to; when there are more, the batch ends early, so
@@ -26,6 +28,8 @@ pub(crate) struct MergeRequest {
     /// Columns of the output.
     pub(crate) columns: Arc<[PageColumn]>,
     pub(crate) resolution: Resolution,
+    /// `None`: it does not matter when versions are true.
+    pub(crate) valid: Option<ValidFilter>,
     /// Nothing recorded later is seen.
     pub(crate) view: Stamp,
     /// When the table was truncated, ascending.
@@ -50,6 +54,7 @@ impl MergeRequest {
     /// When of each key only the newest version at or before a stamp can matter: that stamp.
     fn newest_at(&self) -> Option<Stamp> {
         match self.resolution {
+            _ if self.valid.is_some() => None,
             Resolution::Snapshot { at } if !self.wants.system_to => Some(at.min(self.view)),
             _ => None,
         }
@@ -65,6 +70,7 @@ impl MergeRequest {
             schema,
             columns: columns.into(),
             resolution: Resolution::Everything,
+            valid: None,
             view: Stamp::MAX,
             truncated: Arc::from([]),
             floor: Stamp::MIN,
@@ -89,6 +95,8 @@ pub(crate) struct Merged {
     pub(crate) recorded: Vec<u64>,
     /// `u64::MAX`: still current.
     pub(crate) system_to: Vec<u64>,
+    /// Where it matters when versions are true: the pieces that the rows are.
+    pub(crate) pieces: Vec<Piece>,
 }
 
 #[derive(Debug)]
@@ -99,6 +107,8 @@ pub(crate) struct Merger {
     /// Sorted by what they are at; none is at its end.
     cursors: Vec<Cursor>,
     resolver: Resolver,
+    /// Decides in its place where it matters when versions are true.
+    pieces: Option<PieceResolver>,
     selection: Selection,
     /// Blocks that the selection refers to.
     pinned: Vec<Block>,
@@ -115,7 +125,9 @@ impl Merger {
         let mut cursors = Vec::new();
         for source in sources {
             let columns = request.columns.clone();
-            cursors.extend(Cursor::open(source, range, columns, at, &request.schema)?);
+            let with_valid = request.valid.is_some();
+            let cursor = Cursor::open(source, range, columns, at, with_valid, &request.schema)?;
+            cursors.extend(cursor);
         }
         cursors.sort_by(|a, b| {
             if a.precedes(b) {
@@ -133,11 +145,25 @@ impl Merger {
             request.floor,
             request.wants.system_to,
         );
+        let pieces = request.valid.map(|valid| {
+            let filter = PieceFilter {
+                system: request.resolution,
+                valid,
+            };
+            PieceResolver::new(
+                filter,
+                request.view,
+                request.truncated.clone(),
+                request.floor,
+                request.wants.system_to,
+            )
+        });
         Ok(Merger {
             request,
             at,
             cursors,
             resolver,
+            pieces,
             selection: Selection::default(),
             pinned: Vec::new(),
         })
@@ -181,10 +207,20 @@ impl Merger {
             self.pinned.push(first.block.clone());
             self.pinned.len() - 1
         });
-        self.resolver
-            .push(&first.block, pinned, start, end, &mut self.selection);
+        let selection = &mut self.selection;
+        let cut_met = match &mut self.pieces {
+            Some(pieces) => {
+                pieces.push(&first.block, pinned, start, end, selection);
+                pieces.cut_met.take()
+            }
+            None => {
+                let resolver = &mut self.resolver;
+                resolver.push(&first.block, pinned, start, end, selection);
+                resolver.cut_met.take()
+            }
+        };
         first.position = end;
-        if let Some(horizon) = self.resolver.cut_met.take() {
+        if let Some(horizon) = cut_met {
             return Err(self
                 .request
                 .resolution
@@ -267,6 +303,7 @@ impl Merger {
                 Vec::new()
             },
             system_to: selection.system_to,
+            pieces: selection.pieces,
         })
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use chronos_model::{Keys, Stamp, TableSchema};
 
 use super::block::{gallop, Block};
+use super::timeline::Piece;
 use crate::error::StoreError;
 
 /// Which versions are seen.
@@ -106,6 +107,8 @@ pub(super) struct Selection {
     pub(super) rows: usize,
     /// When each chosen version was superseded, if that was asked for.
     pub(super) system_to: Vec<u64>,
+    /// Where pieces were chosen: each.
+    pub(super) pieces: Vec<Piece>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,6 +128,12 @@ impl Selection {
             }
         }
         self.ranges.push(Selected { block, start, rows });
+    }
+
+    /// Chooses a piece of a version, which may have been chosen before for another.
+    pub(super) fn add_piece(&mut self, block: usize, row: usize, piece: Piece) {
+        self.add(block, row, 1);
+        self.pieces.push(piece);
     }
 }
 

@@ -19,7 +19,7 @@ mod share;
 
 use std::ops::Bound;
 
-use chronos_model::{Stamp, SystemColumn, Value};
+use chronos_model::{Period, Stamp, SystemColumn, Value};
 
 pub use pages::{PageUse, PassingPage};
 pub(crate) use partition::ScanShape;
@@ -44,6 +44,72 @@ pub enum VersionFilter {
     },
     /// All.
     All,
+}
+
+/// Which moments of valid time a scan asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ValidFilter {
+    /// The present one.
+    #[default]
+    Now,
+    /// One, in microseconds since the epoch.
+    AsOf(i64),
+    /// Those of a period: what is true at some moment of it.
+    Between {
+        /// First moment.
+        from: i64,
+        /// Last moment.
+        to: i64,
+        /// Whether `to` belongs to the period.
+        inclusive_to: bool,
+    },
+    /// All.
+    All,
+}
+
+impl ValidFilter {
+    /// Whether something that is true in a period is returned. `Now` must have been made a
+    /// moment before.
+    pub(crate) fn sees(self, valid: Period) -> bool {
+        match self {
+            ValidFilter::Now | ValidFilter::All => true,
+            ValidFilter::AsOf(moment) => valid.contains(moment),
+            ValidFilter::Between {
+                from,
+                to,
+                inclusive_to,
+            } => (valid.from < to || (inclusive_to && valid.from == to)) && valid.to > from,
+        }
+    }
+
+    /// What lies outside of it does not matter.
+    pub(crate) fn window(self) -> Period {
+        match self {
+            ValidFilter::Now | ValidFilter::All => Period::ALWAYS,
+            ValidFilter::AsOf(from) => Period {
+                from,
+                to: from.saturating_add(1),
+            },
+            ValidFilter::Between {
+                from,
+                to,
+                inclusive_to,
+            } => Period {
+                from,
+                to: to
+                    .saturating_add(i64::from(inclusive_to))
+                    .max(from.saturating_add(1)),
+            },
+        }
+    }
+
+    /// The same, the present being a given moment.
+    pub(crate) fn at(self, now_micros: i64) -> ValidFilter {
+        match self {
+            ValidFilter::Now => ValidFilter::AsOf(now_micros),
+            other => other,
+        }
+    }
 }
 
 /// A column of a scan's output.
@@ -104,6 +170,8 @@ pub struct ScanRequest {
     pub columns: Vec<ScanColumn>,
     /// Which versions.
     pub filter: VersionFilter,
+    /// True when.
+    pub valid: ValidFilter,
     /// Of which keys.
     pub key_range: KeyRange,
     /// How many iterators may share the work, at most.
@@ -125,6 +193,7 @@ impl Default for ScanRequest {
         ScanRequest {
             columns: Vec::new(),
             filter: VersionFilter::Current,
+            valid: ValidFilter::Now,
             key_range: KeyRange::ALL,
             partitions: 1,
             batch_rows: 8192,

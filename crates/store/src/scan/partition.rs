@@ -9,27 +9,30 @@ use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
 use arrow_array::{
     ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array,
 };
-use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Schema, SchemaRef};
-use chronos_model::{Stamp, SystemColumn, TableSchema};
+use chronos_model::{Period, Stamp, SystemColumn, TableSchema};
 
 use super::plan::{Item, Order, Passing};
 use super::share::{split, split_last};
-use super::{KeyRange, ScanColumn, ScanRequest};
+use super::{KeyRange, ScanColumn, ScanRequest, ValidFilter};
 use crate::error::StoreError;
 use crate::merge::{
-    cut_is_met, end_of_only_version, ended_by, MergeRequest, Merged, Merger, Resolution, Source,
-    Wants,
+    cut_is_met, end_of_only_version, ended_by, MergeRequest, Merged, Merger, Piece, Resolution,
+    Source, Wants,
 };
 use crate::retention::{times, Retained, CUT};
 use crate::segment::{PageColumn, PageMeta};
-use crate::version::UNTIL_CHANGED;
 
 /// How a scan's output is made of stored columns.
 #[derive(Debug)]
 pub(crate) struct ScanShape {
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) resolution: Resolution,
+    /// `None`: it does not matter when versions are true.
+    pub(crate) valid: Option<ValidFilter>,
+    /// Whether the reader asks for another valid time than the present.
+    pub(crate) asks_for_valid_time: bool,
     pub(crate) view: Stamp,
     pub(crate) truncated: Arc<[Stamp]>,
     pub(crate) retained: Retained,
@@ -79,6 +82,8 @@ impl ScanShape {
         ScanShape {
             schema,
             resolution,
+            valid: None,
+            asks_for_valid_time: false,
             view,
             truncated,
             retained,
@@ -90,6 +95,21 @@ impl ScanShape {
         }
     }
 
+    /// The same, of pieces that are true when a reader asks, if it matters: if versions have
+    /// periods of their own, or for another time than the present.
+    pub(crate) fn with_valid(
+        mut self,
+        asked: ValidFilter,
+        has_periods: bool,
+        now_micros: i64,
+    ) -> ScanShape {
+        self.asks_for_valid_time = asked != ValidFilter::Now;
+        if has_periods || self.asks_for_valid_time {
+            self.valid = Some(asked.at(now_micros));
+        }
+        self
+    }
+
     /// A record batch of stored columns, which are as in `self.stored`. `system_to`
     /// empty: all versions are current.
     pub(crate) fn batch(
@@ -98,6 +118,19 @@ impl ScanShape {
         system_to: &[u64],
         rows: usize,
     ) -> Result<RecordBatch, StoreError> {
+        let column = |column: &ScanColumn| match column {
+            ScanColumn::System(SystemColumn::SystemTo) => Ok(ends(system_to, rows)),
+            other => self.stored_column(*other, stored),
+        };
+        self.assemble(column, rows)
+    }
+
+    /// A column of the output as it is stored, from columns that are as in `self.stored`.
+    fn stored_column(
+        &self,
+        column: ScanColumn,
+        stored: &[ArrayRef],
+    ) -> Result<ArrayRef, StoreError> {
         let find = |wanted: PageColumn| {
             let found = self.stored.iter().position(|c| *c == wanted);
             found
@@ -105,29 +138,32 @@ impl ScanShape {
                 .cloned()
                 .ok_or_else(|| StoreError::Columns(format!("{wanted:?} was not read")))
         };
-        let column = |column: &ScanColumn| {
-            Ok(match column {
-                ScanColumn::Column(i) => find(PageColumn::Column(*i))?,
-                ScanColumn::System(SystemColumn::Key) => find(PageColumn::Key)?,
-                ScanColumn::System(SystemColumn::SystemFrom) => {
-                    let recorded = find(PageColumn::Recorded)?;
-                    stamps(recorded.as_primitive::<UInt64Type>().values())
-                }
-                ScanColumn::System(SystemColumn::SystemTo) => ends(system_to, rows),
-                ScanColumn::System(SystemColumn::ValidFrom) => {
-                    let from = find(PageColumn::ValidFrom)?;
-                    let from = from.as_primitive::<Int64Type>().values().clone();
-                    Arc::new(TimestampMicrosecondArray::new(from, None).with_timezone("UTC"))
-                }
-                ScanColumn::System(SystemColumn::ValidTo) => {
-                    let to = find(PageColumn::ValidTo)?;
-                    let to = to.as_primitive::<Int64Type>().values().clone();
-                    let known: NullBuffer = to.iter().map(|t| *t != UNTIL_CHANGED).collect();
-                    let to = TimestampMicrosecondArray::new(to, Some(known));
-                    Arc::new(to.with_timezone("UTC"))
-                }
-            })
-        };
+        Ok(match column {
+            ScanColumn::Column(i) => find(PageColumn::Column(i))?,
+            ScanColumn::System(SystemColumn::Key) => find(PageColumn::Key)?,
+            ScanColumn::System(SystemColumn::SystemFrom) => {
+                let recorded = find(PageColumn::Recorded)?;
+                stamps(recorded.as_primitive::<UInt64Type>().values())
+            }
+            ScanColumn::System(SystemColumn::ValidFrom) => {
+                let from = find(PageColumn::ValidFrom)?;
+                moments(from.as_primitive::<Int64Type>().values().iter().copied())
+            }
+            ScanColumn::System(SystemColumn::ValidTo) => {
+                let to = find(PageColumn::ValidTo)?;
+                moments(to.as_primitive::<Int64Type>().values().iter().copied())
+            }
+            ScanColumn::System(SystemColumn::SystemTo) => {
+                return Err(StoreError::Columns("ends are not stored".into()));
+            }
+        })
+    }
+
+    fn assemble(
+        &self,
+        column: impl Fn(&ScanColumn) -> Result<ArrayRef, StoreError>,
+        rows: usize,
+    ) -> Result<RecordBatch, StoreError> {
         let columns = self
             .columns
             .iter()
@@ -216,10 +252,59 @@ impl ScanShape {
         Ok(Some(times.iter().map(|t| *t >= floor.micros).collect()))
     }
 
+    /// A record batch of merged pieces that are not expired; `None`: all are.
+    fn batch_of_pieces(
+        &self,
+        merged: Merged,
+        unexpired: Option<BooleanBuffer>,
+    ) -> Result<Option<RecordBatch>, StoreError> {
+        let (mut columns, mut pieces) = (merged.columns, merged.pieces);
+        if let Some(unexpired) = unexpired {
+            let mut there = unexpired.iter();
+            pieces.retain(|_| there.next().unwrap_or(false));
+            let unexpired = BooleanArray::new(unexpired, None);
+            for column in &mut columns {
+                *column = arrow_select::filter::filter(column, &unexpired)?;
+            }
+        }
+        match pieces.is_empty() {
+            true => Ok(None),
+            false => self.pieces(&columns, &pieces).map(Some),
+        }
+    }
+
+    /// A record batch of pieces; of each the stored columns are as in `self.stored`.
+    pub(crate) fn pieces(
+        &self,
+        stored: &[ArrayRef],
+        pieces: &[Piece],
+    ) -> Result<RecordBatch, StoreError> {
+        let column = |column: &ScanColumn| {
+            let each = pieces.iter();
+            Ok(match column {
+                ScanColumn::System(SystemColumn::SystemFrom) => {
+                    let from: Vec<u64> = each.map(|p| p.system_from.0).collect();
+                    stamps(&from)
+                }
+                ScanColumn::System(SystemColumn::SystemTo) => {
+                    let to: Vec<u64> = each.map(|p| p.system_to.0).collect();
+                    ends(&to, to.len())
+                }
+                ScanColumn::System(SystemColumn::ValidFrom) => moments(each.map(|p| p.valid.from)),
+                ScanColumn::System(SystemColumn::ValidTo) => moments(each.map(|p| p.valid.to)),
+                other => self.stored_column(*other, stored)?,
+            })
+        };
+        self.assemble(column, pieces.len())
+    }
+
     /// A record batch of merged versions that are not expired; `None`: all are.
     fn merged_batch(&self, mut merged: Merged) -> Result<Option<RecordBatch>, StoreError> {
         let unexpired = self.unexpired(&merged.columns)?;
         merged.columns.truncate(self.stored.len());
+        if self.valid.is_some() {
+            return self.batch_of_pieces(merged, unexpired);
+        }
         let all = |there: &BooleanBuffer| there.count_set_bits() == there.len();
         let Some(unexpired) = unexpired.filter(|there| !all(there)) else {
             let batch = self.batch(&merged.columns, &merged.system_to, merged.rows)?;
@@ -249,6 +334,17 @@ fn with_time(stored: &[PageColumn], retained: Retained) -> Vec<PageColumn> {
 fn stamps(recorded: &[u64]) -> ArrayRef {
     let micros = recorded.iter().map(|r| Stamp(*r).micros());
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
+}
+
+/// Ends of periods of valid time; without an end, or a beginning: NULL.
+fn moments(micros: impl Iterator<Item = i64>) -> ArrayRef {
+    let bounded = |m: &i64| *m != Period::UNTIL_CHANGED && *m != Period::BEGINNING;
+    let micros = micros.map(|m| Some(m).filter(bounded));
+    Arc::new(
+        micros
+            .collect::<TimestampMicrosecondArray>()
+            .with_timezone("UTC"),
+    )
 }
 
 fn ends(system_to: &[u64], rows: usize) -> ArrayRef {
@@ -445,6 +541,7 @@ impl ScanPartition {
             schema: self.shape.schema.clone(),
             columns: self.shape.merged.clone(),
             resolution: self.shape.resolution,
+            valid: self.shape.valid,
             view: self.shape.view,
             truncated: self.shape.truncated.clone(),
             floor: self.shape.retained.floor,

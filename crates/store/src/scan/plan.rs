@@ -287,12 +287,15 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         rows: page.rows as usize,
                         min: &page.min_key,
                         max: &page.max_key,
-                        passing: if range.contains(&page.min_key) && range.contains(&page.max_key) {
+                        passing: if judge.page_needs_merge(page) {
+                            Passing::No
+                        } else if range.contains(&page.min_key) && range.contains(&page.max_key) {
                             judge.page_passing(page)
                         } else {
                             Passing::No
                         },
-                        unwanted: judge.page_passing(page) != Passing::No
+                        unwanted: !judge.page_needs_merge(page)
+                            && judge.page_passing(page) != Passing::No
                             && judge.is_unwanted(page),
                     });
                 }
@@ -305,6 +308,7 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                 }
                 let passing = match run.one_version_per_key {
                     false => Passing::No,
+                    true if !judge.sees_the_present() => Passing::No,
                     true if judge.run_passes(run) => Passing::Whole,
                     true => Passing::Filtered,
                 };
@@ -368,6 +372,16 @@ impl<'a> Judge<'a> {
         self.stamps_pass(run.min_recorded, run.max_recorded) && retained.times_pass(times)
     }
 
+    /// Whether what is true from now on is all that is asked for.
+    fn sees_the_present(&self) -> bool {
+        !self.shape.asks_for_valid_time
+    }
+
+    /// Whether the page cannot pass because of when its versions are true.
+    fn page_needs_merge(&self, page: &PageMeta) -> bool {
+        !self.sees_the_present() || (self.shape.valid.is_some() && !page.open_valid)
+    }
+
     fn page_passing(&self, page: &PageMeta) -> Passing {
         let retained = &self.shape.retained;
         let times = retained.time.and_then(|f| page_times(page, f.column));
@@ -403,6 +417,8 @@ impl<'a> Judge<'a> {
     /// Whether a newer version hides all of the page.
     fn is_hidden(&self, segment: &Segment, page: usize) -> bool {
         match self.shape.resolution {
+            // A newer version hides an older one only as far as its period goes.
+            _ if self.shape.valid.is_some() => false,
             Resolution::Snapshot { at } if !self.shape.wants.system_to => {
                 is_hidden(segment.pages(), page, at.min(self.shape.view))
             }

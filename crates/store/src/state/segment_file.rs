@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt64Type, UInt8Type};
+use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
 use chronos_env::Env;
-use chronos_model::{Keys, Kind, Stamp, TableSchema};
+use chronos_model::{Keys, Kind, Period, Stamp, TableSchema};
 
 use crate::buckets::Bucket;
 use crate::error::StoreError;
@@ -36,6 +36,8 @@ pub(crate) enum Wanted {
 pub(crate) struct SegmentFile {
     segment: Arc<Segment>,
     pub(crate) ranges: KeyRanges,
+    /// Whether versions are true for periods of their own.
+    pub(crate) has_periods: bool,
     /// When its versions were superseded, if it is a run of history.
     pub(crate) superseded: Option<Superseded>,
     /// The window of time that all its rows are in.
@@ -65,6 +67,7 @@ impl SegmentFile {
             superseded: place.superseded,
             bucket: place.bucket,
             ranges: KeyRanges::of_pages(schema, segment.pages()),
+            has_periods: segment.pages().iter().any(|page| !page.open_valid),
             segment,
             env,
             path,
@@ -180,6 +183,29 @@ impl SegmentFile {
         self.stamps(page, &rows, |i, recorded, kind| {
             hit(indices[i], recorded, kind_of(kind))
         })
+    }
+
+    /// When the versions in some rows of a page are true; `None`: each from when it was
+    /// recorded until changed.
+    pub(crate) fn periods(
+        &self,
+        page: usize,
+        rows: &[u32],
+    ) -> Result<Option<Vec<Period>>, StoreError> {
+        if self.pages()[page].open_valid {
+            return Ok(None);
+        }
+        let columns = self.read_rows(page, rows, &[PageColumn::ValidFrom, PageColumn::ValidTo])?;
+        let [from, to] = columns.as_slice() else {
+            return Err(StoreError::Columns("a segment did not give periods".into()));
+        };
+        let from = from.as_primitive::<Int64Type>().values().iter();
+        let to = to.as_primitive::<Int64Type>().values().iter();
+        let both = from.zip(to).map(|(from, to)| Period {
+            from: *from,
+            to: *to,
+        });
+        Ok(Some(both.collect()))
     }
 
     /// Calls `give(i, recorded, kind)` for each of the rows of a page. A kind is as it is

@@ -86,6 +86,7 @@ pub(crate) fn change(key: &[u8], expect: Expect, row: Option<&[Value]>) -> RowCh
             Kind::Delete
         },
         row: Bytes::from(bytes),
+        valid: None,
     }
 }
 

@@ -142,6 +142,7 @@ pub(crate) fn check_valid(model: &Model, view: &ReadView, filter: VersionFilter)
         let table = view.catalog().table_by_id(index.table).unwrap();
         let ranges = [KeyRange::ALL];
         let request = IndexScanRequest {
+            valid: Default::default(),
             columns: all_columns(),
             filter,
             ranges: ranges.to_vec(),
@@ -439,6 +440,7 @@ impl Run {
             for (filter, ranges) in filters.iter().zip(ranges.iter().cycle()) {
                 let expected = expected(&self.model, &table, index, *filter, ranges, view.stamp());
                 let mut request = IndexScanRequest {
+                    valid: Default::default(),
                     columns: all_columns(),
                     filter: *filter,
                     ranges: ranges.clone(),

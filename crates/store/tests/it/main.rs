@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod behaviour;
+mod cases;
 mod damage;
 mod disk_faults;
 mod fixture;
@@ -15,3 +16,4 @@ mod power_cut;
 mod random;
 mod retention;
 mod retention_power_cut;
+mod valid_time;

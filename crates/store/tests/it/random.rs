@@ -15,12 +15,12 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use chronos_env::{OsRandom, Random, SimEnv};
+use chronos_env::SimEnv;
 use chronos_model::{Change, Expect, Kind, NodeId, Stamp, TableSchema, Value, WriteSet};
 use chronos_store::{ApplyError, KeyRange, LogIndex, ReadView, Store, StoreOptions, VersionFilter};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
+use crate::cases::run_cases;
 use crate::fixture::*;
 use crate::model::{Done, Model, Refused};
 
@@ -509,58 +509,9 @@ fn run_case(size: Size, case: &Case) {
     run.check(&run.store.read_view(), again, *partitions, *batch_rows);
 }
 
-/// Runs the case of a seed; if it fails, finds the smallest that does.
-fn run_seed(size: Size, seed: u64) {
-    let config = Config {
-        cases: 1,
-        failure_persistence: None,
-        max_shrink_iters: 4_096,
-        ..Config::default()
-    };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let outcome = TestRunner::new_with_rng(config, rng).run(&case(size), |case| {
-        run_case(size, &case);
-        Ok(())
-    });
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, smallest)) => {
-            panic!("{reason}\nwith {smallest:#?}\nreproduce with CHRONOS_STORE_SEED={seed}")
-        }
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
-}
-
-fn number_of(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse();
-    Some(number.unwrap_or_else(|e| panic!("{name}={text}: {e}")))
-}
-
 /// Runs the cases of many seeds on a few threads.
-fn run_many(size: Size, cases: u64) {
-    if let Some(seed) = number_of("CHRONOS_STORE_SEED") {
-        return run_seed(size, seed);
-    }
-    let cases = cases * number_of("CHRONOS_STORE_CASES").unwrap_or(1);
-    let first = OsRandom.u64();
-    let threads = chronos_env::cpu_count().clamp(1, 4) as u64;
-    std::thread::scope(|scope| {
-        let share = |thread: u64| {
-            let mine = (thread..cases).step_by(threads as usize);
-            mine.for_each(|n| run_seed(size, first.wrapping_add(n)));
-        };
-        let workers: Vec<_> = (0..threads)
-            .map(|n| scope.spawn(move || share(n)))
-            .collect();
-        for worker in workers {
-            if let Err(panic) = worker.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-    });
+fn run_many(size: Size, count: u64) {
+    run_cases(count, move || case(size), move |case| run_case(size, &case));
 }
 
 #[test]

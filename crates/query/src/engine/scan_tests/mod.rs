@@ -123,6 +123,7 @@ impl Pair {
                 expect: Expect::Any,
                 kind,
                 row: Bytes::from(bytes),
+                valid: None,
             }
         };
         let changes = RowChanges {
