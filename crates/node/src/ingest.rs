@@ -172,7 +172,7 @@ impl Node {
         }
         let table = self.readings_table().await?;
         let batch = coerce_to(&table, rows.into_batch()?)?;
-        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
+        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &[])?;
         let set = WriteSet {
             begin: Stamp::MAX,
             changes: vec![change],

@@ -16,6 +16,9 @@ use crate::{depth, temporal, QueryError};
 mod maintenance;
 mod reserved;
 mod strings;
+mod time;
+
+pub use time::{setting, DefaultClause, Setting};
 
 pub use maintenance::{AlterOptions, Maintenance};
 
@@ -48,7 +51,7 @@ pub enum Command {
     /// COPY
     Copy(Box<ast::Statement>),
     /// BEGIN, START TRANSACTION
-    Begin(Vec<ast::TransactionMode>),
+    Begin(Vec<ast::TransactionMode>, Option<String>),
     /// COMMIT, END
     Commit,
     /// ROLLBACK, ABORT; to a savepoint if named.
@@ -89,6 +92,12 @@ pub struct ExplainOptions {
 pub fn parse(sql: &str) -> Result<Command, QueryError> {
     if let Some(command) = parse_session_command(sql)? {
         return Ok(command);
+    }
+    if let Some((begin, as_of)) = time::begin_as_of(sql)? {
+        return match parse(&begin)? {
+            Command::Begin(modes, _) => Ok(Command::Begin(modes, Some(as_of))),
+            other => Ok(other),
+        };
     }
     strings::check(sql)?;
     let joined = strings::join(sql);
@@ -459,7 +468,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
         }
         S::Copy { .. } => Command::Copy(Box::new(statement)),
-        S::StartTransaction { modes, .. } => Command::Begin(modes),
+        S::StartTransaction { modes, .. } => Command::Begin(modes, None),
         S::Commit { .. } => Command::Commit,
         S::Rollback { savepoint, .. } => Command::Rollback(savepoint.map(|s| fold(&s))),
         S::Savepoint { name } => Command::Savepoint(fold(&name)),

@@ -1,8 +1,9 @@
 //! What is true of one key at a moment or in a period, where versions have periods of their
 //! own.
 
+use arrow_array::ArrayRef;
 use bytes::Bytes;
-use chronos_model::{encode_row, value_at, Kind, Period, Stamp};
+use chronos_model::{encode_row, value_at, Kind, Period, Stamp, Value};
 
 use crate::error::StoreError;
 use crate::merge::{
@@ -51,12 +52,8 @@ impl TableState {
             .collect();
         let mut row = None;
         self.pieces_of(asked, &columns, |merged, i| {
-            let columns = self.schema.columns.iter().zip(&merged.columns[1..]);
-            let values = columns
-                .map(|(column, array)| value_at(array, i, &column.data_type))
-                .collect::<Result<Vec<_>, _>>()?;
             let mut bytes = Vec::new();
-            encode_row(&values, &mut bytes);
+            encode_row(&self.values_of(&merged.columns[1..], i)?, &mut bytes);
             row = Some(Newest {
                 recorded: Stamp(merged.recorded[i]),
                 kind: Kind::Put,
@@ -65,6 +62,41 @@ impl TableState {
             Ok(())
         })?;
         Ok(row)
+    }
+
+    /// What is true of a key in a period: of each stretch when and the row's values.
+    pub(crate) fn pieces_within(
+        &self,
+        key: &[u8],
+        view: Stamp,
+        valid: Period,
+        retained: &Retained,
+    ) -> Result<Vec<(Period, Vec<Value>)>, StoreError> {
+        let asked = KeyAsked {
+            key,
+            view,
+            valid: ValidFilter::Between {
+                from: valid.from,
+                to: valid.to,
+                inclusive_to: false,
+            },
+            retained,
+        };
+        let columns: Vec<_> = (0..self.schema.columns.len())
+            .map(PageColumn::Column)
+            .collect();
+        let mut pieces = Vec::new();
+        self.pieces_of(asked, &columns, |merged, i| {
+            pieces.push((merged.pieces[i].valid, self.values_of(&merged.columns, i)?));
+            Ok(())
+        })?;
+        Ok(pieces)
+    }
+
+    fn values_of(&self, columns: &[ArrayRef], row: usize) -> Result<Vec<Value>, StoreError> {
+        let columns = self.schema.columns.iter().zip(columns);
+        let values = columns.map(|(column, array)| value_at(array, row, &column.data_type));
+        Ok(values.collect::<Result<_, _>>()?)
     }
 
     /// Whether a row of a key is true at some moment of a period, after the `earlier` changes

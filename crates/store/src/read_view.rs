@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_column, decode_row, value_at, Catalog, IndexSchema, Key, Kind, NodeId, Stamp, TableId,
-    TableSchema, Value, WriteSet,
+    decode_column, decode_row, value_at, Catalog, IndexSchema, Key, Kind, NodeId, Period, Stamp,
+    TableId, TableSchema, Value, WriteSet,
 };
 
 use crate::apply::{write, Checked};
@@ -184,6 +184,17 @@ impl ReadView {
                 recorded,
             },
         ))
+    }
+
+    /// What is true of a key in a period: when, and the row's values.
+    pub fn pieces(
+        &self,
+        table: &TableSchema,
+        key: &[u8],
+        valid: Period,
+    ) -> Result<Vec<(Period, Vec<Value>)>, StoreError> {
+        let table = self.table(table)?;
+        table.pieces_within(key, self.stamp, valid, &self.retained(table))
     }
 
     /// Stamp and kind of the newest version of a key, be it a put or a delete. A
@@ -368,6 +379,12 @@ impl ReadView {
         Ok(plan(sources, shape, &request, order))
     }
 
+    /// Whether versions of the table are true for periods of their own.
+    pub fn has_periods(&self, table: &TableSchema) -> bool {
+        let state = self.state.tables.get(&table.id);
+        state.is_some_and(|state| state.has_periods())
+    }
+
     /// How many current rows the table has, and whether that is exact.
     pub fn table_rows_estimate(&self, table: &TableSchema) -> (u64, bool) {
         let Ok(state) = self.table(table) else {
@@ -430,7 +447,7 @@ fn check_horizon(
     let valid = match valid {
         ValidFilter::AsOf(moment) => Stamp::last_of_micros(moment),
         ValidFilter::Between { from, .. } => Stamp::last_of_micros(from),
-        ValidFilter::Now | ValidFilter::All => Stamp::MAX,
+        ValidFilter::Now | ValidFilter::All | ValidFilter::Written => Stamp::MAX,
     };
     let asked = system.min(valid);
     if asked >= horizon {

@@ -50,9 +50,9 @@ impl Session {
                 let copy = sql::copy(copy)?;
                 self.execute_copy(&copy, token).await
             }
-            Command::Begin(modes) => {
+            Command::Begin(modes, as_of) => {
                 sql::check_isolation(modes)?;
-                self.begin(sql::is_read_only(modes))
+                self.begin(sql::is_read_only(modes), as_of.as_deref()).await
             }
             Command::Commit => self.commit().await,
             Command::Rollback(None) => self.rollback(),
@@ -241,7 +241,19 @@ impl Session {
         done("TRUNCATE TABLE")
     }
 
-    fn begin(&mut self, read_only: bool) -> Result<Outcome, Error> {
+    /// Begins a transaction; `as_of`: that reads tables as they were recorded then.
+    async fn begin(&mut self, read_only: bool, as_of: Option<&str>) -> Result<Outcome, Error> {
+        let as_of = match as_of {
+            None => None,
+            Some(expression) => {
+                let micros = self.moment_of(expression).await?;
+                let message = "AS OF SYSTEM TIME needs a moment, not NULL";
+                let micros =
+                    micros.ok_or_else(|| Error::new(SqlState::INVALID_PARAMETER, message))?;
+                self.node.inner.replica.settle(self.now_micros()).await;
+                Some(Stamp::last_of_micros(micros))
+            }
+        };
         match &mut self.transaction {
             Some(t) if t.implicit => t.implicit = false,
             Some(_) => self.notice(
@@ -249,7 +261,14 @@ impl Session {
                 SqlState::ACTIVE_TRANSACTION,
                 "there is already a transaction in progress",
             ),
-            None => self.transaction = Some(self.new_transaction(false, read_only)),
+            None => {
+                let read_only = read_only || as_of.is_some();
+                self.transaction = Some(self.new_transaction(false, read_only));
+            }
+        }
+        if let Some(transaction) = self.transaction.as_mut().filter(|_| as_of.is_some()) {
+            transaction.as_of = as_of;
+            transaction.read_only = true;
         }
         done("BEGIN")
     }

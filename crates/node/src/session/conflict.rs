@@ -8,13 +8,17 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_schema::{DataType as Arrow, Field, Schema};
 use chronos_model::{
-    Change, Expect, IndexSchema, Key, RowChange, RowChanges, SqlState, Stamp, TableSchema, Value,
+    Change, Expect, IndexSchema, Key, Period, RowChange, RowChanges, SqlState, Stamp, TableSchema,
+    Value,
 };
 use chronos_query::dml::{self, ConflictTarget, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
 use chronos_store::ReadView;
 
 use super::prepare::{known, InsertPlan};
-use super::write::{concat, current_row, hidden_key, internal, take, unique_violation, Written};
+use super::write::{
+    concat, current_row, hidden_key, internal, take, unique_violation, valid_from_now, Given,
+    Written,
+};
 use super::Session;
 use crate::Error;
 
@@ -46,7 +50,7 @@ impl Session {
         }
         let rows = take(&rows, kept)?;
         let result = self
-            .insert_rows(plan, rows, Expect::Absent, parameters)
+            .insert_rows(plan, rows, &[], Expect::Absent, parameters)
             .await;
         result.map_err(|e| self.lost_against(e, &index.name))
     }
@@ -81,8 +85,7 @@ impl Session {
             let key = dml::key_of(table, &values)?;
             let (found, constrained) = existing_row(&view, plan, &key, &values)?;
             if constrained.is_some_and(|values| !seen.insert(values)) {
-                return Err(Error::new(SqlState::CARDINALITY_VIOLATION, "ON CONFLICT DO UPDATE command cannot affect row a second time")
-                    .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values."));
+                return Err(twice());
             }
             match found {
                 None => {
@@ -92,7 +95,7 @@ impl Session {
                 Some((key, current)) => {
                     excluded.push(row as u32);
                     existing.push(current);
-                    keys.push(key);
+                    keys.push((key, None));
                 }
             }
         }
@@ -104,32 +107,8 @@ impl Session {
                 .update_pairs(plan, update, existing, take(&rows, excluded)?, parameters)
                 .await?;
             count += updated.num_rows() as u64;
-            let pairs = updated.column(0);
-            let pairs =
-                arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
-            let schema = updated.schema();
-            let new_rows = chronos_query::coerce_batch(
-                table,
-                &schema.fields()[1..],
-                &updated.columns()[1..],
-                updated.num_rows(),
-            )?;
-            dml::check_not_null(table, &new_rows)?;
-            for (row, pair) in pairs.values().iter().enumerate() {
-                let values = dml::row_values(table, &new_rows, row)?;
-                let old_key = &keys[*pair as usize];
-                let new_key = match table.has_hidden_key() {
-                    true => old_key.clone(),
-                    false => dml::key_of(table, &values)?,
-                };
-                if new_key != *old_key {
-                    return Err(Error::new(
-                        SqlState::FEATURE_NOT_SUPPORTED,
-                        "ON CONFLICT DO UPDATE cannot change the primary key",
-                    ));
-                }
-                changes.push(dml::put(new_key, &values, Expect::Unchanged));
-            }
+            let (new_rows, updates) = updates_of(table, &updated, &keys)?;
+            changes.extend(updates);
             returned.push(new_rows);
         }
         self.check_unique_in_transaction(table, &changes)?;
@@ -152,6 +131,64 @@ impl Session {
                 output,
             }),
         }
+    }
+
+    /// INSERT .. ON CONFLICT DO UPDATE where rows are true for periods: of each row's period
+    /// what overlaps rows that are there is updated, the rest is inserted.
+    pub(super) async fn upsert_periods(
+        &mut self,
+        plan: &InsertPlan,
+        update: &dml::DoUpdate,
+        rows: RecordBatch,
+        periods: &[Option<Period>],
+        parameters: &[Value],
+    ) -> Result<Written, Error> {
+        let table = &plan.insert.table;
+        self.check_takes_periods(table)?;
+        self.unbatch(table)?;
+        let context = self.read_context()?;
+        let mut pairs = Pairs::default();
+        let mut given = Given::default();
+        for row in 0..rows.num_rows() {
+            let values = dml::row_values(table, &rows, row)?;
+            let key = dml::key_of(table, &values)?;
+            let valid = periods.get(row).copied().flatten();
+            let change = RowChange {
+                valid,
+                ..dml::put(key, &values, Expect::Absent)
+            };
+            if given.is_again(&change, context.now_micros) {
+                return Err(twice());
+            }
+            let valid = valid_from_now(valid, context.now_micros);
+            let there = context.view.pieces(table, &change.key.0, valid)?;
+            pairs.divide(row as u32, change, valid, there);
+        }
+        let fresh = take(&rows, pairs.fresh)?;
+        let mut changes = pairs.insertions;
+        let mut returned = vec![fresh];
+        if !pairs.existing.is_empty() {
+            let excluded = take_again(&rows, pairs.excluded)?;
+            let updated = self
+                .update_pairs(plan, update, pairs.existing, excluded, parameters)
+                .await?;
+            let (new_rows, updates) = updates_of(table, &updated, &pairs.replaced)?;
+            changes.extend(updates);
+            returned.push(new_rows);
+        }
+        let count = returned.iter().map(|b| b.num_rows() as u64).sum();
+        let returned = concat(table, &returned)?;
+        let output = self.returning(plan, returned, parameters).await?;
+        let change = Change::Rows(RowChanges {
+            table: table.id,
+            rows: changes,
+        });
+        let written = self.write(vec![change], context.view.stamp()).await;
+        written.map_err(|e| self.lost_against(e, &table.primary_key_name()))?;
+        Ok(Written {
+            rows: count,
+            output,
+        })
     }
 
     /// Whether a row that was to be inserted would be one to update by now.
@@ -210,6 +247,110 @@ impl Session {
             }
         }
     }
+}
+
+fn twice() -> Error {
+    Error::new(
+        SqlState::CARDINALITY_VIOLATION,
+        "ON CONFLICT DO UPDATE command cannot affect row a second time",
+    )
+    .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
+}
+
+/// What becomes of rows with periods, piece by piece.
+#[derive(Default)]
+struct Pairs {
+    /// Rows of which something is inserted.
+    fresh: Vec<u32>,
+    insertions: Vec<RowChange>,
+    /// Rows that are there, and of each the row that was to be inserted.
+    existing: Vec<Vec<Value>>,
+    excluded: Vec<u32>,
+    /// The key of each, and the period in which it is replaced.
+    replaced: Vec<(Key, Option<Period>)>,
+}
+
+impl Pairs {
+    /// Divides a row's period into what is there, by stretches, and what is free.
+    fn divide(
+        &mut self,
+        row: u32,
+        change: RowChange,
+        valid: Period,
+        mut there: Vec<(Period, Vec<Value>)>,
+    ) {
+        there.sort_by_key(|(period, _)| period.from);
+        // Until changed, from when it is recorded, unless it was given otherwise.
+        let as_given =
+            |period: Period| (change.valid.is_some() || period != valid).then_some(period);
+        let mut from = valid.from;
+        let mut free = Vec::new();
+        for (period, values) in there {
+            let overlap = period.intersection(valid);
+            free.push(Period {
+                from,
+                to: overlap.from,
+            });
+            from = overlap.to;
+            self.existing.push(values);
+            self.excluded.push(row);
+            self.replaced.push((change.key.clone(), as_given(overlap)));
+        }
+        free.push(Period { from, to: valid.to });
+        free.retain(|period| !period.is_empty());
+        if !free.is_empty() {
+            self.fresh.push(row);
+        }
+        self.insertions
+            .extend(free.into_iter().map(|period| RowChange {
+                valid: as_given(period),
+                ..change.clone()
+            }));
+    }
+}
+
+/// The rows that DO UPDATE made of pairs, and the changes that write them.
+fn updates_of(
+    table: &TableSchema,
+    updated: &RecordBatch,
+    replaced: &[(Key, Option<Period>)],
+) -> Result<(RecordBatch, Vec<RowChange>), Error> {
+    let pairs = updated.column(0);
+    let pairs = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
+    let schema = updated.schema();
+    let new_rows = chronos_query::coerce_batch(
+        table,
+        &schema.fields()[1..],
+        &updated.columns()[1..],
+        updated.num_rows(),
+    )?;
+    dml::check_not_null(table, &new_rows)?;
+    let mut changes = Vec::with_capacity(updated.num_rows());
+    for (row, pair) in pairs.values().iter().enumerate() {
+        let values = dml::row_values(table, &new_rows, row)?;
+        let (old_key, valid) = &replaced[*pair as usize];
+        let new_key = match table.has_hidden_key() {
+            true => old_key.clone(),
+            false => dml::key_of(table, &values)?,
+        };
+        if new_key != *old_key {
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "ON CONFLICT DO UPDATE cannot change the primary key",
+            ));
+        }
+        changes.push(RowChange {
+            valid: *valid,
+            ..dml::put(new_key, &values, Expect::Unchanged)
+        });
+    }
+    Ok((new_rows, changes))
+}
+
+/// Rows of a batch, some of them more than once.
+fn take_again(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch, Error> {
+    let rows = arrow_array::UInt32Array::from(rows);
+    arrow_select::take::take_record_batch(batch, &rows).map_err(internal)
 }
 
 /// The tables that ON CONFLICT DO UPDATE reads; `None`: no rows yet.

@@ -103,13 +103,13 @@ impl Session {
             gathered.push(full_width(&table, &copy.columns, &batch)?);
             if gathered_rows >= BATCH_ROWS {
                 let batch = super::write::concat(&table, &std::mem::take(&mut gathered))?;
-                changes.push(dml::insertions(&table, batch, Expect::Absent)?);
+                changes.push(dml::insertions(&table, batch, Expect::Absent, &[])?);
                 gathered_rows = 0;
             }
         }
         if gathered_rows > 0 {
             let batch = super::write::concat(&table, &gathered)?;
-            changes.push(dml::insertions(&table, batch, Expect::Absent)?);
+            changes.push(dml::insertions(&table, batch, Expect::Absent, &[])?);
         }
         self.write(changes, Stamp::MAX).await?;
         Ok(rows)

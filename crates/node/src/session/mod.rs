@@ -16,6 +16,7 @@ mod maintenance;
 mod prepare;
 mod read;
 mod settings;
+mod time;
 mod transaction;
 mod write;
 
@@ -160,6 +161,8 @@ impl Session {
             }
             &replanned
         };
+        let for_time = self.planned_for_time(prepared)?;
+        let prepared = for_time.as_ref().unwrap_or(prepared);
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
                 "bind message supplies {} parameters, but prepared statement requires {}",
@@ -172,6 +175,7 @@ impl Session {
             Plan::Empty => Ok(Outcome::Empty),
             Plan::Direct(plan) => self.execute_direct(plan, &parameters).await,
             Plan::Query(plan) => self.execute_query(plan, &parameters, token).await,
+            Plan::Setting(plan, setting) => self.execute_setting(plan, setting, token).await,
             Plan::Insert(plan) => self.execute_insert(plan, &parameters).await,
             Plan::Modify(plan) => self.execute_modify(plan, &parameters).await,
             Plan::Command(command) => self.execute_command(command, token).await,
@@ -301,7 +305,8 @@ impl Session {
     /// What a query reads. Outside of a transaction, whose view is older anyway, one that names
     /// instants waits for the commits that have stamps and are not applied yet.
     async fn read_context_of(&mut self, plan: &QueryPlan) -> Result<ReadContext, Error> {
-        if !plan.reads_instants || self.in_transaction() {
+        let reads_instants = plan.reads_instants || self.defaults().system.is_some();
+        if !reads_instants || self.in_transaction() {
             return self.read_context();
         }
         let now_micros = self.now_micros();
@@ -310,6 +315,7 @@ impl Session {
             view: self.node.inner.replica.store.read_view(),
             now_micros,
             settings: self.given_settings(),
+            defaults: self.defaults(),
         })
     }
 
@@ -317,16 +323,19 @@ impl Session {
     fn read_context(&mut self) -> Result<ReadContext, Error> {
         let now_micros = self.now_micros();
         let settings = self.given_settings();
+        let defaults = self.defaults();
         match &mut self.transaction {
             Some(t) => Ok(ReadContext {
                 view: t.read_view()?,
                 now_micros: t.now_micros,
                 settings,
+                defaults,
             }),
             None => Ok(ReadContext {
                 view: self.node.inner.replica.store.read_view(),
                 now_micros,
                 settings,
+                defaults,
             }),
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType};
+use chronos_model::{Catalog, DataType, SqlState};
 use chronos_query::direct::{self, DirectPlan};
-use chronos_query::dml::{self, RETURNING_TABLE};
+use chronos_query::dml::{self, Portion, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
 use chronos_query::QueryPlan;
 
@@ -48,6 +48,8 @@ pub(crate) struct PlanKey {
     declared: Vec<Option<DataType>>,
     user: String,
     database: String,
+    /// Whether rows are true for periods of their own.
+    by_period: bool,
 }
 
 pub(super) enum Plan {
@@ -55,6 +57,8 @@ pub(super) enum Plan {
     /// Names one row by its key, or inserts given rows.
     Direct(Box<DirectPlan>),
     Query(Box<QueryPlan>),
+    /// A query, and what its tables are read at.
+    Setting(Box<QueryPlan>, Box<sql::Setting>),
     Insert(Box<InsertPlan>),
     Modify(Box<ModifyPlan>),
     Command(Box<Command>),
@@ -127,7 +131,19 @@ impl Session {
         if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
             return Ok(prepared);
         }
+        self.plan_generally(sql, declared, Portion::UntilChanged)
+    }
+
+    /// Plans with the engine. `portion`: what UPDATE and DELETE change that do not say it.
+    pub(super) fn plan_generally(
+        &self,
+        sql: &Arc<str>,
+        declared: &[Option<DataType>],
+        portion: Portion,
+    ) -> Result<Arc<Prepared>, Error> {
+        let catalog = self.catalog();
         let key = PlanKey {
+            by_period: portion != Portion::UntilChanged,
             sql: Arc::clone(sql),
             catalog_version: catalog.version,
             declared: declared.to_vec(),
@@ -137,7 +153,7 @@ impl Session {
         if let Some(prepared) = self.node.inner.plans.get(&key) {
             return Ok(prepared);
         }
-        let prepared = Arc::new(self.plan_in_general(sql, declared, &catalog)?);
+        let prepared = Arc::new(self.plan_in_general(sql, declared, portion, &catalog)?);
         self.node.inner.plans.insert(key, Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -162,11 +178,14 @@ impl Session {
         &self,
         sql: &Arc<str>,
         declared: &[Option<DataType>],
+        portion: Portion,
         catalog: &Arc<Catalog>,
     ) -> Result<Prepared, Error> {
         let is_empty = chronos_query::lex::split(sql).is_ok_and(|spans| spans.is_empty());
         let (plan, parameters, columns) = if is_empty {
             (Plan::Empty, Vec::new(), None)
+        } else if let Some(setting) = sql::setting(sql)? {
+            self.plan_setting(setting, catalog)?
         } else {
             match sql::parse(sql)? {
                 Command::Query(statement) => {
@@ -184,11 +203,11 @@ impl Session {
                     self.plan_insert(dml::insert(&insert, catalog)?, declared, catalog)?
                 }
                 Command::Update(update, with) => {
-                    let modify = dml::update(&update, with.as_deref(), catalog)?;
+                    let modify = dml::update(&update, with.as_deref(), portion, catalog)?;
                     self.plan_modify(modify, declared, catalog)?
                 }
                 Command::Delete(delete, with) => {
-                    let modify = dml::delete(&delete, with.as_deref(), catalog)?;
+                    let modify = dml::delete(&delete, with.as_deref(), portion, catalog)?;
                     self.plan_modify(modify, declared, catalog)?
                 }
                 Command::Show(name) => {
@@ -214,6 +233,27 @@ impl Session {
             plan,
             catalog_version: catalog.version,
         })
+    }
+
+    /// Plans a query that says what its tables are read at; without parameters.
+    fn plan_setting(
+        &self,
+        setting: sql::Setting,
+        catalog: &Arc<Catalog>,
+    ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
+        let Command::Query(statement) = sql::parse(&setting.query)? else {
+            let message = "SETTING DEFAULT stands before queries only";
+            return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+        };
+        let plan = self.plan_over(&statement, &[], &[], catalog)?;
+        if !plan.parameters.is_empty() {
+            let message = "parameters are not supported behind SETTING DEFAULT";
+            return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                .with_hint("Write FOR SYSTEM_TIME and FOR VALID_TIME behind the tables."));
+        }
+        let schema = Arc::clone(&plan.schema);
+        let plan = Plan::Setting(Box::new(plan), Box::new(setting));
+        Ok((plan, Vec::new(), Some(schema)))
     }
 
     /// Plans an INSERT whose source may read tables that only it sees.

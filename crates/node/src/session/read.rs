@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_model::{SqlState, Value};
 use chronos_query::SendableRecordBatchStream;
-use chronos_query::{coerce_array, QueryError, QueryPlan};
+use chronos_query::{coerce_array, QueryError, QueryPlan, ReadContext, TemporalDefaults};
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,24 @@ impl Session {
         parameters: &[Value],
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
+        let defaults = self.defaults();
+        self.execute_query_at(plan, parameters, defaults, token)
+            .await
+    }
+
+    /// The same, of tables that are read at `defaults` unless they say otherwise.
+    pub(super) async fn execute_query_at(
+        &mut self,
+        plan: &QueryPlan,
+        parameters: &[Value],
+        defaults: TemporalDefaults,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         let context = self.read_context_of(plan).await?;
+        let context = ReadContext {
+            defaults,
+            ..context
+        };
         let stream = self
             .node
             .inner

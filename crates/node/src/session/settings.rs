@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chronos_model::SqlState;
-use chronos_query::QueryError;
+use chronos_model::{text, DataType, SqlState, Stamp, Value};
+use chronos_query::{QueryError, TemporalDefaults};
+use chronos_store::{ValidFilter, VersionFilter};
 
 use crate::Error;
 
@@ -30,6 +31,8 @@ enum Rule {
     ReadOnly,
     /// A duration in milliseconds, or with a unit.
     Milliseconds,
+    /// A moment, or `all`; nothing: the present.
+    Moment,
 }
 
 const fn known(name: &'static str, default: &'static str, rule: Rule) -> Known {
@@ -51,6 +54,8 @@ const KNOWN: &[Known] = &[
         "strong",
         Rule::Only(&["strong"]),
     ),
+    known(SYSTEM_TIME, "", Rule::Moment),
+    known(VALID_TIME, "", Rule::Moment),
     known(
         "client_encoding",
         "UTF8",
@@ -260,6 +265,21 @@ impl Settings {
         )
     }
 
+    /// What tables without a temporal clause are read at.
+    pub(super) fn temporal_defaults(&self) -> TemporalDefaults {
+        let given = |name: &str| self.changed.get(name).filter(|value| !value.is_empty());
+        TemporalDefaults {
+            system: given(SYSTEM_TIME).and_then(|value| match moment(value)? {
+                Moment::All => Some(VersionFilter::All),
+                Moment::At(micros) => Some(VersionFilter::AsOf(Stamp::last_of_micros(micros))),
+            }),
+            valid: given(VALID_TIME).and_then(|value| match moment(value)? {
+                Moment::All => Some(ValidFilter::All),
+                Moment::At(micros) => Some(ValidFilter::AsOf(micros)),
+            }),
+        }
+    }
+
     /// `statement_timeout`, in milliseconds; `None`: no limit.
     pub(super) fn statement_timeout_ms(&self) -> Option<u64> {
         self.changed
@@ -270,6 +290,8 @@ impl Settings {
     }
 }
 
+const SYSTEM_TIME: &str = "chronos.system_time";
+const VALID_TIME: &str = "chronos.valid_time";
 const TIMEOUT: &str = "statement_timeout";
 
 /// A value with its unit: the largest one of which there is a whole number.
@@ -322,6 +344,16 @@ fn check(known: &Known, value: &str) -> Result<String, Error> {
             known.name
         ))
         .with_hint(format!("Chronos supports {} only.", known.default))),
+        Rule::Moment if is_present(value) => Ok(String::new()),
+        Rule::Moment => match moment(value) {
+            Some(Moment::All) => Ok("all".to_owned()),
+            Some(Moment::At(micros)) => Ok(text::format(&Value::TimestampTz(micros))),
+            None => Err(invalid(format!(
+                "invalid value for parameter \"{}\": \"{value}\"",
+                known.name
+            ))
+            .with_hint("Give a timestamp, 'all', or 'now' for the present.")),
+        },
         Rule::Milliseconds => milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| {
             invalid(format!(
                 "invalid value for parameter \"{}\": \"{value}\"",
@@ -329,6 +361,26 @@ fn check(known: &Known, value: &str) -> Result<String, Error> {
             ))
             .with_hint("Write milliseconds, or a number with ms, s or min.")
         }),
+    }
+}
+
+enum Moment {
+    All,
+    At(i64),
+}
+
+fn is_present(value: &str) -> bool {
+    let value = value.trim();
+    value.is_empty() || value.eq_ignore_ascii_case("now")
+}
+
+fn moment(value: &str) -> Option<Moment> {
+    if value.trim().eq_ignore_ascii_case("all") {
+        return Some(Moment::All);
+    }
+    match text::parse(&DataType::TimestampTz, value) {
+        Ok(Value::TimestampTz(micros)) => Some(Moment::At(micros)),
+        _ => None,
     }
 }
 

@@ -8,16 +8,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chronos_model::{
-    BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, TableId, TableSchema, WriteSet,
+    BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, TableId, TableSchema,
+    WriteSet,
 };
 use chronos_store::ReadView;
 
 use crate::Error;
 
+/// Changes by key, in order. One is enough unless rows are true for periods.
+type Changes = BTreeMap<Key, Vec<RowChange>>;
+
 /// Buffered writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
-    rows: BTreeMap<TableId, BTreeMap<Key, RowChange>>,
+    rows: BTreeMap<TableId, Changes>,
     batches: Vec<BatchChange>,
 }
 
@@ -32,6 +36,8 @@ pub(super) struct Transaction {
     pub(super) savepoints: Vec<(String, Writes)>,
     pub(super) failed: bool,
     pub(super) read_only: bool,
+    /// What it reads tables at that do not say so themselves.
+    pub(super) as_of: Option<Stamp>,
     /// Opened by a multi-statement query, not by BEGIN.
     pub(super) implicit: bool,
     /// The view with the writes, until the next write.
@@ -52,6 +58,7 @@ impl Transaction {
             savepoints: Vec::new(),
             failed: false,
             read_only,
+            as_of: None,
             implicit,
             overlaid: None,
         }
@@ -65,7 +72,7 @@ impl Transaction {
         if let Some(view) = &self.overlaid {
             return Ok(view.clone());
         }
-        let writes = self.writes.to_write_set(chronos_model::Stamp::MAX);
+        let writes = self.writes.to_write_set(Stamp::MAX);
         let view = self
             .view
             .with_writes(&writes)
@@ -131,7 +138,7 @@ impl Writes {
     }
 
     /// All writes as one write set of a transaction that read at `begin`.
-    pub(super) fn to_write_set(&self, begin: chronos_model::Stamp) -> WriteSet {
+    pub(super) fn to_write_set(&self, begin: Stamp) -> WriteSet {
         let rows = self
             .rows
             .iter()
@@ -139,7 +146,7 @@ impl Writes {
             .map(|(table, rows)| {
                 Change::Rows(RowChanges {
                     table: *table,
-                    rows: rows.values().cloned().collect(),
+                    rows: rows.values().flatten().cloned().collect(),
                 })
             });
         let batches = self.batches.iter().cloned().map(Change::Batch);
@@ -151,8 +158,15 @@ impl Writes {
 }
 
 /// A later change of a key on top of an earlier one.
-fn merge(table: &mut BTreeMap<Key, RowChange>, mut change: RowChange) {
-    let earlier = table.get(&change.key).map(|c| (c.expect, c.kind));
+fn merge(table: &mut Changes, mut change: RowChange) {
+    let of_key = table.entry(change.key.clone()).or_default();
+    let has_periods = change.valid.is_some() || of_key.iter().any(|c| c.valid.is_some());
+    if has_periods {
+        // The store takes from earlier ones what later ones cover.
+        of_key.push(change);
+        return;
+    }
+    let earlier = of_key.last().map(|c| (c.expect, c.kind));
     match (earlier, change.kind) {
         // Inserted and deleted again: as if it never was.
         (
@@ -166,7 +180,7 @@ fn merge(table: &mut BTreeMap<Key, RowChange>, mut change: RowChange) {
         (Some((expect, _)), _) => change.expect = expect,
         (None, _) => {}
     }
-    table.insert(change.key.clone(), change);
+    *of_key = vec![change];
 }
 
 #[cfg(test)]
@@ -185,13 +199,27 @@ mod tests {
     }
 
     #[test]
+    fn changes_for_periods_are_kept_in_order() {
+        let valid = Some(chronos_model::Period { from: 1, to: 5 });
+        let later = RowChange {
+            valid,
+            ..change(Expect::Unchanged, Kind::Put, b"2")
+        };
+        let mut table = BTreeMap::new();
+        merge(&mut table, change(Expect::Absent, Kind::Put, b"1"));
+        merge(&mut table, later.clone());
+        let kept = vec![change(Expect::Absent, Kind::Put, b"1"), later];
+        assert_eq!(table.into_values().collect::<Vec<_>>(), [kept]);
+    }
+
+    #[test]
     fn only_the_last_state_of_a_key_is_kept() {
         let mut table = BTreeMap::new();
         merge(&mut table, change(Expect::Absent, Kind::Put, b"1"));
         merge(&mut table, change(Expect::Unchanged, Kind::Put, b"2"));
         assert_eq!(
             table.values().next(),
-            Some(&change(Expect::Absent, Kind::Put, b"2"))
+            Some(&vec![change(Expect::Absent, Kind::Put, b"2")])
         );
         merge(&mut table, change(Expect::Unchanged, Kind::Delete, b""));
         assert!(table.is_empty());
@@ -199,7 +227,7 @@ mod tests {
         merge(&mut table, change(Expect::Absent, Kind::Put, b"3"));
         assert_eq!(
             table.values().next(),
-            Some(&change(Expect::Unchanged, Kind::Put, b"3"))
+            Some(&vec![change(Expect::Unchanged, Kind::Put, b"3")])
         );
     }
 }

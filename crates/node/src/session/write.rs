@@ -1,18 +1,18 @@
 //! Writing: rows found or given become changes; changes are proposed at once, or
 //! kept until COMMIT.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use chronos_model::{
-    Change, DataType, Expect, Key, Kind, RowChange, RowChanges, SqlState, Stamp, TableSchema,
-    Value, WriteSet,
+    Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState, Stamp,
+    TableSchema, Value, WriteSet,
 };
-use chronos_query::dml::{self, ConflictTarget, OnConflict};
-use chronos_query::QueryError;
+use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
+use chronos_query::{QueryError, ReadContext};
 use chronos_store::{Applied, ReadView};
 
 use super::prepare::{known, InsertPlan, ModifyPlan};
@@ -34,7 +34,7 @@ impl Session {
                 SqlState::READ_ONLY_TRANSACTION,
                 format!("cannot execute {what} in a read-only transaction"),
             )),
-            _ => Ok(()),
+            _ => self.refuse_other_time(what),
         }
     }
 
@@ -73,12 +73,20 @@ impl Session {
         plan: &InsertPlan,
         parameters: &[Value],
     ) -> Result<Written, Error> {
-        let begin = self.read_context()?.view.stamp();
+        let context = self.read_context()?;
+        let begin = context.view.stamp();
         let batches = self.collect(&plan.source, parameters).await?;
         let insert = &plan.insert;
         let mut rows = Vec::with_capacity(batches.len());
+        let mut periods = Vec::new();
         for batch in &batches {
             rows.push(insert.rows(batch)?);
+            if insert.gives_periods() {
+                periods.extend(insert.periods(batch, context.now_micros)?);
+            }
+        }
+        if insert.gives_periods() {
+            self.check_takes_periods(&insert.table)?;
         }
         let rows = concat(&insert.table, &rows)?;
         if rows.num_rows() == 0 {
@@ -89,36 +97,43 @@ impl Session {
         }
         match &insert.on_conflict {
             OnConflict::Fail => {
-                self.insert_rows(plan, rows, Expect::Absent, parameters)
+                self.insert_rows(plan, rows, &periods, Expect::Absent, parameters)
                     .await
             }
             OnConflict::Skip => match &insert.target {
                 ConflictTarget::Any => {
-                    self.insert_rows(plan, rows, Expect::DistinctOrSkip, parameters)
+                    self.insert_rows(plan, rows, &periods, Expect::DistinctOrSkip, parameters)
                         .await
                 }
                 ConflictTarget::Key => {
-                    self.insert_rows(plan, rows, Expect::AbsentOrSkip, parameters)
+                    self.insert_rows(plan, rows, &periods, Expect::AbsentOrSkip, parameters)
                         .await
                 }
                 ConflictTarget::Index(index) => {
                     self.insert_distinct(plan, index, rows, parameters).await
                 }
             },
+            OnConflict::Update(update)
+                if insert.gives_periods() || context.view.has_periods(&insert.table) =>
+            {
+                self.upsert_periods(plan, update, rows, &periods, parameters)
+                    .await
+            }
             OnConflict::Update(update) => self.upsert(plan, update, rows, begin, parameters).await,
         }
     }
 
-    /// Inserts rows in the table's columns.
+    /// Inserts rows in the table's columns. `periods`: when each is true, if that was given.
     pub(super) async fn insert_rows(
         &mut self,
         plan: &InsertPlan,
         rows: RecordBatch,
+        periods: &[Option<Period>],
         expect: Expect,
         parameters: &[Value],
     ) -> Result<Written, Error> {
         let table = &plan.insert.table;
-        let mut change = dml::insertions(table, rows.clone(), expect)?;
+        let mut change = dml::insertions(table, rows.clone(), expect, periods)?;
         if self.transaction.is_some() {
             let kept = self.resolve_in_transaction(table, &mut change)?;
             let rows = match kept {
@@ -208,12 +223,12 @@ impl Session {
         let Change::Rows(changes) = change else {
             return Ok(None);
         };
-        let view = self.read_context()?.view;
+        let context = self.read_context()?;
         let mut kept = Vec::with_capacity(changes.rows.len());
-        let mut given = HashSet::new();
+        let mut given = Given::default();
         for (position, row) in changes.rows.iter().enumerate() {
-            let present = !given.insert(row.key.clone())
-                || view.get(table, &row.key.0).map_err(Error::from)?.is_some();
+            let present =
+                given.is_again(row, context.now_micros) || is_present(&context, table, row)?;
             match row.expect {
                 Expect::Absent if present => return Err(unique_violation(table, &row.key)),
                 Expect::AbsentOrSkip | Expect::DistinctOrSkip if present => {}
@@ -266,6 +281,9 @@ impl Session {
         parameters: &[Value],
     ) -> Result<Written, Error> {
         self.unbatch(&plan.modify.table)?;
+        if plan.modify.portion != Portion::UntilChanged {
+            self.check_takes_periods(&plan.modify.table)?;
+        }
         let begin = self.read_context()?.view.stamp();
         let batches = self.collect(&plan.source, parameters).await?;
         let mut seen = HashSet::new();
@@ -275,10 +293,17 @@ impl Session {
         for batch in &batches {
             let found = plan.modify.rows(batch, &mut seen, &shown)?;
             rows += found.keys.len() as u64;
-            changes.extend(plan.modify.changes(&found.keys, &found.rows)?);
+            changes.extend(plan.modify.changes(&found)?);
             returned.push(found.returned);
         }
-        self.check_moved_keys(&plan.modify.table, &changes)?;
+        let changes = match plan.modify.portion {
+            Portion::UntilChanged => {
+                self.check_moved_keys(&plan.modify.table, &changes)?;
+                one_per_key(changes)
+            }
+            // What a row leaves another may take: whether it is free is seen when it is written.
+            Portion::FromNow | Portion::Of(..) => removals_first(changes),
+        };
         self.check_unique_in_transaction(&plan.modify.table, &changes)?;
         let returned = arrow_select::concat::concat_batches(&shown, &returned).map_err(internal)?;
         let types = &plan.source.parameters;
@@ -287,10 +312,25 @@ impl Session {
             .await?;
         let change = Change::Rows(RowChanges {
             table: plan.modify.table.id,
-            rows: one_per_key(changes),
+            rows: changes,
         });
         self.write(vec![change], begin).await?;
         Ok(Written { rows, output })
+    }
+
+    /// Periods of valid time are not given to rows whose uniqueness an index keeps: it knows
+    /// one row of each key.
+    pub(super) fn check_takes_periods(&self, table: &TableSchema) -> Result<(), Error> {
+        let catalog = self.catalog();
+        let mut indexes = catalog.indexes_of(table.id);
+        let Some(index) = indexes.find(|index| index.is_enforced()) else {
+            return Ok(());
+        };
+        let message = format!(
+            "periods of valid time are not supported in table \"{}\", which has the unique index \"{}\"",
+            table.name, index.name
+        );
+        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message))
     }
 
     /// An UPDATE of the primary key must not run into rows that stay: checked here
@@ -409,6 +449,45 @@ pub(super) fn hidden_key(stamp: Stamp, position: u64) -> Key {
     bytes.extend_from_slice(&stamp.0.to_be_bytes());
     bytes.extend_from_slice(&position.to_be_bytes());
     Key(bytes.into())
+}
+
+/// Whether a row of its key is there when this one is to be.
+fn is_present(context: &ReadContext, table: &TableSchema, row: &RowChange) -> Result<bool, Error> {
+    let view = &context.view;
+    if row.valid.is_none() && !view.has_periods(table) {
+        return Ok(view.get(table, &row.key.0)?.is_some());
+    }
+    let valid = valid_from_now(row.valid, context.now_micros);
+    Ok(!view.pieces(table, &row.key.0, valid)?.is_empty())
+}
+
+/// When a row is true that is written now.
+pub(super) fn valid_from_now(given: Option<Period>, now_micros: i64) -> Period {
+    given.unwrap_or(Period {
+        from: now_micros,
+        to: Period::UNTIL_CHANGED,
+    })
+}
+
+/// The keys that rows of a statement have, and when those are true.
+#[derive(Default)]
+pub(super) struct Given(HashMap<Key, Vec<Period>>);
+
+impl Given {
+    /// Takes note of a row; whether one before has its key at some moment of its period.
+    pub(super) fn is_again(&mut self, row: &RowChange, now_micros: i64) -> bool {
+        let valid = valid_from_now(row.valid, now_micros);
+        let of_key = self.0.entry(row.key.clone()).or_default();
+        let is_again = of_key.iter().any(|before| before.overlaps(valid));
+        of_key.push(valid);
+        is_again
+    }
+}
+
+/// First what is removed, then what is written.
+fn removals_first(mut changes: Vec<RowChange>) -> Vec<RowChange> {
+    changes.sort_by_key(|change| change.kind == Kind::Put);
+    changes
 }
 
 /// A key that one row leaves and another takes is simply replaced.

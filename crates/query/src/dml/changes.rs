@@ -3,8 +3,8 @@
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use chronos_model::{
-    encode_key, encode_row, text, value_at, BatchChange, Change, Expect, Key, Kind, RowChange,
-    RowChanges, SqlState, TableSchema, Value,
+    encode_key, encode_row, text, value_at, BatchChange, Change, Expect, Key, Kind, Period,
+    RowChange, RowChanges, SqlState, TableSchema, Value,
 };
 
 use crate::QueryError;
@@ -66,13 +66,16 @@ pub fn key_of(table: &TableSchema, values: &[Value]) -> Result<Key, QueryError> 
     })
 }
 
-/// New rows as changes: few as rows, many as columns.
+/// New rows as changes: few as rows, many as columns. `periods`: when each is true; empty: from
+/// when they are recorded until changed.
 pub fn insertions(
     table: &TableSchema,
     rows: RecordBatch,
     expect: Expect,
+    periods: &[Option<Period>],
 ) -> Result<Change, QueryError> {
-    if rows.num_rows() >= COLUMNAR_ROWS_MIN {
+    let has_periods = periods.iter().any(Option::is_some);
+    if rows.num_rows() >= COLUMNAR_ROWS_MIN && !has_periods {
         let batch = RecordBatch::try_new(table.arrow_schema(), rows.columns().to_vec())
             .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))?;
         return Ok(Change::Batch(BatchChange {
@@ -84,7 +87,10 @@ pub fn insertions(
     let rows = (0..rows.num_rows())
         .map(|row| {
             let values = row_values(table, &rows, row)?;
-            Ok(put(key_of(table, &values)?, &values, expect))
+            Ok(RowChange {
+                valid: periods.get(row).copied().flatten(),
+                ..put(key_of(table, &values)?, &values, expect)
+            })
         })
         .collect::<Result<Vec<_>, QueryError>>()?;
     Ok(Change::Rows(RowChanges {

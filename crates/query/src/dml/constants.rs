@@ -3,6 +3,7 @@
 use chronos_model::{ColumnSchema, DataType, Kind, SqlState};
 use datafusion::sql::sqlparser::ast;
 
+use super::insert::column_of;
 use super::{Insert, Modify};
 use crate::engine::parse_expression;
 use crate::{QueryError, QueryPlan};
@@ -10,14 +11,18 @@ use crate::{QueryError, QueryPlan};
 /// Errors with 42804 when an INSERT gives a text that has a type to a number, a date ..: only
 /// a constant without a type is read as one.
 pub fn check_insert(insert: &Insert, source: &QueryPlan) -> Result<(), QueryError> {
-    let columns = insert.targets.iter().map(|t| &insert.table.columns[*t]);
-    check_assigned(columns, source, 0)
+    let columns = insert.targets.iter();
+    let columns: Vec<_> = columns.map(|t| column_of(&insert.table, *t)).collect();
+    check_assigned(columns.iter().map(AsRef::as_ref), source, 0)
 }
 
 /// The same of an UPDATE, whose rows come behind their keys.
 pub fn check_update(modify: &Modify, source: &QueryPlan) -> Result<(), QueryError> {
     match modify.kind {
-        Kind::Put => check_assigned(modify.table.columns.iter(), source, 1),
+        Kind::Put => {
+            let first = modify.first_column();
+            check_assigned(modify.table.columns.iter(), source, first)
+        }
         Kind::Delete => Ok(()),
     }
 }

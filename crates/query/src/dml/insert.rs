@@ -1,10 +1,14 @@
 //! INSERT: where its rows come from, and what happens to keys that are there already.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use chronos_model::{Catalog, DataType, IndexSchema, SqlState, TableSchema, Uniqueness};
+use chronos_model::{
+    text, Catalog, ColumnSchema, DataType, IndexSchema, Period, SqlState, SystemColumn,
+    TableSchema, Uniqueness, Value,
+};
 use datafusion::sql::sqlparser::ast;
 
 use super::assignments::{assigned_text, assignments, projection, qualify};
@@ -16,7 +20,7 @@ use super::{
 };
 use crate::engine::parse_expression;
 use crate::sql::{fold, parse_query, quote, table_name};
-use crate::{coerce_batch, QueryError};
+use crate::{coerce_array, coerce_batch, QueryError};
 
 /// What ON CONFLICT says.
 #[derive(Debug, Clone)]
@@ -47,7 +51,8 @@ pub struct Insert {
     pub table: Arc<TableSchema>,
     /// Gives the rows: a value for each of `targets`, in that order.
     pub source: ast::Statement,
-    /// Positions of the columns that `source` gives.
+    /// Positions of the columns that `source` gives; behind the table's own stand `_valid_from`
+    /// and `_valid_to`.
     pub targets: Vec<usize>,
     /// What to do with keys already there.
     pub on_conflict: OnConflict,
@@ -78,7 +83,7 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
             .and_then(|p| p.as_ident())
             .map(fold)
             .unwrap_or_default();
-        let position = assignable(&table, &column)?;
+        let position = insertable(&table, &column)?;
         if targets.contains(&position) {
             let message = format!("column \"{column}\" specified more than once");
             return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
@@ -155,7 +160,7 @@ fn prepare_values(
             ));
         }
         for (expr, &target) in row.content.iter_mut().zip(targets) {
-            let column = &table.columns[target];
+            let column = column_of(table, target);
             note_parameter(parameter_types, expr, &column.data_type);
             let is_default = matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"));
             if is_default {
@@ -164,7 +169,11 @@ fn prepare_values(
         }
     }
     for (position, &target) in targets.iter().enumerate().take(width) {
-        type_constants(&mut values.rows, position, &table.columns[target].data_type);
+        type_constants(
+            &mut values.rows,
+            position,
+            &column_of(table, target).data_type,
+        );
     }
     let has_subquery = values
         .rows
@@ -313,7 +322,95 @@ fn on_conflict(
     Ok((action, target))
 }
 
+/// The names under which the bounds of a row's period are given, in their order behind the
+/// table's own columns.
+const PERIOD: [SystemColumn; 2] = [SystemColumn::ValidFrom, SystemColumn::ValidTo];
+
+fn insertable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {
+    match PERIOD.iter().position(|c| c.name() == column) {
+        Some(bound) => Ok(table.columns.len() + bound),
+        None => assignable(table, column),
+    }
+}
+
+/// The column at a position of [`Insert::targets`].
+pub(super) fn column_of(table: &TableSchema, target: usize) -> Cow<'_, ColumnSchema> {
+    match table.columns.get(target) {
+        Some(column) => Cow::Borrowed(column),
+        None => Cow::Owned(ColumnSchema {
+            name: PERIOD[target - table.columns.len()].name().to_owned(),
+            data_type: DataType::TimestampTz,
+            nullable: true,
+            default: None,
+        }),
+    }
+}
+
 impl Insert {
+    /// Whether rows are given periods.
+    pub fn gives_periods(&self) -> bool {
+        self.targets.iter().any(|t| *t >= self.table.columns.len())
+    }
+
+    /// When the rows of a batch that `source` gave are true; `None`: from when they are
+    /// recorded until changed.
+    ///
+    /// Errors: a period ends before it begins, or is empty.
+    pub fn periods(
+        &self,
+        batch: &RecordBatch,
+        now_micros: i64,
+    ) -> Result<Vec<Option<Period>>, QueryError> {
+        let bound = |bound: usize| -> Result<Option<Vec<Option<i64>>>, QueryError> {
+            let wanted = self.table.columns.len() + bound;
+            let given = self.targets.iter().position(|t| *t == wanted);
+            given.map(|i| self.moments(batch, i, wanted)).transpose()
+        };
+        let (from, to) = (bound(0)?, bound(1)?);
+        let at = |bounds: &Option<Vec<Option<i64>>>, row: usize| bounds.as_ref()?[row];
+        let period = |row: usize| {
+            let (from, to) = (at(&from, row), at(&to, row));
+            if from.is_none() && to.is_none() {
+                return Ok(None);
+            }
+            let period = Period {
+                from: from.unwrap_or(now_micros),
+                to: to.unwrap_or(Period::UNTIL_CHANGED),
+            };
+            match period.is_empty() {
+                false => Ok(Some(period)),
+                true => Err(self.empty_period(period)),
+            }
+        };
+        (0..batch.num_rows()).map(period).collect()
+    }
+
+    fn moments(
+        &self,
+        batch: &RecordBatch,
+        given: usize,
+        target: usize,
+    ) -> Result<Vec<Option<i64>>, QueryError> {
+        let schema = batch.schema();
+        let array = coerce_array(
+            batch.column(given),
+            schema.field(given),
+            &column_of(&self.table, target).data_type,
+        )?;
+        super::moments(&array)
+    }
+
+    fn empty_period(&self, period: Period) -> QueryError {
+        let shown = |micros| text::format(&Value::TimestampTz(micros));
+        let message = format!(
+            "a row of \"{}\" cannot be true from {} to {}: the period must end after it begins",
+            self.table.name,
+            shown(period.from),
+            shown(period.to)
+        );
+        QueryError::new(SqlState::INVALID_PARAMETER, message)
+    }
+
     /// The rows in the table's columns, from a batch that `source` gave.
     ///
     /// Errors: a value does not fit, or is NULL where NULL may not be.

@@ -23,7 +23,7 @@ pub use changes::{
 };
 pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};
-pub use modify::{delete, update, ModifiedRows, Modify};
+pub use modify::{delete, update, ModifiedRows, Modify, Portion};
 
 use crate::sql::table_name;
 use crate::QueryError;
@@ -69,13 +69,25 @@ pub fn source_of(
     match statement {
         ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
         ast::Statement::Update(u) => {
-            update(u, None, catalog).map(|p| (p.source, p.parameter_types))
+            update(u, None, Portion::UntilChanged, catalog).map(|p| (p.source, p.parameter_types))
         }
         ast::Statement::Delete(d) => {
-            delete(d, None, catalog).map(|p| (p.source, p.parameter_types))
+            delete(d, None, Portion::UntilChanged, catalog).map(|p| (p.source, p.parameter_types))
         }
         other => Err(QueryError::unsupported(format!("EXPLAIN {other}"))),
     }
+}
+
+/// Moments of a column of timestamps, in microseconds.
+fn moments(column: &arrow_array::ArrayRef) -> Result<Vec<Option<i64>>, QueryError> {
+    use arrow_array::cast::AsArray;
+    let internal = |e: arrow_schema::ArrowError| {
+        QueryError::new(SqlState::INTERNAL, format!("a bound is no timestamp: {e}"))
+    };
+    let to = DataType::TimestampTz.to_arrow();
+    let column = arrow_cast::cast(column, &to).map_err(internal)?;
+    let micros = column.as_primitive::<arrow_array::types::TimestampMicrosecondType>();
+    Ok(micros.iter().collect())
 }
 
 fn assignable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
-use chronos_model::{Catalog, DataType, Expect, Key, Kind, RowChange, SqlState, TableSchema};
+use chronos_model::{
+    Catalog, DataType, Expect, Key, Kind, Period, RowChange, SqlState, TableSchema,
+};
 use datafusion::sql::sqlparser::ast;
 
 use super::assignments::{assigned_text, assignments, projection};
 use super::returning::{self, returning_query};
-use super::{check_not_null, find_table, key_of, note_parameter, put, removal, row_values};
+use super::{
+    check_not_null, find_table, key_of, moments, note_parameter, put, removal, row_values,
+};
 use crate::sql::{fold, parse_query, quote};
+use crate::temporal::PORTION;
 use crate::{coerce_batch, QueryError};
 
 /// A planned UPDATE or DELETE.
@@ -24,6 +29,8 @@ pub struct Modify {
     pub source: ast::Statement,
     /// Whether rows are deleted.
     pub kind: Kind,
+    /// Which part of the rows' valid time is changed.
+    pub portion: Portion,
     /// RETURNING, as a query over [`RETURNING_TABLE`](super::RETURNING_TABLE).
     pub returning: Option<String>,
     /// How many columns behind the row's own are there for RETURNING only.
@@ -32,10 +39,43 @@ pub struct Modify {
     pub parameter_types: Vec<Option<DataType>>,
 }
 
+/// Which part of valid time an UPDATE or DELETE changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Portion {
+    /// From now on, in a table whose rows are all true until changed.
+    UntilChanged,
+    /// From now on: as `FOR PORTION OF VALID_TIME FROM now() TO NULL`.
+    FromNow,
+    /// A period, given by expressions.
+    Of(Box<ast::Expr>, Box<ast::Expr>),
+}
+
+impl Portion {
+    /// Its bounds in SQL, if the rows found must tell when they are true.
+    fn bounds(&self) -> Option<(String, String)> {
+        match self {
+            Portion::UntilChanged => None,
+            Portion::FromNow => Some(("now()".into(), "NULL".into())),
+            Portion::Of(from, to) => Some((from.to_string(), to.to_string())),
+        }
+    }
+
+    /// How many columns stand before those of the row.
+    fn leading(&self) -> usize {
+        match self {
+            Portion::UntilChanged => 1,
+            Portion::FromNow | Portion::Of(..) => 5,
+        }
+    }
+}
+
 /// Rows that an UPDATE or DELETE has found.
 pub struct ModifiedRows {
     /// Their keys as they are.
     pub keys: Vec<Key>,
+    /// Of each the part of its valid time that is changed; `None`: from when the change is
+    /// recorded until changed.
+    pub periods: Vec<Option<Period>>,
     /// The rows as they shall be or were, in the table's columns.
     pub rows: RecordBatch,
     /// These, and what is carried for RETURNING.
@@ -44,39 +84,79 @@ pub struct ModifiedRows {
 
 fn target_of(
     relation: &ast::TableFactor,
+    default: Portion,
     catalog: &Catalog,
-) -> Result<(Arc<TableSchema>, String), QueryError> {
-    match relation {
-        ast::TableFactor::Table {
-            name,
-            alias,
-            args: None,
-            ..
-        } => {
-            let table = find_table(catalog, name)?;
-            let alias = alias
-                .as_ref()
-                .map_or_else(|| table.name.clone(), |a| fold(&a.name));
-            Ok((table, alias))
+) -> Result<Target, QueryError> {
+    let refused = || {
+        let message = format!("cannot modify {relation}: only rows of a table can be changed");
+        QueryError::new(SqlState::SYNTAX_ERROR, message)
+    };
+    let ast::TableFactor::Table {
+        name, alias, args, ..
+    } = relation
+    else {
+        return Err(refused());
+    };
+    let portion = match args {
+        None => default,
+        Some(args) => portion_of(&args.args).ok_or_else(refused)?,
+    };
+    let table = find_table(catalog, name)?;
+    let alias = alias
+        .as_ref()
+        .map_or_else(|| table.name.clone(), |a| fold(&a.name));
+    Ok(Target {
+        table,
+        alias,
+        portion,
+    })
+}
+
+/// The table of an UPDATE or DELETE.
+struct Target {
+    table: Arc<TableSchema>,
+    alias: String,
+    portion: Portion,
+}
+
+/// The portion that a marker of the target says.
+fn portion_of(arguments: &[ast::FunctionArg]) -> Option<Portion> {
+    let expression = |argument: &ast::FunctionArg| match argument {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) => Some(e.clone()),
+        _ => None,
+    };
+    let [only] = arguments else {
+        return None;
+    };
+    let ast::Expr::Function(function) = expression(only)? else {
+        return None;
+    };
+    let ast::FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    match list.args.as_slice() {
+        [from, to] if function.name.to_string() == PORTION => {
+            let (from, to) = (expression(from)?, expression(to)?);
+            Some(Portion::Of(Box::new(from), Box::new(to)))
         }
-        other => Err(QueryError::new(
-            SqlState::SYNTAX_ERROR,
-            format!("cannot modify {other}: only the current rows of a table can be changed"),
-        )),
+        _ => None,
     }
 }
 
-/// Plans an UPDATE; `with` stands before it.
+/// Plans an UPDATE; `with` stands before it. `default`: the portion of valid time that is changed
+/// if none is given.
 pub fn update(
     update: &ast::Update,
     with: Option<&ast::With>,
+    default: Portion,
     catalog: &Catalog,
 ) -> Result<Modify, QueryError> {
     if !update.table.joins.is_empty() {
         return Err(QueryError::unsupported("UPDATE of a join")
             .with_hint("Write UPDATE t SET .. FROM other WHERE .."));
     }
-    let (table, alias) = target_of(&update.table.relation, catalog)?;
+    let target = target_of(&update.table.relation, default, catalog)?;
+    let table = Arc::clone(&target.table);
     let mut parameter_types = Vec::new();
     let mut assigned: Vec<Option<String>> = vec![None; table.columns.len()];
     for (position, expr) in assignments(&update.assignments, &table)? {
@@ -96,8 +176,9 @@ pub fn update(
     };
     let found = Found {
         with,
+        portion: target.portion,
         table,
-        alias,
+        alias: target.alias,
         others,
         selection: &update.selection,
         assigned,
@@ -110,10 +191,11 @@ pub fn update(
     )
 }
 
-/// Plans a DELETE; `with` stands before it.
+/// Plans a DELETE, as [`update`].
 pub fn delete(
     delete: &ast::Delete,
     with: Option<&ast::With>,
+    default: Portion,
     catalog: &Catalog,
 ) -> Result<Modify, QueryError> {
     let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) =
@@ -125,16 +207,24 @@ pub fn delete(
         return Err(QueryError::unsupported("DELETE from a join")
             .with_hint("Write DELETE FROM t USING other WHERE .."));
     }
-    let (table, alias) = target_of(&target.relation, catalog)?;
+    let target = target_of(&target.relation, default, catalog)?;
     let found = Found {
         with,
         others: delete.using.as_deref().unwrap_or_default(),
         selection: &delete.selection,
-        assigned: vec![None; table.columns.len()],
-        table,
-        alias,
+        assigned: vec![None; target.table.columns.len()],
+        table: target.table,
+        alias: target.alias,
+        portion: target.portion,
     };
     found.plan(Kind::Delete, delete.returning.clone(), Vec::new(), catalog)
+}
+
+impl Modify {
+    /// The column of `source` at which the row begins.
+    pub(super) fn first_column(&self) -> usize {
+        self.portion.leading()
+    }
 }
 
 /// How the rows of an UPDATE or DELETE are found.
@@ -142,6 +232,7 @@ struct Found<'a> {
     with: Option<&'a ast::With>,
     table: Arc<TableSchema>,
     alias: String,
+    portion: Portion,
     /// FROM or USING.
     others: &'a [ast::TableWithJoins],
     selection: &'a Option<ast::Expr>,
@@ -164,6 +255,7 @@ impl Found<'_> {
         Ok(Modify {
             source: self.query(&carried)?,
             kind,
+            portion: self.portion,
             returning: returning_query(&returning, &self.alias),
             carried: carried.len(),
             parameter_types,
@@ -185,12 +277,26 @@ impl Found<'_> {
         let own = quote(&self.alias);
         let key = chronos_model::HIDDEN_KEY_COLUMN;
         let columns = projection(&self.table, &self.assigned, &self.alias);
-        text.push_str(&format!("SELECT {own}.{key} AS \"__key\", {columns}"));
+        text.push_str(&format!("SELECT {own}.{key} AS \"__key\", "));
+        let bounds = self.portion.bounds();
+        if let Some((from, to)) = &bounds {
+            text.push_str(&format!(
+                "{own}._valid_from AS \"__valid_from\", {own}._valid_to AS \"__valid_to\", \
+                 CAST({from} AS TIMESTAMPTZ) AS \"__portion_from\", CAST({to} AS TIMESTAMPTZ) AS \"__portion_to\", "
+            ));
+        }
+        text.push_str(&columns);
         for (position, expr) in carried.iter().enumerate() {
             let name = quote(&returning::carried_name(position));
             text.push_str(&format!(", ({expr}) AS {name}"));
         }
-        text.push_str(&format!(" FROM {} AS {own}", quote(name)));
+        match &bounds {
+            None => text.push_str(&format!(" FROM {} AS {own}", quote(name))),
+            Some((from, to)) => {
+                let of = format!("__valid_from_to({from}, {to})");
+                text.push_str(&format!(" FROM {}({of}) AS {own}", quote(name)));
+            }
+        }
         for tables in self.others {
             text.push_str(&format!(", {tables}"));
         }
@@ -205,7 +311,11 @@ impl Modify {
     /// The columns that RETURNING finds, if `source` gives `schema`.
     pub fn returning_schema(&self, schema: &Schema) -> SchemaRef {
         let own = self.table.arrow_schema();
-        let carried = schema.fields().iter().skip(1 + self.table.columns.len());
+        let leading = self.portion.leading();
+        let carried = schema
+            .fields()
+            .iter()
+            .skip(leading + self.table.columns.len());
         let nullable = own.fields().iter().map(|f| {
             let field = f.as_ref().clone();
             Arc::new(field.with_nullable(true))
@@ -239,7 +349,7 @@ impl Modify {
     pub fn rows(
         &self,
         batch: &RecordBatch,
-        seen: &mut std::collections::HashSet<Key>,
+        seen: &mut std::collections::HashSet<(Key, Option<Period>)>,
         returning: &SchemaRef,
     ) -> Result<ModifiedRows, QueryError> {
         let key_column = arrow_cast::cast(batch.column(0), &arrow_schema::DataType::BinaryView)
@@ -250,13 +360,18 @@ impl Modify {
                 )
             })?;
         let key_column = key_column.as_binary_view();
+        let changed = self.changed_periods(batch)?;
         let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
         let mut keys = Vec::with_capacity(batch.num_rows());
+        let mut periods = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let key = Key(key_column.value(row).into());
-            if seen.insert(key.clone()) {
+            let period = changed.as_ref().and_then(|changed| changed[row]);
+            let is_empty = period.is_some_and(Period::is_empty);
+            if !is_empty && seen.insert((key.clone(), period)) {
                 keep.push(row as u32);
                 keys.push(key);
+                periods.push(period);
             }
         }
         let batch = if keep.len() == batch.num_rows() {
@@ -268,8 +383,8 @@ impl Modify {
         let schema = batch.schema();
         let rows = coerce_batch(
             &self.table,
-            &schema.fields()[1..],
-            &batch.columns()[1..],
+            &schema.fields()[self.portion.leading()..],
+            &batch.columns()[self.portion.leading()..],
             batch.num_rows(),
         )?;
         if self.kind == Kind::Put {
@@ -278,17 +393,56 @@ impl Modify {
         let returned = self.returned(&rows, &batch, returning)?;
         Ok(ModifiedRows {
             keys,
+            periods,
             rows,
             returned,
         })
     }
 
+    /// Of each row the part of its valid time that is changed; `None`: from when the change is
+    /// recorded until changed, of all.
+    fn changed_periods(
+        &self,
+        batch: &RecordBatch,
+    ) -> Result<Option<Vec<Option<Period>>>, QueryError> {
+        if self.portion == Portion::UntilChanged {
+            return Ok(None);
+        }
+        let micros = |column: usize| moments(batch.column(column));
+        let (from, to) = (micros(1)?, micros(2)?);
+        let (portion_from, portion_to) = (micros(3)?, micros(4)?);
+        let from_now = self.portion == Portion::FromNow;
+        let period = |row: usize| {
+            let own = Period {
+                from: from[row].unwrap_or(Period::BEGINNING),
+                to: to[row].unwrap_or(Period::UNTIL_CHANGED),
+            };
+            let portion = Period {
+                from: portion_from[row].unwrap_or(Period::BEGINNING),
+                to: portion_to[row].unwrap_or(Period::UNTIL_CHANGED),
+            };
+            let is_open = own.from <= portion.from && own.to == Period::UNTIL_CHANGED;
+            (!(from_now && is_open)).then(|| own.intersection(portion))
+        };
+        Ok(Some((0..batch.num_rows()).map(period).collect()))
+    }
+
     /// The changes that replace or delete the rows of `keys`.
-    pub fn changes(&self, keys: &[Key], rows: &RecordBatch) -> Result<Vec<RowChange>, QueryError> {
+    pub fn changes(&self, found: &ModifiedRows) -> Result<Vec<RowChange>, QueryError> {
+        let ModifiedRows {
+            keys,
+            periods,
+            rows,
+            ..
+        } = found;
         let mut changes = Vec::with_capacity(keys.len());
-        for (i, key) in keys.iter().enumerate() {
+        for (i, (key, valid)) in keys.iter().zip(periods).enumerate() {
+            let valid_for = |change: RowChange| RowChange {
+                valid: *valid,
+                ..change
+            };
             match self.kind {
-                Kind::Delete => changes.push(removal(key.clone())),
+                Kind::Delete => changes.push(valid_for(removal(key.clone()))),
                 Kind::Put => {
                     let values = row_values(&self.table, rows, i)?;
                     let new_key = match self.table.has_hidden_key() {
@@ -297,10 +451,10 @@ impl Modify {
                     };
                     let mut expect = Expect::Unchanged;
                     if new_key != *key {
-                        changes.push(removal(key.clone()));
+                        changes.push(valid_for(removal(key.clone())));
                         expect = Expect::Absent;
                     }
-                    changes.push(put(new_key, &values, expect));
+                    changes.push(valid_for(put(new_key, &values, expect)));
                 }
             }
         }

@@ -28,6 +28,7 @@ use super::table::{ChronosTable, TemporalClause};
 use super::SessionFacts;
 use crate::functions::{self, Scope};
 use crate::sql::fold;
+use crate::temporal::{self, Extent, Period};
 use crate::{system_tables, QueryError};
 
 /// Everything that names may refer to in one statement.
@@ -334,31 +335,45 @@ impl TemporalRelations {
             _ => None,
         };
         let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
-        let mut clause = TemporalClause::Current;
+        let mut system = TemporalClause::Current;
+        let mut valid = TemporalClause::Current;
+        let mut given = Vec::new();
         for (marker, arguments) in clauses {
             let bounds = arguments
                 .into_iter()
                 .map(|e| context.sql_to_expr(e.clone(), &DFSchema::empty()))
                 .collect::<DfResult<Vec<_>>>()?;
-            clause = match (marker.as_str(), bounds.as_slice()) {
-                ("__sys_asof", [at]) => TemporalClause::AsOf(at.clone()),
-                ("__sys_from_to", [from, to]) => TemporalClause::FromTo(from.clone(), to.clone()),
-                ("__sys_between", [from, to]) => TemporalClause::Between(from.clone(), to.clone()),
-                ("__sys_all", []) => TemporalClause::All,
+            let found = temporal::period_of(marker.as_str());
+            let (period, clause) = match (found, bounds.as_slice()) {
+                (Some((period, Extent::AsOf)), [at]) => (period, TemporalClause::AsOf(at.clone())),
+                (Some((period, Extent::FromTo)), [from, to]) => {
+                    (period, TemporalClause::FromTo(from.clone(), to.clone()))
+                }
+                (Some((period, Extent::Between)), [from, to]) => {
+                    (period, TemporalClause::Between(from.clone(), to.clone()))
+                }
+                (Some((period, Extent::All)), []) => (period, TemporalClause::All),
                 _ => {
-                    let what = format!(
-                        "FOR {} on table \"{name}\"",
-                        if marker.starts_with("__valid") {
-                            "VALID_TIME"
-                        } else {
-                            "SYSTEM_TIME"
-                        }
-                    );
+                    let what = format!("{} on table \"{name}\"", marker.as_str());
                     return Err(QueryError::unsupported(what).into());
                 }
             };
+            if given.contains(&period) {
+                let what = match period {
+                    Period::System => "FOR SYSTEM_TIME",
+                    Period::Valid => "FOR VALID_TIME",
+                };
+                let message = format!("{what} is given twice for table \"{name}\"");
+                return Err(QueryError::new(SqlState::SYNTAX_ERROR, message).into());
+            }
+            given.push(period);
+            match period {
+                Period::System => system = clause,
+                Period::Valid => valid = clause,
+            }
         }
-        let provider = self.names.chronos_table(schema, clause);
+        let provider = self.names.chronos_table(schema, TemporalClause::Current);
+        let provider = provider.with_clauses(system, valid);
         LogicalPlanBuilder::scan(
             TableReference::bare(name),
             provider_as_source(Arc::new(provider)),
@@ -408,7 +423,8 @@ impl TemporalRelations {
             );
             return Err(QueryError::new(SqlState::UNDEFINED_FUNCTION, message).into());
         }
-        let provider = ChronosTable::new(Arc::clone(schema), TemporalClause::All, true);
+        let provider = ChronosTable::new(Arc::clone(schema), TemporalClause::All, true)
+            .with_clauses(TemporalClause::All, TemporalClause::Written);
         let source: Arc<dyn TableSource> = Arc::new(DefaultTableSource::new(Arc::new(provider)));
         let mut plan = LogicalPlanBuilder::scan(TableReference::bare("history"), source, None)?;
         for (&column, value) in schema.primary_key.iter().zip(values) {

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_model::{Catalog, DataType, SqlState, Value};
-use chronos_store::ReadView;
+use chronos_store::{ReadView, ValidFilter, VersionFilter};
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ParamValues, ScalarValue};
@@ -100,6 +100,38 @@ pub struct ReadContext {
     pub now_micros: i64,
     /// The session's settings.
     pub settings: Arc<SessionSettings>,
+    /// What tables without a temporal clause are read at.
+    pub defaults: TemporalDefaults,
+}
+
+/// What tables without a temporal clause are read at, if not at present.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct TemporalDefaults {
+    /// As recorded when.
+    pub system: Option<VersionFilter>,
+    /// True when.
+    pub valid: Option<ValidFilter>,
+}
+
+impl TemporalDefaults {
+    /// Whether the present is read.
+    pub fn are_present(&self) -> bool {
+        self.system.is_none() && self.valid.is_none()
+    }
+
+    fn system_or(&self, given: VersionFilter) -> VersionFilter {
+        match given {
+            VersionFilter::Current => self.system.unwrap_or(given),
+            given => given,
+        }
+    }
+
+    fn valid_or(&self, given: ValidFilter) -> ValidFilter {
+        match given {
+            ValidFilter::Now => self.valid.unwrap_or(given),
+            given => given,
+        }
+    }
 }
 
 /// Plans and runs queries.

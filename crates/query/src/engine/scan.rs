@@ -7,7 +7,7 @@ use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
 use chronos_store::{
     with_causes, KeyRange, PageUse, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError,
-    VersionFilter,
+    ValidFilter, VersionFilter,
 };
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::Statistics;
@@ -189,6 +189,7 @@ impl ScanExec {
 
     fn all_statistics(&self) -> Statistics {
         let is_everything = self.request.filter == VersionFilter::Current
+            && self.request.valid == ValidFilter::Now
             && self.request.key_range == KeyRange::ALL
             && self.request.column_bounds.is_empty()
             && self.filters.is_empty()

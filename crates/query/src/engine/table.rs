@@ -25,12 +25,14 @@ pub(super) enum TemporalClause {
     FromTo(Expr, Expr),
     Between(Expr, Expr),
     All,
+    /// Of valid time: each version once, as it was written.
+    Written,
 }
 
 impl TemporalClause {
     pub(super) fn bounds(&self) -> Vec<&Expr> {
         match self {
-            TemporalClause::Current | TemporalClause::All => vec![],
+            TemporalClause::Current | TemporalClause::All | TemporalClause::Written => vec![],
             TemporalClause::AsOf(at) => vec![at],
             TemporalClause::FromTo(from, to) | TemporalClause::Between(from, to) => vec![from, to],
         }
@@ -53,7 +55,10 @@ impl TemporalClause {
 #[derive(Clone, Debug)]
 pub(super) struct ChronosTable {
     table: Arc<TableSchema>,
+    /// When it was recorded.
     pub(super) clause: TemporalClause,
+    /// When it is true.
+    pub(super) valid: TemporalClause,
     arrow: SchemaRef,
     /// Whether the table has secondary indexes.
     has_indexes: bool,
@@ -82,6 +87,7 @@ impl ChronosTable {
         ChronosTable {
             table,
             clause,
+            valid: TemporalClause::Current,
             arrow: Arc::new(Schema::new(fields)),
             has_indexes: false,
         }
@@ -96,11 +102,24 @@ impl ChronosTable {
         }
     }
 
-    pub(super) fn with_clause(&self, clause: TemporalClause) -> ChronosTable {
+    /// The same with other clauses of system time and valid time.
+    pub(super) fn with_clauses(
+        &self,
+        clause: TemporalClause,
+        valid: TemporalClause,
+    ) -> ChronosTable {
         ChronosTable {
             clause,
+            valid,
             ..self.clone()
         }
+    }
+
+    /// The bounds of both clauses.
+    pub(super) fn bounds(&self) -> Vec<&Expr> {
+        let mut bounds = self.clause.bounds();
+        bounds.extend(self.valid.bounds());
+        bounds
     }
 
     fn scan_column(&self, position: usize) -> ScanColumn {
@@ -157,6 +176,7 @@ impl TableProvider for ChronosTable {
         let now = chrono::DateTime::from_timestamp_micros(context.now_micros);
         let options = Arc::new(state.config_options().clone());
         let filter = temporal_bounds::evaluate(&self.clause, &options, now)?;
+        let valid = temporal_bounds::evaluate_valid(&self.valid, &options, now)?;
         let positions: Vec<usize> = match projection {
             Some(p) => p.clone(),
             None => (0..self.arrow.fields().len()).collect(),
@@ -165,7 +185,8 @@ impl TableProvider for ChronosTable {
         let bounds = filters::bounds(filters, &self.table);
         let request = ScanRequest {
             columns: positions.iter().map(|&p| self.scan_column(p)).collect(),
-            filter,
+            filter: context.defaults.system_or(filter),
+            valid: context.defaults.valid_or(valid),
             key_range: bounds.key_range,
             partitions: state.config().target_partitions(),
             batch_rows: state.config().batch_size(),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType as Arrow, TimeUnit};
-use chronos_model::{SqlState, Stamp};
-use chronos_store::VersionFilter;
+use chronos_model::{Period, SqlState, Stamp};
+use chronos_store::{ValidFilter, VersionFilter};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -48,24 +48,70 @@ pub(super) fn evaluate(
     options: &Arc<datafusion::config::ConfigOptions>,
     now: Option<chrono::DateTime<chrono::Utc>>,
 ) -> Result<VersionFilter, QueryError> {
-    let micros = |e: &Expr| micros(e, options, now);
+    let micros = |e: &Expr| {
+        let given = micros(e, SYSTEM, options, now)?;
+        given.ok_or_else(|| invalid_bound(SYSTEM, "NULL"))
+    };
     Ok(match clause {
         TemporalClause::Current => VersionFilter::Current,
-        TemporalClause::All => VersionFilter::All,
+        TemporalClause::All | TemporalClause::Written => VersionFilter::All,
         TemporalClause::AsOf(at) => VersionFilter::AsOf(Stamp::last_of_micros(micros(at)?)),
         TemporalClause::FromTo(from, to) => between(micros(from)?, micros(to)?, false)?,
         TemporalClause::Between(from, to) => between(micros(from)?, micros(to)?, true)?,
     })
 }
 
-fn between(from: i64, to: i64, inclusive_to: bool) -> Result<VersionFilter, QueryError> {
-    if from > to {
-        let e = QueryError::new(
-            SqlState::INVALID_PARAMETER,
-            "the period of FOR SYSTEM_TIME ends before it begins",
-        );
-        return Err(e.with_hint("Give the earlier time first."));
+/// The clause of valid time as a filter; a period whose bound is NULL has no such bound.
+pub(super) fn evaluate_valid(
+    clause: &TemporalClause,
+    options: &Arc<datafusion::config::ConfigOptions>,
+    now: Option<chrono::DateTime<chrono::Utc>>,
+) -> Result<ValidFilter, QueryError> {
+    let micros = |e: &Expr| micros(e, VALID, options, now);
+    let between = |from: &Expr, to: &Expr, inclusive_to| {
+        let from = micros(from)?.unwrap_or(Period::BEGINNING);
+        let to = micros(to)?.unwrap_or(Period::UNTIL_CHANGED);
+        check_order(VALID, from, to)?;
+        Ok::<_, QueryError>(ValidFilter::Between {
+            from,
+            to,
+            inclusive_to,
+        })
+    };
+    Ok(match clause {
+        TemporalClause::Current => ValidFilter::Now,
+        TemporalClause::All => ValidFilter::All,
+        TemporalClause::Written => ValidFilter::Written,
+        TemporalClause::AsOf(at) => {
+            let moment = micros(at)?.ok_or_else(|| invalid_bound(VALID, "NULL"))?;
+            ValidFilter::AsOf(moment)
+        }
+        TemporalClause::FromTo(from, to) => between(from, to, false)?,
+        TemporalClause::Between(from, to) => between(from, to, true)?,
+    })
+}
+
+const SYSTEM: &str = "FOR SYSTEM_TIME";
+const VALID: &str = "FOR VALID_TIME";
+
+fn check_order(clause: &str, from: i64, to: i64) -> Result<(), QueryError> {
+    if from <= to {
+        return Ok(());
     }
+    let message = format!("the period of {clause} ends before it begins");
+    let e = QueryError::new(SqlState::INVALID_PARAMETER, message);
+    Err(e.with_hint("Give the earlier time first."))
+}
+
+fn invalid_bound(clause: &str, given: &str) -> QueryError {
+    let message = format!(
+        "a bound of {clause} must be a timestamp that does not depend on rows, not {given}"
+    );
+    QueryError::new(SqlState::INVALID_PARAMETER, message)
+}
+
+fn between(from: i64, to: i64, inclusive_to: bool) -> Result<VersionFilter, QueryError> {
+    check_order(SYSTEM, from, to)?;
     let stamp = |micros: i64| Stamp::from_micros(u64::try_from(micros).unwrap_or(0));
     // A version recorded within the last microsecond is in; one before it is not.
     let to = if inclusive_to {
@@ -80,22 +126,24 @@ fn between(from: i64, to: i64, inclusive_to: bool) -> Result<VersionFilter, Quer
     })
 }
 
+/// The moment that a bound names; `None`: NULL.
 fn micros(
     expr: &Expr,
+    clause: &str,
     options: &Arc<datafusion::config::ConfigOptions>,
     now: Option<chrono::DateTime<chrono::Utc>>,
-) -> Result<i64, QueryError> {
-    let invalid = |given: &str| {
-        let message = format!("a bound of FOR SYSTEM_TIME must be a timestamp that does not depend on rows, not {given}");
-        QueryError::new(SqlState::INVALID_PARAMETER, message)
-    };
+) -> Result<Option<i64>, QueryError> {
+    let invalid = |given: &str| invalid_bound(clause, given);
     let literal = match fold(expr.clone(), options, now)? {
         Expr::Literal(value, _) => value,
         other => return Err(invalid(&other.to_string())),
     };
+    if literal.is_null() {
+        return Ok(None);
+    }
     if let Some(Some(text)) = literal.try_as_str() {
         return match chronos_model::text::parse(&chronos_model::DataType::TimestampTz, text)? {
-            chronos_model::Value::TimestampTz(micros) => Ok(micros),
+            chronos_model::Value::TimestampTz(micros) => Ok(Some(micros)),
             _ => Err(invalid(text)),
         };
     }
@@ -107,7 +155,7 @@ fn micros(
     }
     let target = Arrow::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     match literal.cast_to(&target)? {
-        ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(micros),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(Some(micros)),
         _ => Err(invalid("NULL")),
     }
 }
@@ -130,7 +178,7 @@ pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<usize>, QueryError> {
     let mut numbers = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let Some(table) = chronos_table(node) {
-            for bound in table.clause.bounds() {
+            for bound in table.bounds() {
                 bound.apply(|e| {
                     if let Expr::Placeholder(p) = e {
                         numbers.push(parameters::number_of(&p.id)?);
@@ -150,10 +198,10 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
         let Some(table) = chronos_table(&node) else {
             return Ok(Transformed::no(node));
         };
-        if table.clause.bounds().is_empty() {
+        if table.bounds().is_empty() {
             return Ok(Transformed::no(node));
         }
-        let clause = table.clause.clone().map_bounds(|bound| {
+        let bind = |bound: Expr| {
             let replaced = bound.transform(|e| match e {
                 Expr::Placeholder(p) => {
                     let number = parameters::number_of(&p.id)?;
@@ -168,8 +216,10 @@ pub(super) fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalP
                 e => Ok(Transformed::no(e)),
             })?;
             Ok(replaced.data)
-        })?;
-        let provider = table.with_clause(clause);
+        };
+        let clause = table.clause.clone().map_bounds(bind)?;
+        let valid = table.valid.clone().map_bounds(bind)?;
+        let provider = table.with_clauses(clause, valid);
         let LogicalPlan::TableScan(mut scan) = node else {
             return Ok(Transformed::no(node));
         };

@@ -55,6 +55,7 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
         .unwrap();
     runtime.block_on(async {
         let context = ReadContext {
+            defaults: Default::default(),
             view: store.read_view(),
             now_micros: 0,
             settings: Arc::default(),

@@ -10,32 +10,32 @@ use crate::lex::{LexError, Token, TokenKind};
 
 /// Tokens of a text without its comments.
 #[derive(Clone, Copy)]
-pub(super) struct Words<'a> {
-    pub(super) sql: &'a str,
-    pub(super) tokens: &'a [Token],
+pub(crate) struct Words<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) tokens: &'a [Token],
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn get(&self, i: usize) -> Option<&'a Token> {
+    pub(crate) fn get(&self, i: usize) -> Option<&'a Token> {
         self.tokens.get(i)
     }
 
-    pub(super) fn is_word(&self, i: usize, word: &str) -> bool {
+    pub(crate) fn is_word(&self, i: usize, word: &str) -> bool {
         self.get(i).is_some_and(|t| t.is_word(self.sql, word))
     }
 
-    pub(super) fn are_words(&self, i: usize, words: &[&str]) -> bool {
+    pub(crate) fn are_words(&self, i: usize, words: &[&str]) -> bool {
         words
             .iter()
             .enumerate()
             .all(|(n, w)| self.is_word(i + n, w))
     }
 
-    pub(super) fn is_punct(&self, i: usize, character: u8) -> bool {
+    pub(crate) fn is_punct(&self, i: usize, character: u8) -> bool {
         self.get(i).is_some_and(|t| t.is_punct(character))
     }
 
-    pub(super) fn is_name(&self, i: usize) -> bool {
+    pub(crate) fn is_name(&self, i: usize) -> bool {
         self.get(i).is_some_and(Token::is_name)
     }
 
@@ -43,15 +43,27 @@ impl<'a> Words<'a> {
         self.get(i).is_some_and(|t| t.kind == TokenKind::String)
     }
 
+    /// The text of the tokens `from..to`.
+    pub(crate) fn text(&self, from: usize, to: usize) -> String {
+        let bounds = (
+            self.get(from),
+            to.checked_sub(1).and_then(|last| self.get(last)),
+        );
+        match bounds {
+            (Some(first), Some(last)) => self.sql[first.start..last.end].to_owned(),
+            _ => String::new(),
+        }
+    }
+
     /// The error of a token that should not stand there.
-    pub(super) fn unexpected(&self, i: usize) -> LexError {
+    pub(crate) fn unexpected(&self, i: usize) -> LexError {
         match self.get(i) {
             Some(token) => LexError::near("syntax error", self.sql, token),
             None => LexError::at_end(self.sql),
         }
     }
 
-    pub(super) fn expect(&self, i: usize, word: &str) -> Result<usize, LexError> {
+    pub(crate) fn expect(&self, i: usize, word: &str) -> Result<usize, LexError> {
         match self.is_word(i, word) {
             true => Ok(i + 1),
             false => Err(self.unexpected(i)),
@@ -89,7 +101,7 @@ impl<'a> Words<'a> {
     }
 
     /// Behind the expression that begins at `start`.
-    pub(super) fn expression_end(&self, start: usize) -> Result<usize, LexError> {
+    pub(crate) fn expression_end(&self, start: usize) -> Result<usize, LexError> {
         let mut at = self.operand_end(start)?;
         loop {
             at = match self.get(at).map(|t| t.kind) {

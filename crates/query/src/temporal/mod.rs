@@ -17,11 +17,13 @@
 //! | `FOR SYSTEM_TIME BETWEEN a AND b` | `__sys_between(a, b)` |
 //! | `FOR SYSTEM_TIME ALL`, `FOR ALL SYSTEM_TIME` | `__sys_all()` |
 //! | the same `FOR VALID_TIME` | `__valid_..` |
+//! | `FOR PORTION OF VALID_TIME FROM a TO b` | `__portion(a, b)` |
+//! | `FOR VALID_TIME ALL` of UPDATE and DELETE | `__portion(NULL, NULL)` |
 //!
 //! Clauses stand before or after the table's alias, in any order. [`period_of`]
 //! reads the names back. Which of them can be answered is the planner's to say.
-//! Refused here, because no table argument could carry it: a clause on the
-//! target of UPDATE, DELETE, INSERT or MERGE, and `FOR PORTION OF`.
+//! Refused here, because no table argument could carry it: any other clause on
+//! the target of UPDATE, DELETE, INSERT or MERGE, and `FOR PORTION OF` elsewhere.
 
 mod bounds;
 mod rewriter;
@@ -29,6 +31,8 @@ mod rewriter;
 mod tests;
 
 use std::borrow::Cow;
+
+pub(crate) use bounds::Words;
 
 use crate::lex::LexError;
 
@@ -52,9 +56,15 @@ pub enum Extent {
     Between,
     /// `ALL`
     All,
+    /// `FOR PORTION OF .. FROM a TO b`: what UPDATE and DELETE change.
+    PortionOf,
 }
 
-const CLAUSES: [(&str, Period, Extent); 8] = [
+/// The argument of a table that UPDATE or DELETE changes for a portion of valid time.
+pub const PORTION: &str = "__portion";
+
+const CLAUSES: [(&str, Period, Extent); 9] = [
+    (PORTION, Period::Valid, Extent::PortionOf),
     ("__sys_asof", Period::System, Extent::AsOf),
     ("__sys_from_to", Period::System, Extent::FromTo),
     ("__sys_between", Period::System, Extent::Between),

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use chronos_model::SqlState;
 
 use super::bounds::Words;
-use super::{function_of, Extent, Period, Piece, Rewritten};
+use super::{function_of, Extent, Period, Piece, Rewritten, PORTION};
 use crate::lex::{tokens, LexError, Token, TokenKind};
 
 /// Clauses in bounds of clauses in bounds ..
@@ -82,9 +82,6 @@ impl Writer<'_> {
     fn range(&mut self, from: usize, to: usize) -> Result<(), LexError> {
         let mut at = from;
         while at < to {
-            if let Some(error) = self.portion_of(at) {
-                return Err(error);
-            }
             at = match clause_at(self.words, at)? {
                 Some(clause) => self.table(from, clause)?,
                 None => at + 1,
@@ -93,23 +90,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn portion_of(&self, at: usize) -> Option<LexError> {
-        let words = self.words;
-        if !words.are_words(at, &["FOR", "PORTION", "OF"]) || !words.is_name(at + 3) {
-            return None;
-        }
-        Some(refusal(
-            "FOR PORTION OF is not supported: change rows as of now, or insert versions with their own valid time",
-            words.get(at),
-        ))
-    }
-
     /// Writes the table whose first clause is `first`, and returns the token
     /// behind its last one.
     fn table(&mut self, from: usize, first: Clause) -> Result<usize, LexError> {
         let words = self.words;
         let table = table_before(words, from, first.start)?;
-        refuse_target(words, &table, &first)?;
+        let is_changed = is_changed(words, &table, &first)?;
         let alias_start = first.end;
         let mut clauses = vec![first];
         let mut end = more_clauses(words, alias_start, &mut clauses)?;
@@ -119,8 +105,16 @@ impl Writer<'_> {
             alias = end..alias_end;
             end = more_clauses(words, alias_end, &mut clauses)?;
         }
+        check_clauses(words, is_changed, &clauses)?;
         self.copy_to(words.tokens[table.end - 1].end);
         for (n, clause) in clauses.iter().enumerate() {
+            if is_changed && clause.extent == Extent::All {
+                let source = words.tokens[clause.start].start;
+                self.insert("(", source);
+                self.insert(PORTION, source);
+                self.insert("(NULL, NULL)", source);
+                continue;
+            }
             self.clause(clause, if n == 0 { "(" } else { ", " })?;
         }
         self.insert(")", words.tokens[clauses[0].start].start);
@@ -149,7 +143,7 @@ impl Writer<'_> {
         let bounds = match clause.extent {
             Extent::All => 0,
             Extent::AsOf => 1,
-            Extent::FromTo | Extent::Between => 2,
+            Extent::FromTo | Extent::Between | Extent::PortionOf => 2,
         };
         for (n, &(from, to)) in clause.bounds.iter().take(bounds).enumerate() {
             if n > 0 {
@@ -219,6 +213,9 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
         }))
     };
     let none = (0, 0);
+    if words.are_words(start + 1, &["PORTION", "OF"]) && words.is_name(start + 3) {
+        return portion_at(words, start).map(Some);
+    }
     if words.is_word(start + 1, "ALL") {
         return match period_at(words, start + 2) {
             Some(period) => clause(period, Extent::All, [none; 2], start + 3),
@@ -257,6 +254,27 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let second = words.expect(to, joint)?;
     let end = words.expression_end(second)?;
     clause(period, extent, [(from, to), (second, end)], end)
+}
+
+/// `FOR PORTION OF VALID_TIME FROM a TO b`
+fn portion_at(words: Words<'_>, start: usize) -> Result<Clause, LexError> {
+    if period_at(words, start + 3) != Some(Period::Valid) {
+        return Err(refusal(
+            "FOR PORTION OF is supported for VALID_TIME only",
+            words.get(start + 3),
+        ));
+    }
+    let from = words.expect(start + 4, "FROM")?;
+    let to = words.expression_end(from)?;
+    let second = words.expect(to, "TO")?;
+    let end = words.expression_end(second)?;
+    Ok(Clause {
+        start,
+        end,
+        period: Period::Valid,
+        extent: Extent::PortionOf,
+        bounds: [(from, to), (second, end)],
+    })
 }
 
 fn more_clauses(
@@ -432,23 +450,46 @@ fn columns_before(words: Words<'_>, from: usize, end: usize) -> Option<usize> {
     }
 }
 
-fn refuse_target(words: Words<'_>, table: &Table, clause: &Clause) -> Result<(), LexError> {
+/// Whether the table is the target of UPDATE or DELETE.
+///
+/// Errors: it is that of INSERT or MERGE.
+fn is_changed(words: Words<'_>, table: &Table, clause: &Clause) -> Result<bool, LexError> {
     let before = table.start - 1;
-    let verb = if words.is_word(before, "UPDATE") {
-        "UPDATE"
-    } else if words.is_word(before, "INTO") {
-        "INSERT or MERGE"
-    } else if before > 0 && words.are_words(before - 1, &["DELETE", "FROM"]) {
-        "DELETE"
-    } else {
-        return Ok(());
-    };
-    let name = match clause.period {
-        Period::System => "FOR SYSTEM_TIME",
-        Period::Valid => "FOR VALID_TIME",
-    };
-    Err(refusal(
-        &format!("{name} is not supported on the target of {verb}"),
-        words.get(clause.start),
-    ))
+    if words.is_word(before, "INTO") {
+        let message = format!(
+            "{} is not supported on the target of INSERT or MERGE",
+            named(clause)
+        );
+        return Err(refusal(&message, words.get(clause.start)));
+    }
+    let is_deleted = before > 0 && words.are_words(before - 1, &["DELETE", "FROM"]);
+    Ok(words.is_word(before, "UPDATE") || is_deleted)
+}
+
+fn named(clause: &Clause) -> &'static str {
+    match (clause.period, clause.extent) {
+        (_, Extent::PortionOf) => "FOR PORTION OF",
+        (Period::System, _) => "FOR SYSTEM_TIME",
+        (Period::Valid, _) => "FOR VALID_TIME",
+    }
+}
+
+/// Whether clauses stand where they mean something: on the target of UPDATE and DELETE one
+/// that says which portion of valid time is changed, elsewhere only others.
+fn check_clauses(words: Words<'_>, is_changed: bool, clauses: &[Clause]) -> Result<(), LexError> {
+    for clause in clauses {
+        let is_portion = clause.extent == Extent::PortionOf;
+        let is_all = clause.period == Period::Valid && clause.extent == Extent::All;
+        let message = match is_changed {
+            false if is_portion => "FOR PORTION OF is for the table that UPDATE or DELETE changes".into(),
+            true if !is_portion && !is_all => format!(
+                "{} is not supported on the target of UPDATE or DELETE: write FOR PORTION OF VALID_TIME FROM .. TO .., or FOR VALID_TIME ALL",
+                named(clause)
+            ),
+            true if clauses.len() > 1 => "the target of UPDATE or DELETE takes one temporal clause".into(),
+            _ => continue,
+        };
+        return Err(refusal(&message, words.get(clause.start)));
+    }
+    Ok(())
 }

@@ -177,14 +177,39 @@ fn leaves_other_text_alone() {
 }
 
 #[test]
+fn the_target_of_a_change_takes_a_portion() {
+    let rewritten = [
+        (
+            "UPDATE t FOR PORTION OF VALID_TIME FROM a TO b SET c = 1",
+            "UPDATE t(__portion(a, b)) SET c = 1",
+        ),
+        (
+            "DELETE FROM t FOR PORTION OF valid_time FROM now() TO NULL AS x WHERE x.a",
+            "DELETE FROM t(__portion(now(), NULL)) AS x WHERE x.a",
+        ),
+        (
+            "DELETE FROM t x FOR VALID_TIME ALL WHERE a",
+            "DELETE FROM t(__portion(NULL, NULL)) x WHERE a",
+        ),
+        (
+            "UPDATE t FOR ALL VALID_TIME SET c = 1",
+            "UPDATE t(__portion(NULL, NULL)) SET c = 1",
+        ),
+    ];
+    for (sql, expected) in rewritten {
+        assert_eq!(rewrite(sql).unwrap().sql, expected);
+    }
+}
+
+#[test]
 fn refuses_what_no_table_argument_can_carry() {
     let unsupported = [
-        "UPDATE t FOR PORTION OF VALID_TIME FROM a TO b SET c = 1",
         "DELETE FROM t FOR PORTION OF p FROM a TO b",
+        "DELETE FROM t FOR PORTION OF SYSTEM_TIME FROM a TO b",
+        "SELECT * FROM t FOR PORTION OF VALID_TIME FROM a TO b",
+        "UPDATE t FOR PORTION OF VALID_TIME FROM a TO b FOR VALID_TIME ALL SET c = 1",
         "UPDATE t FOR VALID_TIME FROM a TO b SET c = 1",
         "UPDATE t AS x FOR SYSTEM_TIME AS OF a SET c = 1",
-        "DELETE FROM t FOR VALID_TIME ALL WHERE a",
-        "DELETE FROM t x FOR VALID_TIME ALL WHERE a",
         "INSERT INTO t FOR VALID_TIME FROM a TO b VALUES (1)",
         "FROM t FOR SYSTEM_TIME BETWEEN SYMMETRIC a AND b",
     ];

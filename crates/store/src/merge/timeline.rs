@@ -131,7 +131,7 @@ impl Timeline {
                     system_to,
                 });
             }
-            if system_to == ended {
+            if system_to == ended || filter.valid == ValidFilter::Written {
                 continue;
             }
             let mut from = valid.from;

@@ -65,6 +65,9 @@ pub enum ValidFilter {
     },
     /// All.
     All,
+    /// Each version once, as it was written: for the period, and until the moment, that it was
+    /// whole.
+    Written,
 }
 
 impl ValidFilter {
@@ -72,7 +75,7 @@ impl ValidFilter {
     /// moment before.
     pub(crate) fn sees(self, valid: Period) -> bool {
         match self {
-            ValidFilter::Now | ValidFilter::All => true,
+            ValidFilter::Now | ValidFilter::All | ValidFilter::Written => true,
             ValidFilter::AsOf(moment) => valid.contains(moment),
             ValidFilter::Between {
                 from,
@@ -85,7 +88,7 @@ impl ValidFilter {
     /// What lies outside of it does not matter.
     pub(crate) fn window(self) -> Period {
         match self {
-            ValidFilter::Now | ValidFilter::All => Period::ALWAYS,
+            ValidFilter::Now | ValidFilter::All | ValidFilter::Written => Period::ALWAYS,
             ValidFilter::AsOf(from) => Period {
                 from,
                 to: from.saturating_add(1),

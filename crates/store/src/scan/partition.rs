@@ -103,7 +103,12 @@ impl ScanShape {
         has_periods: bool,
         now_micros: i64,
     ) -> ScanShape {
-        self.asks_for_valid_time = asked != ValidFilter::Now;
+        self.asks_for_valid_time = match asked {
+            ValidFilter::Now => false,
+            // Versions that are true until changed are written one over the other.
+            ValidFilter::Written => has_periods,
+            _ => true,
+        };
         if has_periods || self.asks_for_valid_time {
             self.valid = Some(asked.at(now_micros));
         }

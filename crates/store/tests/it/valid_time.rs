@@ -210,6 +210,7 @@ impl Model {
                 inclusive_to,
             } => (p.from < to || inclusive_to && p.from == to) && p.to > from,
             ValidFilter::All => true,
+            ValidFilter::Written => unreachable!("asked for by history only"),
         };
         let seen = self.all().filter(|r| in_system(r) && in_valid(r.valid));
         let mut seen: Vec<_> = seen.cloned().collect();

@@ -48,6 +48,7 @@ impl IndexScanExec {
         let request = IndexScanRequest {
             columns: scan.columns.clone(),
             filter: scan.filter,
+            valid: scan.valid,
             ranges,
             batch_rows: scan.batch_rows,
             limit: scan.limit,

@@ -159,6 +159,7 @@ impl Pair {
     fn execute(&self, view: ReadView, plan: &QueryPlan) -> Result<Vec<String>, QueryError> {
         self.runtime.block_on(async {
             let context = ReadContext {
+                defaults: Default::default(),
                 view,
                 now_micros: 0,
                 settings: Arc::default(),
