@@ -130,7 +130,10 @@ impl Session {
             .updated_row(assignments, &old)
             .map_err(|e| bind_error(&e))?;
         let change = dml::put(key, &new, Expect::Unchanged);
-        self.write_one(plan, change, view.stamp()).await?;
+        // What is written as it was is no new version.
+        if change.row != dml::put(change.key.clone(), &old, Expect::Unchanged).row {
+            self.write_one(plan, change, view.stamp()).await?;
+        }
         Ok(outcome("UPDATE", plan, &[&new]))
     }
 

@@ -33,7 +33,9 @@ pub struct Modify {
     pub portion: Portion,
     /// RETURNING, as a query over [`RETURNING_TABLE`](super::RETURNING_TABLE).
     pub returning: Option<String>,
-    /// How many columns behind the row's own are there for RETURNING only.
+    /// Columns that are assigned: their old values stand behind the row's own.
+    assigned: Vec<usize>,
+    /// How many columns at the end are there for RETURNING only.
     carried: usize,
     /// Types of the parameters that stand directly for a column.
     pub parameter_types: Vec<Option<DataType>>,
@@ -76,6 +78,8 @@ pub struct ModifiedRows {
     /// Of each the part of its valid time that is changed; `None`: from when the change is
     /// recorded until changed.
     pub periods: Vec<Option<Period>>,
+    /// Of each whether it is other than it was.
+    pub is_changed: Vec<bool>,
     /// The rows as they shall be or were, in the table's columns.
     pub rows: RecordBatch,
     /// These, and what is carried for RETURNING.
@@ -254,6 +258,7 @@ impl Found<'_> {
         };
         Ok(Modify {
             source: self.query(&carried)?,
+            assigned: self.assigned_columns(),
             kind,
             portion: self.portion,
             returning: returning_query(&returning, &self.alias),
@@ -261,6 +266,13 @@ impl Found<'_> {
             parameter_types,
             table: self.table,
         })
+    }
+
+    fn assigned_columns(&self) -> Vec<usize> {
+        let assigned = self.assigned.iter().enumerate();
+        assigned
+            .filter_map(|(i, expr)| expr.as_ref().map(|_| i))
+            .collect()
     }
 
     fn query(&self, carried: &[String]) -> Result<ast::Statement, QueryError> {
@@ -286,6 +298,10 @@ impl Found<'_> {
             ));
         }
         text.push_str(&columns);
+        for column in self.assigned_columns() {
+            let name = quote(&self.table.columns[column].name);
+            text.push_str(&format!(", {own}.{name} AS \"__old_{column}\""));
+        }
         for (position, expr) in carried.iter().enumerate() {
             let name = quote(&returning::carried_name(position));
             text.push_str(&format!(", ({expr}) AS {name}"));
@@ -312,10 +328,8 @@ impl Modify {
     pub fn returning_schema(&self, schema: &Schema) -> SchemaRef {
         let own = self.table.arrow_schema();
         let leading = self.portion.leading();
-        let carried = schema
-            .fields()
-            .iter()
-            .skip(leading + self.table.columns.len());
+        let own_columns = leading + self.table.columns.len() + self.assigned.len();
+        let carried = schema.fields().iter().skip(own_columns);
         let nullable = own.fields().iter().map(|f| {
             let field = f.as_ref().clone();
             Arc::new(field.with_nullable(true))
@@ -392,11 +406,30 @@ impl Modify {
         }
         let returned = self.returned(&rows, &batch, returning)?;
         Ok(ModifiedRows {
+            is_changed: self.changed_rows(&batch, &rows),
             keys,
             periods,
             rows,
             returned,
         })
+    }
+
+    /// Which rows differ from what they were. A row that is written as it was is no new version.
+    fn changed_rows(&self, found: &RecordBatch, rows: &RecordBatch) -> Vec<bool> {
+        if self.kind == Kind::Delete {
+            return vec![true; rows.num_rows()];
+        }
+        let mut changed = vec![false; rows.num_rows()];
+        let first = self.portion.leading() + self.table.columns.len();
+        for (i, column) in self.assigned.iter().enumerate() {
+            let (old, new) = (found.column(first + i), rows.column(*column));
+            // Types that cannot be compared count as changed.
+            let same = datafusion::arrow::compute::kernels::cmp::not_distinct(old, new).ok();
+            for (row, changed) in changed.iter_mut().enumerate() {
+                *changed |= !same.as_ref().is_some_and(|same| same.value(row));
+            }
+        }
+        changed
     }
 
     /// Of each row the part of its valid time that is changed; `None`: from when the change is
@@ -433,10 +466,14 @@ impl Modify {
             keys,
             periods,
             rows,
+            is_changed,
             ..
         } = found;
         let mut changes = Vec::with_capacity(keys.len());
         for (i, (key, valid)) in keys.iter().zip(periods).enumerate() {
+            if !is_changed[i] {
+                continue;
+            }
             let valid_for = |change: RowChange| RowChange {
                 valid: *valid,
                 ..change

@@ -116,7 +116,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn is_operator(&self, i: usize, operator: &str) -> bool {
+    pub(crate) fn is_operator(&self, i: usize, operator: &str) -> bool {
         self.get(i)
             .is_some_and(|t| t.kind == TokenKind::Operator && t.text(self.sql) == operator)
     }

@@ -20,12 +20,17 @@
 //! | `FOR PORTION OF VALID_TIME FROM a TO b` | `__portion(a, b)` |
 //! | `FOR VALID_TIME ALL` of UPDATE and DELETE | `__portion(NULL, NULL)` |
 //!
+//! Predicates of periods (`a._valid_time OVERLAPS b._valid_time`) become comparisons of
+//! their bounds, and `VALID_TIME WITHOUT OVERLAPS` is taken out of a primary key, where it is
+//! the case anyway.
+//!
 //! Clauses stand before or after the table's alias, in any order. [`period_of`]
 //! reads the names back. Which of them can be answered is the planner's to say.
 //! Refused here, because no table argument could carry it: any other clause on
 //! the target of UPDATE, DELETE, INSERT or MERGE, and `FOR PORTION OF` elsewhere.
 
 mod bounds;
+mod periods;
 mod rewriter;
 #[cfg(test)]
 mod tests;
@@ -135,7 +140,7 @@ pub fn rewrite(sql: &str) -> Result<Rewritten<'_>, LexError> {
     rewriter::rewrite(sql)
 }
 
-/// Whether `SYSTEM_TIME`, `VALID_TIME` or `PORTION` occurs in any case. Quotes
+/// Whether `SYSTEM_TIME`, `VALID_TIME`, `PORTION` or `PERIOD` occurs in any case. Quotes
 /// and comments are not minded: a wrong yes costs time only.
 fn may_have_clause(sql: &[u8]) -> bool {
     let ends = |at: usize, word: &[u8]| {
@@ -145,6 +150,7 @@ fn may_have_clause(sql: &[u8]) -> bool {
     sql.iter().enumerate().any(|(at, byte)| match byte {
         b'_' => ends(at, b"SYSTEM") || ends(at, b"VALID"),
         b'N' | b'n' => ends(at + 1, b"PORTION"),
+        b'D' | b'd' => ends(at + 1, b"PERIOD"),
         _ => false,
     })
 }

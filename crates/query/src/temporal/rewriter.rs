@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use chronos_model::SqlState;
 
 use super::bounds::Words;
-use super::{function_of, Extent, Period, Piece, Rewritten, PORTION};
+use super::{function_of, periods, Extent, Period, Piece, Rewritten, PORTION};
 use crate::lex::{tokens, LexError, Token, TokenKind};
 
 /// Clauses in bounds of clauses in bounds ..
@@ -82,12 +82,56 @@ impl Writer<'_> {
     fn range(&mut self, from: usize, to: usize) -> Result<(), LexError> {
         let mut at = from;
         while at < to {
+            if let Some((sql, end)) = self.period_expression(from, at)? {
+                self.replace(at, end, &sql);
+                at = end;
+                continue;
+            }
+            if let Some(end) = without_overlaps(self.words, at)? {
+                self.replace(at, end, "");
+                at = end;
+                continue;
+            }
             at = match clause_at(self.words, at)? {
                 Some(clause) => self.table(from, clause)?,
                 None => at + 1,
             };
         }
         Ok(())
+    }
+
+    /// A period expression, unless the token goes on with a name or is called so.
+    fn period_expression(
+        &self,
+        from: usize,
+        at: usize,
+    ) -> Result<Option<(String, usize)>, LexError> {
+        let words = self.words;
+        let goes_on = at > from
+            && (words.is_punct(at - 1, b'.')
+                || words.is_word(at - 1, "FOR")
+                || words.is_word(at - 1, "OF")
+                || words.is_word(at - 1, "DEFAULT")
+                || words.is_word(at - 1, "AS"));
+        match goes_on {
+            true => Ok(None),
+            false => periods::expression(words, at),
+        }
+    }
+
+    /// Writes something else for the tokens `at..end`.
+    fn replace(&mut self, at: usize, end: usize, sql: &str) {
+        let tokens = self.words.tokens;
+        let source = tokens[at].start;
+        let before = self.words.sql.get(self.copied..source).unwrap_or("");
+        self.pieces.push(Piece {
+            target: self.target.len(),
+            source: self.copied,
+            length: before.len(),
+        });
+        self.target.push_str(before);
+        self.insert(sql, source);
+        self.copied = tokens[end - 1].end;
     }
 
     /// Writes the table whose first clause is `first`, and returns the token
@@ -225,6 +269,12 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let Some(period) = period_at(words, start + 1) else {
         return Ok(None);
     };
+    if start > 0 && words.is_word(start - 1, "PERIOD") {
+        return Err(refusal(
+            "PERIOD FOR is not supported: every table has the periods _valid_from, _valid_to and _system_from, _system_to",
+            words.get(start - 1),
+        ));
+    }
     let at = start + 2;
     if words.is_word(at, "ALL") {
         return clause(period, Extent::All, [none; 2], at + 1);
@@ -254,6 +304,25 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let second = words.expect(to, joint)?;
     let end = words.expression_end(second)?;
     clause(period, extent, [(from, to), (second, end)], end)
+}
+
+/// Behind `, VALID_TIME WITHOUT OVERLAPS` in a primary key: at any moment a key has one row at
+/// most, in every table.
+fn without_overlaps(words: Words<'_>, at: usize) -> Result<Option<usize>, LexError> {
+    let is_it =
+        words.is_punct(at, b',') && words.are_words(at + 1, &["VALID_TIME", "WITHOUT", "OVERLAPS"]);
+    if !is_it {
+        return Ok(None);
+    }
+    let open = (0..at).rev().find(|i| words.is_punct(*i, b'('));
+    let is_key = open.is_some_and(|open| open > 0 && words.is_word(open - 1, "KEY"));
+    match is_key {
+        true => Ok(Some(at + 4)),
+        false => Err(refusal(
+            "WITHOUT OVERLAPS is supported in PRIMARY KEY only",
+            words.get(at + 2),
+        )),
+    }
 }
 
 /// `FOR PORTION OF VALID_TIME FROM a TO b`
