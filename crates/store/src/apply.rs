@@ -8,17 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
+use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Stamp,
     TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
+use crate::first::FirstVersions;
 use crate::index;
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
 use crate::retention::Retained;
-use crate::state::{StoreState, TableState};
+use crate::state::{StoreState, Stored, TableState};
 
 /// What became of a write set.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,6 +44,8 @@ pub(crate) struct Checked {
     /// Per change, the rows not to be written, by their position in the change;
     /// empty: all are written.
     leave_out: Vec<Vec<bool>>,
+    /// Per change, the rows before which nothing was stored of their keys.
+    first: Vec<FirstVersions>,
     /// Tables created, dropped or truncated.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) truncated: Vec<TableId>,
@@ -53,6 +57,7 @@ impl Checked {
         Checked {
             applied: Applied::default(),
             leave_out: vec![Vec::new(); set.changes.len()],
+            first: vec![FirstVersions::None; set.changes.len()],
             catalog: None,
             truncated: Vec::new(),
         }
@@ -78,6 +83,7 @@ pub(crate) fn check(
         truncated: Vec::new(),
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
+        first: vec![FirstVersions::None; set.changes.len()],
     };
     for (number, change) in set.changes.iter().enumerate() {
         match change {
@@ -98,6 +104,7 @@ pub(crate) fn check(
     let Checker {
         mut applied,
         leave_out,
+        first,
         catalog,
         truncated,
         ..
@@ -107,6 +114,7 @@ pub(crate) fn check(
     Ok(Checked {
         applied,
         leave_out,
+        first,
         catalog,
         truncated,
     })
@@ -134,11 +142,14 @@ struct Checker<'a> {
     truncated: Vec<TableId>,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
+    first: Vec<FirstVersions>,
 }
 
 /// What is to be done with a row.
 enum Verdict {
     Write,
+    /// The same, and nothing is stored of its key.
+    WriteFirst,
     Skip,
 }
 
@@ -268,21 +279,23 @@ impl<'a> Checker<'a> {
         let table = self.table(rows.changes.table)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
+        let mut first = Vec::with_capacity(rows.changes.rows.len());
         let mut skips = false;
         for (i, change) in rows.changes.rows.iter().enumerate() {
             let key = &change.key.0;
             let verdict = if key.is_empty() {
-                Verdict::Write
+                Verdict::WriteFirst
             } else {
                 self.verdict(table, key, change.expect)?
             };
+            first.push(matches!(verdict, Verdict::WriteFirst));
             match verdict {
                 Verdict::Skip => {
                     skips = true;
                     self.leave_out[number][i] = true;
                     self.applied.skipped_rows.push(rows.first_row + i as u32);
                 }
-                Verdict::Write => {
+                Verdict::Write | Verdict::WriteFirst => {
                     self.applied.rows += 1;
                     if !key.is_empty() {
                         self.remember(table.schema.id, key, change.kind, number, i);
@@ -293,6 +306,7 @@ impl<'a> Checker<'a> {
         if !skips && self.earlier.is_none() {
             self.leave_out[number].clear();
         }
+        self.first[number] = BooleanBuffer::from(first).into();
         Ok(())
     }
 
@@ -307,6 +321,7 @@ impl<'a> Checker<'a> {
             return Ok(Verdict::Write);
         }
         let id = table.schema.id;
+        let mut to_write = Verdict::Write;
         let earlier = self.earlier.as_ref().and_then(|e| e.get(&id)?.get(key));
         let present = match earlier {
             Some(_) if expect == Expect::Unchanged => return Ok(Verdict::Write),
@@ -315,7 +330,11 @@ impl<'a> Checker<'a> {
             None => {
                 let horizon = table.horizon(Stamp::MAX);
                 let retained = self.retained(table);
-                let newest = table.newest_unexpired(key, Stamp::MAX, &retained)?;
+                let newest = table.newest(key, Stamp::MAX)?;
+                if newest.is_none() {
+                    to_write = Verdict::WriteFirst;
+                }
+                let newest = table.unexpired(key, newest, &retained)?;
                 if expect == Expect::Unchanged {
                     let forgotten = Retained::of(&table.schema, self.previous.micros()).history;
                     if self.begin < forgotten {
@@ -330,14 +349,14 @@ impl<'a> Checker<'a> {
                             table: table.schema.name.clone(),
                         })
                     } else {
-                        Ok(Verdict::Write)
+                        Ok(to_write)
                     };
                 }
                 newest.is_some_and(|n| n.kind == Kind::Put && n.recorded >= horizon)
             }
         };
         match (present, expect) {
-            (false, _) => Ok(Verdict::Write),
+            (false, _) => Ok(to_write),
             (true, Expect::AbsentOrSkip | Expect::DistinctOrSkip) => Ok(Verdict::Skip),
             (true, _) => Err(violation(&table.schema, key)?),
         }
@@ -365,18 +384,22 @@ impl<'a> Checker<'a> {
         self.applied.skipped_rows.extend(skipped);
         self.applied.rows += (batch.rows + batch.overwritten) as u64;
         if table.schema.has_hidden_key() {
+            self.first[number] = FirstVersions::All;
             return Ok(());
         }
         if self.earlier.is_some() {
             return self.batch_by_row(number, batch, table);
         }
         if batch.expect == Expect::Any {
+            self.first[number] = FirstVersions::all_if(table.is_apart_from(&batch.ranges));
             return Ok(());
         }
-        let Some(present) = table.present(&batch.keys, &batch.ranges, &self.retained(table))?
-        else {
+        let stored = table.stored(&batch.keys, &batch.ranges, &self.retained(table))?;
+        let Some(Stored { present, unknown }) = stored else {
+            self.first[number] = FirstVersions::All;
             return Ok(());
         };
+        self.first[number] = unknown;
         let Some(first) = present.iter().position(|p| *p) else {
             return Ok(());
         };
@@ -403,16 +426,22 @@ impl<'a> Checker<'a> {
         table: &TableState,
     ) -> Result<(), ApplyError> {
         self.leave_out[number] = vec![false; batch.rows];
+        let mut first = Vec::with_capacity(batch.rows);
         for row in 0..batch.rows {
             let key = batch.keys.get(row);
-            match self.verdict(table, key, batch.expect)? {
-                Verdict::Write => self.remember(batch.table, key, Kind::Put, number, row),
+            let verdict = self.verdict(table, key, batch.expect)?;
+            first.push(matches!(verdict, Verdict::WriteFirst));
+            match verdict {
+                Verdict::Write | Verdict::WriteFirst => {
+                    self.remember(batch.table, key, Kind::Put, number, row);
+                }
                 Verdict::Skip => {
                     self.leave_out[number][row] = true;
                     self.skip(batch, row);
                 }
             }
         }
+        self.first[number] = BooleanBuffer::from(first).into();
         Ok(())
     }
 }
@@ -443,7 +472,8 @@ pub(crate) fn write(
     checked: &Checked,
 ) -> Result<u64, StoreError> {
     let mut bytes = 0;
-    for (change, leave_out) in set.changes.iter().zip(&checked.leave_out) {
+    let checks = checked.leave_out.iter().zip(&checked.first);
+    for (change, (leave_out, first)) in set.changes.iter().zip(checks) {
         let stays = |i: usize| !leave_out.get(i).copied().unwrap_or(false);
         match change {
             Prepared::Rows(rows) => {
@@ -461,7 +491,9 @@ pub(crate) fn write(
                     } else {
                         &change.key.0
                     };
-                    bytes += table.active.insert(key, change, recorded, node);
+                    bytes += table
+                        .active
+                        .insert(key, change, recorded, node, first.get(i));
                     bytes += index::add_row(state, table, key, change, recorded, node)?;
                 }
             }
@@ -469,7 +501,7 @@ pub(crate) fn write(
                 let Some(table) = state.tables.get(&batch.table) else {
                     continue;
                 };
-                if let Some(run) = run(batch, leave_out, &table.schema, recorded, node)? {
+                if let Some(run) = run(batch, leave_out, first, &table.schema, recorded, node)? {
                     bytes += run.bytes;
                     bytes += index::add_run(state, table, &run, recorded, node)?;
                     table.active.push(run)?;
@@ -484,6 +516,7 @@ pub(crate) fn write(
 fn run(
     batch: &PreparedBatch,
     leave_out: &[bool],
+    first: &FirstVersions,
     schema: &TableSchema,
     recorded: Stamp,
     node: NodeId,
@@ -500,7 +533,10 @@ fn run(
     let ranges = batch.ranges.clone();
     if !leave_out.contains(&true) {
         let columns = batch.columns.clone();
-        return Ok(Some(Run::of_batch(keys, columns, ranges, recorded, node)));
+        let first = first.clone();
+        return Ok(Some(Run::of_batch(
+            keys, columns, ranges, recorded, node, first,
+        )));
     }
     let kept: Vec<u32> = (0..batch.rows as u32)
         .filter(|i| !leave_out[*i as usize])
@@ -511,6 +547,7 @@ fn run(
     let mut kept_keys = Keys::default();
     kept.iter()
         .for_each(|i| kept_keys.push(keys.get(*i as usize)));
+    let first = first.take(&kept);
     let kept = UInt32Array::from(kept);
     let columns = batch
         .columns
@@ -524,5 +561,6 @@ fn run(
         ranges,
         recorded,
         node,
+        first,
     )))
 }

@@ -78,10 +78,12 @@ impl Memtable {
         change: &RowChange,
         recorded: Stamp,
         node: NodeId,
+        is_first: bool,
     ) -> u64 {
         let version = RowVersion {
             node,
             kind: change.kind,
+            is_first,
             row: change.row.clone(),
         };
         self.rows.insert(key, recorded, version)

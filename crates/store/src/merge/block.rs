@@ -9,6 +9,7 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType as Arrow;
 use chronos_model::Keys;
 
+use crate::first::FirstVersions;
 use crate::retention::CUT;
 
 /// A value per version that is mostly the same for all of them.
@@ -65,6 +66,8 @@ pub(crate) struct Block {
     pub(crate) span: (u64, u64),
     /// No key occurs twice in the block.
     pub(crate) one_version_per_key: bool,
+    /// Which versions are known to be the first of their keys.
+    pub(crate) first: FirstVersions,
     /// As requested, each of `rows` rows.
     pub(crate) columns: Vec<ArrayRef>,
 }
@@ -87,8 +90,14 @@ impl Block {
             span,
             kinds,
             one_version_per_key,
+            first: FirstVersions::None,
             columns,
         }
+    }
+
+    /// The same versions, of which it is known which are the first of their keys.
+    pub(crate) fn with_first(self, first: FirstVersions) -> Block {
+        Block { first, ..self }
     }
 
     /// No versions.
@@ -115,6 +124,7 @@ impl Block {
             span,
             kinds: None,
             one_version_per_key,
+            first: FirstVersions::None,
             columns,
         }
     }
@@ -154,6 +164,7 @@ impl Block {
             span: self.span,
             kinds: self.kinds.as_ref().map(|k| k.slice(offset, rows)),
             one_version_per_key: self.one_version_per_key,
+            first: self.first.slice(offset, rows),
             columns: self.columns.iter().map(|c| c.slice(offset, rows)).collect(),
         }
     }
