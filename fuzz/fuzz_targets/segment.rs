@@ -126,6 +126,7 @@ fn versions(schema: &TableSchema) -> VersionBatch {
         kind: UInt8Array::from_iter_values(rows.iter().map(|row| row.2)),
         valid_from: Int64Array::from_iter_values(stamps().map(|s| Stamp(s).micros())),
         valid_to: Int64Array::from_iter_values(stamps().map(|_| UNTIL_CHANGED)),
+        first: rows.iter().map(|row| row.2 == 0).collect(),
         columns: columns.collect(),
     }
 }

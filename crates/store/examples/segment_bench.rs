@@ -17,6 +17,7 @@ use arrow_array::{
     Array, ArrayRef, Float64Array, Int64Array, StringViewArray, TimestampMicrosecondArray,
     UInt32Array, UInt64Array, UInt8Array,
 };
+use arrow_buffer::BooleanBuffer;
 use chronos_env::Env;
 use chronos_model::{
     encode_keys, ColumnSchema, DataType, Stamp, TableId, TableOptions, TableSchema,
@@ -108,6 +109,7 @@ fn device(
         kind: UInt8Array::from(vec![0; rows]),
         valid_from: Int64Array::from(recorded),
         valid_to: Int64Array::from(vec![UNTIL_CHANGED; rows]),
+        first: BooleanBuffer::new_set(rows),
         columns,
     })
 }

@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
+use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Period,
     Stamp, TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
+use crate::first::FirstVersions;
 use crate::index;
 use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
 use crate::present::EarlierChange;
 use crate::retention::Retained;
-use crate::state::{StoreState, TableState};
+use crate::state::{StoreState, Stored, TableState};
 
 /// Periods of one key that a write set may write: their stamps share a microsecond.
 const PERIODS_OF_KEY_MAX: usize = 2048;
@@ -48,6 +50,8 @@ pub(crate) struct Checked {
     leave_out: Vec<Vec<bool>>,
     /// The stamp of the last version; those of one key in a write set have different ones.
     pub(crate) last_stamp: Stamp,
+    /// Per change, the rows before which nothing was stored of their keys.
+    first: Vec<FirstVersions>,
     /// Tables created, dropped or truncated.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) truncated: Vec<TableId>,
@@ -60,6 +64,7 @@ impl Checked {
             applied: Applied::default(),
             leave_out: vec![Vec::new(); set.changes.len()],
             last_stamp: recorded,
+            first: vec![FirstVersions::None; set.changes.len()],
             catalog: None,
             truncated: Vec::new(),
         }
@@ -134,6 +139,7 @@ pub(crate) fn check(
         truncated: Vec::new(),
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
+        first: vec![FirstVersions::None; set.changes.len()],
     };
     for (number, change) in set.changes.iter().enumerate() {
         match change {
@@ -154,6 +160,7 @@ pub(crate) fn check(
     let Checker {
         mut applied,
         leave_out,
+        first,
         catalog,
         truncated,
         ..
@@ -164,6 +171,7 @@ pub(crate) fn check(
         applied,
         leave_out,
         last_stamp: recorded,
+        first,
         catalog,
         truncated,
     };
@@ -193,11 +201,14 @@ struct Checker<'a> {
     truncated: Vec<TableId>,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
+    first: Vec<FirstVersions>,
 }
 
 /// What is to be done with a row.
 enum Verdict {
     Write,
+    /// The same, and nothing is stored of its key.
+    WriteFirst,
     Skip,
 }
 
@@ -327,22 +338,24 @@ impl<'a> Checker<'a> {
         let table = self.table(rows.changes.table)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
+        let mut first = Vec::with_capacity(rows.changes.rows.len());
         let mut skips = false;
         for (i, change) in rows.changes.rows.iter().enumerate() {
             let key = &change.key.0;
             let verdict = if key.is_empty() {
-                Verdict::Write
+                Verdict::WriteFirst
             } else {
                 self.check_period(table, change.valid)?;
                 self.verdict(table, key, change.expect, change.valid)?
             };
+            first.push(matches!(verdict, Verdict::WriteFirst));
             match verdict {
                 Verdict::Skip => {
                     skips = true;
                     self.leave_out[number][i] = true;
                     self.applied.skipped_rows.push(rows.first_row + i as u32);
                 }
-                Verdict::Write => {
+                Verdict::Write | Verdict::WriteFirst => {
                     self.applied.rows += 1;
                     if !key.is_empty() {
                         let is = EarlierChange {
@@ -357,6 +370,7 @@ impl<'a> Checker<'a> {
         if !skips && self.earlier.is_none() {
             self.leave_out[number].clear();
         }
+        self.first[number] = BooleanBuffer::from(first).into();
         Ok(())
     }
 
@@ -372,6 +386,7 @@ impl<'a> Checker<'a> {
             return Ok(Verdict::Write);
         }
         let id = table.schema.id;
+        let mut to_write = Verdict::Write;
         let earlier = self.earlier.as_ref().and_then(|e| e.get(&id)?.get(key));
         let earlier = earlier.map_or(&[][..], Vec::as_slice);
         let present = match earlier.last() {
@@ -388,7 +403,11 @@ impl<'a> Checker<'a> {
             None => {
                 let horizon = table.horizon(Stamp::MAX);
                 let retained = self.retained(table);
-                let newest = table.newest_unexpired(key, Stamp::MAX, &retained)?;
+                let newest = table.newest(key, Stamp::MAX)?;
+                if newest.is_none() {
+                    to_write = Verdict::WriteFirst;
+                }
+                let newest = table.unexpired(key, newest, &retained)?;
                 if expect == Expect::Unchanged {
                     let forgotten = Retained::of(&table.schema, self.previous.micros()).history;
                     if self.begin < forgotten {
@@ -403,14 +422,14 @@ impl<'a> Checker<'a> {
                             table: table.schema.name.clone(),
                         })
                     } else {
-                        Ok(Verdict::Write)
+                        Ok(to_write)
                     };
                 }
                 newest.is_some_and(|n| n.kind == Kind::Put && n.recorded >= horizon)
             }
         };
         match (present, expect) {
-            (false, _) => Ok(Verdict::Write),
+            (false, _) => Ok(to_write),
             (true, Expect::AbsentOrSkip | Expect::DistinctOrSkip) => Ok(Verdict::Skip),
             (true, _) => Err(violation(&table.schema, key)?),
         }
@@ -476,6 +495,7 @@ impl<'a> Checker<'a> {
         self.applied.skipped_rows.extend(skipped);
         self.applied.rows += (batch.rows + batch.overwritten) as u64;
         if table.schema.has_hidden_key() {
+            self.first[number] = FirstVersions::All;
             return Ok(());
         }
         let by_row = batch.expect != Expect::Any && table.has_periods();
@@ -483,12 +503,15 @@ impl<'a> Checker<'a> {
             return self.batch_by_row(number, batch, table);
         }
         if batch.expect == Expect::Any {
+            self.first[number] = FirstVersions::all_if(table.is_apart_from(&batch.ranges));
             return Ok(());
         }
-        let Some(present) = table.present(&batch.keys, &batch.ranges, &self.retained(table))?
-        else {
+        let stored = table.stored(&batch.keys, &batch.ranges, &self.retained(table))?;
+        let Some(Stored { present, unknown }) = stored else {
+            self.first[number] = FirstVersions::All;
             return Ok(());
         };
+        self.first[number] = unknown;
         let Some(first) = present.iter().position(|p| *p) else {
             return Ok(());
         };
@@ -515,10 +538,13 @@ impl<'a> Checker<'a> {
         table: &TableState,
     ) -> Result<(), ApplyError> {
         self.leave_out[number] = vec![false; batch.rows];
+        let mut first = Vec::with_capacity(batch.rows);
         for row in 0..batch.rows {
             let key = batch.keys.get(row);
-            match self.verdict(table, key, batch.expect, None)? {
-                Verdict::Write => {
+            let verdict = self.verdict(table, key, batch.expect, None)?;
+            first.push(matches!(verdict, Verdict::WriteFirst));
+            match verdict {
+                Verdict::Write | Verdict::WriteFirst => {
                     let is = EarlierChange {
                         kind: Kind::Put,
                         valid: valid_when_recorded(None, self.recorded),
@@ -531,6 +557,7 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        self.first[number] = BooleanBuffer::from(first).into();
         Ok(())
     }
 }
@@ -570,7 +597,8 @@ pub(crate) fn write(
 ) -> Result<u64, StoreError> {
     let mut bytes = 0;
     let mut stamps = Stamps::new(set, recorded);
-    for (change, leave_out) in set.changes.iter().zip(&checked.leave_out) {
+    let checks = checked.leave_out.iter().zip(&checked.first);
+    for (change, (leave_out, first)) in set.changes.iter().zip(checks) {
         let stays = |i: usize| !leave_out.get(i).copied().unwrap_or(false);
         match change {
             Prepared::Rows(rows) => {
@@ -589,7 +617,8 @@ pub(crate) fn write(
                         &change.key.0
                     };
                     let stamp = stamps.next(rows.changes.table, &change.key.0);
-                    bytes += table.active.insert(key, change, stamp, node);
+                    let is_first = first.get(i);
+                    bytes += table.active.insert(key, change, stamp, node, is_first);
                     bytes += index::add_row(state, table, key, change, stamp, node)?;
                 }
             }
@@ -597,7 +626,7 @@ pub(crate) fn write(
                 let Some(table) = state.tables.get(&batch.table) else {
                     continue;
                 };
-                if let Some(run) = run(batch, leave_out, &table.schema, recorded, node)? {
+                if let Some(run) = run(batch, leave_out, first, &table.schema, recorded, node)? {
                     bytes += run.bytes;
                     bytes += index::add_run(state, table, &run, recorded, node)?;
                     table.active.push(run)?;
@@ -612,6 +641,7 @@ pub(crate) fn write(
 fn run(
     batch: &PreparedBatch,
     leave_out: &[bool],
+    first: &FirstVersions,
     schema: &TableSchema,
     recorded: Stamp,
     node: NodeId,
@@ -628,7 +658,10 @@ fn run(
     let ranges = batch.ranges.clone();
     if !leave_out.contains(&true) {
         let columns = batch.columns.clone();
-        return Ok(Some(Run::of_batch(keys, columns, ranges, recorded, node)));
+        let first = first.clone();
+        return Ok(Some(Run::of_batch(
+            keys, columns, ranges, recorded, node, first,
+        )));
     }
     let kept: Vec<u32> = (0..batch.rows as u32)
         .filter(|i| !leave_out[*i as usize])
@@ -639,6 +672,7 @@ fn run(
     let mut kept_keys = Keys::default();
     kept.iter()
         .for_each(|i| kept_keys.push(keys.get(*i as usize)));
+    let first = first.take(&kept);
     let kept = UInt32Array::from(kept);
     let columns = batch
         .columns
@@ -652,5 +686,6 @@ fn run(
         ranges,
         recorded,
         node,
+        first,
     )))
 }

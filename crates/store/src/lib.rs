@@ -32,6 +32,7 @@ mod buckets;
 mod compaction;
 mod damage;
 mod error;
+mod first;
 mod flush;
 mod history;
 mod index;

@@ -6,6 +6,7 @@ mod segment_file;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow_buffer::BooleanBuffer;
 use bytes::Bytes;
 use chronos_model::{Catalog, IndexSchema, Keys, Kind, Stamp, TableId, TableSchema};
 
@@ -13,6 +14,7 @@ pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
 
 use crate::error::{Reason, StoreError};
+use crate::first::FirstVersions;
 use crate::history::Superseded;
 use crate::memtable::{KeyRanges, Memtable, Run};
 use crate::merge::{horizon, Resolution, Source, Wants};
@@ -67,6 +69,15 @@ pub(crate) struct Newest {
     pub(crate) recorded: Stamp,
     pub(crate) kind: Kind,
     pub(crate) place: Place,
+}
+
+/// What is stored of some keys.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// Which have a current row that is not expired.
+    pub(crate) present: Vec<bool>,
+    /// Of which there is nothing at all: a new version is the first.
+    pub(crate) unknown: FirstVersions,
 }
 
 /// Where a version is.
@@ -204,11 +215,31 @@ impl TableState {
         view: Stamp,
         retained: &Retained,
     ) -> Result<Option<Newest>, StoreError> {
-        let Some(newest) = self.newest(key, view)? else {
+        self.unexpired(key, self.newest(key, view)?, retained)
+    }
+
+    /// The newest version of a key, if it is not expired.
+    pub(crate) fn unexpired(
+        &self,
+        key: &[u8],
+        newest: Option<Newest>,
+        retained: &Retained,
+    ) -> Result<Option<Newest>, StoreError> {
+        let Some(newest) = newest else {
             return Ok(None);
         };
         let expired = retained.expired(&self.schema, key, newest.recorded)?;
         Ok((!expired).then_some(newest))
+    }
+
+    /// Whether nothing is stored of any key with values in these ranges, as far as that can
+    /// be told without looking for it.
+    pub(crate) fn is_apart_from(&self, ranges: &KeyRanges) -> bool {
+        let apart = |memtable: &Arc<Memtable>| {
+            let runs = memtable.runs();
+            memtable.rows.is_empty() && runs.iter().all(|run| run.ranges.disjoint(ranges))
+        };
+        self.memtables().all(apart) && self.segments.iter().all(|s| s.ranges.disjoint(ranges))
     }
 
     /// The same, of what no truncation took away either.
@@ -233,14 +264,13 @@ impl TableState {
         horizon(&self.truncated, at)
     }
 
-    /// Which of sorted, distinct keys have a current row that is not expired; `None`: none
-    /// has.
-    pub(crate) fn present(
+    /// What is stored of sorted, distinct keys; `None`: nothing of any.
+    pub(crate) fn stored(
         &self,
         keys: &Keys,
         ranges: &KeyRanges,
         retained: &Retained,
-    ) -> Result<Option<Vec<bool>>, StoreError> {
+    ) -> Result<Option<Stored>, StoreError> {
         let mut newest = NewestOf {
             count: keys.len(),
             found: Vec::new(),
@@ -274,13 +304,17 @@ impl TableState {
             return Ok(None);
         }
         let present = |found: &Option<(Stamp, Kind)>| matches!(found, Some((recorded, Kind::Put)) if *recorded >= horizon);
+        let unknown: BooleanBuffer = newest.found.iter().map(Option::is_none).collect();
         let mut found: Vec<bool> = newest.found.iter().map(present).collect();
         if retained.time.is_some() {
             for (i, found) in found.iter_mut().enumerate() {
                 *found = *found && !retained.expired(&self.schema, keys.get(i), Stamp::MAX)?;
             }
         }
-        Ok(Some(found))
+        Ok(Some(Stored {
+            present: found,
+            unknown: unknown.into(),
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt32Type, UInt64Type, 
 use arrow_array::{
     Array, ArrayRef, Int64Array, PrimitiveArray, UInt32Array, UInt64Array, UInt8Array,
 };
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
 use arrow_schema::ArrowError;
 use chronos_model::{Keys, Stamp};
 
@@ -34,6 +35,9 @@ pub struct VersionBatch {
     pub valid_from: Int64Array,
     /// Until when it is true (exclusive); [`UNTIL_CHANGED`]: open.
     pub valid_to: Int64Array,
+    /// Which versions are known to be the first of their keys: when they were recorded,
+    /// nothing was stored of the key, and the commit wrote no other version of it.
+    pub first: BooleanBuffer,
     /// The table's columns in schema order; of a delete all are NULL.
     pub columns: Vec<ArrayRef>,
 }
@@ -65,6 +69,7 @@ impl VersionBatch {
             kind: self.kind.slice(offset, len),
             valid_from: self.valid_from.slice(offset, len),
             valid_to: self.valid_to.slice(offset, len),
+            first: self.first.slice(offset, len),
             columns: self.columns.iter().map(|c| c.slice(offset, len)).collect(),
         }
     }
@@ -92,6 +97,7 @@ impl VersionBatch {
             kind: take_values(&self.kind, indices),
             valid_from: take_values(&self.valid_from, indices),
             valid_to: take_values(&self.valid_to, indices),
+            first: (indices.iter().map(|&row| self.first.value(row as usize))).collect(),
             columns,
         })
     }
@@ -141,6 +147,7 @@ impl VersionBatch {
             kind: concat_values::<UInt8Type>(batches.iter().map(|b| &b.kind)),
             valid_from: concat_values::<Int64Type>(batches.iter().map(|b| &b.valid_from)),
             valid_to: concat_values::<Int64Type>(batches.iter().map(|b| &b.valid_to)),
+            first: concat_bits(batches.iter().map(|b| &b.first)),
             columns,
         })
     }
@@ -196,4 +203,10 @@ fn concat_values<'a, T: ArrowPrimitiveType>(
         values.extend_from_slice(array.values());
     }
     PrimitiveArray::new(values.into(), None)
+}
+
+fn concat_bits<'a>(buffers: impl Iterator<Item = &'a BooleanBuffer>) -> BooleanBuffer {
+    let mut bits = BooleanBufferBuilder::new(0);
+    buffers.for_each(|buffer| bits.append_buffer(buffer));
+    bits.finish()
 }

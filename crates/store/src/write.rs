@@ -354,6 +354,7 @@ fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
         kind: kind.as_primitive::<UInt8Type>().clone(),
         valid_from: valid_from.as_primitive::<Int64Type>().clone(),
         valid_to: valid_to.as_primitive::<Int64Type>().clone(),
+        first: merged.first,
         columns,
     })
 }

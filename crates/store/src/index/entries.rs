@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::error::StoreError;
+use crate::first::FirstVersions;
 use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run};
 use crate::scan::KeyRange;
 use crate::state::{SegmentFile, StoreState, TableState};
@@ -41,6 +42,7 @@ pub(crate) fn add_row(
             valid: None,
             node,
             kind: Kind::Put,
+            is_first: false,
             row: Bytes::new(),
         };
         bytes += entries.active.rows.insert(&entry, recorded, version);
@@ -78,7 +80,8 @@ pub(crate) fn add_run(
 /// A run of sorted, distinct entries.
 pub(crate) fn entries_run(entries: Keys, recorded: Stamp, node: NodeId) -> Run {
     let ranges = KeyRanges::default();
-    Run::of_batch(Arc::new(entries), Vec::new(), ranges, recorded, node)
+    let first = FirstVersions::None;
+    Run::of_batch(Arc::new(entries), Vec::new(), ranges, recorded, node, first)
 }
 
 /// The prefixes of rows whose columns are the index's inputs.

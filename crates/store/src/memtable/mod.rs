@@ -83,10 +83,12 @@ impl Memtable {
         change: &RowChange,
         recorded: Stamp,
         node: NodeId,
+        is_first: bool,
     ) -> u64 {
         let version = RowVersion {
             node,
             kind: change.kind,
+            is_first,
             row: change.row.clone(),
             valid: change.valid.map(Box::new),
         };

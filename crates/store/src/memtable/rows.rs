@@ -26,6 +26,8 @@ const ENTRY_BYTES: u64 = 120;
 pub(crate) struct RowVersion {
     pub(crate) node: NodeId,
     pub(crate) kind: Kind,
+    /// Known to be the first version of its key.
+    pub(crate) is_first: bool,
     /// As [`chronos_model::encode_row`] wrote it; empty for a delete.
     pub(crate) row: Bytes,
     /// When it is true; `None`: from when it was recorded until changed.
@@ -52,6 +54,8 @@ pub(crate) struct Rows {
     deletes: AtomicU64,
     /// Versions that are true for a period of their own.
     periods: AtomicU64,
+    /// Versions that are not known to be the first of their keys.
+    later: AtomicU64,
     /// Stamp of the first version that was added; 0: there is none.
     first_recorded: AtomicU64,
 }
@@ -93,6 +97,11 @@ impl Rows {
         self.periods.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether every version is known to be the first of its key.
+    pub(crate) fn are_first(&self) -> bool {
+        self.later.load(Ordering::Relaxed) == 0
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -117,6 +126,9 @@ impl Rows {
         }
         if version.valid.is_some() {
             self.periods.fetch_add(1, Ordering::Relaxed);
+        }
+        if !version.is_first {
+            self.later.fetch_add(1, Ordering::Relaxed);
         }
         self.map.insert(position, version);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -226,6 +238,7 @@ mod tests {
         let version = |text: &'static str| RowVersion {
             node: NodeId(1),
             kind: Kind::Put,
+            is_first: false,
             row: Bytes::from_static(text.as_bytes()),
             valid: None,
         };

@@ -13,6 +13,7 @@ use chronos_model::{Keys, NodeId, Stamp, TableSchema};
 
 use super::ranges::KeyRanges;
 use crate::error::StoreError;
+use crate::first::FirstVersions;
 use crate::merge::{
     arrays_bytes, gallop, i64_array, u32_array, u64_array, Block, MergeRequest, Merger, PerVersion,
     Source,
@@ -29,6 +30,7 @@ pub(crate) struct Run {
     columns: Vec<ArrayRef>,
     pub(crate) ranges: KeyRanges,
     pub(crate) one_version_per_key: bool,
+    first: FirstVersions,
     pub(crate) min_recorded: Stamp,
     pub(crate) max_recorded: Stamp,
     pub(crate) bytes: u64,
@@ -42,6 +44,7 @@ impl Run {
         ranges: KeyRanges,
         recorded: Stamp,
         node: NodeId,
+        first: FirstVersions,
     ) -> Run {
         let bytes = (keys.memory_bytes() + arrays_bytes(&columns)) as u64;
         Run {
@@ -51,6 +54,7 @@ impl Run {
             columns,
             ranges,
             one_version_per_key: true,
+            first,
             min_recorded: recorded,
             max_recorded: recorded,
             bytes,
@@ -77,6 +81,7 @@ impl Run {
             one_version_per_key: (1..keys.len()).all(|i| keys.get(i - 1) != keys.get(i)),
             keys,
             recorded: PerVersion::Each(ScalarBuffer::from(merged.recorded)),
+            first: merged.first.into(),
             nodes: PerVersion::Each(nodes.values().clone()),
             columns,
             ranges,
@@ -109,6 +114,11 @@ impl Run {
 
     pub(crate) fn columns(&self) -> &[ArrayRef] {
         &self.columns
+    }
+
+    /// Whether every version is known to be the first of its key.
+    pub(crate) fn are_first(&self) -> bool {
+        self.first.are_all()
     }
 
     pub(crate) fn recorded(&self, row: usize) -> Stamp {
@@ -220,5 +230,6 @@ impl Run {
             rows,
             self.read(start, rows, columns),
         )
+        .with_first(self.first.slice(start, rows))
     }
 }

@@ -9,6 +9,7 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::DataType as Arrow;
 use chronos_model::{Keys, Period, Stamp};
 
+use crate::first::FirstVersions;
 use crate::retention::CUT;
 
 /// A value per version that is mostly the same for all of them.
@@ -70,6 +71,8 @@ pub(crate) struct Block {
     pub(crate) span: (u64, u64),
     /// No key occurs twice in the block.
     pub(crate) one_version_per_key: bool,
+    /// Which versions are known to be the first of their keys.
+    pub(crate) first: FirstVersions,
     /// As requested, each of `rows` rows.
     pub(crate) columns: Vec<ArrayRef>,
 }
@@ -93,6 +96,7 @@ impl Block {
             kinds,
             valid: None,
             one_version_per_key,
+            first: FirstVersions::None,
             columns,
         }
     }
@@ -101,6 +105,11 @@ impl Block {
     pub(crate) fn with_valid(mut self, from: ScalarBuffer<i64>, to: ScalarBuffer<i64>) -> Block {
         self.valid = Some((from, to));
         self
+    }
+
+    /// The same versions, of which it is known which are the first of their keys.
+    pub(crate) fn with_first(self, first: FirstVersions) -> Block {
+        Block { first, ..self }
     }
 
     /// No versions.
@@ -128,6 +137,7 @@ impl Block {
             kinds: None,
             valid: None,
             one_version_per_key,
+            first: FirstVersions::None,
             columns,
         }
     }
@@ -183,6 +193,7 @@ impl Block {
             valid: (self.valid.as_ref())
                 .map(|(from, to)| (from.slice(offset, rows), to.slice(offset, rows))),
             one_version_per_key: self.one_version_per_key,
+            first: self.first.slice(offset, rows),
             columns: self.columns.iter().map(|c| c.slice(offset, rows)).collect(),
         }
     }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type, UInt8Type};
 use arrow_array::{ArrayRef, BinaryViewArray, UInt8Array};
+use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     append_value, column_builder, decode_row, Keys, Kind, Stamp, TableSchema, Value,
 };
 
 use super::block::{i64_array, u32_array, u64_array, Block, PerVersion};
 use crate::error::StoreError;
+use crate::first::FirstVersions;
 use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run};
 use crate::scan::KeyRange;
 use crate::segment::{PageColumn, PageMeta, Segment};
@@ -43,6 +45,37 @@ impl Source {
     }
 }
 
+/// What a merge takes of a source.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    source: Source,
+    /// Pages of a segment or rows of a run, ascending; `None`: everything.
+    parts: Option<Parts>,
+}
+
+/// Pages of a segment, or rows of a run: stretches in ascending order.
+pub(crate) type Parts = Arc<[Range<usize>]>;
+
+impl Input {
+    pub(crate) fn new(source: Source, parts: Option<Parts>) -> Input {
+        Input { source, parts }
+    }
+}
+
+impl From<Source> for Input {
+    fn from(source: Source) -> Input {
+        Input::new(source, None)
+    }
+}
+
+/// What of some parts is within a stretch, first to last.
+fn within(parts: Option<Parts>, stretch: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let parts = parts.unwrap_or_else(|| Arc::from([stretch.clone()]));
+    let first = parts.partition_point(|part| part.end <= stretch.start);
+    let end = parts.partition_point(|part| part.start < stretch.end);
+    (first..end).map(move |i| parts[i].start.max(stretch.start)..parts[i].end.min(stretch.end))
+}
+
 #[derive(Debug)]
 enum Reader {
     Rows {
@@ -52,11 +85,13 @@ enum Reader {
     },
     Run {
         run: Arc<Run>,
-        rows: Range<usize>,
+        /// Stretches of rows, the last one first.
+        rows: Vec<Range<usize>>,
     },
     Segment {
         segment: Arc<SegmentFile>,
-        pages: Range<usize>,
+        /// Stretches of pages, the last one first.
+        pages: Vec<Range<usize>>,
     },
 }
 
@@ -80,27 +115,33 @@ impl Cursor {
     /// Starts at the first version within the range; `None`: there is none. With `at`,
     /// versions that are not the newest of their key at that stamp may be left out.
     pub(super) fn open(
-        source: Source,
+        input: Input,
         range: &KeyRange,
         columns: Arc<[PageColumn]>,
         at: Option<Stamp>,
         with_valid: bool,
         schema: &TableSchema,
     ) -> Result<Option<Cursor>, StoreError> {
-        let reader = match source {
+        let last_first = |stretch| {
+            let mut parts: Vec<_> = within(input.parts, stretch).collect();
+            parts.reverse();
+            parts
+        };
+        let reader = match input.source {
             Source::Rows(memtable) => Reader::Rows {
                 memtable,
                 last: None,
             },
             Source::Run(run) => {
                 let rows = range.positions(run.len(), |i| run.keys().get(i));
+                let rows = last_first(rows);
                 Reader::Run { run, rows }
             }
             Source::Segment(segment) => {
                 let pages = segment.pages();
                 let first = pages.partition_point(|p| !range.reaches_up_to(&p.max_key));
                 let end = pages.partition_point(|p| range.reaches_down_to(&p.min_key));
-                let pages = first..end.max(first);
+                let pages = last_first(first..end.max(first));
                 Reader::Segment { segment, pages }
             }
         };
@@ -140,12 +181,11 @@ impl Cursor {
                 Reader::Rows { memtable, last } => {
                     take_rows(memtable, last, &self.range, self.at, &self.columns, schema)?
                 }
-                Reader::Run { run, rows } => {
-                    let block = run.block(rows.start, rows.len(), &self.columns);
-                    rows.start = rows.end;
-                    (block.len() > 0).then_some(block)
-                }
-                Reader::Segment { segment, pages } => match pages.next() {
+                Reader::Run { run, rows } => match rows.pop() {
+                    None => None,
+                    Some(rows) => Some(run.block(rows.start, rows.len(), &self.columns)),
+                },
+                Reader::Segment { segment, pages } => match next_page(pages) {
                     None => None,
                     Some(page)
                         if self
@@ -172,6 +212,17 @@ impl Cursor {
             }
         }
     }
+}
+
+/// Takes the first page of stretches of which the last one comes first.
+fn next_page(pages: &mut Vec<Range<usize>>) -> Option<usize> {
+    while let Some(stretch) = pages.last_mut() {
+        if let Some(page) = stretch.next() {
+            return Some(page);
+        }
+        pages.pop();
+    }
+    None
 }
 
 /// Whether no version of a page can be the newest of its key at or before a stamp: all were
@@ -236,6 +287,7 @@ fn read_page(
     let unique = meta.one_version_per_key;
     let span = (meta.min_recorded.0, meta.max_recorded.0);
     let block = Block::new(keys, recorded, span, kinds, unique, columns);
+    let block = block.with_first(FirstVersions::all_if(meta.first_versions));
     Ok(match valid {
         Some((from, to)) => block.with_valid(from, to),
         None => block,
@@ -299,6 +351,8 @@ fn take_rows(
         unique,
         arrays,
     );
+    let first: BooleanBuffer = versions.iter().map(|v| v.is_first).collect();
+    let block = block.with_first(first.into());
     Ok(Some(match valid {
         Some((from, to)) => block.with_valid(from.into(), to.into()),
         None => block,

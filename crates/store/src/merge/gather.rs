@@ -4,6 +4,7 @@
 //! alone is not copied at all.
 
 use arrow_array::{make_array, Array, ArrayRef};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder};
 use arrow_data::transform::MutableArrayData;
 use arrow_select::interleave::interleave;
 use chronos_model::Keys;
@@ -61,4 +62,15 @@ pub(super) fn gather_recorded(blocks: &[Block], ranges: &[Selected], rows: usize
         recorded.extend((range.start..range.start + range.rows).map(|i| block.recorded.get(i)));
     }
     recorded
+}
+
+/// Which of the chosen rows are known to be the first versions of their keys.
+pub(super) fn gather_first(blocks: &[Block], ranges: &[Selected], rows: usize) -> BooleanBuffer {
+    let mut bits = BooleanBufferBuilder::new(rows);
+    for range in ranges {
+        blocks[range.block]
+            .first
+            .append_to(&mut bits, range.start, range.rows);
+    }
+    bits.finish()
 }

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
+use arrow_buffer::BooleanBuffer;
 use chronos_model::{Keys, Stamp, TableSchema};
 
 use super::block::Block;
-use super::cursor::{Cursor, Source};
-use super::gather::{gather_column, gather_keys, gather_recorded};
+use super::cursor::{Cursor, Input};
+use super::gather::{gather_column, gather_first, gather_keys, gather_recorded};
 use super::pieces::PieceResolver;
 use super::resolve::{Resolution, Resolver, Selection};
 use super::timeline::{Piece, PieceFilter};
@@ -48,6 +49,7 @@ pub(crate) struct Wants {
     pub(crate) keys: bool,
     pub(crate) recorded: bool,
     pub(crate) system_to: bool,
+    pub(crate) first: bool,
 }
 
 impl MergeRequest {
@@ -60,7 +62,7 @@ impl MergeRequest {
         }
     }
 
-    /// Every version, with its key and stamp.
+    /// Every version, with its key, its stamp, and whether it is the first of its key.
     pub(crate) fn everything(
         schema: Arc<TableSchema>,
         columns: Vec<PageColumn>,
@@ -78,6 +80,7 @@ impl MergeRequest {
                 keys: true,
                 recorded: true,
                 system_to: false,
+                first: true,
             },
             batch_rows,
         }
@@ -90,9 +93,10 @@ pub(crate) struct Merged {
     pub(crate) rows: usize,
     /// As requested.
     pub(crate) columns: Vec<ArrayRef>,
-    /// Empty unless wanted, as are the next two.
+    /// Empty unless wanted, as are the next three.
     pub(crate) keys: Keys,
     pub(crate) recorded: Vec<u64>,
+    pub(crate) first: BooleanBuffer,
     /// `u64::MAX`: still current.
     pub(crate) system_to: Vec<u64>,
     /// Where it matters when versions are true: the pieces that the rows are.
@@ -115,18 +119,19 @@ pub(crate) struct Merger {
 }
 
 impl Merger {
-    /// A merge of the versions of all sources whose keys are in a range.
+    /// A merge of the versions of all inputs whose keys are in a range.
     pub(crate) fn open(
         request: Arc<MergeRequest>,
-        sources: impl Iterator<Item = Source>,
+        inputs: impl Iterator<Item = impl Into<Input>>,
         range: &KeyRange,
     ) -> Result<Merger, StoreError> {
         let at = request.newest_at();
         let mut cursors = Vec::new();
-        for source in sources {
+        for input in inputs {
             let columns = request.columns.clone();
             let with_valid = request.valid.is_some();
-            let cursor = Cursor::open(source, range, columns, at, with_valid, &request.schema)?;
+            let input = input.into();
+            let cursor = Cursor::open(input, range, columns, at, with_valid, &request.schema)?;
             cursors.extend(cursor);
         }
         cursors.sort_by(|a, b| {
@@ -301,6 +306,10 @@ impl Merger {
                 gather_recorded(&blocks, ranges, rows)
             } else {
                 Vec::new()
+            },
+            first: match wants.first {
+                true => gather_first(&blocks, ranges, rows),
+                false => BooleanBuffer::new_unset(0),
             },
             system_to: selection.system_to,
             pieces: selection.pieces,

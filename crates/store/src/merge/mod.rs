@@ -25,7 +25,7 @@ mod resolve;
 mod timeline;
 
 pub(crate) use block::{arrays_bytes, gallop, i64_array, u32_array, u64_array, Block, PerVersion};
-pub(crate) use cursor::{decode_columns, is_hidden, Source};
+pub(crate) use cursor::{decode_columns, is_hidden, Input, Parts, Source};
 pub(crate) use merger::{MergeRequest, Merged, Merger, Wants};
 pub(crate) use resolve::{cut_is_met, end_of_only_version, ended_by, horizon, Resolution};
 pub(crate) use timeline::{Piece, PieceFilter, Timeline};

@@ -11,6 +11,7 @@
 //!   ScanPartition: iterators of record batches, in key order
 //! ```
 
+mod apart;
 mod pages;
 mod partition;
 mod plan;

@@ -13,13 +13,13 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Period, Stamp, SystemColumn, TableSchema};
 
-use super::plan::{Item, Order, Passing};
+use super::plan::{Item, Order, Passing, Portion};
 use super::share::{split, split_last};
 use super::{KeyRange, ScanColumn, ScanRequest, ValidFilter};
 use crate::error::StoreError;
 use crate::merge::{
-    cut_is_met, end_of_only_version, ended_by, MergeRequest, Merged, Merger, Piece, Resolution,
-    Source, Wants,
+    cut_is_met, end_of_only_version, ended_by, Input, MergeRequest, Merged, Merger, Piece,
+    Resolution, Source, Wants,
 };
 use crate::retention::{times, Retained, CUT};
 use crate::segment::{PageColumn, PageMeta};
@@ -539,7 +539,7 @@ impl ScanPartition {
     }
 
     /// Opens a merge; one that is given backwards is made at once.
-    fn merge(&mut self, sources: &[usize], range: &KeyRange) -> Result<(), StoreError> {
+    fn merge(&mut self, portions: &[Portion], range: &KeyRange) -> Result<(), StoreError> {
         // A merge keeps the size of its batches, so it does not begin with few rows.
         let rows = self.next_rows.max(MERGED_ROWS_MIN).min(self.batch_rows);
         let request = MergeRequest {
@@ -557,8 +557,11 @@ impl ScanPartition {
             },
         };
         self.next_rows = self.next_rows.saturating_mul(2).min(self.batch_rows);
-        let sources = sources.iter().map(|i| self.sources[*i].clone());
-        let mut merger = Merger::open(Arc::new(request), sources, range)?;
+        let inputs = portions.iter().map(|portion| {
+            let source = self.sources[portion.source].clone();
+            Input::new(source, portion.parts.clone())
+        });
+        let mut merger = Merger::open(Arc::new(request), inputs, range)?;
         if !self.is_descending {
             self.merging = Some(merger);
             return Ok(());

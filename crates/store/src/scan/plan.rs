@@ -7,17 +7,19 @@
 //! are not listed for this: a search for the next one after each cluster is enough,
 //! and one search serves all clusters up to the row it found.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use chronos_model::{Stamp, TableSchema, Value};
 
+use super::apart::pass_apart;
 use super::partition::ScanShape;
 use super::prune::excludes;
 use super::share::share_out;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
-use crate::merge::{is_hidden, Resolution, Source};
+use crate::merge::{is_hidden, Parts, Resolution, Source};
 use crate::retention::page_times;
 use crate::segment::{PageMeta, Segment};
 
@@ -27,7 +29,7 @@ const RUN_CHUNK_ROWS: usize = 8192;
 /// A stretch of keys, in the order of the scan.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    /// Pages of a segment, or rows of a run, whose keys are nowhere else.
+    /// Pages of a segment, or rows of a run, of which nothing elsewhere hides a version.
     Pass {
         source: usize,
         part: Range<usize>,
@@ -36,13 +38,30 @@ pub(super) enum Item {
     },
     /// The versions of some sources in a range of keys.
     Merge {
-        sources: Vec<usize>,
+        sources: Vec<Portion>,
         range: KeyRange,
         rows: usize,
         /// First keys of the chunks in it, where it may be split, with the rows
         /// before.
         splits: Vec<(Vec<u8>, usize)>,
     },
+}
+
+/// What a merge reads of a source.
+#[derive(Clone, Debug)]
+pub(super) struct Portion {
+    pub(super) source: usize,
+    /// `None`: all, of single rows.
+    pub(super) parts: Option<Parts>,
+}
+
+impl Portion {
+    fn single_rows(source: usize) -> Portion {
+        Portion {
+            source,
+            parts: None,
+        }
+    }
 }
 
 impl Item {
@@ -75,16 +94,20 @@ pub(crate) enum Order {
     Any,
 }
 
-struct Chunk<'a> {
-    source: usize,
+pub(super) struct Chunk<'a> {
+    pub(super) source: usize,
     /// Page numbers or row numbers.
-    part: Range<usize>,
+    pub(super) part: Range<usize>,
     rows: usize,
-    min: &'a [u8],
-    max: &'a [u8],
-    passing: Passing,
+    pub(super) min: &'a [u8],
+    pub(super) max: &'a [u8],
+    /// Every version was recorded from the first to the second.
+    pub(super) recorded: (Stamp, Stamp),
+    /// Every version is the first of its key.
+    pub(super) are_first: bool,
+    pub(super) passing: Passing,
     /// Certainly holds nothing the query wants, unless it hides something elsewhere.
-    unwanted: bool,
+    pub(super) unwanted: bool,
 }
 
 /// Cuts a scan into at most `request.partitions` partitions.
@@ -138,7 +161,7 @@ fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest, order: Or
             }
             _ => {
                 if order == Order::Any {
-                    cluster = pass_strangers(cluster, sources, &single_rows, &mut items);
+                    cluster = pass_apart(cluster, sources, &single_rows, &mut items);
                 }
                 if !cluster.is_empty() || !single_rows.is_empty() {
                     items.push(merge(cluster, single_rows, within));
@@ -168,7 +191,7 @@ fn tighter_upper(bound: &Bound<Vec<u8>>, max: &[u8]) -> Bound<Vec<u8>> {
     }
 }
 
-fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
+pub(super) fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
     if let Some(Item::Pass {
         source,
         part,
@@ -191,61 +214,8 @@ fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
     });
 }
 
-/// Lets those sources of a cluster pass whose intervals of keys meet others but whose
-/// keys do not, as their key columns' values tell (segments of readings of the same
-/// devices at other times); returns the chunks of the others.
-fn pass_strangers<'a>(
-    cluster: Vec<Chunk<'a>>,
-    sources: &[Source],
-    single_rows: &[usize],
-    items: &mut Vec<Item>,
-) -> Vec<Chunk<'a>> {
-    let mut involved: Vec<usize> = cluster.iter().map(|c| c.source).collect();
-    involved.sort_unstable();
-    involved.dedup();
-    let is_stranger = |source: usize| {
-        let ranges = sources[source].ranges();
-        let others = involved.iter().filter(|other| **other != source);
-        let disjoint = |other: &usize| match (ranges, sources[*other].ranges()) {
-            (Some(a), Some(b)) => a.disjoint(b),
-            _ => false,
-        };
-        let mut chunks = cluster.iter().filter(|c| c.source == source);
-        others.into_iter().all(disjoint)
-            && chunks.all(|c| c.passing != Passing::No && no_single_row(c, sources, single_rows))
-    };
-    let strangers: Vec<usize> = involved
-        .iter()
-        .copied()
-        .filter(|s| is_stranger(*s))
-        .collect();
-    for stranger in &strangers {
-        for chunk in cluster
-            .iter()
-            .filter(|c| c.source == *stranger && !c.unwanted)
-        {
-            pass(chunk, items);
-        }
-    }
-    let mut rest = cluster;
-    rest.retain(|chunk| !strangers.contains(&chunk.source));
-    rest
-}
-
-/// Whether no single row of the given memtables is in a chunk's interval.
-fn no_single_row(chunk: &Chunk<'_>, sources: &[Source], single_rows: &[usize]) -> bool {
-    let lower = Bound::Included(chunk.min.to_vec());
-    single_rows.iter().all(|source| match &sources[*source] {
-        Source::Rows(memtable) => match memtable.rows.first(&lower) {
-            Some(entry) => key_of(entry.key()) > chunk.max,
-            None => true,
-        },
-        _ => true,
-    })
-}
-
 fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> Item {
-    let mut sources = single_rows;
+    let mut parts: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
     let mut splits = Vec::new();
     let mut rows = 0;
     for chunk in cluster {
@@ -253,10 +223,18 @@ fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> I
             splits.push((chunk.min.to_vec(), rows));
         }
         rows += chunk.rows;
-        if !sources.contains(&chunk.source) {
-            sources.push(chunk.source);
+        let parts = parts.entry(chunk.source).or_default();
+        match parts.last_mut() {
+            Some(last) if last.end == chunk.part.start => last.end = chunk.part.end,
+            _ => parts.push(chunk.part),
         }
     }
+    let parts = parts.into_iter().map(|(source, parts)| Portion {
+        source,
+        parts: Some(parts.into()),
+    });
+    let single_rows = single_rows.into_iter().map(Portion::single_rows);
+    let sources = single_rows.chain(parts).collect();
     Item::Merge {
         sources,
         range,
@@ -287,6 +265,8 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         rows: page.rows as usize,
                         min: &page.min_key,
                         max: &page.max_key,
+                        recorded: (page.min_recorded, page.max_recorded),
+                        are_first: page.first_versions,
                         passing: if judge.page_needs_merge(page) {
                             Passing::No
                         } else if range.contains(&page.min_key) && range.contains(&page.max_key) {
@@ -320,6 +300,8 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         rows: end - start,
                         min: keys.get(start),
                         max: keys.get(end - 1),
+                        recorded: (run.min_recorded, run.max_recorded),
+                        are_first: run.are_first(),
                         passing,
                         unwanted: false,
                     });
@@ -501,7 +483,7 @@ impl<'a> Singles<'a> {
         };
         let rows = sources.iter().map(of_source).sum::<usize>().min(1024);
         items.push(Item::Merge {
-            sources,
+            sources: sources.into_iter().map(Portion::single_rows).collect(),
             range,
             rows,
             splits: Vec::new(),

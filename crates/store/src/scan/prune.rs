@@ -112,6 +112,7 @@ mod tests {
             one_version_per_key: true,
             has_deletes: false,
             open_valid: true,
+            first_versions: false,
             columns: Box::from([ColumnStats { null_count, range }]),
         }
     }

@@ -191,6 +191,7 @@ fn footer_of_lost(meta: &SegmentMeta) -> Footer {
             one_version_per_key: false,
             has_deletes: true,
             open_valid: false,
+            first_versions: false,
             columns: Box::from([]),
         }],
         all_keys: vec![true],

@@ -44,6 +44,7 @@ const ONE_VERSION_PER_KEY: u8 = 1;
 const HAS_DELETES: u8 = 2;
 const OPEN_VALID: u8 = 4;
 const ALL_KEYS: u8 = 8;
+const FIRST_VERSIONS: u8 = 16;
 
 /// An encoded block on its way into a file.
 #[derive(Debug)]
@@ -189,7 +190,8 @@ fn put_page(e: &mut Encoder, page: &PageEntry) {
     e.u8(flag(meta.one_version_per_key, ONE_VERSION_PER_KEY)
         | flag(meta.has_deletes, HAS_DELETES)
         | flag(meta.open_valid, OPEN_VALID)
-        | flag(page.all_keys, ALL_KEYS));
+        | flag(page.all_keys, ALL_KEYS)
+        | flag(meta.first_versions, FIRST_VERSIONS));
     e.bytes(&meta.min_key);
     e.bytes(&meta.max_key);
     e.u64(meta.min_recorded.0);
@@ -338,6 +340,7 @@ fn take_page(
         one_version_per_key: flags & ONE_VERSION_PER_KEY != 0,
         has_deletes: flags & HAS_DELETES != 0,
         open_valid: flags & OPEN_VALID != 0,
+        first_versions: flags & FIRST_VERSIONS != 0,
         columns,
     };
     Ok((meta, flags & ALL_KEYS != 0))

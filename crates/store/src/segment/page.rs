@@ -82,6 +82,8 @@ fn describe(schema: &TableSchema, page: &VersionBatch) -> PageMeta {
         one_version_per_key: (1..rows).all(|i| page.keys.get(i - 1) != page.keys.get(i)),
         has_deletes: page.kind.values().iter().any(|k| *k != Kind::Put as u8),
         open_valid,
+        // A cut stands for older versions.
+        first_versions: page.first.count_set_bits() == rows && !page.kind.values().contains(&CUT),
         columns: (page.columns.iter().zip(&schema.columns))
             .map(|(array, column)| column_stats(array, &column.data_type))
             .collect(),

@@ -29,6 +29,9 @@ pub struct PageMeta {
     pub has_deletes: bool,
     /// Every version is valid from the microsecond it was recorded, until changed.
     pub open_valid: bool,
+    /// Every version is the first of its key: when it was recorded, nothing was stored of
+    /// the key. False: not known.
+    pub first_versions: bool,
     /// Per stored column of the table, in schema order.
     pub columns: Box<[ColumnStats]>,
 }

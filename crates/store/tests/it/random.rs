@@ -2,8 +2,8 @@
 //! must be what the other answers. Writes, truncations, flushes, compactions, orderly
 //! restarts and power cuts; then reads of the present and of the past, by key, by range and whole.
 //!
-//! Most cases are small, so that there are many; some are large, with runs and many pages. Each
-//! has a seed, which a failure prints together with the smallest history that fails:
+//! Most cases are small, so that there are many; some are large, with runs and many pages; some
+//! insert and delete the same keys again and again. Each has a seed, which a failure prints together with the smallest history that fails:
 //!
 //! | environment | |
 //! |---|---|
@@ -52,6 +52,9 @@ enum Size {
     Small,
     /// Many writes, every second one a batch; every question.
     Large,
+    /// The same keys, inserted where they are absent, deleted, inserted again, and flushed
+    /// in between; every question.
+    Again,
 }
 
 #[derive(Clone, Debug)]
@@ -82,10 +85,40 @@ fn expect() -> impl Strategy<Value = Expect> {
     ]
 }
 
+/// Inserts of few keys that skip those that are present, and deletes.
+fn again() -> impl Strategy<Value = Part> {
+    let expect = prop_oneof![
+        1 => Just(Expect::Any),
+        3 => Just(Expect::AbsentOrSkip),
+        1 => Just(Expect::Unchanged),
+    ];
+    let one = (0u32..8, expect, prop::bool::weighted(0.6));
+    let one = one.prop_map(|(n, expect, put)| match put {
+        true => (n, expect, true),
+        false => (n, Expect::Any, false),
+    });
+    let expect = prop_oneof![4 => Just(Expect::AbsentOrSkip), 1 => Just(Expect::Any)];
+    let batch = (expect, 0u32..12, 64u32..80, any::<bool>());
+    prop_oneof![
+        6 => prop::collection::vec(one, 1..6).prop_map(|rows| Part::Rows(0, rows)),
+        1 => batch.prop_map(|(expect, start, count, descending)| {
+            let (table, stride, repeat) = (0, 1, false);
+            Part::Batch { table, expect, start, stride, count, descending, repeat }
+        }),
+    ]
+}
+
 fn part(size: Size) -> impl Strategy<Value = Part> {
+    match size {
+        Size::Again => again().boxed(),
+        Size::Small | Size::Large => any_part(size).boxed(),
+    }
+}
+
+fn any_part(size: Size) -> impl Strategy<Value = Part> {
     let (keys, batches) = match size {
         Size::Small => (0u32..14, 1),
-        Size::Large => (0u32..60, 12),
+        Size::Large | Size::Again => (0u32..60, 12),
     };
     let one = (keys, expect(), prop::bool::weighted(0.75));
     let rows = (0usize..3, prop::collection::vec(one, 1..8));
@@ -116,9 +149,13 @@ fn op(size: Size) -> impl Strategy<Value = Op> {
         5 => prop::collection::vec(part(), 1..2),
         1 => prop::collection::vec(part(), 2..4),
     ];
+    let flushes = match size {
+        Size::Again => 12,
+        Size::Small | Size::Large => 3,
+    };
     prop_oneof![
         12 => (parts, prop::option::of(0u64..4)).prop_map(|(parts, back)| Op::Write(parts, back)),
-        3 => Just(Op::Flush),
+        flushes => Just(Op::Flush),
         1 => Just(Op::Maintain),
         1 => Just(Op::CompactAll),
         1 => Just(Op::Reopen),
@@ -366,7 +403,7 @@ impl Run {
                     self.check_narrow(view, table, request, &expected);
                 }
             }
-            if self.size == Size::Large || seed.is_multiple_of(4) {
+            if self.size != Size::Small || seed.is_multiple_of(4) {
                 self.check_gets(view, table);
             }
         }
@@ -453,7 +490,7 @@ fn assert_same<T: PartialEq + Debug>(got: &[T], expected: &[T], what: &str) {
 
 fn options_of(size: Size) -> StoreOptions {
     let mut options = options();
-    if size == Size::Small {
+    if size != Size::Large {
         options.segment.page_rows = 4;
         options.memtable_bytes_max = 2 << 10;
     }
@@ -472,6 +509,7 @@ struct Case {
 fn case(size: Size) -> impl Strategy<Value = Case> {
     let length = match size {
         Size::Small => 1..9,
+        Size::Again => 3..12,
         Size::Large => 1..25,
     };
     let ops = prop::collection::vec(op(size), length);
@@ -522,4 +560,9 @@ fn small_histories_are_answered_as_the_model_answers_them() {
 #[test]
 fn large_histories_are_answered_as_the_model_answers_them() {
     run_many(Size::Large, 400);
+}
+
+#[test]
+fn what_is_inserted_again_is_answered_as_the_model_answers_it() {
+    run_many(Size::Again, 1_500);
 }

@@ -11,8 +11,8 @@ use chronos_model::{
     TableOptions, TableSchema, Value, WriteSet,
 };
 use chronos_store::{
-    Applied, KeyRange, LogIndex, ReadView, ScanColumn, ScanRequest, Store, StoreError,
-    VersionFilter,
+    Applied, KeyRange, LogIndex, ReadView, ScanColumn, ScanPartition, ScanRequest, Store,
+    StoreError, VersionFilter,
 };
 use proptest::prelude::*;
 
@@ -347,10 +347,20 @@ impl Run {
         by_key
     }
 
-    /// What a scan gives. Without the end of versions other shortcuts are taken, which must
-    /// come to the same.
+    /// What a scan gives. Without an order or the end of versions other shortcuts are taken,
+    /// which must come to the same.
     fn shown(&self, view: &ReadView, filter: VersionFilter) -> Result<Vec<Shown>, StoreError> {
-        let wide = self.wide(view, filter);
+        let wide = self.wide(view.scan(&self.schema, Self::wide_request(filter)));
+        let unordered = view.scan_unordered(&self.schema, Self::wide_request(filter));
+        let unordered = self.wide(unordered).map(|mut rows| {
+            rows.sort_by(|a, b| (&a.0, b.1).cmp(&(&b.0, a.1)));
+            rows
+        });
+        match (&wide, &unordered) {
+            (Ok(wide), Ok(unordered)) => assert_eq!(wide, unordered, "{filter:?}"),
+            (Err(_), Err(_)) => {}
+            _ => panic!("{filter:?}: {wide:?}, but {unordered:?}"),
+        }
         let narrow = self.narrow(view, filter);
         match (&wide, &narrow) {
             (Ok(wide), Ok(narrow)) => {
@@ -380,10 +390,10 @@ impl Run {
         Ok(values)
     }
 
-    fn wide(&self, view: &ReadView, filter: VersionFilter) -> Result<Vec<Shown>, StoreError> {
+    fn wide_request(filter: VersionFilter) -> ScanRequest {
         use chronos_model::SystemColumn::{Key, SystemFrom, SystemTo};
         let system = [Key, SystemFrom, SystemTo].map(ScanColumn::System);
-        let request = ScanRequest {
+        ScanRequest {
             columns: system
                 .into_iter()
                 .chain((0..3).map(ScanColumn::Column))
@@ -391,7 +401,13 @@ impl Run {
             filter,
             key_range: KeyRange::ALL,
             ..ScanRequest::default()
-        };
+        }
+    }
+
+    fn wide(
+        &self,
+        partitions: Result<Vec<ScanPartition>, StoreError>,
+    ) -> Result<Vec<Shown>, StoreError> {
         let mut shown = Vec::new();
         let types = [
             DataType::Bytea,
@@ -405,7 +421,7 @@ impl Run {
             Value::TimestampTz(t) => Some(*t),
             _ => None,
         };
-        for partition in view.scan(&self.schema, request)? {
+        for partition in partitions? {
             for batch in partition {
                 let batch = batch?;
                 for row in 0..batch.num_rows() {

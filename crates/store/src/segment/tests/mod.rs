@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array, UInt8Array};
+use arrow_buffer::BooleanBuffer;
 use chronos_env::Env;
 use chronos_model::{
     append_value, column_builder, encode_key, ColumnSchema, DataType, Key, Keys, Kind, Stamp,
@@ -89,6 +90,7 @@ fn batch(schema: &TableSchema, versions: &[Version]) -> VersionBatch {
         kind: UInt8Array::from_iter_values(versions.iter().map(kind)),
         valid_from: Int64Array::from_iter_values(versions.iter().map(|v| v.valid.0)),
         valid_to: Int64Array::from_iter_values(versions.iter().map(|v| v.valid.1)),
+        first: BooleanBuffer::new_unset(versions.len()),
         columns: columns.collect(),
     }
 }
