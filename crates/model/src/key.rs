@@ -74,6 +74,42 @@ pub fn encode_key(schema: &TableSchema, values: &[Value]) -> Result<Key, KeyErro
     Ok(Key(bytes.into_boxed_slice()))
 }
 
+/// Appends the bytes that a whole number, a date or a time has in a key.
+///
+/// Errors: the type is none of these.
+pub fn put_key_int(out: &mut Vec<u8>, v: i64, data_type: &DataType) -> Result<(), DataError> {
+    match data_type {
+        DataType::Int2 => out.extend_from_slice(&(v as i16 ^ i16::MIN).to_be_bytes()),
+        DataType::Int4 | DataType::Date => put_i32(out, v as i32),
+        DataType::Int8 | DataType::Time | DataType::Timestamp | DataType::TimestampTz => {
+            put_i64(out, v);
+        }
+        other => {
+            return Err(DataError::Mismatch {
+                from: "integer".into(),
+                to: other.to_string(),
+            })
+        }
+    }
+    Ok(())
+}
+
+/// Appends the bytes that a text or a byte string has in a key.
+pub fn put_key_bytes(out: &mut Vec<u8>, v: &[u8]) {
+    put_bytes(out, v);
+}
+
+/// Appends the bytes that a value, which is not NULL, has in a key.
+///
+/// Errors: the value is not of the type.
+pub fn put_key_value(
+    out: &mut Vec<u8>,
+    value: &Value,
+    data_type: &DataType,
+) -> Result<(), DataError> {
+    put_value(out, value, data_type)
+}
+
 pub(crate) fn put_value(
     out: &mut Vec<u8>,
     value: &Value,

@@ -20,7 +20,6 @@ use crate::merge::Resolution;
 use crate::prepare::prepare;
 use crate::retention::Retained;
 use crate::scan::{plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, VersionFilter};
-use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
 
 /// The store as it was at one stamp.
@@ -69,12 +68,8 @@ impl RowData {
                 columns.iter().map(value).collect()
             }
             Place::Segment(segment, page, row) => {
-                let wanted: Vec<_> = columns.iter().map(|c| PageColumn::Column(*c)).collect();
-                let arrays = segment.read_rows(*page, &[*row], &wanted)?;
-                let value = |(array, c): (&arrow_array::ArrayRef, &usize)| {
-                    Ok(value_at(array, 0, types(*c))?)
-                };
-                arrays.iter().zip(columns).map(value).collect()
+                let value = |c: &usize| Ok(segment.value(*page, *row, *c)?);
+                columns.iter().map(value).collect()
             }
         }
     }

@@ -12,6 +12,7 @@ use chronos_model::Keys;
 use quick_cache::sync::Cache;
 use quick_cache::Weighter;
 
+use super::encoding::{ColumnAt, WordsAt};
 use super::SegmentId;
 
 /// Shared cache of decoded pages.
@@ -21,23 +22,27 @@ pub struct PageCache {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct CacheKey {
-    pub(crate) segment: SegmentId,
+pub(super) struct CacheKey {
+    pub(super) segment: SegmentId,
     /// Page, or group for filters.
-    pub(crate) page: u32,
+    pub(super) page: u32,
     /// Position of the block in the page; [`CacheKey::FILTER`] for filters.
-    pub(crate) column: u32,
+    pub(super) column: u32,
 }
 
 impl CacheKey {
-    pub(crate) const FILTER: u32 = u32::MAX;
+    pub(super) const FILTER: u32 = u32::MAX;
+    /// Set in the position of a block that is kept as it is in the file.
+    pub(super) const SINGLE: u32 = 1 << 31;
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Cached {
+pub(super) enum Cached {
     Keys(Arc<Keys>),
     Column(ArrayRef),
     Filter(Arc<[u8]>),
+    Single(Arc<ColumnAt>),
+    Words(Arc<WordsAt>),
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ impl Weighter<CacheKey, Cached> for ByBytes {
             Cached::Keys(keys) => keys.memory_bytes(),
             Cached::Column(array) => array.get_array_memory_size(),
             Cached::Filter(bytes) => bytes.len(),
+            Cached::Single(column) => column.memory_bytes(),
+            Cached::Words(words) => words.memory_bytes(),
         };
         bytes as u64 + ENTRY_BYTES
     }
@@ -73,11 +80,11 @@ impl PageCache {
         self.cache.weight()
     }
 
-    pub(crate) fn get(&self, key: &CacheKey) -> Option<Cached> {
+    pub(super) fn get(&self, key: &CacheKey) -> Option<Cached> {
         self.cache.get(key)
     }
 
-    pub(crate) fn insert(&self, key: CacheKey, value: Cached) {
+    pub(super) fn insert(&self, key: CacheKey, value: Cached) {
         self.cache.insert(key, value);
     }
 }

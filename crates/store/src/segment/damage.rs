@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use chronos_model::{TableId, TableSchema};
 
 use super::layout::{slot, Footer};
@@ -196,6 +197,6 @@ fn footer_of_lost(meta: &SegmentMeta) -> Footer {
         all_keys: vec![true],
         blocks: Vec::with_capacity(slot::FIRST_COLUMN),
         groups: Vec::new(),
-        bytes: Vec::new(),
+        bytes: Bytes::new(),
     }
 }

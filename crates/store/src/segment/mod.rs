@@ -19,7 +19,8 @@
 //!        | Segment::open reads the footer: bounds, statistics, places of blocks
 //!        v
 //!   read_columns (scan: several pages, one array per column, one read per column)
-//!   read_keys, read_rows (point: decoded pages stay in the PageCache)
+//!   read_keys, read_rows (many keys: decoded pages stay in the PageCache)
+//!   find_rows, value     (one key: so do blocks, as they are in the file)
 //! ```
 
 mod bloom;
@@ -31,6 +32,7 @@ mod frame;
 mod layout;
 mod meta;
 mod page;
+mod point;
 mod reader;
 mod stats;
 mod verify;

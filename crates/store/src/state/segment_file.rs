@@ -100,11 +100,8 @@ impl SegmentFile {
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut found = None;
-        self.stamps(page, &[rows.start], |_, recorded, kind| {
-            found = Some((page, rows.start, recorded, kind_of(kind)));
-        })?;
-        Ok(found)
+        let (recorded, kind) = self.stamp(page, rows.start)?;
+        Ok(Some((page, rows.start, recorded, kind_of(kind))))
     }
 
     /// Calls `hit(index, recorded, kind)` for each of the sorted, distinct keys that

@@ -150,7 +150,7 @@ pub(super) fn pack(values: &[u64], width: u8, out: &mut Encoder) {
     }
 }
 
-fn max_of(width: u8) -> u64 {
+pub(super) fn max_of(width: u8) -> u64 {
     match width {
         0 => 0,
         width => u64::MAX >> (64 - width),
@@ -195,7 +195,10 @@ pub(super) fn unpack(
     Ok(())
 }
 
-fn read_exceptions(d: &mut Decoder<'_>, count: usize) -> Result<Vec<(usize, u64)>, BlockError> {
+pub(super) fn read_exceptions(
+    d: &mut Decoder<'_>,
+    count: usize,
+) -> Result<Vec<(usize, u64)>, BlockError> {
     let number = d.count()?;
     let mut exceptions = Vec::with_capacity(number);
     let mut next = 0usize;
