@@ -40,6 +40,7 @@ mod manifest;
 mod memtable;
 mod merge;
 mod pace;
+mod page_size;
 mod prepare;
 mod read_view;
 mod retention;

@@ -163,6 +163,7 @@ impl ReadView {
         let table = self.table(table)?;
         let retained = self.retained(table);
         let found = table.newest_retained(key, self.stamp, &retained)?;
+        let found = found.map(|newest| table.keep(key, newest));
         Ok(found.filter(|n| n.kind == Kind::Put).map(
             |Newest {
                  recorded, place, ..

@@ -10,7 +10,7 @@ use arrow_array::types::{
     Date32Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow_array::ArrayRef;
-use chronos_model::{DataType, TableSchema};
+use chronos_model::{key_values, DataType, TableSchema, Value};
 
 use crate::segment::{ColumnRange, PageMeta};
 
@@ -65,6 +65,21 @@ impl KeyRanges {
             })
         };
         KeyRanges(schema.primary_key.iter().map(of_column).collect())
+    }
+
+    /// Of one key; unknown of bytes that are none.
+    pub(crate) fn of_key(schema: &TableSchema, key: &[u8]) -> KeyRanges {
+        let of_value = |value: Value| {
+            let value = match value {
+                Value::Int2(v) => i64::from(v),
+                Value::Int4(v) | Value::Date(v) => i64::from(v),
+                Value::Int8(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => v,
+                _ => return None,
+            };
+            Some((value, value))
+        };
+        let values = key_values(schema, key).unwrap_or_default();
+        KeyRanges(values.into_iter().map(of_value).collect())
     }
 
     /// Of both sets together.

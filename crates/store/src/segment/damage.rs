@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use chronos_model::{TableId, TableSchema};
 
+use super::fences::Fences;
 use super::layout::{slot, Footer};
 use super::reader::Content;
 use super::{PageCache, PageMeta, Segment, SegmentError, SegmentId, SegmentMeta};
@@ -63,12 +64,14 @@ impl Segment {
             }
             other => (0, crate::error::with_causes(other)),
         };
+        let footer = footer_of_lost(meta);
         let segment = Arc::new(Segment {
             content: Content::Lost { offset, reason },
             path: path.to_owned(),
             schema: schema.clone(),
             meta: meta.clone(),
-            footer: footer_of_lost(meta),
+            fences: Fences::new(&footer.pages),
+            footer,
             cache,
             wound: Wound::default(),
         });

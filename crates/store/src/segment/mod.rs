@@ -28,6 +28,7 @@ mod cache;
 mod damage;
 mod encoding;
 mod error;
+mod fences;
 mod frame;
 mod layout;
 mod meta;
@@ -38,7 +39,8 @@ mod stats;
 mod verify;
 mod writer;
 
-pub use cache::PageCache;
+pub(crate) use cache::CachedRow;
+pub use cache::{CacheCounts, PageCache};
 pub use chronos_model::FloatCodec;
 pub use damage::Damage;
 #[doc(hidden)]

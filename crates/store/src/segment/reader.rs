@@ -23,6 +23,7 @@ use chronos_model::{Keys, Stamp, TableSchema};
 use super::cache::{CacheKey, Cached};
 use super::damage::Wound;
 use super::encoding::ColumnDecoder;
+use super::fences::Fences;
 use super::frame::{check_schema, meta_of, read_exact, read_frame};
 use super::layout::{slot, BlockRef, Footer};
 use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
@@ -36,6 +37,7 @@ pub struct Segment {
     pub(super) schema: TableSchema,
     pub(super) meta: SegmentMeta,
     pub(super) footer: Footer,
+    pub(super) fences: Fences,
     pub(super) cache: Arc<PageCache>,
     pub(super) wound: Wound,
 }
@@ -79,6 +81,7 @@ impl Segment {
             path: path.to_owned(),
             schema: schema.clone(),
             meta,
+            fences: Fences::new(&footer.pages),
             footer,
             cache,
             wound: Wound::default(),
@@ -99,9 +102,18 @@ impl Segment {
     /// one, unless the key's versions run over page ends.
     pub fn pages_of(&self, key: &[u8]) -> Range<usize> {
         let pages = self.pages();
-        let start = pages.partition_point(|p| *p.max_key < *key);
+        let start = self.fences.first_reaching(pages, key);
         let end = start + pages[start..].partition_point(|p| *p.min_key <= *key);
         start..end
+    }
+
+    /// The first page that may hold versions of a key, judging by its bounds: if any does, it
+    /// has the newest.
+    pub(crate) fn page_of(&self, key: &[u8]) -> Option<usize> {
+        let pages = self.pages();
+        let page = self.fences.first_reaching(pages, key);
+        pages.get(page).filter(|p| *p.min_key <= *key)?;
+        Some(page)
     }
 
     /// Whether versions of the key may be in the segment. False is certain; true is
@@ -112,12 +124,37 @@ impl Segment {
         if pages.is_empty() {
             return false;
         }
-        let group = self.footer.group_of(pages.start);
-        match self.filter(group) {
+        self.page_may_contain(pages.start, key)
+    }
+
+    /// The same of a page that has the key within its bounds.
+    pub(crate) fn page_may_contain(&self, page: usize, key: &[u8]) -> bool {
+        match self.filter(self.footer.group_of(page)) {
             Ok(Some(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
             Ok(None) => true,
             Err(_) => true,
         }
+    }
+
+    /// The same, if the key filter is in memory already; without one, it may.
+    pub(crate) fn may_contain_as_far_as_known(&self, page: usize, key: &[u8]) -> bool {
+        let filter = self
+            .cache
+            .peek(&self.filter_key(self.footer.group_of(page)));
+        match filter {
+            Some(Cached::Filter(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
+            _ => true,
+        }
+    }
+
+    /// What keeps decoded pages and rows.
+    pub(crate) fn cache(&self) -> &PageCache {
+        &self.cache
+    }
+
+    /// Columns of the table that it has.
+    pub(crate) fn stored_columns(&self) -> usize {
+        self.footer.column_types.len()
     }
 
     /// The encoded keys of a page. Panics if there is no such page.
@@ -191,6 +228,14 @@ impl Segment {
         }
     }
 
+    fn filter_key(&self, group: usize) -> CacheKey {
+        CacheKey {
+            segment: self.meta.id,
+            page: group as u32,
+            column: CacheKey::FILTER,
+        }
+    }
+
     fn cached_column(&self, page: usize, slot: usize) -> Result<ArrayRef, SegmentError> {
         let key = self.cache_key(page, slot);
         if let Some(Cached::Column(array)) = self.cache.get(&key) {
@@ -205,11 +250,7 @@ impl Segment {
         let Some((_, Some(block))) = self.footer.groups.get(group) else {
             return Ok(None);
         };
-        let key = CacheKey {
-            segment: self.meta.id,
-            page: group as u32,
-            column: CacheKey::FILTER,
-        };
+        let key = self.filter_key(group);
         if let Some(Cached::Filter(filter)) = self.cache.get(&key) {
             return Ok(Some(filter));
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chronos_model::Decoder;
 
-use super::super::bitpack::{max_of, read_exceptions, RUN};
+use super::super::bitpack::{behind_each_other, max_of, read_exceptions, RUN};
 use super::super::BlockError;
 
 /// Where the FastLanes layout puts groups of 16 values of a run. Its own inverse.
@@ -111,14 +111,6 @@ fn in_run_of_64(run: &[u8], width: usize, i: usize) -> u64 {
         bits |= word64(run, (word + 1) * LANES + lane) << 64;
     }
     (bits >> shift) as u64 & max_of(width as u8)
-}
-
-fn behind_each_other(bytes: &[u8], width: usize, i: usize) -> u64 {
-    let (byte, shift) = (i * width / 8, i * width % 8);
-    let end = bytes.len().min(byte + 16);
-    let mut sixteen = [0; 16];
-    sixteen[..end - byte].copy_from_slice(&bytes[byte..end]);
-    (u128::from_le_bytes(sixteen) >> shift) as u64 & max_of(width as u8)
 }
 
 #[cfg(test)]
