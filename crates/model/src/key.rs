@@ -194,6 +194,32 @@ pub fn key_values(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, DataEr
     Ok(values)
 }
 
+/// The whole numbers, dates and times in key bytes, in key order; `None` for values of other
+/// types.
+pub fn key_integers(schema: &TableSchema, key: &[u8]) -> Result<Vec<Option<i64>>, DataError> {
+    let mut d = Decoder::new("key", key);
+    let columns = schema.primary_key.iter();
+    let types = columns.map(|c| &schema.columns[*c].data_type);
+    types.map(|t| take_integer(&mut d, t)).collect()
+}
+
+fn take_integer(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Option<i64>, DataError> {
+    Ok(match data_type {
+        DataType::Text | DataType::Varchar(_) | DataType::Bytea => {
+            while !(d.u8()? == 0 && d.u8()? != 0xff) {}
+            None
+        }
+        other => match take_value(d, other)? {
+            Value::Int2(v) => Some(i64::from(v)),
+            Value::Int4(v) | Value::Date(v) => Some(i64::from(v)),
+            Value::Int8(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
+                Some(v)
+            }
+            _ => None,
+        },
+    })
+}
+
 pub(crate) fn take_value(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Value, DataError> {
     let i64_of = |b: [u8; 8]| i64::from_be_bytes(b) ^ i64::MIN;
     let i32_of = |b: [u8; 4]| i32::from_be_bytes(b) ^ i32::MIN;
@@ -472,6 +498,12 @@ mod tests {
             prop_assert_eq!(keys.len(), rows.len());
             for (i, row) in rows.iter().enumerate() {
                 prop_assert_eq!(keys.get(i), &*encode_key(&table, row).unwrap().0);
+                let number = match &row[2] {
+                    Value::Int8(number) => *number,
+                    other => panic!("{other:?}"),
+                };
+                let integers = key_integers(&table, keys.get(i)).unwrap();
+                prop_assert_eq!(integers, [None, None, Some(number), None]);
             }
         }
     }

@@ -27,8 +27,8 @@ pub use index::{
     Uniqueness,
 };
 pub use key::{
-    encode_key, encode_keys, key_values, put_key_bytes, put_key_int, put_key_value, Key, KeyError,
-    Keys,
+    encode_key, encode_keys, key_integers, key_values, put_key_bytes, put_key_int, put_key_value,
+    Key, KeyError, Keys,
 };
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use row::{decode_column, decode_row, encode_row};

@@ -10,7 +10,7 @@ use arrow_array::types::{
     Date32Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow_array::ArrayRef;
-use chronos_model::{key_values, DataType, TableSchema, Value};
+use chronos_model::{key_integers, DataType, TableSchema};
 
 use crate::segment::{ColumnRange, PageMeta};
 
@@ -69,17 +69,9 @@ impl KeyRanges {
 
     /// Of one key; unknown of bytes that are none.
     pub(crate) fn of_key(schema: &TableSchema, key: &[u8]) -> KeyRanges {
-        let of_value = |value: Value| {
-            let value = match value {
-                Value::Int2(v) => i64::from(v),
-                Value::Int4(v) | Value::Date(v) => i64::from(v),
-                Value::Int8(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => v,
-                _ => return None,
-            };
-            Some((value, value))
-        };
-        let values = key_values(schema, key).unwrap_or_default();
-        KeyRanges(values.into_iter().map(of_value).collect())
+        let integers = key_integers(schema, key).unwrap_or_default();
+        let only = |value: Option<i64>| value.map(|v| (v, v));
+        KeyRanges(integers.into_iter().map(only).collect())
     }
 
     /// Of both sets together.

@@ -1,33 +1,36 @@
 //! A byte-budgeted cache of pages and rows, shared by all segments of a store.
 //!
 //! Holds decoded columns, encoded keys and key filters, and blocks as they are in the file, under
-//! (segment, page, column); and rows under (table, key). Segments are immutable and their ids are never
-//! reused, so nothing is ever invalidated; what is not asked for any more falls out
-//! (quick_cache's S3-FIFO variant).
+//! (segment, page, column). Segments are immutable and their ids are never reused, so nothing is
+//! ever invalidated; what is not asked for any more falls out (quick_cache's S3-FIFO variant).
 //!
-//! A row says which segment it is from. Whoever finds that segment among those it reads knows
-//! that it is the newest version there, however old the entry is; for anyone else there is no
-//! row. Rows are taken in when they are asked for a second time, so that one pass over many
-//! keys leaves the rows that are read again and again where they are.
+//! [Rows](super::row_cache) have a cache of their own, because a page is as large as hundreds of
+//! them and would push them out. They may take up to half of the budget; pages have what rows do
+//! not take.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef};
-use bytes::Bytes;
-use chronos_model::{Keys, Stamp, TableId, TableSchema};
+use chronos_model::{Keys, TableId, TableSchema};
 use quick_cache::sync::Cache;
 use quick_cache::Weighter;
 
 use super::encoding::{ColumnAt, WordsAt};
-use super::{bloom, SegmentId};
+use super::row_cache::{CachedRow, RowCache};
+use super::SegmentId;
+
+/// In so many steps rows take from pages what they grow by.
+const STEPS: u64 = 32;
 
 /// Shared cache of pages and rows.
 #[derive(Debug)]
 pub struct PageCache {
+    budget_bytes: u64,
     cache: Cache<CacheKey, Cached, ByBytes>,
-    /// By some bits of a row's hash, others of the row last asked for.
-    asked: Box<[AtomicU32]>,
+    rows: RowCache,
+    /// Of the [`STEPS`] that the budget has, those that pages left to rows.
+    steps_of_rows: AtomicU64,
     counts: Counts,
 }
 
@@ -57,25 +60,14 @@ pub(super) struct CacheKey {
     pub(super) segment: SegmentId,
     /// Page, or group for filters.
     pub(super) page: u32,
-    /// Position of the block in the page, or what else it is.
+    /// Position of the block in the page; [`CacheKey::FILTER`] for filters.
     pub(super) column: u32,
 }
 
 impl CacheKey {
-    /// A key filter.
     pub(super) const FILTER: u32 = u32::MAX;
-    /// A row: the hash of its key stands for the segment, the table for the page.
-    const ROW: u32 = u32::MAX - 1;
     /// Set in the position of a block that is kept as it is in the file.
     pub(super) const SINGLE: u32 = 1 << 31;
-
-    fn of_row(table: TableId, hash: u64) -> CacheKey {
-        CacheKey {
-            segment: SegmentId(hash),
-            page: table.0,
-            column: CacheKey::ROW,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -85,19 +77,6 @@ pub(super) enum Cached {
     Filter(Arc<[u8]>),
     Single(Arc<ColumnAt>),
     Words(Arc<WordsAt>),
-    Row(Arc<CachedRow>),
-}
-
-/// The newest version of a key in a segment: a put.
-#[derive(Debug)]
-pub(crate) struct CachedRow {
-    /// The table as the row is encoded for.
-    pub(crate) schema: Arc<TableSchema>,
-    pub(crate) key: Box<[u8]>,
-    pub(crate) segment: SegmentId,
-    pub(crate) recorded: Stamp,
-    /// As [`chronos_model::encode_row`] wrote it.
-    pub(crate) row: Bytes,
 }
 
 #[derive(Clone, Debug)]
@@ -114,7 +93,6 @@ impl Weighter<CacheKey, Cached> for ByBytes {
             Cached::Filter(bytes) => bytes.len(),
             Cached::Single(column) => column.memory_bytes(),
             Cached::Words(words) => words.memory_bytes(),
-            Cached::Row(row) => size_of::<CachedRow>() + row.key.len() + row.row.len(),
         };
         bytes as u64 + ENTRY_BYTES
     }
@@ -123,24 +101,21 @@ impl Weighter<CacheKey, Cached> for ByBytes {
 impl PageCache {
     /// A cache that holds at most about `budget_bytes`.
     pub fn new(budget_bytes: u64) -> PageCache {
-        /// About what a page's column of 2,048 values of 8 bytes takes.
-        const TYPICAL_BYTES: u64 = 16 * 1024;
-        /// Bytes for each row that is remembered to have been asked for.
-        const BYTES_PER_ASKED: u64 = 512;
+        /// About what a block or a page's column takes.
+        const TYPICAL_BYTES: u64 = 8 * 1024;
         let items = (budget_bytes / TYPICAL_BYTES).max(16) as usize;
-        let asked = (budget_bytes / BYTES_PER_ASKED).clamp(16, 1 << 24);
         PageCache {
+            budget_bytes,
             cache: Cache::with_weighter(items, budget_bytes, ByBytes),
-            asked: (0..asked.next_power_of_two())
-                .map(|_| AtomicU32::new(0))
-                .collect(),
+            rows: RowCache::new(budget_bytes / 2),
+            steps_of_rows: AtomicU64::new(0),
             counts: Counts::default(),
         }
     }
 
     /// Bytes held now.
     pub fn memory_bytes(&self) -> u64 {
-        self.cache.weight()
+        self.cache.weight() + self.rows.memory_bytes()
     }
 
     /// How often it helped.
@@ -175,15 +150,7 @@ impl PageCache {
 
     /// A row of a table that is stored for this very schema.
     pub(crate) fn row(&self, schema: &Arc<TableSchema>, key: &[u8]) -> Option<Arc<CachedRow>> {
-        let found = self
-            .cache
-            .get(&CacheKey::of_row(schema.id, bloom::hash(key)));
-        match found {
-            Some(Cached::Row(row)) if *row.key == *key && Arc::ptr_eq(&row.schema, schema) => {
-                Some(row)
-            }
-            _ => None,
-        }
+        self.rows.get(schema, key)
     }
 
     /// Keeps count of looks for rows.
@@ -197,56 +164,62 @@ impl PageCache {
 
     /// Whether a row that is not there was asked for not long ago; notes that it is now.
     pub(crate) fn asked_again(&self, table: TableId, key: &[u8]) -> bool {
-        let hash = bloom::hash(key) ^ u64::from(table.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let slot = hash as usize & (self.asked.len() - 1);
-        let others = (hash >> 32) as u32 | 1;
-        self.asked[slot].swap(others, Ordering::Relaxed) == others
+        self.rows.asked_again(table, key)
     }
 
     /// Takes in a row, in the place of an older one of its key.
     pub(crate) fn insert_row(&self, row: CachedRow) {
-        let key = CacheKey::of_row(row.schema.id, bloom::hash(&row.key));
-        self.cache.insert(key, Cached::Row(Arc::new(row)));
+        self.rows.insert(row);
+        let step = (self.budget_bytes / STEPS).max(1);
+        let steps = self.rows.memory_bytes().div_ceil(step);
+        if self.steps_of_rows.fetch_max(steps, Ordering::Relaxed) < steps {
+            let left = self.budget_bytes.saturating_sub(steps * step);
+            self.cache.set_capacity(left.max(1));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use chronos_model::{Stamp, TableOptions};
+
     use super::*;
 
     #[test]
-    fn one_pass_over_many_rows_is_not_asked_again() {
-        let cache = PageCache::new(1 << 20);
-        let key = |i: u32| i.to_be_bytes();
-        assert!(!(0..100_000).any(|i| cache.asked_again(TableId(1), &key(i))));
-        assert!(!cache.asked_again(TableId(1), &key(7)));
-        assert!(cache.asked_again(TableId(1), &key(7)));
-        assert!(!cache.asked_again(TableId(2), &key(7)));
-    }
-
-    #[test]
-    fn a_row_is_there_for_its_key_and_its_schema_only() {
-        let schema = |id| {
-            Arc::new(TableSchema {
-                id: TableId(id),
-                name: "t".into(),
-                columns: Vec::new(),
-                primary_key: Vec::new(),
-                options: chronos_model::TableOptions::default(),
-            })
-        };
-        let cache = PageCache::new(1 << 20);
-        let (one, changed, other) = (schema(1), schema(1), schema(2));
-        cache.insert_row(CachedRow {
-            schema: one.clone(),
-            key: b"k".as_slice().into(),
-            segment: SegmentId(3),
-            recorded: Stamp(5),
-            row: Bytes::from_static(b"row"),
+    fn rows_and_pages_share_one_budget() {
+        const BUDGET: u64 = 1 << 20;
+        let cache = PageCache::new(BUDGET);
+        let schema = Arc::new(TableSchema {
+            id: TableId(1),
+            name: "t".into(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            options: TableOptions::default(),
         });
-        assert_eq!(cache.row(&one, b"k").unwrap().row.as_ref(), b"row");
-        assert!(cache.row(&one, b"l").is_none());
-        assert!(cache.row(&changed, b"k").is_none());
-        assert!(cache.row(&other, b"k").is_none());
+        let filter = |page: u32| {
+            let key = CacheKey {
+                segment: SegmentId(1),
+                page,
+                column: CacheKey::FILTER,
+            };
+            cache.insert(key, Cached::Filter(vec![0; 4000].into()));
+        };
+        (0..1000).for_each(filter);
+        assert!(cache.memory_bytes() > BUDGET * 9 / 10);
+        for i in 0..10_000u32 {
+            cache.insert_row(CachedRow {
+                schema: schema.clone(),
+                key: i.to_be_bytes().into(),
+                segment: SegmentId(1),
+                recorded: Stamp(1),
+                row: Bytes::from_static(&[0; 100]),
+            });
+            assert!(cache.memory_bytes() <= BUDGET + BUDGET / STEPS);
+        }
+        (1000..2000).for_each(filter);
+        assert!(cache.memory_bytes() <= BUDGET);
+        assert!(cache.rows.memory_bytes() > BUDGET * 4 / 10);
+        assert!(cache.cache.weight() > BUDGET * 4 / 10);
     }
 }

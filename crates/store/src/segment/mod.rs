@@ -35,11 +35,11 @@ mod meta;
 mod page;
 mod point;
 mod reader;
+mod row_cache;
 mod stats;
 mod verify;
 mod writer;
 
-pub(crate) use cache::CachedRow;
 pub use cache::{CacheCounts, PageCache};
 pub use chronos_model::FloatCodec;
 pub use damage::Damage;
@@ -48,6 +48,7 @@ pub use encoding::for_bench as float_encodings;
 pub use error::SegmentError;
 pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;
+pub(crate) use row_cache::CachedRow;
 pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
 

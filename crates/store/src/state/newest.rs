@@ -5,6 +5,7 @@
 //! the others first their key filters, but for the last: it most likely has the key, and a
 //! filter that is not in memory costs more than to look.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,32 +14,47 @@ use chronos_model::{encode_row, Kind, Stamp, Value};
 use super::{Newest, Place, SegmentFile, TableState};
 use crate::error::StoreError;
 use crate::memtable::{KeyRanges, Memtable};
-use crate::segment::{CachedRow, SegmentError};
+use crate::segment::{CachedRow, SegmentError, SegmentId};
 
 /// Rows of more bytes are not kept as rows.
 const ROW_BYTES_MAX: usize = 4096;
 /// Nor are those of more columns: each is a block to be read.
 const COLUMNS_MAX: usize = 32;
 
+/// The key that is looked for.
+struct Wanted<'a, F> {
+    key: &'a [u8],
+    /// Made when there is something to compare them with.
+    ranges: LazyCell<KeyRanges, F>,
+}
+
 impl TableState {
     /// The newest version of a key recorded at or before `view`, deletes included,
     /// truncations not considered.
     pub(crate) fn newest(&self, key: &[u8], view: Stamp) -> Result<Option<Newest>, StoreError> {
+        let wanted = Wanted {
+            key,
+            ranges: LazyCell::new(|| KeyRanges::of_key(&self.schema, key)),
+        };
         for memtable in self.memtables() {
             // What is in a memtable was recorded after all that is in older ones.
-            if let Some(found) = newest_in_memory(memtable, key, view) {
+            if let Some(found) = newest_in_memory(memtable, &wanted, view) {
                 return Ok(Some(found));
             }
         }
         match self.segments.is_empty() {
             true => Ok(None),
-            false => self.newest_in_segments(key),
+            false => self.newest_in_segments(&wanted),
         }
     }
 
-    fn newest_in_segments(&self, key: &[u8]) -> Result<Option<Newest>, StoreError> {
+    fn newest_in_segments(
+        &self,
+        wanted: &Wanted<'_, impl FnOnce() -> KeyRanges>,
+    ) -> Result<Option<Newest>, StoreError> {
+        let key = wanted.key;
         let cached = self.cached(key);
-        let known_in = cached.as_ref().map(|row| row.segment);
+        let known = cached.as_ref().map(|row| (row.segment, row.recorded));
         let mut newest = cached.map(|row| Newest {
             recorded: row.recorded,
             kind: Kind::Put,
@@ -46,11 +62,10 @@ impl TableState {
         });
         // Damage matters only if nothing newer is found elsewhere.
         let mut unread: Option<(Stamp, StoreError)> = None;
-        let mut candidates = self.candidates(key).peekable();
+        let mut candidates = self.candidates(wanted, known).peekable();
         while let Some((segment, page)) = candidates.next() {
             let last = segment.meta().max_recorded;
-            let is_older = newest.as_ref().is_some_and(|n| n.recorded >= last);
-            if is_older || known_in == Some(segment.meta().id) {
+            if newest.as_ref().is_some_and(|n| n.recorded >= last) {
                 continue;
             }
             let is_last = newest.is_none() && candidates.peek().is_none();
@@ -73,21 +88,23 @@ impl TableState {
         }
     }
 
-    /// The segments that have the key within their bounds, and the page of each, from the one
-    /// with the latest versions on.
+    /// The segments that have the key within their bounds and may have a newer version than the
+    /// one that is known, and the page of each, from the one with the latest versions on.
     fn candidates<'a>(
         &'a self,
-        key: &'a [u8],
+        wanted: &'a Wanted<'_, impl FnOnce() -> KeyRanges>,
+        known: Option<(SegmentId, Stamp)>,
     ) -> impl Iterator<Item = (&'a Arc<SegmentFile>, usize)> {
-        let ranges = match self.segments.len() {
-            1 => None,
-            _ => Some(KeyRanges::of_key(&self.schema, key)),
+        let is_known = move |segment: &SegmentFile| {
+            let meta = segment.meta();
+            known.is_some_and(|(id, recorded)| id == meta.id || recorded >= meta.max_recorded)
         };
         let candidate = move |segment: &'a Arc<SegmentFile>| {
-            if ranges.as_ref().is_some_and(|r| segment.ranges.disjoint(r)) {
+            let is_apart = self.segments.len() > 1 && segment.ranges.disjoint(&wanted.ranges);
+            if is_known(segment) || is_apart {
                 return None;
             }
-            Some((segment, segment.page_of(key)?))
+            Some((segment, segment.page_of(wanted.key)?))
         };
         self.segments.iter().rev().filter_map(candidate)
     }
@@ -168,15 +185,25 @@ fn look(
     }))
 }
 
-fn newest_in_memory(memtable: &Memtable, key: &[u8], view: Stamp) -> Option<Newest> {
-    let row = memtable.rows.newest(key, view);
+fn newest_in_memory(
+    memtable: &Memtable,
+    wanted: &Wanted<'_, impl FnOnce() -> KeyRanges>,
+    view: Stamp,
+) -> Option<Newest> {
+    let row = match memtable.rows.is_empty() {
+        true => None,
+        false => memtable.rows.newest(wanted.key, view),
+    };
     let mut newest = row.map(|(recorded, version)| Newest {
         recorded,
         kind: version.kind,
         place: Place::Row(version.row),
     });
     for run in memtable.runs().iter() {
-        if let Some((row, recorded)) = run.newest(key, view) {
+        if run.ranges.disjoint(&wanted.ranges) {
+            continue;
+        }
+        if let Some((row, recorded)) = run.newest(wanted.key, view) {
             if newest.as_ref().is_none_or(|n| n.recorded < recorded) {
                 newest = Some(Newest {
                     recorded,

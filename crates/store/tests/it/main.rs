@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod behaviour;
+mod by_key;
 mod damage;
 mod disk_faults;
 mod fixture;
