@@ -160,6 +160,9 @@ fn read(bytes: &[u8], schema: &TableSchema) -> Result<Vec<ArrayRef>, SegmentErro
         }
         let last = segment.pages()[page].rows - 1;
         segment.read_rows(page, &[last, 0], &columns)?;
+        for column in 0..schema.columns.len() {
+            segment.value(page, last, column)?;
+        }
         // Page by page: a footer may promise more pages than memory holds.
         rows.extend(segment.read_columns(page..page + 1, &columns)?);
     }

@@ -9,12 +9,12 @@ use crate::error::{failure, Result};
 pub(crate) const HELP: &str = "\
 The store of Chronos beside embedded engines, file formats and codecs.
 
-  store-bench codecs|store|hot-key|growth [flags]
+  store-bench codecs|store|by-key|hot-key|growth [flags]
 
-  --rows N           store: rows [10M]; hot-key: updates of the one key [1M]; growth: rows of the
+  --rows N           store: rows [10M]; by-key: keys of the larger table [10M]; hot-key: updates of the one key [1M]; growth: rows of the
                      last checkpoint [10M]
   --reps N           repetitions of every read, the median is shown [5]
-  --engines NAME,..  store: only these: chronos, fjall, redb, sqlite, duckdb, parquet, parquet-zstd
+  --engines NAME,..  store, by-key: only these: chronos, fjall, redb, sqlite, duckdb, parquet, parquet-zstd
   --python PATH      store: a Python that has the module duckdb [python3]
   --series DIR       codecs: CSV files with a header whose last column is a number
                      [$CHRONOS_BENCH_SERIES, else only synthetic series]
@@ -28,10 +28,13 @@ The store of Chronos beside embedded engines, file formats and codecs.
 pub(crate) enum Suite {
     Codecs,
     Store,
+    ByKey,
     HotKey,
     Growth,
     /// One engine of the store suite, in this process.
     Child(engine::Kind),
+    /// One engine of the by-key suite, in this process.
+    ByKeyChild(engine::Kind),
 }
 
 /// What was asked for.
@@ -53,9 +56,13 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Opt
     let suite = match args.next().as_deref() {
         Some("codecs") => Suite::Codecs,
         Some("store") => Suite::Store,
+        Some("by-key") => Suite::ByKey,
         Some("hot-key") => Suite::HotKey,
         Some("growth") => Suite::Growth,
         Some("child") => Suite::Child(engine::Kind::parse(&args.next().unwrap_or_default())?),
+        Some("by-key-child") => {
+            Suite::ByKeyChild(engine::Kind::parse(&args.next().unwrap_or_default())?)
+        }
         Some("--help" | "-h") => return Ok(None),
         Some(other) => return failure(format!("there is no suite {other}")),
         None => return failure("which suite?"),

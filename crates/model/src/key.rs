@@ -74,6 +74,42 @@ pub fn encode_key(schema: &TableSchema, values: &[Value]) -> Result<Key, KeyErro
     Ok(Key(bytes.into_boxed_slice()))
 }
 
+/// Appends the bytes that a whole number, a date or a time has in a key.
+///
+/// Errors: the type is none of these.
+pub fn put_key_int(out: &mut Vec<u8>, v: i64, data_type: &DataType) -> Result<(), DataError> {
+    match data_type {
+        DataType::Int2 => out.extend_from_slice(&(v as i16 ^ i16::MIN).to_be_bytes()),
+        DataType::Int4 | DataType::Date => put_i32(out, v as i32),
+        DataType::Int8 | DataType::Time | DataType::Timestamp | DataType::TimestampTz => {
+            put_i64(out, v);
+        }
+        other => {
+            return Err(DataError::Mismatch {
+                from: "integer".into(),
+                to: other.to_string(),
+            })
+        }
+    }
+    Ok(())
+}
+
+/// Appends the bytes that a text or a byte string has in a key.
+pub fn put_key_bytes(out: &mut Vec<u8>, v: &[u8]) {
+    put_bytes(out, v);
+}
+
+/// Appends the bytes that a value, which is not NULL, has in a key.
+///
+/// Errors: the value is not of the type.
+pub fn put_key_value(
+    out: &mut Vec<u8>,
+    value: &Value,
+    data_type: &DataType,
+) -> Result<(), DataError> {
+    put_value(out, value, data_type)
+}
+
 pub(crate) fn put_value(
     out: &mut Vec<u8>,
     value: &Value,
@@ -156,6 +192,32 @@ pub fn key_values(schema: &TableSchema, key: &[u8]) -> Result<Vec<Value>, DataEr
         .map(|&c| take_value(&mut d, &schema.columns[c].data_type))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(values)
+}
+
+/// The whole numbers, dates and times in key bytes, in key order; `None` for values of other
+/// types.
+pub fn key_integers(schema: &TableSchema, key: &[u8]) -> Result<Vec<Option<i64>>, DataError> {
+    let mut d = Decoder::new("key", key);
+    let columns = schema.primary_key.iter();
+    let types = columns.map(|c| &schema.columns[*c].data_type);
+    types.map(|t| take_integer(&mut d, t)).collect()
+}
+
+fn take_integer(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Option<i64>, DataError> {
+    Ok(match data_type {
+        DataType::Text | DataType::Varchar(_) | DataType::Bytea => {
+            while !(d.u8()? == 0 && d.u8()? != 0xff) {}
+            None
+        }
+        other => match take_value(d, other)? {
+            Value::Int2(v) => Some(i64::from(v)),
+            Value::Int4(v) | Value::Date(v) => Some(i64::from(v)),
+            Value::Int8(v) | Value::Time(v) | Value::Timestamp(v) | Value::TimestampTz(v) => {
+                Some(v)
+            }
+            _ => None,
+        },
+    })
 }
 
 pub(crate) fn take_value(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Value, DataError> {
@@ -436,6 +498,12 @@ mod tests {
             prop_assert_eq!(keys.len(), rows.len());
             for (i, row) in rows.iter().enumerate() {
                 prop_assert_eq!(keys.get(i), &*encode_key(&table, row).unwrap().0);
+                let number = match &row[2] {
+                    Value::Int8(number) => *number,
+                    other => panic!("{other:?}"),
+                };
+                let integers = key_integers(&table, keys.get(i)).unwrap();
+                prop_assert_eq!(integers, [None, None, Some(number), None]);
             }
         }
     }

@@ -27,7 +27,10 @@ pub use index::{
     CompareWith, Condition, EntryPrefix, EntryPrefixes, IndexColumn, IndexSchema, IndexState, Test,
     Uniqueness,
 };
-pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
+pub use key::{
+    encode_key, encode_keys, key_integers, key_values, put_key_bytes, put_key_int, put_key_value,
+    Key, KeyError, Keys,
+};
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
 pub use row::{decode_column, decode_row, encode_row};

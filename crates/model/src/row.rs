@@ -89,7 +89,7 @@ pub fn decode_column(
 ) -> Result<Value, DataError> {
     let mut row = RowDecoder::new(bytes)?;
     for skipped in &schema.columns[..column] {
-        row.next(&skipped.data_type)?;
+        row.skip(&skipped.data_type)?;
     }
     row.next(&schema.columns[column].data_type)
 }
@@ -121,10 +121,32 @@ impl<'a> RowDecoder<'a> {
         })
     }
 
-    fn next(&mut self, data_type: &DataType) -> Result<Value, DataError> {
+    fn skip(&mut self, data_type: &DataType) -> Result<(), DataError> {
+        match data_type {
+            DataType::Text
+            | DataType::Varchar(_)
+            | DataType::Json
+            | DataType::Jsonb
+            | DataType::Bytea => {
+                if !self.is_null() {
+                    self.d.bytes()?;
+                }
+                self.position += 1;
+                Ok(())
+            }
+            other => self.next(other).map(|_| ()),
+        }
+    }
+
+    fn is_null(&self) -> bool {
         let i = self.position;
+        i >= self.columns || self.bitmap[i / 8] & (1 << (i % 8)) != 0
+    }
+
+    fn next(&mut self, data_type: &DataType) -> Result<Value, DataError> {
+        let is_null = self.is_null();
         self.position += 1;
-        if i >= self.columns || self.bitmap[i / 8] & (1 << (i % 8)) != 0 {
+        if is_null {
             return Ok(Value::Null);
         }
         take(&mut self.d, data_type)
@@ -177,4 +199,56 @@ fn take(d: &mut Decoder<'_>, data_type: &DataType) -> Result<Value, DataError> {
             Value::Vector(floats)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ColumnSchema, TableId, TableOptions};
+
+    #[test]
+    fn each_column_alone_is_as_in_the_whole_row() {
+        let types = [
+            (DataType::Text, Value::Text("a text".into())),
+            (DataType::Int4, Value::Int4(-7)),
+            (DataType::Bytea, Value::Null),
+            (DataType::Jsonb, Value::Jsonb("{}".into())),
+            (DataType::Bytea, Value::Bytea(vec![0, 1])),
+            (
+                DataType::Array(Box::new(DataType::Text)),
+                Value::Array(vec![Value::Null, Value::Text("x".into())]),
+            ),
+            (DataType::Varchar(None), Value::Text(String::new())),
+            (DataType::Bool, Value::Bool(true)),
+        ];
+        let column = |(i, data_type): (usize, &DataType)| ColumnSchema {
+            name: format!("c{i}"),
+            data_type: data_type.clone(),
+            nullable: true,
+            default: None,
+        };
+        let schema = TableSchema {
+            id: TableId(1),
+            name: "t".into(),
+            columns: types
+                .iter()
+                .map(|(t, _)| t)
+                .enumerate()
+                .map(column)
+                .collect(),
+            primary_key: Vec::new(),
+            options: TableOptions::default(),
+        };
+        let values: Vec<Value> = types.iter().map(|(_, v)| v.clone()).collect();
+        // The last column was added later.
+        for stored in [values.len(), values.len() - 1] {
+            let mut bytes = Vec::new();
+            encode_row(&values[..stored], &mut bytes);
+            let whole = decode_row(&schema, &bytes).unwrap();
+            assert_eq!(whole[..stored], values[..stored]);
+            for (column, value) in whole.iter().enumerate() {
+                assert_eq!(decode_column(&schema, &bytes, column).unwrap(), *value);
+            }
+        }
+    }
 }

@@ -245,6 +245,11 @@ impl Node {
             flushes: stats.flushes,
             compactions: stats.compactions,
             stall_micros: stats.stall_micros,
+            cache_bytes: stats.cache_bytes,
+            cache_page_hits: stats.cache.page_hits,
+            cache_page_misses: stats.cache.page_misses,
+            cache_row_hits: stats.cache.row_hits,
+            cache_row_misses: stats.cache.row_misses,
             damaged: store
                 .damage()
                 .iter()
@@ -254,7 +259,7 @@ impl Node {
     }
 }
 
-/// Half of the memory is for queries, a quarter for decoded pages, and a quarter for
+/// Half of the memory is for queries, a quarter for pages and rows, and a quarter for
 /// memtables: the active one and those that wait to be flushed.
 fn open_store(env: &Env, dir: &Path, memory: u64, float_codec: FloatCodec) -> Result<Store, Error> {
     let mut options = StoreOptions::default();

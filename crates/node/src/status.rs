@@ -96,6 +96,16 @@ pub struct StoreStatus {
     /// How long writes waited for flushes, or were slowed down by them, since the node was
     /// opened, in microseconds.
     pub stall_micros: u64,
+    /// Bytes of pages and rows kept in memory.
+    pub cache_bytes: u64,
+    /// Parts of pages that were found in the cache, since the node was opened.
+    pub cache_page_hits: u64,
+    /// Parts of pages that had to be read.
+    pub cache_page_misses: u64,
+    /// Rows that were found in the cache by their key.
+    pub cache_row_hits: u64,
+    /// Rows that had to be looked for in segments.
+    pub cache_row_misses: u64,
     /// Segments that were found to be damaged. What needs the damaged part is refused;
     /// everything else works.
     pub damaged: Vec<DamageStatus>,

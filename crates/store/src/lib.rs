@@ -41,6 +41,7 @@ mod manifest;
 mod memtable;
 mod merge;
 mod pace;
+mod page_size;
 mod prepare;
 mod present;
 mod read_view;

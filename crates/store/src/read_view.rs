@@ -22,7 +22,6 @@ use crate::retention::Retained;
 use crate::scan::{
     plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, ValidFilter, VersionFilter,
 };
-use crate::segment::PageColumn;
 use crate::state::{Newest, Place, StoreState, TableState};
 
 /// The store as it was at one stamp.
@@ -71,12 +70,8 @@ impl RowData {
                 columns.iter().map(value).collect()
             }
             Place::Segment(segment, page, row) => {
-                let wanted: Vec<_> = columns.iter().map(|c| PageColumn::Column(*c)).collect();
-                let arrays = segment.read_rows(*page, &[*row], &wanted)?;
-                let value = |(array, c): (&arrow_array::ArrayRef, &usize)| {
-                    Ok(value_at(array, 0, types(*c))?)
-                };
-                arrays.iter().zip(columns).map(value).collect()
+                let value = |c: &usize| Ok(segment.value(*page, *row, *c)?);
+                columns.iter().map(value).collect()
             }
         }
     }
@@ -170,7 +165,10 @@ impl ReadView {
         let table = self.table(table)?;
         let retained = self.retained(table);
         let found = match table.has_periods() {
-            false => table.newest_retained(key, self.stamp, &retained)?,
+            false => {
+                let found = table.newest_retained(key, self.stamp, &retained)?;
+                found.map(|newest| table.keep(key, newest))
+            }
             true => table.row_at(key, self.stamp, self.now_micros, &retained)?,
         };
         Ok(found.filter(|n| n.kind == Kind::Put).map(

@@ -1,6 +1,7 @@
 //! What the store consists of at one moment: tables, and for each its memtables and
 //! segments. Immutable but for the active memtables, so a reader clones one `Arc`.
 
+mod newest;
 mod segment_file;
 
 use std::collections::HashMap;
@@ -163,51 +164,6 @@ impl TableState {
         sources
     }
 
-    /// The newest version of a key recorded at or before `view`, deletes included,
-    /// truncations not considered.
-    pub(crate) fn newest(&self, key: &[u8], view: Stamp) -> Result<Option<Newest>, StoreError> {
-        for memtable in self.memtables() {
-            // What is in a memtable was recorded after all that is in older ones.
-            if let Some(found) = newest_in_memory(memtable, key, view) {
-                return Ok(Some(found));
-            }
-        }
-        let mut newest: Option<Newest> = None;
-        // Damage matters only if nothing newer is found elsewhere.
-        let mut unread: Option<(Stamp, StoreError)> = None;
-        for segment in self.segments.iter().rev() {
-            if newest
-                .as_ref()
-                .is_some_and(|n| n.recorded >= segment.meta().max_recorded)
-            {
-                continue;
-            }
-            let found = match segment.newest(key) {
-                Err(error) if error.is_damage() => {
-                    let last = segment.meta().max_recorded;
-                    if unread.as_ref().is_none_or(|(before, _)| *before < last) {
-                        unread = Some((last, error));
-                    }
-                    continue;
-                }
-                found => found?,
-            };
-            if let Some((page, row, recorded, kind)) = found {
-                if newest.as_ref().is_none_or(|n| n.recorded < recorded) {
-                    newest = Some(Newest {
-                        recorded,
-                        kind,
-                        place: Place::Segment(segment.clone(), page, row),
-                    });
-                }
-            }
-        }
-        match unread {
-            Some((last, error)) if newest.as_ref().is_none_or(|n| n.recorded < last) => Err(error),
-            _ => Ok(newest),
-        }
-    }
-
     /// As [`newest`](Self::newest), of what is not expired.
     pub(crate) fn newest_unexpired(
         &self,
@@ -354,25 +310,4 @@ impl NewestOf {
             self.found[i] = Some((recorded, kind));
         }
     }
-}
-
-fn newest_in_memory(memtable: &Memtable, key: &[u8], view: Stamp) -> Option<Newest> {
-    let row = memtable.rows.newest(key, view);
-    let mut newest = row.map(|(recorded, version)| Newest {
-        recorded,
-        kind: version.kind,
-        place: Place::Row(version.row),
-    });
-    for run in memtable.runs().iter() {
-        if let Some((row, recorded)) = run.newest(key, view) {
-            if newest.as_ref().is_none_or(|n| n.recorded < recorded) {
-                newest = Some(Newest {
-                    recorded,
-                    kind: Kind::Put,
-                    place: Place::Run(run.clone(), row),
-                });
-            }
-        }
-    }
-    newest
 }

@@ -33,7 +33,7 @@ use crate::manifest::{self, Manifest};
 use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
-use crate::segment::{PageCache, SegmentId, SegmentOptions};
+use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::state::{SegmentFile, StoreState, TableState};
 
 /// How a store behaves. The defaults fit a small server.
@@ -41,7 +41,7 @@ use crate::state::{SegmentFile, StoreState, TableState};
 pub struct StoreOptions {
     /// Bytes of new versions in memory beyond which they are flushed.
     pub memtable_bytes_max: u64,
-    /// Bytes of decoded pages kept in memory.
+    /// Bytes of pages and rows kept in memory.
     pub cache_bytes: u64,
     /// Full memtables that may wait for their flush; with more, applying waits.
     pub frozen_max: usize,
@@ -81,8 +81,10 @@ pub struct StoreStats {
     pub segment_rows: u64,
     /// Of these, superseded ones in runs of history.
     pub history_rows: u64,
-    /// Bytes of decoded pages in memory.
+    /// Bytes of pages and rows kept in memory.
     pub cache_bytes: u64,
+    /// How often the cache helped.
+    pub cache: CacheCounts,
     /// Flushes since the store was opened, as are the counts below.
     pub flushes: u64,
     /// Bytes written by flushes.
@@ -498,6 +500,7 @@ impl Shared {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = StoreStats {
             cache_bytes: self.cache.memory_bytes(),
+            cache: self.cache.counts(),
             flushes: get(&counters.flushes),
             flush_bytes: get(&counters.flush_bytes),
             compactions: get(&counters.compactions),

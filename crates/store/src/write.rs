@@ -24,6 +24,7 @@ use crate::buckets::{Bucket, Division};
 use crate::error::StoreError;
 use crate::history::{Place, Splitter, ToSplit, Window};
 use crate::merge::{MergeRequest, Merged, Merger, Source};
+use crate::page_size::segment_options;
 use crate::retention::{key_time, times, Retained, CUT};
 use crate::scan::KeyRange;
 use crate::segment::{PageColumn, Segment, SegmentError, SegmentId, SegmentWriter};
@@ -33,10 +34,6 @@ use crate::version::VersionBatch;
 
 /// Versions that are merged and handed to a segment writer at a time.
 const BATCH_ROWS: usize = 32 * 1024;
-
-/// Entries of an index on a page: they are looked for one at a time, and a page is decoded as
-/// a whole.
-const ENTRY_PAGE_ROWS: usize = 512;
 
 /// Columns that every version has, as they are asked of a merge.
 const STORED: [PageColumn; 5] = [
@@ -251,13 +248,7 @@ impl<'a> Files<'a> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
         let env = &self.shared.env;
-        let mut options = self.shared.options.segment.clone();
-        if let Some(codec) = self.schema.options.float_codec {
-            options.float_codec = codec;
-        }
-        if self.schema.is_entry_table() {
-            options.page_rows = options.page_rows.min(ENTRY_PAGE_ROWS);
-        }
+        let options = segment_options(self.schema, &self.shared.options.segment);
         let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {

@@ -21,7 +21,7 @@ use chronos_model::{
 };
 use chronos_store::log::{GroupId, Log, LogEntry, LogIndex, LogOptions, Term};
 use chronos_store::{
-    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, Store, StoreOptions,
+    KeyRange, ReadView, ScanColumn, ScanPartition, ScanRequest, Store, StoreOptions, StoreStats,
 };
 
 use super::{Engine, Range, Slice, CACHE_BYTES};
@@ -110,6 +110,11 @@ impl Database {
     /// What a reader sees now.
     pub(crate) fn view(&self) -> ReadView {
         self.store.read_view()
+    }
+
+    /// What the store says of itself.
+    pub(crate) fn stats(&self) -> StoreStats {
+        self.store.stats()
     }
 
     /// The table as it is stored.

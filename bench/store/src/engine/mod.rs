@@ -8,6 +8,7 @@ pub(crate) mod chronos;
 mod duckdb;
 mod fjall;
 mod pair;
+pub(crate) mod pairs;
 mod parquet;
 mod redb;
 mod sqlite;

@@ -1,5 +1,6 @@
 //! The suites: what is measured, and how often.
 
+mod by_key;
 mod chart;
 mod codecs;
 mod growth;
@@ -17,13 +18,16 @@ use crate::machine::Machine;
 
 /// Runs the suite that was asked for.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Suite::Child(kind) = options.suite {
-        return store::run_child(options, kind);
+    match options.suite {
+        Suite::Child(kind) => return store::run_child(options, kind),
+        Suite::ByKeyChild(kind) => return by_key::run_child(options, kind),
+        _ => {}
     }
     println!("{}\n", Machine::look());
     match options.suite {
         Suite::Codecs => codecs::run(options)?,
         Suite::Store => store::run(options)?,
+        Suite::ByKey | Suite::ByKeyChild(_) => by_key::run(options)?,
         Suite::HotKey => hot_key::run(options)?,
         Suite::Growth | Suite::Child(_) => growth::run(options)?,
     }

@@ -16,9 +16,12 @@ pub(crate) struct Questions {
     pub(crate) aggregate: Vec<Aggregate>,
     /// An hour of a device, its rows and the sum of their noise.
     pub(crate) ranges: Vec<(Range, u64, f64)>,
-    /// A reading, and its noise.
-    pub(crate) points: Vec<(u32, i64, f64)>,
+    /// Readings to be checked.
+    pub(crate) points: Vec<Point>,
 }
+
+/// A reading: device, time and its noise.
+pub(crate) type Point = (u32, i64, f64);
 
 impl Questions {
     /// About the first `rows` rows, a multiple of the devices.
@@ -38,17 +41,18 @@ impl Questions {
             let noise = (first..last).map(|tick| data::noise(device, tick)).sum();
             ranges.push((range, last - first, noise));
         }
-        let mut points = Vec::new();
-        for _ in 0..POINTS {
-            let (device, tick) = (random.below(DEVICES) as u32, random.below(ticks));
-            points.push((device, data::ts(device, tick), data::noise(device, tick)));
-        }
         Questions {
             rows,
             aggregate: data::expected(rows),
             ranges,
-            points,
+            points: points(rows, &mut random),
         }
+    }
+
+    /// Readings at random, others for each repetition: an engine may keep the rows that it was
+    /// asked for before.
+    pub(crate) fn fresh_points(&self, repetition: u64) -> Vec<Point> {
+        points(self.rows, &mut Random::new((repetition + 1) << 32))
     }
 
     /// Asks everything once: a wrong answer is an error.
@@ -71,4 +75,12 @@ impl Questions {
         }
         Ok(())
     }
+}
+
+fn points(rows: u64, random: &mut Random) -> Vec<Point> {
+    let one = |_| {
+        let (device, tick) = (random.below(DEVICES) as u32, random.below(rows / DEVICES));
+        (device, data::ts(device, tick), data::noise(device, tick))
+    };
+    (0..POINTS).map(one).collect()
 }

@@ -164,8 +164,10 @@ fn measure(options: &Options, kind: Kind, dir: &Path, questions: &Questions) -> 
             engine.range(*range).map(|_| ())
         })
     })?;
+    let mut repetition = 0;
     let point_micros = repeated(options.reps, || {
-        p50_micros(&questions.points, |(device, ts, _)| {
+        repetition += 1;
+        p50_micros(&questions.fresh_points(repetition), |(device, ts, _)| {
             engine.point(*device, *ts).map(|_| ())
         })
     })?;

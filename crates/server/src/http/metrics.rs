@@ -306,6 +306,26 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> 
             "Time that writes waited for flushes or were slowed down by them",
             store.stall_micros,
         ),
+        (
+            "chronos_cache_page_hits",
+            "Parts of pages that were found in memory",
+            store.cache_page_hits,
+        ),
+        (
+            "chronos_cache_page_misses",
+            "Parts of pages that had to be read",
+            store.cache_page_misses,
+        ),
+        (
+            "chronos_cache_row_hits",
+            "Rows that were found in memory by their key",
+            store.cache_row_hits,
+        ),
+        (
+            "chronos_cache_row_misses",
+            "Rows that had to be looked for in segments",
+            store.cache_row_misses,
+        ),
     ] {
         let counter = ConstCounter::new(value);
         counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
@@ -326,6 +346,11 @@ fn encode_gauges(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fm
             "chronos_memtable_bytes",
             "Bytes in memtables",
             Some(store.memtable_bytes),
+        ),
+        (
+            "chronos_cache_bytes",
+            "Bytes of pages and rows kept in memory",
+            Some(store.cache_bytes),
         ),
         (
             "chronos_segment_bytes",

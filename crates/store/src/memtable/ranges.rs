@@ -10,7 +10,7 @@ use arrow_array::types::{
     Date32Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow_array::ArrayRef;
-use chronos_model::{DataType, TableSchema};
+use chronos_model::{key_integers, DataType, TableSchema};
 
 use crate::segment::{ColumnRange, PageMeta};
 
@@ -65,6 +65,13 @@ impl KeyRanges {
             })
         };
         KeyRanges(schema.primary_key.iter().map(of_column).collect())
+    }
+
+    /// Of one key; unknown of bytes that are none.
+    pub(crate) fn of_key(schema: &TableSchema, key: &[u8]) -> KeyRanges {
+        let integers = key_integers(schema, key).unwrap_or_default();
+        let only = |value: Option<i64>| value.map(|v| (v, v));
+        KeyRanges(integers.into_iter().map(only).collect())
     }
 
     /// Of both sets together.

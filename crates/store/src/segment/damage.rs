@@ -8,8 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use chronos_model::{TableId, TableSchema};
 
+use super::fences::Fences;
 use super::layout::{slot, Footer};
 use super::reader::Content;
 use super::{PageCache, PageMeta, Segment, SegmentError, SegmentId, SegmentMeta};
@@ -62,12 +64,14 @@ impl Segment {
             }
             other => (0, crate::error::with_causes(other)),
         };
+        let footer = footer_of_lost(meta);
         let segment = Arc::new(Segment {
             content: Content::Lost { offset, reason },
             path: path.to_owned(),
             schema: schema.clone(),
             meta: meta.clone(),
-            footer: footer_of_lost(meta),
+            fences: Fences::new(&footer.pages),
+            footer,
             cache,
             wound: Wound::default(),
         });
@@ -197,6 +201,6 @@ fn footer_of_lost(meta: &SegmentMeta) -> Footer {
         all_keys: vec![true],
         blocks: Vec::with_capacity(slot::FIRST_COLUMN),
         groups: Vec::new(),
-        bytes: Vec::new(),
+        bytes: Bytes::new(),
     }
 }

@@ -9,6 +9,7 @@
 //! check that blocks fill the file without a gap, so that no byte of a file is
 //! outside some checksum. Knows nothing of what is in a block.
 
+use bytes::Bytes;
 use chronos_model::{DataError, DataType, Decoder, Encoder, Stamp, TableId};
 
 use super::{BlockError, ColumnRange, ColumnStats, PageMeta, SegmentId};
@@ -94,7 +95,7 @@ pub(super) struct Footer {
     /// Per group: the page after its last, and its filter.
     pub(super) groups: Vec<(u32, Option<BlockRef>)>,
     /// The footer's own bytes, which hold the inline blocks.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
 }
 
 pub(super) fn header(version: u32) -> Vec<u8> {
@@ -291,7 +292,7 @@ pub(super) fn read_footer(bytes: Vec<u8>, footer_offset: u64) -> Result<Footer, 
         all_keys,
         blocks,
         groups,
-        bytes,
+        bytes: bytes.into(),
     };
     footer.place_blocks(footer_offset)?;
     Ok(footer)

@@ -19,7 +19,8 @@
 //!        | Segment::open reads the footer: bounds, statistics, places of blocks
 //!        v
 //!   read_columns (scan: several pages, one array per column, one read per column)
-//!   read_keys, read_rows (point: decoded pages stay in the PageCache)
+//!   read_keys, read_rows (many keys: decoded pages stay in the PageCache)
+//!   find_rows, value     (one key: so do blocks, as they are in the file)
 //! ```
 
 mod bloom;
@@ -27,16 +28,19 @@ mod cache;
 mod damage;
 mod encoding;
 mod error;
+mod fences;
 mod frame;
 mod layout;
 mod meta;
 mod page;
+mod point;
 mod reader;
+mod row_cache;
 mod stats;
 mod verify;
 mod writer;
 
-pub use cache::PageCache;
+pub use cache::{CacheCounts, PageCache};
 pub use chronos_model::FloatCodec;
 pub use damage::Damage;
 #[doc(hidden)]
@@ -44,6 +48,7 @@ pub use encoding::for_bench as float_encodings;
 pub use error::SegmentError;
 pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;
+pub(crate) use row_cache::CachedRow;
 pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
 

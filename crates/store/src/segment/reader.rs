@@ -2,13 +2,13 @@
 //!
 //! A scan asks for columns of a few consecutive pages ([`Segment::read_columns`]):
 //! their blocks stand side by side, are fetched with one positioned read per column
-//! and decoded into one array. A point read asks for a page's keys and then for rows
-//! ([`Segment::read_rows`]): decoded pages stay in the shared [`PageCache`].
+//! and decoded into one array. Who looks for many rows of a page asks for its keys and then for
+//! rows ([`Segment::read_rows`]): decoded pages stay in the shared [`PageCache`]. Who looks for
+//! one does not decode it (`point.rs`).
 //!
 //! Every block's checksum is checked whenever it is read from the file, so damage is
 //! an error that names file, page and offset, and never an answer.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use chronos_model::{Keys, Stamp, TableSchema};
 use super::cache::{CacheKey, Cached};
 use super::damage::Wound;
 use super::encoding::ColumnDecoder;
+use super::fences::Fences;
 use super::frame::{check_schema, meta_of, read_exact, read_frame};
 use super::layout::{slot, BlockRef, Footer};
 use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
@@ -36,6 +37,7 @@ pub struct Segment {
     pub(super) schema: TableSchema,
     pub(super) meta: SegmentMeta,
     pub(super) footer: Footer,
+    pub(super) fences: Fences,
     pub(super) cache: Arc<PageCache>,
     pub(super) wound: Wound,
 }
@@ -79,6 +81,7 @@ impl Segment {
             path: path.to_owned(),
             schema: schema.clone(),
             meta,
+            fences: Fences::new(&footer.pages),
             footer,
             cache,
             wound: Wound::default(),
@@ -99,9 +102,18 @@ impl Segment {
     /// one, unless the key's versions run over page ends.
     pub fn pages_of(&self, key: &[u8]) -> Range<usize> {
         let pages = self.pages();
-        let start = pages.partition_point(|p| *p.max_key < *key);
+        let start = self.fences.first_reaching(pages, key);
         let end = start + pages[start..].partition_point(|p| *p.min_key <= *key);
         start..end
+    }
+
+    /// The first page that may hold versions of a key, judging by its bounds: if any does, it
+    /// has the newest.
+    pub(crate) fn page_of(&self, key: &[u8]) -> Option<usize> {
+        let pages = self.pages();
+        let page = self.fences.first_reaching(pages, key);
+        pages.get(page).filter(|p| *p.min_key <= *key)?;
+        Some(page)
     }
 
     /// Whether versions of the key may be in the segment. False is certain; true is
@@ -112,12 +124,37 @@ impl Segment {
         if pages.is_empty() {
             return false;
         }
-        let group = self.footer.group_of(pages.start);
-        match self.filter(group) {
+        self.page_may_contain(pages.start, key)
+    }
+
+    /// The same of a page that has the key within its bounds.
+    pub(crate) fn page_may_contain(&self, page: usize, key: &[u8]) -> bool {
+        match self.filter(self.footer.group_of(page)) {
             Ok(Some(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
             Ok(None) => true,
             Err(_) => true,
         }
+    }
+
+    /// The same, if the key filter is in memory already; without one, it may.
+    pub(crate) fn may_contain_as_far_as_known(&self, page: usize, key: &[u8]) -> bool {
+        let filter = self
+            .cache
+            .peek(&self.filter_key(self.footer.group_of(page)));
+        match filter {
+            Some(Cached::Filter(filter)) => bloom::may_contain(&filter, bloom::hash(key)),
+            _ => true,
+        }
+    }
+
+    /// What keeps decoded pages and rows.
+    pub(crate) fn cache(&self) -> &PageCache {
+        &self.cache
+    }
+
+    /// Columns of the table that it has.
+    pub(crate) fn stored_columns(&self) -> usize {
+        self.footer.column_types.len()
     }
 
     /// The encoded keys of a page. Panics if there is no such page.
@@ -130,41 +167,6 @@ impl Segment {
         let keys = Arc::new(self.decode_keys(page)?);
         self.cache.insert(key, Cached::Keys(keys.clone()));
         Ok(keys)
-    }
-
-    /// The rows of a page that have this key, newest origin first; empty if none has.
-    /// For single keys faster than [`Segment::read_keys`], which makes all keys of the
-    /// page. Panics if there is no such page.
-    pub fn find_rows(&self, page: usize, key: &[u8]) -> Result<Range<u32>, SegmentError> {
-        self.readable()?;
-        let rows = self.pages()[page].rows as usize;
-        let is_cached = |slot| self.cache.get(&self.cache_key(page, slot)).is_some();
-        // A page that is asked again is worth its keys.
-        let first_column = self
-            .footer
-            .primary_key
-            .first()
-            .map(|c| slot::FIRST_COLUMN + c);
-        if is_cached(slot::KEY)
-            || first_column.is_some_and(is_cached)
-            || self.footer.all_keys[page]
-            || self.pages()[page].has_deletes
-        {
-            let keys = self.read_keys(page)?;
-            let compare = |row: usize| Ok(keys.get(row).cmp(key));
-            return equal_range(rows, compare);
-        }
-        let columns = (self.footer.primary_key.iter())
-            .map(|c| self.cached_column(page, slot::FIRST_COLUMN + c))
-            .collect::<Result<Vec<_>, _>>()?;
-        equal_range(rows, |row| {
-            let row: Vec<ArrayRef> = columns.iter().map(|c| c.slice(row, 1)).collect();
-            match derive_keys(&self.schema, &row, None) {
-                Ok(keys) if keys.len() == 1 => Ok(keys.get(0).cmp(key)),
-                Ok(_) => Err(self.damaged(Some(page), 0, "a row without a key")),
-                Err(error) => Err(self.block_error(page, slot::KEY, error)),
-            }
-        })
     }
 
     /// Columns of consecutive pages, one array per column over all the pages. Not
@@ -226,6 +228,14 @@ impl Segment {
         }
     }
 
+    fn filter_key(&self, group: usize) -> CacheKey {
+        CacheKey {
+            segment: self.meta.id,
+            page: group as u32,
+            column: CacheKey::FILTER,
+        }
+    }
+
     fn cached_column(&self, page: usize, slot: usize) -> Result<ArrayRef, SegmentError> {
         let key = self.cache_key(page, slot);
         if let Some(Cached::Column(array)) = self.cache.get(&key) {
@@ -240,11 +250,7 @@ impl Segment {
         let Some((_, Some(block))) = self.footer.groups.get(group) else {
             return Ok(None);
         };
-        let key = CacheKey {
-            segment: self.meta.id,
-            page: group as u32,
-            column: CacheKey::FILTER,
-        };
+        let key = self.filter_key(group);
         if let Some(Cached::Filter(filter)) = self.cache.get(&key) {
             return Ok(Some(filter));
         }
@@ -482,7 +488,7 @@ impl Segment {
         }
     }
 
-    fn block_error(&self, page: usize, slot: usize, error: BlockError) -> SegmentError {
+    pub(super) fn block_error(&self, page: usize, slot: usize, error: BlockError) -> SegmentError {
         let offset = match self.footer.block(page, slot) {
             BlockRef::At { offset, .. } => offset,
             BlockRef::Inline { .. } => 0,
@@ -510,35 +516,6 @@ fn push_recorded(decoder: &mut ColumnDecoder, stamps: &ArrayRef, tag: u8) {
         SAME_AS_RECORDED => decoder.push_decoded(stamps),
         _ => decoder.push_decoded(stamps.map(|r| Stamp(r).micros() as u64)),
     }
-}
-
-/// The sorted rows that compare as equal.
-fn equal_range(
-    rows: usize,
-    compare: impl Fn(usize) -> Result<Ordering, SegmentError>,
-) -> Result<Range<u32>, SegmentError> {
-    let first_not = |is_before: fn(Ordering) -> bool, from: usize| {
-        let (mut low, mut high) = (from, rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if is_before(compare(middle)?) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    };
-    let start = first_not(Ordering::is_lt, 0)?;
-    if start == rows || compare(start)? != Ordering::Equal {
-        return Ok(start as u32..start as u32);
-    }
-    // Most keys have one version.
-    let end = match start + 1 == rows || compare(start + 1)? != Ordering::Equal {
-        true => start + 1,
-        false => first_not(Ordering::is_le, start + 1)?,
-    };
-    Ok(start as u32..end as u32)
 }
 
 fn keys_array<'a>(keys: impl Iterator<Item = &'a [u8]>) -> ArrayRef {

@@ -89,25 +89,18 @@ impl SegmentFile {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// The newest version of a key: page, row, stamp and kind.
+    /// The newest version that a page has of a key: row, stamp and kind.
     pub(crate) fn newest(
         &self,
+        page: usize,
         key: &[u8],
-    ) -> Result<Option<(usize, u32, Stamp, Kind)>, StoreError> {
-        let pages = self.pages();
-        let page = pages.partition_point(|p| *p.max_key < *key);
-        if page == pages.len() || *pages[page].min_key > *key || !self.may_contain(key) {
-            return Ok(None);
-        }
+    ) -> Result<Option<(u32, Stamp, Kind)>, StoreError> {
         let rows = self.find_rows(page, key)?;
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut found = None;
-        self.stamps(page, &[rows.start], |_, recorded, kind| {
-            found = Some((page, rows.start, recorded, kind_of(kind)));
-        })?;
-        Ok(found)
+        let (recorded, kind) = self.stamp(page, rows.start)?;
+        Ok(Some((rows.start, recorded, kind_of(kind))))
     }
 
     /// Calls `hit(index, recorded, kind)` for each of the sorted, distinct keys that

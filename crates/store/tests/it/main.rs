@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod behaviour;
+mod by_key;
 mod cases;
 mod damage;
 mod disk_faults;

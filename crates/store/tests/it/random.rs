@@ -343,6 +343,31 @@ impl Run {
             Op::PowerCut(during, writes, seed) => self.cut_power(*during, *writes, *seed),
             Op::Keep => self.kept.push(self.store.read_view()),
         }
+        self.read_some();
+    }
+
+    /// Reads the same few keys after every operation: rows of theirs stay in the cache while
+    /// what they are from is flushed, compacted, truncated and dropped.
+    fn read_some(&self) {
+        let view = self.store.read_view();
+        for table in self.model.tables() {
+            if table.has_hidden_key() {
+                continue;
+            }
+            for n in [1, 3, 4, 8, 9, 11] {
+                self.check_get(&view, &table, &key_of(&table, &row(n, 0)));
+            }
+        }
+    }
+
+    /// Asks more than once: a row is cached when it is asked for again.
+    fn check_get(&self, view: &ReadView, table: &Arc<TableSchema>, key: &[u8]) {
+        let expected = self.model.get(table.id, key, view.stamp());
+        for _ in 0..3 {
+            let got = view.get(table, key).unwrap();
+            let got_all = got.map(|f| (f.row.all_values().unwrap(), f.recorded));
+            assert_eq!(got_all, expected);
+        }
     }
 
     fn check(&self, view: &ReadView, seed: u64, partitions: usize, batch_rows: usize) {
@@ -457,12 +482,9 @@ impl Run {
             keys.extend((0..60).map(|n| key_of(table, &row(n, 0))));
         }
         for key in keys {
+            self.check_get(view, table, &key);
             let expected = self.model.get(table.id, &key, view.stamp());
             let got = view.get(table, &key).unwrap();
-            let got_all = got
-                .as_ref()
-                .map(|f| (f.row.all_values().unwrap(), f.recorded));
-            assert_eq!(got_all, expected);
             let newest = view.newest(table, &key).unwrap();
             if let (Some(found), Some((values, recorded))) = (got, expected) {
                 assert_eq!(newest, Some((recorded, Kind::Put)));
@@ -494,6 +516,11 @@ fn options_of(size: Size) -> StoreOptions {
         options.segment.page_rows = 4;
         options.memtable_bytes_max = 2 << 10;
     }
+    // A few rows and blocks: they are evicted all the time.
+    options.cache_bytes = match size {
+        Size::Small | Size::Again => 4 << 10,
+        Size::Large => 64 << 10,
+    };
     options
 }
 

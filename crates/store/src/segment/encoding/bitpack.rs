@@ -150,7 +150,7 @@ pub(super) fn pack(values: &[u64], width: u8, out: &mut Encoder) {
     }
 }
 
-fn max_of(width: u8) -> u64 {
+pub(super) fn max_of(width: u8) -> u64 {
     match width {
         0 => 0,
         width => u64::MAX >> (64 - width),
@@ -195,7 +195,10 @@ pub(super) fn unpack(
     Ok(())
 }
 
-fn read_exceptions(d: &mut Decoder<'_>, count: usize) -> Result<Vec<(usize, u64)>, BlockError> {
+pub(super) fn read_exceptions(
+    d: &mut Decoder<'_>,
+    count: usize,
+) -> Result<Vec<(usize, u64)>, BlockError> {
     let number = d.count()?;
     let mut exceptions = Vec::with_capacity(number);
     let mut next = 0usize;
@@ -213,19 +216,25 @@ fn read_exceptions(d: &mut Decoder<'_>, count: usize) -> Result<Vec<(usize, u64)
 
 fn unpack_rest(d: &mut Decoder<'_>, width: u8, out: &mut [u64]) -> Result<(), BlockError> {
     let bytes = d.take((out.len() * width as usize).div_ceil(8))?;
-    let limit = max_of(width);
-    let (mut pending, mut bits, mut next) = (0u128, 0u32, 0);
-    for value in out {
-        while bits < u32::from(width) {
-            pending |= u128::from(bytes[next]) << bits;
-            next += 1;
-            bits += 8;
-        }
-        *value = pending as u64 & limit;
-        pending >>= width;
-        bits -= u32::from(width);
+    let (width, limit) = (width as usize, max_of(width));
+    for (i, value) in out.iter_mut().enumerate() {
+        let window = bytes[i * width / 8..].first_chunk::<8>();
+        *value = match window {
+            // Whatever bit of its first byte a value starts at, it is in these eight.
+            Some(eight) if width <= 57 => u64::from_le_bytes(*eight) >> (i * width % 8) & limit,
+            _ => behind_each_other(bytes, width, i),
+        };
     }
     Ok(())
+}
+
+/// Value `i` of those that are packed one after the other.
+pub(super) fn behind_each_other(bytes: &[u8], width: usize, i: usize) -> u64 {
+    let (byte, shift) = (i * width / 8, i * width % 8);
+    let end = bytes.len().min(byte + 16);
+    let mut sixteen = [0; 16];
+    sixteen[..end - byte].copy_from_slice(&bytes[byte..end]);
+    (u128::from_le_bytes(sixteen) >> shift) as u64 & max_of(width as u8)
 }
 
 #[cfg(test)]

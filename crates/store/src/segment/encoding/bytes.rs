@@ -26,11 +26,11 @@ use chronos_model::{Decoder, Encoder};
 
 use super::{ints, put_nested, BlockError, Effort};
 
-const RAW: u8 = 0;
-const DICTIONARY: u8 = 1;
-const LZ4: u8 = 2;
-const UUID: u8 = 3;
-const WORDS: u8 = 4;
+pub(super) const RAW: u8 = 0;
+pub(super) const DICTIONARY: u8 = 1;
+pub(super) const LZ4: u8 = 2;
+pub(super) const UUID: u8 = 3;
+pub(super) const WORDS: u8 = 4;
 
 /// Bytes one page's values of one column may have: a view's offset is 32 bits.
 pub(super) const PAGE_BYTES_MAX: usize = i32::MAX as usize;
@@ -117,7 +117,7 @@ const UUID_DIGITS: [usize; 32] = [
     30, 31, 32, 33, 34, 35,
 ];
 
-fn uuid_text(uuid: &[u8; 16]) -> [u8; 36] {
+pub(super) fn uuid_text(uuid: &[u8; 16]) -> [u8; 36] {
     let mut text = [b'-'; 36];
     for (digit, at) in UUID_DIGITS.into_iter().enumerate() {
         let half = uuid[digit / 2] >> (4 * (1 - digit % 2)) & 15;
@@ -238,13 +238,7 @@ impl Views {
             }
             LZ4 => {
                 let lengths = read_lengths(&mut d, rows)?;
-                let total = total_of(&lengths)?;
-                let packed = &bytes[d.offset()..];
-                if total > packed.len().saturating_mul(LZ4_RATIO_MAX) {
-                    return Err(BlockError::new("lengths beyond what lz4 can hold"));
-                }
-                let joined = lz4_flex::block::decompress(packed, total)
-                    .map_err(|e| BlockError::new(format!("lz4: {e}")))?;
+                let joined = unpack_lz4(&bytes[d.offset()..], &lengths)?;
                 self.push_rows(&lengths, joined)
             }
             DICTIONARY => self.push_dictionary(bytes, &mut d, rows),
@@ -370,13 +364,22 @@ impl Views {
     }
 }
 
-fn read_lengths(d: &mut Decoder<'_>, count: usize) -> Result<Vec<u32>, BlockError> {
+pub(super) fn read_lengths(d: &mut Decoder<'_>, count: usize) -> Result<Vec<u32>, BlockError> {
     let mut lengths = vec![0u32; count];
     ints::decode(d.bytes()?, &mut lengths)?;
     Ok(lengths)
 }
 
-fn total_of(lengths: &[u32]) -> Result<usize, BlockError> {
+/// Values of these lengths, joined.
+pub(super) fn unpack_lz4(packed: &[u8], lengths: &[u32]) -> Result<Vec<u8>, BlockError> {
+    let total = total_of(lengths)?;
+    if total > packed.len().saturating_mul(LZ4_RATIO_MAX) {
+        return Err(BlockError::new("lengths beyond what lz4 can hold"));
+    }
+    lz4_flex::block::decompress(packed, total).map_err(|e| BlockError::new(format!("lz4: {e}")))
+}
+
+pub(super) fn total_of(lengths: &[u32]) -> Result<usize, BlockError> {
     let total: u64 = lengths.iter().map(|l| u64::from(*l)).sum();
     usize::try_from(total)
         .ok()

@@ -16,12 +16,12 @@ use chronos_model::{DataType, Decoder};
 use super::bytes::{ViewKind, Views};
 use super::{bytes, floats, ints, put_nested, BlockError, Effort, PcoGate};
 
-const NO_NULLS: u8 = 0;
-const ONLY_NULLS: u8 = 1;
-const BITMAP: u8 = 2;
+pub(super) const NO_NULLS: u8 = 0;
+pub(super) const ONLY_NULLS: u8 = 1;
+pub(super) const BITMAP: u8 = 2;
 
-const NARROW: u8 = 0;
-const WIDE: u8 = 1;
+pub(super) const NARROW: u8 = 0;
+pub(super) const WIDE: u8 = 1;
 
 /// Items all arrays (or vectors) of a page's column may have together.
 const ITEMS_MAX: usize = 1 << 24;

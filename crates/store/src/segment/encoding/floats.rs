@@ -22,14 +22,14 @@ use chronos_model::{Decoder, Encoder};
 
 use super::{chimp, ints, put_nested, BlockError, Effort, PcoGate};
 
-const RAW: u8 = 0;
-const DECIMAL: u8 = 1;
-const BITS: u8 = 2;
-const PCO: u8 = 3;
-const CHIMP: u8 = 4;
+pub(super) const RAW: u8 = 0;
+pub(super) const DECIMAL: u8 = 1;
+pub(super) const BITS: u8 = 2;
+pub(super) const PCO: u8 = 3;
+pub(super) const CHIMP: u8 = 4;
 
 const EXPONENT_MAX: usize = 15;
-const POWERS: [f64; EXPONENT_MAX + 1] = [
+pub(super) const POWERS: [f64; EXPONENT_MAX + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
 

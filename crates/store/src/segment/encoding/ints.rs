@@ -29,16 +29,16 @@ use chronos_model::{Decoder, Encoder};
 use super::bitpack::{self, WidthCounts};
 use super::{put_nested, BlockError, Effort, PcoGate};
 
-const RAW: u8 = 0;
-const CONSTANT: u8 = 1;
-const PACKED: u8 = 2;
-const DELTA: u8 = 3;
-const RUNS: u8 = 4;
-const DICTIONARY: u8 = 5;
-const PCO: u8 = 6;
+pub(super) const RAW: u8 = 0;
+pub(super) const CONSTANT: u8 = 1;
+pub(super) const PACKED: u8 = 2;
+pub(super) const DELTA: u8 = 3;
+pub(super) const RUNS: u8 = 4;
+pub(super) const DICTIONARY: u8 = 5;
+pub(super) const PCO: u8 = 6;
 
 /// Distinct values a dictionary may have.
-const DICTIONARY_MAX: usize = 256;
+pub(super) const DICTIONARY_MAX: usize = 256;
 
 /// An integer as it stands in an Arrow array.
 pub(super) trait Lane: Copy + Default {
@@ -121,7 +121,7 @@ fn zigzag(v: u64) -> u64 {
     (v << 1) ^ ((v as i64 >> 63) as u64)
 }
 
-fn unzigzag(v: u64) -> u64 {
+pub(super) fn unzigzag(v: u64) -> u64 {
     (v >> 1) ^ (v & 1).wrapping_neg()
 }
 
@@ -333,9 +333,13 @@ pub(super) fn decode<T: Lane>(bytes: &[u8], out: &mut [T]) -> Result<(), BlockEr
 }
 
 /// Encodings nest at most this deep.
-const DEPTH_MAX: u32 = 2;
+pub(super) const DEPTH_MAX: u32 = 2;
 
-fn decode_at<T: Lane>(bytes: &[u8], out: &mut [T], depth: u32) -> Result<(), BlockError> {
+pub(super) fn decode_at<T: Lane>(
+    bytes: &[u8],
+    out: &mut [T],
+    depth: u32,
+) -> Result<(), BlockError> {
     let mut d = Decoder::new("integers", bytes);
     if out.is_empty() {
         return match bytes {

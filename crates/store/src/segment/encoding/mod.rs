@@ -33,10 +33,12 @@ mod column;
 mod floats;
 pub mod for_bench;
 mod ints;
+mod single;
 
 use super::BlockError;
 
 pub(super) use column::{encode_column, ColumnDecoder};
+pub(super) use single::{ColumnAt, WordsAt};
 
 /// Whether to look for the smallest encoding or to store values as they are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

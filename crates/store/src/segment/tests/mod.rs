@@ -12,8 +12,8 @@ use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array, UInt8Ar
 use arrow_buffer::BooleanBuffer;
 use chronos_env::Env;
 use chronos_model::{
-    append_value, column_builder, encode_key, ColumnSchema, DataType, Key, Keys, Kind, Stamp,
-    TableId, TableOptions, TableSchema, Value,
+    append_value, column_builder, encode_key, value_at, ColumnSchema, DataType, Key, Keys, Kind,
+    Stamp, TableId, TableOptions, TableSchema, Value,
 };
 
 use super::{
@@ -160,6 +160,7 @@ fn assert_same(segment: &Segment, schema: &TableSchema, expected: &VersionBatch)
         assert_eq!(array.data_type(), expected.data_type(), "{column:?}");
     }
     assert_found(segment, expected);
+    assert_single_values(segment, schema, expected);
     let mut row = 0;
     for (page, meta) in segment.pages().iter().enumerate() {
         let keys = segment.read_keys(page).unwrap();
@@ -181,7 +182,39 @@ fn assert_same(segment: &Segment, schema: &TableSchema, expected: &VersionBatch)
     assert_eq!(row, expected.num_rows());
 }
 
-/// Panics unless every key is found at exactly its rows, with and without decoded keys.
+/// Panics unless single rows have their stamps, kinds and values.
+fn assert_single_values(segment: &Segment, schema: &TableSchema, expected: &VersionBatch) {
+    let mut start = 0;
+    for (page, meta) in segment.pages().iter().enumerate() {
+        // All of small pages, and of large ones what is on both sides of a packed run's end.
+        let rows = meta.rows as usize;
+        for row in (0..rows).filter(|r| rows <= 300 || r % 7 == 0 || r % 1024 > 1000) {
+            let at = start + row;
+            let stamp = segment.stamp(page, row as u32).unwrap();
+            let recorded = Stamp(expected.recorded.value(at));
+            assert_eq!(stamp, (recorded, expected.kind.value(at)));
+            for (c, column) in schema.columns.iter().enumerate() {
+                let value = segment.value(page, row as u32, c).unwrap();
+                let expected = value_at(&expected.columns[c], at, &column.data_type).unwrap();
+                // Bit for bit: a NaN is not equal to itself.
+                assert_eq!(format!("{value:?}"), format!("{expected:?}"), "row {at}");
+                assert_eq!(float_bits(&value), float_bits(&expected), "row {at}");
+            }
+        }
+        start += rows;
+    }
+}
+
+/// A float's bits.
+fn float_bits(value: &Value) -> Option<u64> {
+    match value {
+        Value::Float4(v) => Some(u64::from(v.to_bits())),
+        Value::Float8(v) => Some(v.to_bits()),
+        _ => None,
+    }
+}
+
+/// Panics unless every key is found at exactly its rows.
 fn assert_found(segment: &Segment, expected: &VersionBatch) {
     let mut start = 0;
     for (page, meta) in segment.pages().iter().enumerate() {

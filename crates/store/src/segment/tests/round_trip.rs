@@ -184,7 +184,7 @@ proptest! {
         chimp in any::<bool>(),
         flips in prop::collection::vec((any::<usize>(), any::<u8>()), 1..4),
     ) {
-        use super::super::encoding::{encode_column, ColumnDecoder, Effort, PcoGate};
+        use super::super::encoding::{encode_column, ColumnAt, ColumnDecoder, Effort, PcoGate};
         let (schema, types) = (schema(), types());
         let column = slot % types.len();
         let array = batch(&schema, &versions).columns[column].clone();
@@ -197,14 +197,28 @@ proptest! {
             block[at] ^= mask;
         }
         let mut decoder = ColumnDecoder::new(&types[column], array.len());
-        if decoder.push(&block, array.len()).is_ok() {
-            if let Ok(decoded) = decoder.finish() {
-                prop_assert_eq!(decoded.len(), array.len());
+        let pushed = decoder.push(&block, array.len());
+        let decoded = pushed.and_then(|()| decoder.finish()).ok();
+        let single = ColumnAt::parse(block.clone().into(), &types[column], array.len());
+        if let Some(decoded) = &decoded {
+            prop_assert_eq!(decoded.len(), array.len());
+            // What can be decoded as a whole gives the same values one at a time.
+            let single = single.unwrap();
+            for row in 0..array.len() {
+                let expected = value_at(decoded, row, &types[column]).ok();
+                let value = single.value(row).ok();
+                prop_assert_eq!(format!("{value:?}"), format!("{expected:?}"));
             }
+        } else if let Ok(single) = single {
+            (0..array.len()).for_each(|row| {
+                let _ = single.value(row);
+                let _ = single.put_key(row, &mut Vec::new());
+            });
         }
         for len in 0..block.len() {
             let mut decoder = ColumnDecoder::new(&types[column], array.len());
             let _ = decoder.push(&block[..len], array.len());
+            let _ = ColumnAt::parse(block[..len].to_vec().into(), &types[column], array.len());
         }
     }
 }
