@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataType, IndexSchema, TableOptions};
+use crate::{ColumnAttributes, DataType, IndexSchema, Shape, TableOptions, TableRules};
 
 /// Name under which the key of a row can be asked for, in every table.
 pub const HIDDEN_KEY_COLUMN: &str = "_key";
@@ -33,6 +33,9 @@ pub struct ColumnSchema {
     /// `DEFAULT` expression as SQL text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// What else is said of it.
+    #[serde(default, skip_serializing_if = "ColumnAttributes::is_default")]
+    pub attributes: ColumnAttributes,
 }
 
 /// A table.
@@ -44,6 +47,12 @@ pub struct TableSchema {
     pub name: String,
     /// Columns in order.
     pub columns: Vec<ColumnSchema>,
+    /// How its columns have changed.
+    #[serde(default, skip_serializing_if = "Shape::is_default")]
+    pub shape: Shape,
+    /// What it demands of its rows.
+    #[serde(default, skip_serializing_if = "TableRules::is_default")]
+    pub rules: TableRules,
     /// Positions of the primary key's columns in key order; empty: hidden key.
     pub primary_key: Vec<usize>,
     /// Options.
@@ -82,7 +91,8 @@ impl TableSchema {
 impl ColumnSchema {
     /// The column as an Arrow field that remembers its SQL type.
     pub fn arrow_field(&self) -> Field {
-        self.data_type.to_field(&self.name, self.nullable)
+        let nullable = self.nullable || self.attributes.was_nullable;
+        self.data_type.to_field(&self.name, nullable)
     }
 }
 
@@ -171,6 +181,11 @@ impl Catalog {
     /// The secondary indexes of a table, by name.
     pub fn indexes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<IndexSchema>> {
         self.indexes.values().filter(move |i| i.table == table)
+    }
+
+    /// Whether a table or a secondary index has that name.
+    pub fn has_relation(&self, name: &str) -> bool {
+        self.tables.contains_key(name) || self.indexes.contains_key(name)
     }
 
     /// Whether a table or a secondary index has that id.

@@ -12,6 +12,8 @@
 //!             [4] table id: u32, expect: u8, Arrow IPC     batch
 //!             [5] table id: u32                            truncate table
 //!             [6] table id: u32, changes as JSON bytes     change options
+//!             [7] table id: u32, version of its shape: u32 what rows that follow are made for
+//!             [8] catalog change as JSON bytes             change the catalog
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
@@ -19,6 +21,7 @@
 //! ```
 
 mod batch;
+mod catalog_change;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
@@ -28,6 +31,8 @@ use crate::{
     DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Stamp, TableId,
     TableSchema,
 };
+
+pub use catalog_change::{CatalogChange, CatalogEdit};
 
 const FORMAT: u8 = 1;
 
@@ -108,6 +113,11 @@ pub enum Change {
     Truncate(TableId),
     /// Changes options of a table.
     AlterOptions(TableId, Vec<OptionChange>),
+    /// Rows of the table that follow, in this set, were made for this version of its
+    /// [shape](crate::Shape). Without: for version 0.
+    ExpectShape(TableId, u32),
+    /// Changes the catalog in a way that depends on all of it.
+    Catalog(CatalogChange),
     /// Creates a secondary index; its id is given when this is applied.
     CreateIndex(IndexSchema),
     /// Drops a secondary index.
@@ -209,6 +219,15 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u32(table.0);
             e.bytes(&serde_json::to_vec(changes).map_err(|_| unencodable("table options"))?);
         }
+        Change::ExpectShape(table, version) => {
+            e.u8(7);
+            e.u32(table.0);
+            e.u32(*version);
+        }
+        Change::Catalog(change) => {
+            e.u8(8);
+            e.bytes(&serde_json::to_vec(change).map_err(|_| unencodable("a catalog change"))?);
+        }
         Change::CreateIndex(schema) => {
             e.u8(16);
             e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
@@ -270,6 +289,12 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
             let changes = serde_json::from_slice(d.bytes()?)
                 .map_err(|_| d.damaged("table options that do not read"))?;
             Change::AlterOptions(table, changes)
+        }
+        7 => Change::ExpectShape(TableId(d.u32()?), d.u32()?),
+        8 => {
+            let change = serde_json::from_slice(d.bytes()?)
+                .map_err(|_| d.damaged("a catalog change that does not read"))?;
+            Change::Catalog(change)
         }
         16 => {
             let json = d.bytes()?;
@@ -335,11 +360,14 @@ mod tests {
             data_type,
             nullable: true,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(3),
             name: "t".into(),
             columns: vec![column("a", DataType::Int8), column("b", DataType::Text)],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![0],
             options: TableOptions::default(),
         }
@@ -397,6 +425,12 @@ mod tests {
                 Change::DropTable(TableId(8)),
                 Change::Truncate(TableId(9)),
                 Change::AlterOptions(TableId(9), vec![OptionChange::Ttl(Some(5))]),
+                Change::ExpectShape(TableId(9), 3),
+                Change::Catalog(CatalogChange {
+                    base: 7,
+                    unchanged: vec![(TableId(9), Stamp(8))],
+                    edits: vec![CatalogEdit::Table(Box::new(table.clone()))],
+                }),
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),
                 Change::SetIndexState(TableId(4), IndexState::Checking),

@@ -175,7 +175,10 @@ impl Node {
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
         let set = WriteSet {
             begin: Stamp::MAX,
-            changes: vec![change],
+            changes: dml::expected_shape(&table)
+                .into_iter()
+                .chain([change])
+                .collect(),
         };
         let committal = self.inner.replica.propose(set).await?;
         let duplicates = committal.applied.skipped;
@@ -215,6 +218,7 @@ fn readings_schema() -> TableSchema {
         data_type,
         nullable: false,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(0),
@@ -226,6 +230,8 @@ fn readings_schema() -> TableSchema {
             column("seq", DataType::Int8),
             column("value", DataType::Float8),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: vec![0, 1, 2, 3],
         options: TableOptions::default(),
     }

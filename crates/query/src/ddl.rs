@@ -1,5 +1,6 @@
 //! CREATE TABLE as a table schema, CREATE INDEX as an index schema.
 
+mod alter;
 mod index;
 mod predicate;
 
@@ -8,6 +9,7 @@ use datafusion::sql::sqlparser::ast;
 
 use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
+pub use alter::{alter_table, Alteration, Demand};
 pub use index::{create_index, is_taken, unique_constraints};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
@@ -58,6 +60,8 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
         id: TableId(0),
         name,
         columns,
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key,
         options,
     })
@@ -94,6 +98,7 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
         data_type,
         nullable: true,
         default: None,
+        attributes: Default::default(),
     };
     let mut is_key = false;
     for option in &definition.options {

@@ -67,6 +67,8 @@ pub enum Command {
     Discard,
     /// DEALLOCATE name; `None`: ALL.
     Deallocate(Option<String>),
+    /// ALTER TABLE
+    AlterTable(Box<ast::AlterTable>),
     /// ALTER TABLE .. SET (..), RESET (..)
     AlterOptions(AlterOptions),
     /// COMPACT, VACUUM
@@ -448,6 +450,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             names,
             ..
         } => Command::DropTables(names, if_exists),
+        S::AlterTable(alter) => Command::AlterTable(Box::new(alter)),
         S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
         S::Drop {
             object_type: ast::ObjectType::Index,
@@ -537,7 +540,7 @@ pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement
 }
 
 pub use crate::copy::{copy, CopyDirection, CopyStatement};
-pub use ast::{CreateIndex, CreateTable, ObjectName};
+pub use ast::{AlterTable, CreateIndex, CreateTable, ObjectName};
 
 /// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
 pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use arrow_array::UInt32Array;
 use chronos_model::{
-    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Stamp,
-    TableId, TableSchema,
+    key_values, Catalog, CatalogChange, Expect, IndexSchema, IndexState, Keys, Kind, NodeId,
+    OptionChange, Stamp, TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
 use crate::index;
 use crate::memtable::{KeyRanges, Run};
-use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
+use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet, Shapes};
 use crate::retention::Retained;
 use crate::state::{StoreState, TableState};
 
@@ -45,6 +45,8 @@ pub(crate) struct Checked {
     /// Tables created, dropped or truncated.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) truncated: Vec<TableId>,
+    /// Whether columns of a table change, so that nothing may be left in memory.
+    pub(crate) reshapes: bool,
 }
 
 impl Checked {
@@ -55,6 +57,7 @@ impl Checked {
             leave_out: vec![Vec::new(); set.changes.len()],
             catalog: None,
             truncated: Vec::new(),
+            reshapes: false,
         }
     }
 }
@@ -76,6 +79,8 @@ pub(crate) fn check(
         catalog: None,
         has_unique: false,
         truncated: Vec::new(),
+        shapes: Shapes::default(),
+        reshapes: false,
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
     };
@@ -85,6 +90,9 @@ pub(crate) fn check(
             Prepared::DropTable(id) => checker.drop_table(*id)?,
             Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
             Prepared::AlterOptions(id, changes) => checker.alter_options(*id, changes)?,
+            Prepared::ExpectShape(id, version) => checker.expect_shape(*id, *version)?,
+            Prepared::Catalog(change) if set.changes.len() == 1 => checker.change(change)?,
+            Prepared::Catalog(_) => return Err(ApplyError::CatalogConflict),
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
             Prepared::SetIndexState(id, state) => checker.set_index_state(*id, *state)?,
@@ -100,6 +108,7 @@ pub(crate) fn check(
         leave_out,
         catalog,
         truncated,
+        reshapes,
         ..
     } = checker;
     applied.skipped_rows.sort_unstable();
@@ -109,6 +118,7 @@ pub(crate) fn check(
         leave_out,
         catalog,
         truncated,
+        reshapes,
     })
 }
 
@@ -132,6 +142,8 @@ struct Checker<'a> {
     /// Whether rows of a table with a unique index in force are written.
     has_unique: bool,
     truncated: Vec<TableId>,
+    shapes: Shapes,
+    reshapes: bool,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
 }
@@ -201,6 +213,36 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Notes what the rows that follow were made for, and whether that is how the table is.
+    fn expect_shape(&mut self, id: TableId, version: u32) -> Result<(), ApplyError> {
+        self.shapes.expect(id, version);
+        let table = self.table(id)?;
+        self.shapes.check(&table.schema)
+    }
+
+    /// Edits the catalog, unless that has changed since the edits were made for it.
+    fn change(&mut self, change: &CatalogChange) -> Result<(), ApplyError> {
+        if change.base != self.state.catalog.version {
+            return Err(ApplyError::CatalogConflict);
+        }
+        for (id, stamp) in &change.unchanged {
+            let table = self.table(*id)?;
+            if table.last_recorded() > *stamp {
+                return Err(ApplyError::Conflict {
+                    table: table.schema.name.clone(),
+                });
+            }
+        }
+        let next = change.applied(&self.state.catalog);
+        let next = next.map_err(|_| ApplyError::CatalogConflict)?;
+        self.reshapes = next.tables.values().any(|after| {
+            let before = self.state.catalog.table_by_id(after.id);
+            before.is_some_and(|before| !before.stores_like(after))
+        });
+        self.catalog = Some(next);
+        Ok(())
+    }
+
     /// What is there of a table when the set is recorded.
     fn retained(&self, table: &TableState) -> Retained {
         Retained::of(&table.schema, self.recorded.micros())
@@ -266,6 +308,7 @@ impl<'a> Checker<'a> {
 
     fn rows(&mut self, number: usize, rows: &PreparedRows) -> Result<(), ApplyError> {
         let table = self.table(rows.changes.table)?;
+        self.shapes.check(&table.schema)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
         let mut skips = false;
@@ -357,6 +400,7 @@ impl<'a> Checker<'a> {
 
     fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
         let table = self.table(batch.table)?;
+        self.shapes.check(&table.schema)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         if let Some(key) = &batch.duplicate {
             return Err(violation(&table.schema, &key.0)?);

@@ -71,6 +71,12 @@ pub enum StoreError {
         /// The table's name.
         name: String,
     },
+    /// A read was planned for other columns than the view's table has.
+    #[error("table \"{table}\" was altered while a statement that reads it was planned")]
+    Reshaped {
+        /// The table's name.
+        table: String,
+    },
     /// A read of the past asks for what may be gone.
     #[error("rows of \"{table}\" as of {} are no longer kept: its history begins at {}", instant(*asked), instant(*horizon))]
     BeforeHorizon {
@@ -227,6 +233,7 @@ impl StoreError {
             | StoreError::HeldBack { .. }
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
             StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
@@ -267,6 +274,9 @@ pub enum ApplyError {
         /// The table's name.
         table: String,
     },
+    /// The catalog was changed by another since a change of it was worked out.
+    #[error("tables were changed concurrently")]
+    CatalogConflict,
     /// The table was dropped.
     #[error("table with id {} does not exist", id.0)]
     UnknownTable {
@@ -306,7 +316,9 @@ impl ApplyError {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             ApplyError::UniqueViolation { .. } => SqlState::UNIQUE_VIOLATION,
-            ApplyError::Conflict { .. } => SqlState::SERIALIZATION_FAILURE,
+            ApplyError::Conflict { .. } | ApplyError::CatalogConflict => {
+                SqlState::SERIALIZATION_FAILURE
+            }
             ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             ApplyError::UnknownIndex { .. } => SqlState::UNDEFINED_OBJECT,
             ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,

@@ -44,6 +44,7 @@ impl Session {
             Command::CreateIndex(create) => self.create_index(create).await,
             Command::DropIndexes(names, if_exists) => self.drop_indexes(names, *if_exists).await,
             Command::Truncate(names) => self.truncate(names).await,
+            Command::AlterTable(alter) => self.alter_table(alter).await,
             Command::AlterOptions(alter) => self.alter_options(alter).await,
             Command::Maintain(maintenance) => self.maintain(maintenance).await,
             Command::Copy(copy) => {
@@ -115,6 +116,20 @@ impl Session {
     /// Changes the catalog at once, also within a transaction, which from then on
     /// sees the new catalog and everything committed so far.
     pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<Applied, Error> {
+        self.may_change_catalog()?;
+        let set = WriteSet {
+            begin: Stamp::MAX,
+            changes,
+        };
+        let applied = self.propose(set).await?.applied;
+        let view = self.node.inner.replica.store.read_view();
+        if let Some(transaction) = &mut self.transaction {
+            transaction.view = view;
+        }
+        Ok(applied)
+    }
+
+    pub(super) fn may_change_catalog(&self) -> Result<(), Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(
@@ -130,16 +145,7 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        let set = WriteSet {
-            begin: Stamp::MAX,
-            changes,
-        };
-        let applied = self.propose(set).await?.applied;
-        let view = self.node.inner.replica.store.read_view();
-        if let Some(transaction) = &mut self.transaction {
-            transaction.view = view;
-        }
-        Ok(applied)
+        Ok(())
     }
 
     async fn create_table(&mut self, create: &sql::CreateTable) -> Result<Outcome, Error> {
@@ -167,7 +173,7 @@ impl Session {
     }
 
     /// A DEFAULT must be an expression that the engine can plan, without columns.
-    fn check_defaults(&self, schema: &chronos_model::TableSchema) -> Result<(), Error> {
+    pub(super) fn check_defaults(&self, schema: &chronos_model::TableSchema) -> Result<(), Error> {
         let catalog = self.catalog();
         for column in &schema.columns {
             let Some(default) = &column.default else {

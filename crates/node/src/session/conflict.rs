@@ -143,7 +143,7 @@ impl Session {
             ConflictTarget::Index(index) => index.name.clone(),
             ConflictTarget::Any | ConflictTarget::Key => table.primary_key_name(),
         };
-        match self.write(vec![change], begin).await {
+        match self.write(table, vec![change], begin).await {
             // Somebody inserted the row meanwhile: now it is one to update.
             Err(e) if self.is_taken_now(plan, &fresh)? => Err(self.lost_against(e, &constraint)),
             Err(e) => Err(e),

@@ -111,7 +111,7 @@ impl Session {
             let batch = super::write::concat(&table, &gathered)?;
             changes.push(dml::insertions(&table, batch, Expect::Absent)?);
         }
-        self.write(changes, Stamp::MAX).await?;
+        self.write(&table, changes, Stamp::MAX).await?;
         Ok(rows)
     }
 

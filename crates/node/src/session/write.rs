@@ -127,7 +127,7 @@ impl Session {
             };
             let count = rows.num_rows() as u64;
             let output = self.returning(plan, rows, parameters).await?;
-            self.write(vec![change], Stamp::MAX).await?;
+            self.write(table, vec![change], Stamp::MAX).await?;
             return Ok(Written {
                 rows: count,
                 output,
@@ -136,7 +136,7 @@ impl Session {
         if expect == Expect::Absent {
             let count = rows.num_rows() as u64;
             let output = self.returning(plan, rows, parameters).await?;
-            self.write(vec![change], Stamp::MAX).await?;
+            self.write(table, vec![change], Stamp::MAX).await?;
             return Ok(Written {
                 rows: count,
                 output,
@@ -144,7 +144,7 @@ impl Session {
         }
         // Which rows are skipped is known once they are written.
         let applied = self
-            .write(vec![change], Stamp::MAX)
+            .write(table, vec![change], Stamp::MAX)
             .await?
             .unwrap_or_default();
         let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
@@ -289,7 +289,7 @@ impl Session {
             table: plan.modify.table.id,
             rows: one_per_key(changes),
         });
-        self.write(vec![change], begin).await?;
+        self.write(&plan.modify.table, vec![change], begin).await?;
         Ok(Written { rows, output })
     }
 
@@ -332,16 +332,14 @@ impl Session {
         }
     }
 
-    /// Proposes changes, or keeps them for COMMIT (`None`).
+    /// Proposes changes of a table, or keeps them for COMMIT (`None`).
     pub(super) async fn write(
         &mut self,
-        changes: Vec<Change>,
+        table: &TableSchema,
+        mut changes: Vec<Change>,
         begin: Stamp,
     ) -> Result<Option<Applied>, Error> {
-        let changes: Vec<Change> = changes
-            .into_iter()
-            .filter(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()))
-            .collect();
+        changes.retain(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()));
         match &mut self.transaction {
             Some(transaction) => {
                 changes.into_iter().for_each(|c| transaction.add(c));
@@ -349,6 +347,10 @@ impl Session {
             }
             None if changes.is_empty() => Ok(None),
             None => {
+                let changes = dml::expected_shape(table)
+                    .into_iter()
+                    .chain(changes)
+                    .collect();
                 let committal = self.propose(WriteSet { begin, changes }).await?;
                 Ok(Some(committal.applied))
             }
@@ -359,7 +361,10 @@ impl Session {
         &mut self,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        let set = transaction.writes.to_write_set(transaction.view.stamp());
+        let view = &transaction.view;
+        let set = transaction
+            .writes
+            .to_write_set(view.stamp(), view.catalog());
         if !set.changes.is_empty() {
             self.propose(set).await?;
         }

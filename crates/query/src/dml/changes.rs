@@ -12,6 +12,12 @@ use crate::QueryError;
 /// From how many rows on an INSERT travels as columns instead of rows.
 const COLUMNAR_ROWS_MIN: usize = 128;
 
+/// What stands before rows of a table that was altered: which shape they were made for.
+pub fn expected_shape(table: &TableSchema) -> Option<Change> {
+    let version = table.shape.version;
+    (version > 0).then_some(Change::ExpectShape(table.id, version))
+}
+
 /// A change that deletes a row.
 pub fn removal(key: Key) -> RowChange {
     RowChange {

@@ -19,7 +19,8 @@ use datafusion::sql::sqlparser::ast;
 pub use datafusion::sql::sqlparser::ast::DoUpdate;
 
 pub use changes::{
-    check_not_null, insertions, key_of, not_null_violation, put, removal, row_values,
+    check_not_null, expected_shape, insertions, key_of, not_null_violation, put, removal,
+    row_values,
 };
 pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};

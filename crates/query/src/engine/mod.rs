@@ -53,6 +53,7 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::ReadView;
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -125,6 +126,20 @@ pub struct QueryPlan {
 }
 
 impl QueryPlan {
+    /// Whether it may give something else each time, even on the same data.
+    pub fn is_volatile(&self) -> bool {
+        let of_node = |node: &LogicalPlan| {
+            let mut found = false;
+            node.apply_expressions(|e| {
+                found |= e.is_volatile();
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(found)
+        };
+        // An error is none of these closures'.
+        self.logical.exists(of_node).unwrap_or(true)
+    }
+
     /// Whether it explains a query instead of running it.
     pub fn is_explain(&self) -> bool {
         matches!(

@@ -67,9 +67,10 @@ impl Segment {
             path: path.to_owned(),
             schema: schema.clone(),
             meta: meta.clone(),
-            footer: footer_of_lost(meta),
+            footer: Arc::new(footer_of_lost(meta)),
+            shaped: None,
             cache,
-            wound: Wound::default(),
+            wound: Arc::default(),
         });
         // Noting it is all that this is for.
         let _ = segment.readable();
@@ -78,7 +79,7 @@ impl Segment {
 
     /// What was found to be damaged first, if anything was.
     pub fn damage(&self) -> Option<&Damage> {
-        let Wound { versions, beside } = &self.wound;
+        let Wound { versions, beside } = &*self.wound;
         versions.get().or_else(|| beside.get())
     }
 
@@ -181,7 +182,7 @@ fn footer_of_lost(meta: &SegmentMeta) -> Footer {
         id: meta.id,
         table: TableId(meta.table.0),
         primary_key: Vec::new(),
-        column_types: Vec::new(),
+        columns: Vec::new(),
         pages: vec![PageMeta {
             rows: u32::try_from(meta.rows).unwrap_or(u32::MAX),
             min_key: meta.min_key.clone().into(),

@@ -32,6 +32,7 @@ mod layout;
 mod meta;
 mod page;
 mod reader;
+mod shaped;
 mod stats;
 mod verify;
 mod writer;
