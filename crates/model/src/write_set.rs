@@ -17,6 +17,9 @@
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
+//!             [19] sequence as JSON bytes                  create sequence
+//!             [20] sequence id: u32, count: u32            reserve numbers
+//!             [21] sequence id: u32, value: u64, called: u8    set sequence
 //! row         [expect << 4 | kind] [key bytes] [row bytes]
 //! ```
 
@@ -28,8 +31,8 @@ use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use crate::{
-    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Stamp, TableId,
-    TableSchema,
+    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, SequenceSchema, Stamp,
+    TableId, TableSchema,
 };
 
 pub use catalog_change::{CatalogChange, CatalogEdit};
@@ -124,6 +127,12 @@ pub enum Change {
     DropIndex(TableId),
     /// Moves a secondary index on to a state.
     SetIndexState(TableId, IndexState),
+    /// Creates a sequence; its id is given when this is applied.
+    CreateSequence(SequenceSchema),
+    /// Hands out numbers of a sequence, so many if there are.
+    ReserveNumbers(TableId, u32),
+    /// Sets a sequence to a number, and whether that counts as given.
+    SetSequence(TableId, i64, bool),
 }
 
 /// All changes of one transaction.
@@ -241,6 +250,21 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u32(index.0);
             e.u8(*state as u8);
         }
+        Change::CreateSequence(schema) => {
+            e.u8(19);
+            e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("a sequence"))?);
+        }
+        Change::ReserveNumbers(sequence, count) => {
+            e.u8(20);
+            e.u32(sequence.0);
+            e.u32(*count);
+        }
+        Change::SetSequence(sequence, value, is_called) => {
+            e.u8(21);
+            e.u32(sequence.0);
+            e.u64(*value as u64);
+            e.u8(u8::from(*is_called));
+        }
     }
     Ok(())
 }
@@ -313,6 +337,13 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
             };
             Change::SetIndexState(index, state)
         }
+        19 => {
+            let schema = serde_json::from_slice(d.bytes()?)
+                .map_err(|_| d.damaged("a sequence that does not read"))?;
+            Change::CreateSequence(schema)
+        }
+        20 => Change::ReserveNumbers(TableId(d.u32()?), d.u32()?),
+        21 => Change::SetSequence(TableId(d.u32()?), d.u64()? as i64, d.u8()? != 0),
         _ => return Err(d.damaged("an unknown kind of change")),
     })
 }
@@ -434,6 +465,8 @@ mod tests {
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),
                 Change::SetIndexState(TableId(4), IndexState::Checking),
+                Change::ReserveNumbers(TableId(4), 32),
+                Change::SetSequence(TableId(4), -7, true),
             ],
         };
         let bytes = Bytes::from(set.encode().unwrap());

@@ -20,7 +20,7 @@ use chronos_model::{
     Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema,
     WriteSet,
 };
-use chronos_query::dml;
+use chronos_query::{dml, ReadContext, RowRules, SessionFacts};
 
 use crate::{Error, Node};
 
@@ -171,7 +171,18 @@ impl Node {
             return Ok(Ingested::default());
         }
         let table = self.readings_table().await?;
-        let batch = coerce_to(&table, rows.into_batch()?)?;
+        let mut batch = coerce_to(&table, rows.into_batch()?)?;
+        let facts = SessionFacts::default();
+        let catalog = self.inner.replica.store.catalog();
+        let engine = &self.inner.engine;
+        if let Some(rules) = RowRules::plan(engine, &table, &catalog, &facts)? {
+            let context = ReadContext {
+                view: self.inner.replica.store.read_view(),
+                now_micros: self.inner.env.clock.now_micros() as i64,
+                settings: Arc::default(),
+            };
+            batch = rules.finish(engine, batch, &context).await?;
+        }
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip)?;
         let set = WriteSet {
             begin: Stamp::MAX,

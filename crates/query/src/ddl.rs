@@ -3,6 +3,7 @@
 mod alter;
 mod index;
 mod predicate;
+mod rules;
 
 use chronos_model::{ColumnSchema, DataType, SqlState, TableId, TableSchema};
 use datafusion::sql::sqlparser::ast;
@@ -11,6 +12,7 @@ use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
 pub use index::{create_index, is_taken, unique_constraints};
+pub(crate) use rules::columns_in;
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
@@ -50,13 +52,15 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
             }
             // Kept by an index of its own.
             ast::TableConstraint::Unique(_) => {}
+            // When all columns are known.
+            ast::TableConstraint::Check(_) => {}
             other => return Err(QueryError::unsupported(format!("the constraint {other}"))),
         }
     }
     let primary_key = primary_key.unwrap_or_default();
     check_primary_key(&mut columns, &primary_key)?;
     let options = table_options::of_new_table(&create.table_options, &columns, &primary_key)?;
-    Ok(TableSchema {
+    let mut schema = TableSchema {
         id: TableId(0),
         name,
         columns,
@@ -64,7 +68,50 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
         rules: Default::default(),
         primary_key,
         options,
-    })
+    };
+    for (position, definition) in create.columns.iter().enumerate() {
+        add_rules(&mut schema, position, definition)?;
+    }
+    for constraint in &create.constraints {
+        if let ast::TableConstraint::Check(check) = constraint {
+            rules::add_check(&mut schema, check.name.as_ref(), &check.expr)?;
+        }
+    }
+    Ok(schema)
+}
+
+/// What a column's definition says about other columns.
+fn add_rules(
+    schema: &mut TableSchema,
+    position: usize,
+    definition: &ast::ColumnDef,
+) -> Result<(), QueryError> {
+    for option in &definition.options {
+        match &option.option {
+            ast::ColumnOption::Check(check) => {
+                let name = option.name.as_ref().or(check.name.as_ref());
+                rules::add_check(schema, name, &check.expr)?;
+            }
+            ast::ColumnOption::Generated {
+                generation_expr: Some(expression),
+                ..
+            } => rules::set_generated(schema, position, expression)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn holds_subquery(expr: &ast::Expr) -> bool {
+    use ast::{Visit, Visitor};
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &ast::Query) -> std::ops::ControlFlow<()> {
+            std::ops::ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
 }
 
 fn refuse_unsupported(create: &ast::CreateTable) -> Result<(), QueryError> {
@@ -109,12 +156,37 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::PrimaryKey(_) => is_key = true,
             ast::ColumnOption::Unique(_) => {}
             ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
+            ast::ColumnOption::Check(_) => {}
+            ast::ColumnOption::Generated {
+                generation_expr: Some(_),
+                generation_expr_mode: Some(ast::GeneratedExpressionMode::Stored),
+                ..
+            } => {}
             other => {
                 return Err(QueryError::unsupported(format!(
                     "the column option {other}"
                 )))
             }
         }
+    }
+    let is_generated = definition.options.iter().any(|o| {
+        matches!(
+            &o.option,
+            ast::ColumnOption::Generated {
+                generation_expr: Some(_),
+                ..
+            }
+        )
+    });
+    if is_generated && column.default.is_some() {
+        let message = format!(
+            "both default and generation expression specified for column \"{}\"",
+            column.name
+        );
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+    }
+    if is_generated && is_key {
+        return Err(QueryError::unsupported("a generated column as primary key"));
     }
     Ok((column, is_key))
 }
@@ -284,7 +356,11 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused() {
         for (sql, code) in [
-            ("create table t (a int check (a > 0))", "0A000"),
+            ("create table t (a int check (a > (select 1)))", "0A000"),
+            (
+                "create table t (a int, b int generated always as (b) stored)",
+                "42P17",
+            ),
             ("create table t (a int unique deferrable)", "0A000"),
             ("create table t (a int, a int)", "42701"),
             ("create table t (a json primary key)", "0A000"),

@@ -33,6 +33,8 @@ mod functions;
 #[cfg(feature = "engine")]
 mod precedence;
 #[cfg(feature = "engine")]
+mod row_rules;
+#[cfg(feature = "engine")]
 pub mod sql;
 #[cfg(feature = "engine")]
 mod system_tables;
@@ -46,6 +48,8 @@ pub use engine::{
 };
 #[cfg(feature = "engine")]
 pub use error::QueryError;
+#[cfg(feature = "engine")]
+pub use row_rules::{is_false, RowRules};
 
 #[cfg(feature = "engine")]
 pub use datafusion::execution::SendableRecordBatchStream;

@@ -289,6 +289,22 @@ pub enum ApplyError {
         /// Its id.
         id: TableId,
     },
+    /// The sequence was dropped.
+    #[error("sequence with id {} does not exist", id.0)]
+    UnknownSequence {
+        /// Its id.
+        id: TableId,
+    },
+    /// A sequence has no more numbers.
+    #[error("nextval: reached {end} value of sequence \"{name}\" ({bound})")]
+    SequenceExhausted {
+        /// The sequence's name.
+        name: String,
+        /// `maximum` or `minimum`.
+        end: &'static str,
+        /// That value.
+        bound: i64,
+    },
     /// A table of this name exists.
     #[error("relation \"{name}\" already exists")]
     DuplicateTable {
@@ -321,6 +337,8 @@ impl ApplyError {
             }
             ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             ApplyError::UnknownIndex { .. } => SqlState::UNDEFINED_OBJECT,
+            ApplyError::UnknownSequence { .. } => SqlState::UNDEFINED_TABLE,
+            ApplyError::SequenceExhausted { .. } => SqlState("2200H"),
             ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),

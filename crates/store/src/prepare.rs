@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chronos_model::{
     encode_keys, encode_row, value_at, BatchChange, Catalog, CatalogChange, Change, DataError,
     Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, OptionChange, RowChange,
-    RowChanges, Stamp, TableId, TableSchema, WriteSet,
+    RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -43,6 +43,9 @@ pub(crate) enum Prepared {
     CreateIndex(IndexSchema),
     DropIndex(TableId),
     SetIndexState(TableId, IndexState),
+    CreateSequence(SequenceSchema),
+    ReserveNumbers(TableId, u32),
+    SetSequence(TableId, i64, bool),
     Rows(PreparedRows),
     Batch(PreparedBatch),
 }
@@ -124,6 +127,9 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
             Change::CreateIndex(schema) => Prepared::CreateIndex(schema.clone()),
             Change::DropIndex(index) => Prepared::DropIndex(*index),
             Change::SetIndexState(index, state) => Prepared::SetIndexState(*index, *state),
+            Change::CreateSequence(schema) => Prepared::CreateSequence(schema.clone()),
+            Change::ReserveNumbers(id, count) => Prepared::ReserveNumbers(*id, *count),
+            Change::SetSequence(id, value, called) => Prepared::SetSequence(*id, *value, *called),
             Change::Truncate(table) => {
                 repeats |= !tables.insert(*table);
                 Prepared::Truncate(*table)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Catalog, DataError, IndexSchema, Stamp, TableId, TableSchema};
+use crate::{Catalog, ColumnId, DataError, IndexSchema, Stamp, TableId, TableSchema, ViewSchema};
 
 /// Edits of the catalog, all of them or none.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -28,6 +28,16 @@ pub enum CatalogEdit {
     Index(Box<IndexSchema>),
     /// The index is gone.
     DropIndex(TableId),
+    /// The table is gone, with its indexes and sequences.
+    DropTable(TableId),
+    /// The sequence is gone.
+    DropSequence(TableId),
+    /// There is this view from now on, under its name; with id 0 it is a new one.
+    View(Box<ViewSchema>),
+    /// The view is gone.
+    DropView(TableId),
+    /// A comment on a relation, or on one of its columns; `None`: no longer.
+    Comment(TableId, Option<ColumnId>, Option<String>),
 }
 
 impl CatalogChange {
@@ -35,7 +45,13 @@ impl CatalogChange {
     pub fn tables(&self) -> Vec<TableId> {
         let edited = self.edits.iter().filter_map(|edit| match edit {
             CatalogEdit::Table(schema) => Some(schema.id),
-            CatalogEdit::Index(_) | CatalogEdit::DropIndex(_) => None,
+            CatalogEdit::DropTable(id) => Some(*id),
+            CatalogEdit::Index(_)
+            | CatalogEdit::DropIndex(_)
+            | CatalogEdit::DropSequence(_)
+            | CatalogEdit::View(_)
+            | CatalogEdit::DropView(_)
+            | CatalogEdit::Comment(..) => None,
         });
         edited
             .chain(self.unchanged.iter().map(|(id, _)| *id))
@@ -87,6 +103,38 @@ impl CatalogEdit {
                 let name = catalog.index_by_id(*id).map(|i| i.name.clone());
                 let name = name.ok_or_else(|| wrong("the index is not there"))?;
                 catalog.indexes.remove(&name);
+            }
+            CatalogEdit::DropTable(id) => {
+                let name = catalog.table_by_id(*id).map(|t| t.name.clone());
+                let name = name.ok_or_else(|| wrong("the table is not there"))?;
+                catalog.tables.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::DropSequence(id) => {
+                let name = catalog.sequence_by_id(*id).map(|s| s.name.clone());
+                let name = name.ok_or_else(|| wrong("the sequence is not there"))?;
+                catalog.sequences.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::View(view) => {
+                let mut view = ViewSchema::clone(view);
+                match catalog.view_by_id(view.id).map(|v| v.name.clone()) {
+                    Some(before) => drop(catalog.views.remove(&before)),
+                    None => view.id = catalog.next_id(),
+                }
+                if catalog.has_relation(&view.name) {
+                    return Err(wrong("the name is taken"));
+                }
+                catalog.views.insert(view.name.clone(), view.into());
+            }
+            CatalogEdit::DropView(id) => {
+                let name = catalog.view_by_id(*id).map(|v| v.name.clone());
+                let name = name.ok_or_else(|| wrong("the view is not there"))?;
+                catalog.views.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::Comment(id, column, text) => {
+                catalog.comments.set(*id, *column, text.as_deref());
             }
         }
         Ok(())

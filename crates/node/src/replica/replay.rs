@@ -110,7 +110,10 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
         Change::CreateTable(_)
         | Change::CreateIndex(_)
         | Change::DropIndex(_)
-        | Change::SetIndexState(..) => vec![],
+        | Change::SetIndexState(..)
+        | Change::CreateSequence(_)
+        | Change::ReserveNumbers(..)
+        | Change::SetSequence(..) => vec![],
         Change::DropTable(id)
         | Change::Truncate(id)
         | Change::AlterOptions(id, _)

@@ -1,9 +1,13 @@
 //! ALTER TABLE: looks at what must be true of stored rows, evaluates the defaults of added
 //! columns, and proposes the change for the catalog and the rows that it looked at.
 
-use chronos_model::{value_at, CatalogChange, Change, SqlState, Stamp, TableId, Value};
+use std::sync::Arc;
+
+use chronos_model::{
+    value_at, CatalogChange, Change, SqlState, Stamp, TableId, TableSchema, Value,
+};
 use chronos_query::ddl::{self, Alteration, Demand};
-use chronos_query::sql;
+use chronos_query::{sql, RowRules};
 
 use super::command::done;
 use super::{Session, ATTEMPTS_MAX};
@@ -46,6 +50,7 @@ impl Session {
             self.notice(Severity::Notice, code, message);
         }
         self.check_defaults(&alteration.schema)?;
+        self.check_rules(&alteration.schema)?;
         self.evaluate_missing(&mut alteration).await?;
         let unchanged = self.check_demands(&alteration).await?;
         let change = CatalogChange {
@@ -111,6 +116,13 @@ impl Session {
             let (column, condition) = match demand {
                 Demand::NotNull(column) => (column, format!("{} IS NULL", sql::quote(column))),
                 Demand::Empty(column) => (column, "true".to_owned()),
+                Demand::Check(check) => {
+                    let failed = chronos_query::is_false(&alteration.over_stored(check)?);
+                    if self.has_row(&table.name, &failed).await? {
+                        return Err(is_violated(&alteration.schema.name, &check.name));
+                    }
+                    continue;
+                }
             };
             if self.has_row(&table.name, &condition).await? {
                 let name = &alteration.schema.name;
@@ -125,6 +137,20 @@ impl Session {
         Ok(vec![(table.id, stamp)])
     }
 
+    /// What a table demands of its rows must be conditions and values over its columns.
+    pub(super) fn check_rules(&self, schema: &TableSchema) -> Result<(), Error> {
+        let table = Arc::new(schema.clone());
+        let engine = &self.node.inner.engine;
+        let rules = RowRules::plan(engine, &table, &self.catalog(), &self.facts)?;
+        match rules.is_none_or(|rules| rules.is_immutable()) {
+            true => Ok(()),
+            false => Err(Error::new(
+                SqlState("42P17"),
+                "generation expression is not immutable",
+            )),
+        }
+    }
+
     /// Whether a table has a row for which a condition is true.
     async fn has_row(&mut self, table: &str, condition: &str) -> Result<bool, Error> {
         let query = format!(
@@ -136,4 +162,14 @@ impl Session {
         let batches = self.collect(&plan, &[]).await?;
         Ok(batches.iter().any(|batch| batch.num_rows() > 0))
     }
+}
+
+/// 23514 of rows that are stored.
+fn is_violated(table: &str, check: &str) -> Error {
+    let message =
+        format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row");
+    let mut error = Error::new(SqlState::CHECK_VIOLATION, message);
+    error.table = Some(table.to_owned());
+    error.constraint = Some(check.to_owned());
+    error
 }

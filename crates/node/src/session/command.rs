@@ -151,6 +151,7 @@ impl Session {
     async fn create_table(&mut self, create: &sql::CreateTable) -> Result<Outcome, Error> {
         let schema = ddl::table_schema(create)?;
         self.check_defaults(&schema)?;
+        self.check_rules(&schema)?;
         let name = schema.name.clone();
         let indexes = ddl::unique_constraints(create, &schema, &self.catalog())?;
         let mut changes = vec![Change::CreateTable(schema)];

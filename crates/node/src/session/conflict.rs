@@ -114,6 +114,7 @@ impl Session {
                 &updated.columns()[1..],
                 updated.num_rows(),
             )?;
+            let new_rows = self.finish_rows(&plan.rules, new_rows).await?;
             dml::check_not_null(table, &new_rows)?;
             for (row, pair) in pairs.values().iter().enumerate() {
                 let values = dml::row_values(table, &new_rows, row)?;

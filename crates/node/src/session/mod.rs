@@ -476,6 +476,7 @@ impl From<QueryError> for Error {
         error.hint = e.hint;
         error.table = e.table;
         error.column = e.column;
+        error.constraint = e.constraint;
         error.offset = e.offset;
         error
     }

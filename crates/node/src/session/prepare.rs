@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType};
+use chronos_model::{Catalog, DataType, Kind, TableSchema};
 use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
-use chronos_query::QueryPlan;
+use chronos_query::{QueryPlan, RowRules};
 
 use super::{positioned, Session, Statement};
 use crate::Error;
@@ -63,12 +63,16 @@ pub(super) enum Plan {
 pub(super) struct InsertPlan {
     pub(super) insert: dml::Insert,
     pub(super) source: QueryPlan,
+    /// What the table demands of new rows.
+    pub(super) rules: Option<RowRules>,
     pub(super) columns: Option<SchemaRef>,
 }
 
 pub(super) struct ModifyPlan {
     pub(super) modify: dml::Modify,
     pub(super) source: QueryPlan,
+    /// What the table demands of new rows.
+    pub(super) rules: Option<RowRules>,
     pub(super) columns: Option<SchemaRef>,
 }
 
@@ -232,6 +236,7 @@ impl Session {
         let insert = dml::insert(&insert, &catalog)?;
         let source = self.plan_over(&insert.source, tables, &[], &catalog)?;
         Ok(InsertPlan {
+            rules: self.plan_rules(&insert.table, &catalog)?,
             insert,
             source,
             columns: None,
@@ -266,6 +271,7 @@ impl Session {
         dml::check_insert(&insert, &source)?;
         let parameters = source.parameters.clone();
         let plan = InsertPlan {
+            rules: self.plan_rules(&insert.table, catalog)?,
             insert,
             source,
             columns: columns.clone(),
@@ -294,7 +300,12 @@ impl Session {
             columns = Some(plan.schema);
         }
         let parameters = source.parameters.clone();
+        let rules = match modify.kind {
+            Kind::Put => self.plan_rules(&modify.table, catalog)?,
+            Kind::Delete => None,
+        };
         let plan = ModifyPlan {
+            rules,
             modify,
             source,
             columns: columns.clone(),
@@ -320,6 +331,15 @@ impl Session {
             .plan(&explained, catalog, &self.facts, &[], &types)?;
         let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
         Ok((Plan::Query(Box::new(plan)), parameters, Some(schema)))
+    }
+
+    fn plan_rules(
+        &self,
+        table: &Arc<TableSchema>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Option<RowRules>, Error> {
+        let engine = &self.node.inner.engine;
+        Ok(RowRules::plan(engine, table, catalog, &self.facts)?)
     }
 
     pub(super) fn plan_returning(

@@ -116,7 +116,10 @@ impl Writes {
             | Change::Catalog(_)
             | Change::CreateIndex(_)
             | Change::DropIndex(_)
-            | Change::SetIndexState(..) => {}
+            | Change::SetIndexState(..)
+            | Change::CreateSequence(_)
+            | Change::ReserveNumbers(..)
+            | Change::SetSequence(..) => {}
         }
     }
 

@@ -12,7 +12,7 @@ use chronos_model::{
     Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict};
-use chronos_query::QueryError;
+use chronos_query::{QueryError, RowRules};
 use chronos_store::{Applied, ReadView};
 
 use super::prepare::{known, InsertPlan, ModifyPlan};
@@ -81,6 +81,7 @@ impl Session {
             rows.push(insert.rows(batch)?);
         }
         let rows = concat(&insert.table, &rows)?;
+        let rows = self.finish_rows(&plan.rules, rows).await?;
         if rows.num_rows() == 0 {
             return Ok(Written {
                 rows: 0,
@@ -107,6 +108,21 @@ impl Session {
             },
             OnConflict::Update(update) => self.upsert(plan, update, rows, begin, parameters).await,
         }
+    }
+
+    /// Rows as they are to be stored, in the table's columns.
+    pub(super) async fn finish_rows(
+        &mut self,
+        rules: &Option<RowRules>,
+        rows: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        let Some(rules) = rules else {
+            return Ok(rows);
+        };
+        let context = self.read_context()?;
+        Ok(rules
+            .finish(&self.node.inner.engine, rows, &context)
+            .await?)
     }
 
     /// Inserts rows in the table's columns.
@@ -273,7 +289,11 @@ impl Session {
         let (mut changes, mut returned) = (Vec::new(), Vec::new());
         let mut rows = 0;
         for batch in &batches {
-            let found = plan.modify.rows(batch, &mut seen, &shown)?;
+            let mut found = plan.modify.rows(batch, &mut seen, &shown)?;
+            if plan.rules.is_some() {
+                found.rows = self.finish_rows(&plan.rules, found.rows).await?;
+                found.returned = plan.modify.with_rows(&found.returned, &found.rows)?;
+            }
             rows += found.keys.len() as u64;
             changes.extend(plan.modify.changes(&found.keys, &found.rows)?);
             returned.push(found.returned);

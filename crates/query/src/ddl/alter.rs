@@ -11,11 +11,12 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    Catalog, CatalogEdit, ColumnSchema, DataType, IndexSchema, SqlState, TableSchema,
+    Catalog, CatalogEdit, CheckSchema, ColumnSchema, DataType, IndexSchema, SqlState, TableSchema,
+    Uniqueness,
 };
 use datafusion::sql::sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation};
 
-use super::{column_schema, default_text, is_taken};
+use super::{add_rules, column_schema, default_text, is_taken, rules};
 use crate::sql::{fold, table_name};
 use crate::QueryError;
 
@@ -43,6 +44,8 @@ pub enum Demand {
     NotNull(String),
     /// There are none: this column is added, and would be NULL in them.
     Empty(String),
+    /// This CHECK is false of none.
+    Check(CheckSchema),
 }
 
 /// `None`: the table does not exist, and need not.
@@ -124,6 +127,16 @@ impl Work<'_> {
             AlterTableOperation::RenameTable {
                 table_name: ast::RenameTableNameKind::To(name),
             } => self.rename_table(name),
+            AlterTableOperation::AddConstraint {
+                constraint: ast::TableConstraint::Check(check),
+                not_valid: false,
+            } => self.add_check(check),
+            AlterTableOperation::DropConstraint {
+                if_exists, name, ..
+            } => self.drop_constraint(&fold(name), *if_exists),
+            AlterTableOperation::RenameConstraint { old_name, new_name } => {
+                self.rename_constraint(&fold(old_name), fold(new_name))
+            }
             AlterTableOperation::AlterColumn { column_name, op } => {
                 self.alter_column(&fold(column_name), op)
             }
@@ -166,6 +179,12 @@ impl Work<'_> {
             return Ok(());
         }
         let is_unique = |o: &ast::ColumnOptionDef| matches!(o.option, ast::ColumnOption::Unique(_));
+        let is_generated =
+            |o: &ast::ColumnOptionDef| matches!(o.option, ast::ColumnOption::Generated { .. });
+        if definition.options.iter().any(is_generated) {
+            return Err(QueryError::unsupported("ADD COLUMN .. GENERATED")
+                .with_hint("Its values would have to be computed for the rows there are."));
+        }
         if is_key || definition.options.iter().any(is_unique) {
             return Err(
                 QueryError::unsupported("ADD COLUMN with PRIMARY KEY or UNIQUE")
@@ -185,6 +204,88 @@ impl Work<'_> {
             }
         }
         self.schema().add_column(column);
+        let position = self.done.schema.columns.len() - 1;
+        let checks = self.done.schema.rules.checks.len();
+        add_rules(&mut self.done.schema, position, definition)?;
+        let added = self.done.schema.rules.checks[checks..].iter().cloned();
+        self.done.demands.extend(added.map(Demand::Check));
+        Ok(())
+    }
+
+    fn add_check(&mut self, check: &ast::CheckConstraint) -> Result<(), QueryError> {
+        if let Some(name) = &check.name {
+            let name = fold(name);
+            if self
+                .indexes
+                .iter()
+                .any(|i| i.name == name && i.unique == Uniqueness::Constraint)
+            {
+                return Err(rules::taken(&self.done.schema, &name));
+            }
+        }
+        rules::add_check(&mut self.done.schema, check.name.as_ref(), &check.expr)?;
+        let added = self.done.schema.rules.checks.last().cloned();
+        self.done.demands.extend(added.map(Demand::Check));
+        self.schema().reshape();
+        Ok(())
+    }
+
+    fn drop_constraint(&mut self, name: &str, if_exists: bool) -> Result<(), QueryError> {
+        let checks = &mut self.done.schema.rules.checks;
+        let before = checks.len();
+        checks.retain(|c| c.name != name);
+        if checks.len() < before {
+            self.schema().reshape();
+            return Ok(());
+        }
+        let is_it = |i: &IndexSchema| i.name == name && i.unique == Uniqueness::Constraint;
+        if let Some(at) = self.indexes.iter().position(is_it) {
+            let gone = self.indexes.remove(at);
+            self.done.indexes.push(CatalogEdit::DropIndex(gone.id));
+            return Ok(());
+        }
+        let schema = &self.done.schema;
+        if rules::has_constraint(schema, name) {
+            return Err(QueryError::unsupported(format!(
+                "DROP CONSTRAINT \"{name}\""
+            )));
+        }
+        let message = format!(
+            "constraint \"{name}\" of relation \"{}\" does not exist",
+            schema.name
+        );
+        if !if_exists {
+            return Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
+        }
+        self.notice(
+            SqlState::SUCCESSFUL_COMPLETION,
+            format!("{message}, skipping"),
+        );
+        Ok(())
+    }
+
+    fn rename_constraint(&mut self, from: &str, to: String) -> Result<(), QueryError> {
+        let is_index = |i: &&mut IndexSchema| i.name == from && i.unique == Uniqueness::Constraint;
+        let is_taken = rules::has_constraint(&self.done.schema, &to) || is_taken(self.catalog, &to);
+        if is_taken {
+            return Err(rules::taken(&self.done.schema, &to));
+        }
+        let checks = &mut self.done.schema.rules.checks;
+        if let Some(check) = checks.iter_mut().find(|c| c.name == from) {
+            check.name = to;
+        } else if let Some(index) = self.indexes.iter_mut().find(is_index) {
+            index.name = to;
+        } else if rules::has_constraint(&self.done.schema, from) {
+            return Err(QueryError::unsupported(format!(
+                "RENAME CONSTRAINT \"{from}\""
+            )));
+        } else {
+            let message = format!(
+                "constraint \"{from}\" for table \"{}\" does not exist",
+                self.done.schema.name
+            );
+            return Err(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
+        }
         Ok(())
     }
 
@@ -209,6 +310,16 @@ impl Work<'_> {
                 "DROP COLUMN of a table's only column",
             ));
         }
+        self.refuse_generated_from(position)?;
+        let mut checks = std::mem::take(&mut self.schema().rules.checks);
+        let schema = &self.done.schema;
+        let mut used = Vec::with_capacity(checks.len());
+        for check in &checks {
+            used.push(rules::uses(&check.expression, schema, position)?);
+        }
+        let mut used = used.into_iter();
+        checks.retain(|_| !used.next().unwrap_or(false));
+        self.schema().rules.checks = checks;
         self.schema().remove_column(position);
         let (gone, mut stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.indexes)
             .into_iter()
@@ -220,6 +331,30 @@ impl Work<'_> {
         stay.iter_mut()
             .for_each(|index| index.column_removed(position));
         self.indexes = stay;
+        Ok(())
+    }
+
+    /// A column from which another is computed cannot go.
+    fn refuse_generated_from(&self, position: usize) -> Result<(), QueryError> {
+        let schema = &self.done.schema;
+        let name = &schema.columns[position].name;
+        for column in &schema.columns {
+            let Some(expression) = &column.attributes.generated else {
+                continue;
+            };
+            if rules::uses(expression, schema, position)? {
+                let table = &schema.name;
+                let message = format!(
+                    "cannot drop column {name} of table {table} because other objects depend on it"
+                );
+                return Err(
+                    QueryError::new(SqlState("2BP01"), message).with_detail(format!(
+                        "column {} of table {table} depends on column {name} of table {table}",
+                        column.name
+                    )),
+                );
+            }
+        }
         Ok(())
     }
 
@@ -240,6 +375,7 @@ impl Work<'_> {
             );
             return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
         }
+        rules::rename(&mut self.done.schema, from, &to)?;
         self.schema().columns[position].name = to;
         Ok(())
     }
@@ -268,6 +404,13 @@ impl Work<'_> {
                 Ok(())
             }
             AlterColumnOperation::SetDefault { value } => {
+                let column = &self.done.schema.columns[position];
+                if column.attributes.generated.is_some() {
+                    let table = &self.done.schema.name;
+                    let message =
+                        format!("column \"{name}\" of relation \"{table}\" is a generated column");
+                    return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+                }
                 self.column_mut(position).default = default_text(value);
                 Ok(())
             }
@@ -337,6 +480,18 @@ impl Work<'_> {
             ))
             .with_hint("Types can be made wider: int2 to int4 to int8, real to double precision, varchar(n) to longer ones and text, numeric to more digits with the same scale."));
         }
+        for column in &self.done.schema.columns {
+            if let Some(expression) = &column.attributes.generated {
+                if rules::uses(expression, &self.done.schema, position)? {
+                    let message = "cannot alter type of a column used by a generated column";
+                    return Err(QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                        .with_detail(format!(
+                            "Column \"{name}\" is used by generated column \"{}\".",
+                            column.name
+                        )));
+                }
+            }
+        }
         // Entries of an index, and keys, are bytes of the type.
         let is_text = |t: &DataType| matches!(t, DataType::Text | DataType::Varchar(_));
         let keeps_bytes = is_text(&from) || matches!(from, DataType::Numeric(_));
@@ -371,6 +526,12 @@ impl Work<'_> {
 }
 
 impl Alteration {
+    /// A CHECK as a condition over the rows that are stored: over columns by their present
+    /// names, and over the values that added ones have in them.
+    pub fn over_stored(&self, check: &CheckSchema) -> Result<String, QueryError> {
+        rules::over_stored(&check.expression, &self.schema, &self.table)
+    }
+
     /// What the catalog is edited by.
     pub fn edits(&self) -> Vec<CatalogEdit> {
         let table = CatalogEdit::Table(Box::new(self.schema.clone()));

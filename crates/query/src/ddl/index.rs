@@ -327,7 +327,7 @@ fn free_name(
 }
 
 /// The longer of the first two parts is cut until the whole is short enough.
-fn short_name(first: &str, second: &str, label: &str) -> String {
+pub(super) fn short_name(first: &str, second: &str, label: &str) -> String {
     let room = NAME_BYTES_MAX - label.len() - 2;
     let (mut a, mut b) = (first.len(), second.len());
     while a + b > room {

@@ -11,8 +11,8 @@ use super::assignments::{assigned_text, assignments, projection, qualify};
 use super::constants::type_constants;
 use super::returning::returning_query;
 use super::{
-    assignable, check_not_null, find_table, note_parameter, EXCLUDED_TABLE, EXISTING_TABLE,
-    PAIR_COLUMN,
+    assignable, check_given_not_null, find_table, not_assignable, note_parameter, EXCLUDED_TABLE,
+    EXISTING_TABLE, PAIR_COLUMN,
 };
 use crate::engine::parse_expression;
 use crate::sql::{fold, parse_query, quote, table_name};
@@ -89,9 +89,11 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         targets = (0..table.columns.len()).collect();
     }
     let mut parameter_types = Vec::new();
+    let is_named = !insert.columns.is_empty();
     let source = match &insert.source {
         Some(query) => {
             let mut query = query.clone();
+            refuse_given(&query, &table, &mut targets, is_named)?;
             let width = prepare_values(&mut query, &table, &targets, &mut parameter_types)?;
             if let Some(width) = width {
                 check_width(width, targets.len(), !insert.columns.is_empty())?;
@@ -117,6 +119,42 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         parameter_types,
         alias,
     })
+}
+
+/// Whether an expression is the word DEFAULT.
+pub(super) fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(i)
+        if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
+}
+
+/// Refuses values for generated columns. The rows of a query that does not say for which
+/// columns they are go to those before the first generated one.
+fn refuse_given(
+    query: &ast::Query,
+    table: &TableSchema,
+    targets: &mut Vec<usize>,
+    is_named: bool,
+) -> Result<(), QueryError> {
+    let is_generated = |target: &usize| table.columns[*target].attributes.generated.is_some();
+    let Some(first) = targets.iter().position(is_generated) else {
+        return Ok(());
+    };
+    let ast::SetExpr::Values(values) = query.body.as_ref() else {
+        if is_named {
+            return Err(not_assignable(&table.columns[targets[first]]));
+        }
+        targets.truncate(first);
+        return Ok(());
+    };
+    for row in &values.rows {
+        let given = row.content.iter().zip(targets.iter());
+        for (expr, target) in given.filter(|(_, target)| is_generated(target)) {
+            if !is_default(expr) {
+                return Err(not_assignable(&table.columns[*target]));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_width(given: usize, expected: usize, named: bool) -> Result<(), QueryError> {
@@ -157,8 +195,7 @@ fn prepare_values(
         for (expr, &target) in row.content.iter_mut().zip(targets) {
             let column = &table.columns[target];
             note_parameter(parameter_types, expr, &column.data_type);
-            let is_default = matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"));
-            if is_default {
+            if is_default(expr) {
                 *expr = parse_expression(column.default.as_deref().unwrap_or("NULL"))?;
             }
         }
@@ -341,7 +378,7 @@ impl Insert {
             }
         }
         let coerced = coerce_batch(&self.table, &fields, &columns, rows)?;
-        check_not_null(&self.table, &coerced)?;
+        check_given_not_null(&self.table, &coerced)?;
         Ok(coerced)
     }
 

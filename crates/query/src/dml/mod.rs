@@ -18,6 +18,7 @@ use chronos_model::{Catalog, DataType, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast;
 pub use datafusion::sql::sqlparser::ast::DoUpdate;
 
+pub(crate) use changes::{check_given_not_null, check_violation, not_assignable, not_updatable};
 pub use changes::{
     check_not_null, expected_shape, insertions, key_of, not_null_violation, put, removal,
     row_values,

@@ -20,6 +20,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("key_column_usage", key_column_usage),
     ("role_table_grants", table_privileges),
     ("schemata", schemata),
+    ("check_constraints", check_constraints),
     ("table_constraints", table_constraints),
     ("table_privileges", table_privileges),
     ("tables", tables),
@@ -144,6 +145,7 @@ fn columns(objects: &Objects<'_>) -> Rows {
         "is_identity",
         "identity_cycle",
         "is_generated",
+        "generation_expression",
         "is_updatable",
     ]);
     let mut push = |schema: &str,
@@ -153,7 +155,8 @@ fn columns(objects: &Objects<'_>) -> Rows {
                     default: Option<&str>,
                     nullable: bool,
                     written: &DataType,
-                    oid: i64| {
+                    oid: i64,
+                    generated: Option<&str>| {
         let shown = match written {
             DataType::Array(_) => "ARRAY".to_owned(),
             DataType::Vector(_) => "USER-DEFINED".to_owned(),
@@ -195,7 +198,12 @@ fn columns(objects: &Objects<'_>) -> Rows {
             yes_or_no(false),
             yes_or_no(false),
             yes_or_no(false),
-            text("NEVER"),
+            text(if generated.is_some() {
+                "ALWAYS"
+            } else {
+                "NEVER"
+            }),
+            generated.map_or(Value::Null, text),
             yes_or_no(schema == "public"),
         ]);
     };
@@ -211,6 +219,7 @@ fn columns(objects: &Objects<'_>) -> Rows {
                 c.nullable,
                 &c.data_type,
                 oid,
+                c.attributes.generated.as_deref(),
             );
         }
     }
@@ -226,6 +235,7 @@ fn columns(objects: &Objects<'_>) -> Rows {
                 r.absent(c).is_null(),
                 &c.data_type,
                 oid,
+                None,
             );
         }
     }
@@ -258,6 +268,38 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
             yes_or_no(false),
             yes_or_no(false),
             yes_or_no(true),
+        ]);
+    }
+    for check in objects.checks() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&check.check.name),
+            database(objects),
+            public(),
+            text(&check.table.name),
+            text("CHECK"),
+            yes_or_no(false),
+            yes_or_no(false),
+            yes_or_no(true),
+        ]);
+    }
+    rows
+}
+
+fn check_constraints(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "check_clause",
+    ]);
+    for check in objects.checks() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&check.check.name),
+            text(format!("({})", check.check.expression)),
         ]);
     }
     rows

@@ -14,6 +14,7 @@
 //! table                        16384 + 1000 + its id
 //! primary key's index          1_000_000 + the table's id
 //! primary key's constraint     2_000_000 + the table's id
+//! CHECK constraint             100_000_000 + 256 times the table's id + its position
 //! ```
 
 mod indexes;

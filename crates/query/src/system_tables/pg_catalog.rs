@@ -1,6 +1,6 @@
 //! The rows of `pg_catalog`'s relations.
 
-use chronos_model::{TableSchema, Value};
+use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::rows::{int, ints, text, yes, Rows};
@@ -181,6 +181,8 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
         "attnotnull",
         "atthasdef",
         "attislocal",
+        "attgenerated",
+        "attidentity",
     ]);
     let mut push = |relation: i64,
                     name: &str,
@@ -188,7 +190,8 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                     number: usize,
                     modifier: i64,
                     not_null: bool,
-                    has_default: bool| {
+                    has_default: bool,
+                    [generated, identity]: [&str; 2]| {
         let found = types::by_oid(oid);
         let is_array = found.is_some_and(|t| t.category == "A");
         rows.push([
@@ -207,12 +210,20 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
             yes(not_null),
             yes(has_default),
             yes(true),
+            text(generated),
+            text(identity),
         ]);
     };
     for table in objects.tables() {
         for (number, column) in table.columns.iter().enumerate() {
             let oid = i64::from(column.data_type.oid());
-            let has_default = column.default.is_some();
+            let generated = column.attributes.generated.as_ref().map_or("", |_| "s");
+            let identity = match column.attributes.identity {
+                None => "",
+                Some(Identity::Always) => "a",
+                Some(Identity::ByDefault) => "d",
+            };
+            let has_default = shown_default(column).is_some();
             push(
                 table_oid(table.id),
                 &column.name,
@@ -221,6 +232,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 modifier(&column.data_type),
                 !column.nullable,
                 has_default,
+                [generated, identity],
             );
         }
     }
@@ -236,6 +248,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 modifier(&column.data_type),
                 false,
                 false,
+                ["", ""],
             );
         }
     }
@@ -250,6 +263,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 -1,
                 !relation.absent(column).is_null(),
                 false,
+                ["", ""],
             );
         }
     }
@@ -261,7 +275,7 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
     let mut oid = 3_000_000;
     for table in objects.tables() {
         for (number, column) in table.columns.iter().enumerate() {
-            if let Some(default) = &column.default {
+            if let Some(default) = shown_default(column) {
                 rows.push([
                     int(oid),
                     int(table_oid(table.id)),
@@ -273,6 +287,15 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
         }
     }
     rows
+}
+
+/// What `pg_attrdef` has of a column: its default, or how it is generated.
+fn shown_default(column: &ColumnSchema) -> Option<&str> {
+    if column.attributes.identity.is_some() {
+        return None;
+    }
+    let generated = column.attributes.generated.as_deref();
+    generated.or(column.default.as_deref())
 }
 
 /// Positions as `attnum` counts them.
@@ -337,6 +360,7 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         "conislocal",
         "connoinherit",
         "conkey",
+        "conbin",
     ]);
     for index in objects.constraints() {
         let kind = index.constraint().map_or("", |kind| kind.letter);
@@ -354,6 +378,25 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
             yes(true),
             yes(true),
             numbers(index.columns()),
+            Value::Null,
+        ]);
+    }
+    for check in objects.checks() {
+        rows.push([
+            int(check.oid()),
+            text(&check.check.name),
+            int(PUBLIC),
+            text("c"),
+            yes(true),
+            int(table_oid(check.table.id)),
+            int(0),
+            text(" "),
+            text(" "),
+            text(" "),
+            yes(true),
+            yes(false),
+            numbers(check.columns()),
+            text(&check.check.expression),
         ]);
     }
     rows

@@ -183,7 +183,10 @@ impl Model {
                 return Ok(());
             }
             Change::DropIndex(_) | Change::SetIndexState(..) => return Ok(()),
-            Change::ExpectShape(..) => return Ok(()),
+            Change::ExpectShape(..)
+            | Change::CreateSequence(_)
+            | Change::ReserveNumbers(..)
+            | Change::SetSequence(..) => return Ok(()),
             Change::Catalog(change) => {
                 for edit in &change.edits {
                     if let CatalogEdit::Table(schema) = edit {
