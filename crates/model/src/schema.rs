@@ -85,6 +85,11 @@ impl TableSchema {
         !self.rules.checks.is_empty() || self.columns.iter().any(is_generated)
     }
 
+    /// Whether values of a column may not be given like others.
+    pub fn has_identity(&self) -> bool {
+        self.columns.iter().any(|c| c.attributes.identity.is_some())
+    }
+
     /// Name of the primary key's constraint, as PostgreSQL would call it.
     pub fn primary_key_name(&self) -> String {
         format!("{}_pkey", self.name)

@@ -4,6 +4,7 @@ mod alter;
 mod index;
 mod predicate;
 mod rules;
+mod sequences;
 
 use chronos_model::{ColumnSchema, DataType, SqlState, TableId, TableSchema};
 use datafusion::sql::sqlparser::ast;
@@ -13,6 +14,7 @@ use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
 pub use index::{create_index, is_taken, unique_constraints};
 pub(crate) use rules::columns_in;
+pub use sequences::{asks_sequence, create_sequence, owned_sequences};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
@@ -139,7 +141,10 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
         let message = format!("column name \"{name}\" conflicts with a system column name");
         return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
     }
-    let data_type = data_type(&definition.data_type)?;
+    let data_type = match sequences::serial(&definition.data_type) {
+        Some(integer) => integer,
+        None => data_type(&definition.data_type)?,
+    };
     let mut column = ColumnSchema {
         name,
         data_type,
@@ -160,6 +165,11 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::Generated {
                 generation_expr: Some(_),
                 generation_expr_mode: Some(ast::GeneratedExpressionMode::Stored),
+                ..
+            } => {}
+            // Identity: kept by a sequence.
+            ast::ColumnOption::Generated {
+                generation_expr: None,
                 ..
             } => {}
             other => {
@@ -277,14 +287,6 @@ pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
         }
         other => other.to_string(),
     };
-    match text.as_str() {
-        "serial" | "bigserial" | "smallserial" => {
-            return Err(
-                QueryError::unsupported("SERIAL").with_hint("Use BIGINT and give the values.")
-            );
-        }
-        _ => {}
-    }
     Ok(DataType::parse(&text)?)
 }
 

@@ -44,7 +44,7 @@ pub mod table_options;
 #[cfg(feature = "engine")]
 pub use engine::{
     coerce_array, coerce_batch, CheckSetting, Engine, EngineOptions, QueryPlan, ReadContext,
-    SessionFacts, SessionSettings, TEMPORARY_TABLE_PREFIX,
+    SequenceCall, SequenceCalls, SessionFacts, SessionSettings, TEMPORARY_TABLE_PREFIX,
 };
 #[cfg(feature = "engine")]
 pub use error::QueryError;

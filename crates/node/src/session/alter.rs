@@ -49,7 +49,7 @@ impl Session {
         for (code, message) in std::mem::take(&mut alteration.notices) {
             self.notice(Severity::Notice, code, message);
         }
-        self.check_defaults(&alteration.schema)?;
+        self.check_defaults(&alteration.schema, &[])?;
         self.check_rules(&alteration.schema)?;
         self.evaluate_missing(&mut alteration).await?;
         let unchanged = self.check_demands(&alteration).await?;

@@ -122,7 +122,7 @@ impl Session {
         let names: Vec<String> = copy.columns.iter().map(quoted).collect();
         let names = names.join(", ");
         let insert = format!(
-            "INSERT INTO {} ({names}) SELECT {names} FROM {RETURNING_TABLE}",
+            "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {RETURNING_TABLE}",
             sql::quote(&table.name)
         );
         let given = super::write::concat(table, &copy.batches)?;

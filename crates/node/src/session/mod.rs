@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use chronos_model::{SqlState, Value};
-use chronos_query::{lex, QueryError, QueryPlan, ReadContext, SessionFacts, SessionSettings};
+use chronos_query::{
+    lex, QueryError, QueryPlan, ReadContext, SequenceCalls, SessionFacts, SessionSettings,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
@@ -54,6 +56,8 @@ pub struct Session {
     /// The settings as the last statement was given them.
     given: Option<Arc<SessionSettings>>,
     facts: SessionFacts,
+    /// Gives numbers of sequences.
+    sequences: SequenceCalls,
     transaction: Option<Transaction>,
     cancel: CancelHandle,
     notices: Vec<Notice>,
@@ -64,6 +68,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(node: Node) -> Session {
         Session {
+            sequences: crate::sequences::calls_of(&node),
             node,
             settings: Settings::new(),
             given: None,
@@ -385,6 +390,7 @@ impl Session {
                     changed,
                     check: settings::checked,
                     written: parking_lot::Mutex::default(),
+                    sequences: Some(Arc::clone(&self.sequences)),
                 });
                 self.given = Some(Arc::clone(&given));
                 given

@@ -184,8 +184,9 @@ impl Session {
                     let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
                     (Plan::Query(Box::new(plan)), parameters, Some(schema))
                 }
-                Command::Insert(insert) => {
-                    self.plan_insert(dml::insert(&insert, catalog)?, declared, catalog)?
+                Command::Insert(insert, overriding) => {
+                    let insert = dml::insert(&insert, overriding, catalog)?;
+                    self.plan_insert(insert, declared, catalog)?
                 }
                 Command::Update(update, with) => {
                     let modify = dml::update(&update, with.as_deref(), catalog)?;
@@ -227,13 +228,13 @@ impl Session {
         tables: &[(String, RecordBatch)],
     ) -> Result<InsertPlan, Error> {
         let catalog = self.catalog();
-        let Command::Insert(insert) = sql::parse(sql)? else {
+        let Command::Insert(insert, overriding) = sql::parse(sql)? else {
             return Err(Error::new(
                 chronos_model::SqlState::INTERNAL,
                 "expected an INSERT",
             ));
         };
-        let insert = dml::insert(&insert, &catalog)?;
+        let insert = dml::insert(&insert, overriding, &catalog)?;
         let source = self.plan_over(&insert.source, tables, &[], &catalog)?;
         Ok(InsertPlan {
             rules: self.plan_rules(&insert.table, &catalog)?,

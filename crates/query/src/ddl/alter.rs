@@ -181,8 +181,9 @@ impl Work<'_> {
         let is_unique = |o: &ast::ColumnOptionDef| matches!(o.option, ast::ColumnOption::Unique(_));
         let is_generated =
             |o: &ast::ColumnOptionDef| matches!(o.option, ast::ColumnOption::Generated { .. });
-        if definition.options.iter().any(is_generated) {
-            return Err(QueryError::unsupported("ADD COLUMN .. GENERATED")
+        let is_serial = super::sequences::serial(&definition.data_type).is_some();
+        if is_serial || definition.options.iter().any(is_generated) {
+            return Err(QueryError::unsupported("ADD COLUMN .. GENERATED or SERIAL")
                 .with_hint("Its values would have to be computed for the rows there are."));
         }
         if is_key || definition.options.iter().any(is_unique) {
@@ -311,6 +312,13 @@ impl Work<'_> {
             ));
         }
         self.refuse_generated_from(position)?;
+        let owner = Some((self.done.table.id, self.done.schema.column_id(position)));
+        let mut owned = self.catalog.sequences_of(self.done.table.id);
+        if let Some(sequence) = owned.find(|s| s.owner == owner) {
+            self.done
+                .indexes
+                .push(CatalogEdit::DropSequence(sequence.id));
+        }
         let mut checks = std::mem::take(&mut self.schema().rules.checks);
         let schema = &self.done.schema;
         let mut used = Vec::with_capacity(checks.len());
@@ -395,6 +403,7 @@ impl Work<'_> {
         match op {
             AlterColumnOperation::SetNotNull => self.set_not_null(position),
             AlterColumnOperation::DropNotNull => {
+                self.refuse_identity(position)?;
                 if self.done.schema.primary_key.contains(&position) {
                     let message = format!("column \"{name}\" is in a primary key");
                     return Err(QueryError::new(SqlState::INVALID_TABLE_DEFINITION, message));
@@ -411,10 +420,12 @@ impl Work<'_> {
                         format!("column \"{name}\" of relation \"{table}\" is a generated column");
                     return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
                 }
+                self.refuse_identity(position)?;
                 self.column_mut(position).default = default_text(value);
                 Ok(())
             }
             AlterColumnOperation::DropDefault => {
+                self.refuse_identity(position)?;
                 self.column_mut(position).default = None;
                 Ok(())
             }
@@ -428,6 +439,18 @@ impl Work<'_> {
             }
             other => Err(QueryError::unsupported(format!("ALTER COLUMN .. {other}"))),
         }
+    }
+
+    fn refuse_identity(&self, position: usize) -> Result<(), QueryError> {
+        let column = &self.done.schema.columns[position];
+        if column.attributes.identity.is_none() {
+            return Ok(());
+        }
+        let message = format!(
+            "column \"{}\" of relation \"{}\" is an identity column",
+            column.name, self.done.schema.name
+        );
+        Err(QueryError::new(SqlState::SYNTAX_ERROR, message))
     }
 
     fn column_mut(&mut self, position: usize) -> &mut ColumnSchema {

@@ -295,9 +295,7 @@ fn add_constraint(
 /// Whether a table, an index or a primary key has that name.
 pub fn is_taken(catalog: &Catalog, name: &str) -> bool {
     let is_key = |t: &TableSchema| !t.has_hidden_key() && t.primary_key_name() == name;
-    catalog.table(name).is_some()
-        || catalog.indexes.contains_key(name)
-        || catalog.tables.values().any(|t| is_key(t))
+    catalog.has_relation(name) || catalog.tables.values().any(|t| is_key(t))
 }
 
 /// `table_column_column_label`, with a number if that is taken.

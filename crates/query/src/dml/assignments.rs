@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use chronos_model::{SqlState, TableSchema};
+use chronos_model::{Identity, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 
 use super::insert::is_default;
@@ -67,7 +67,9 @@ pub(super) fn assignments(
         for (name, value) in pairs {
             let position = assignable(table, &name)?;
             let column = &table.columns[position];
-            if column.attributes.generated.is_some() && !is_default(&value) {
+            let is_computed = column.attributes.generated.is_some()
+                || column.attributes.identity == Some(Identity::Always);
+            if is_computed && !is_default(&value) {
                 return Err(not_updatable(column));
             }
             if found.iter().any(|(p, _)| *p == position) {

@@ -167,7 +167,11 @@ fn failing_row(code: SqlState, message: String, table: &TableSchema, row: &[Valu
 pub(crate) fn not_assignable(column: &ColumnSchema) -> QueryError {
     let name = &column.name;
     let message = format!("cannot insert a non-DEFAULT value into column \"{name}\"");
-    QueryError::new(SqlState("428C9"), message).with_detail(why_not(column))
+    let error = QueryError::new(SqlState("428C9"), message).with_detail(why_not(column));
+    match column.attributes.generated {
+        Some(_) => error,
+        None => error.with_hint("Use OVERRIDING SYSTEM VALUE to override."),
+    }
 }
 
 /// 428C9: a generated column is set to something.

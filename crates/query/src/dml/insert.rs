@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use chronos_model::{Catalog, DataType, IndexSchema, SqlState, TableSchema, Uniqueness};
+use chronos_model::{Catalog, DataType, Identity, IndexSchema, SqlState, TableSchema, Uniqueness};
 use datafusion::sql::sqlparser::ast;
 
 use super::assignments::{assigned_text, assignments, projection, qualify};
@@ -15,7 +15,7 @@ use super::{
     EXISTING_TABLE, PAIR_COLUMN,
 };
 use crate::engine::parse_expression;
-use crate::sql::{fold, parse_query, quote, table_name};
+use crate::sql::{fold, parse_query, quote, table_name, Overriding};
 use crate::{coerce_batch, QueryError};
 
 /// What ON CONFLICT says.
@@ -61,7 +61,11 @@ pub struct Insert {
 }
 
 /// Plans an INSERT.
-pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryError> {
+pub fn insert(
+    insert: &ast::Insert,
+    overriding: Overriding,
+    catalog: &Catalog,
+) -> Result<Insert, QueryError> {
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(QueryError::unsupported("INSERT INTO a function"));
     };
@@ -93,7 +97,7 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
     let source = match &insert.source {
         Some(query) => {
             let mut query = query.clone();
-            refuse_given(&query, &table, &mut targets, is_named)?;
+            refuse_given(&mut query, &table, &mut targets, is_named, overriding)?;
             let width = prepare_values(&mut query, &table, &targets, &mut parameter_types)?;
             if let Some(width) = width {
                 check_width(width, targets.len(), !insert.columns.is_empty())?;
@@ -127,15 +131,42 @@ pub(super) fn is_default(expr: &ast::Expr) -> bool {
         if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
 }
 
+/// DEFAULT in the place of what is given for identity columns.
+fn give_defaults(
+    query: &mut ast::Query,
+    table: &TableSchema,
+    targets: &[usize],
+) -> Result<(), QueryError> {
+    let ast::SetExpr::Values(values) = query.body.as_mut() else {
+        return Err(QueryError::unsupported("OVERRIDING USER VALUE of a query"));
+    };
+    for row in &mut values.rows {
+        for (expr, target) in row.content.iter_mut().zip(targets) {
+            if table.columns[*target].attributes.identity.is_some() {
+                *expr = ast::Expr::Identifier(ast::Ident::new("DEFAULT"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses values for generated columns. The rows of a query that does not say for which
 /// columns they are go to those before the first generated one.
 fn refuse_given(
-    query: &ast::Query,
+    query: &mut ast::Query,
     table: &TableSchema,
     targets: &mut Vec<usize>,
     is_named: bool,
+    overriding: Overriding,
 ) -> Result<(), QueryError> {
-    let is_generated = |target: &usize| table.columns[*target].attributes.generated.is_some();
+    if overriding == Overriding::User {
+        give_defaults(query, table, targets)?;
+    }
+    let is_generated = |target: &usize| {
+        let attributes = &table.columns[*target].attributes;
+        let is_always = attributes.identity == Some(Identity::Always);
+        attributes.generated.is_some() || (is_always && overriding == Overriding::None)
+    };
     let Some(first) = targets.iter().position(is_generated) else {
         return Ok(());
     };

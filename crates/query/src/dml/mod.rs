@@ -27,7 +27,7 @@ pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};
 pub use modify::{delete, update, ModifiedRows, Modify};
 
-use crate::sql::table_name;
+use crate::sql::{table_name, Overriding};
 use crate::QueryError;
 
 /// Table under which RETURNING finds the changed rows.
@@ -69,7 +69,9 @@ pub fn source_of(
     catalog: &Catalog,
 ) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
     match statement {
-        ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
+        ast::Statement::Insert(i) => {
+            insert(i, Overriding::System, catalog).map(|p| (p.source, p.parameter_types))
+        }
         ast::Statement::Update(u) => {
             update(u, None, catalog).map(|p| (p.source, p.parameter_types))
         }

@@ -72,7 +72,7 @@ pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
 pub(crate) use dialect::parse_expression;
-pub use settings::{CheckSetting, SessionSettings};
+pub use settings::{CheckSetting, SequenceCall, SequenceCalls, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";

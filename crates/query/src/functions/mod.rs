@@ -14,6 +14,7 @@ mod fields;
 mod floats;
 mod lenient;
 mod numbers;
+mod sequences;
 mod series;
 mod session;
 mod strings;
@@ -34,6 +35,7 @@ use crate::QueryError;
 pub(crate) use columnar::columnar;
 use definition::{Definition, Function};
 pub(crate) use lenient::lenient;
+pub(crate) use sequences::NAMES as SEQUENCE_FUNCTIONS;
 pub(crate) use series::of_instants as series_of_instants;
 pub(crate) use sum::part_type as sum_part_type;
 
@@ -88,6 +90,7 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
     let definition = [
         session::FUNCTIONS,
         catalog::FUNCTIONS,
+        sequences::FUNCTIONS,
         text::FUNCTIONS,
         numbers::FUNCTIONS,
         times::FUNCTIONS,

@@ -36,7 +36,7 @@ use datafusion::catalog::{MemTable, TableProvider};
 use crate::engine::SessionFacts;
 use crate::QueryError;
 pub(crate) use names::{namespace_name, namespace_oid, relation_name, relation_oid, role_oid};
-pub(crate) use objects::Objects;
+pub(crate) use objects::{table_oid, Objects};
 use relations::Relation;
 use rows::Rows;
 pub(crate) use settings::setting;

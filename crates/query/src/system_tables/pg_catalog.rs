@@ -25,6 +25,8 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_authid", pg_roles),
     ("pg_class", pg_class),
     ("pg_constraint", pg_constraint),
+    ("pg_sequence", pg_sequence),
+    ("pg_sequences", pg_sequences),
     ("pg_database", pg_database),
     ("pg_index", pg_index),
     ("pg_indexes", pg_indexes),
@@ -124,6 +126,10 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             index.all_columns().len(),
             Value::Null,
         );
+    }
+    for sequence in objects.catalog.sequences.values() {
+        let oid = table_oid(sequence.id);
+        push(oid, &sequence.name, PUBLIC, 0, false, "S", 3, Value::Null);
     }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
@@ -285,6 +291,67 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
                 oid += 1;
             }
         }
+    }
+    rows
+}
+
+fn pg_sequence(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "seqrelid",
+        "seqtypid",
+        "seqstart",
+        "seqincrement",
+        "seqmax",
+        "seqmin",
+        "seqcache",
+        "seqcycle",
+    ]);
+    for s in objects.catalog.sequences.values() {
+        rows.push([
+            int(table_oid(s.id)),
+            int(i64::from(s.data_type.oid())),
+            int(s.start),
+            int(s.increment),
+            int(s.max),
+            int(s.min),
+            int(1),
+            yes(s.cycle),
+        ]);
+    }
+    rows
+}
+
+fn pg_sequences(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "schemaname",
+        "sequencename",
+        "sequenceowner",
+        "data_type",
+        "start_value",
+        "min_value",
+        "max_value",
+        "increment_by",
+        "cycle",
+        "cache_size",
+        "last_value",
+    ]);
+    for s in objects.catalog.sequences.values() {
+        rows.push([
+            text("public"),
+            text(&s.name),
+            text(&objects.facts.user),
+            int(i64::from(s.data_type.oid())),
+            int(s.start),
+            int(s.min),
+            int(s.max),
+            int(s.increment),
+            yes(s.cycle),
+            int(1),
+            match s.is_called {
+                true => int(s.last),
+                false => Value::Null,
+            },
+        ]);
     }
     rows
 }
