@@ -230,6 +230,8 @@ impl IndexSchema {
             id: self.id,
             name: self.name.clone(),
             columns: Vec::new(),
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: Vec::new(),
             options: crate::TableOptions::default(),
         }
@@ -242,6 +244,22 @@ impl IndexSchema {
         indexed
             .chain(self.conditions.iter().map(|c| c.column))
             .collect()
+    }
+
+    /// Whether it has to do with the column at a position.
+    pub fn uses(&self, column: usize) -> bool {
+        self.inputs().contains(&column) || self.included.contains(&column)
+    }
+
+    /// Follows the table, from which a column that it does not use was taken away.
+    pub fn column_removed(&mut self, position: usize) {
+        let indexed = self.columns.iter_mut().map(|c| &mut c.column);
+        let tested = self.conditions.iter_mut().map(|c| &mut c.column);
+        for column in indexed.chain(tested).chain(&mut self.included) {
+            if *column > position {
+                *column -= 1;
+            }
+        }
     }
 
     /// The prefix of a row's entry, by the values of all of the table's columns; `None`: the
@@ -494,11 +512,14 @@ mod tests {
             data_type: data_type.clone(),
             nullable: true,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(1),
             name: "t".into(),
             columns: TYPES.iter().enumerate().map(column).collect(),
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![],
             options: TableOptions::default(),
         }

@@ -464,11 +464,14 @@ mod tests {
             data_type: data_type.clone(),
             nullable: false,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(1),
             name: "t".into(),
             columns: types.iter().enumerate().map(column).collect(),
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: (0..types.len()).collect(),
             options: TableOptions::default(),
         }

@@ -13,11 +13,15 @@ mod key;
 mod options;
 mod period;
 mod row;
+mod rules;
 mod schema;
+mod sequence;
+mod shape;
 mod stamp;
 pub mod text;
 mod types;
 mod value;
+mod view;
 mod write_set;
 
 pub use arrow::{append_value, column_builder, rows_to_batch, value_at, ColumnBuilder};
@@ -34,8 +38,14 @@ pub use key::{
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
 pub use row::{decode_column, decode_row, encode_row};
+pub use rules::{CheckSchema, ColumnAttributes, ForeignKey, Identity, TableRules};
 pub use schema::{Catalog, ColumnSchema, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN};
+pub use sequence::{Reserved, SequenceSchema};
+pub use shape::{ColumnId, Shape, StoredColumn};
 pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};
 pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};
-pub use write_set::{BatchChange, Change, Expect, Kind, RowChange, RowChanges, WriteSet};
+pub use view::ViewSchema;
+pub use write_set::{
+    BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, RowChange, RowChanges, WriteSet,
+};

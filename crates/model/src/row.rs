@@ -226,6 +226,7 @@ mod tests {
             data_type: data_type.clone(),
             nullable: true,
             default: None,
+            attributes: Default::default(),
         };
         let schema = TableSchema {
             id: TableId(1),
@@ -238,6 +239,8 @@ mod tests {
                 .collect(),
             primary_key: Vec::new(),
             options: TableOptions::default(),
+            rules: Default::default(),
+            shape: Default::default(),
         };
         let values: Vec<Value> = types.iter().map(|(_, v)| v.clone()).collect();
         // The last column was added later.

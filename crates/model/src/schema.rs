@@ -10,7 +10,10 @@ use std::sync::Arc;
 use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataType, IndexSchema, TableOptions};
+use crate::{
+    ColumnAttributes, ColumnId, DataType, IndexSchema, SequenceSchema, Shape, TableOptions,
+    TableRules, ViewSchema,
+};
 
 /// Name under which the key of a row can be asked for, in every table.
 pub const HIDDEN_KEY_COLUMN: &str = "_key";
@@ -33,6 +36,9 @@ pub struct ColumnSchema {
     /// `DEFAULT` expression as SQL text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// What else is said of it.
+    #[serde(default, skip_serializing_if = "ColumnAttributes::is_default")]
+    pub attributes: ColumnAttributes,
 }
 
 /// A table.
@@ -44,6 +50,12 @@ pub struct TableSchema {
     pub name: String,
     /// Columns in order.
     pub columns: Vec<ColumnSchema>,
+    /// How its columns have changed.
+    #[serde(default, skip_serializing_if = "Shape::is_default")]
+    pub shape: Shape,
+    /// What it demands of its rows.
+    #[serde(default, skip_serializing_if = "TableRules::is_default")]
+    pub rules: TableRules,
     /// Positions of the primary key's columns in key order; empty: hidden key.
     pub primary_key: Vec<usize>,
     /// Options.
@@ -67,6 +79,17 @@ impl TableSchema {
         self.primary_key.is_empty()
     }
 
+    /// Whether rows must be judged by more than types and NOT NULL before they are written.
+    pub fn has_row_rules(&self) -> bool {
+        let is_generated = |c: &ColumnSchema| c.attributes.generated.is_some();
+        !self.rules.checks.is_empty() || self.columns.iter().any(is_generated)
+    }
+
+    /// Whether values of a column may not be given like others.
+    pub fn has_identity(&self) -> bool {
+        self.columns.iter().any(|c| c.attributes.identity.is_some())
+    }
+
     /// Name of the primary key's constraint, as PostgreSQL would call it.
     pub fn primary_key_name(&self) -> String {
         format!("{}_pkey", self.name)
@@ -82,7 +105,8 @@ impl TableSchema {
 impl ColumnSchema {
     /// The column as an Arrow field that remembers its SQL type.
     pub fn arrow_field(&self) -> Field {
-        self.data_type.to_field(&self.name, self.nullable)
+        let nullable = self.nullable || self.attributes.was_nullable;
+        self.data_type.to_field(&self.name, nullable)
     }
 }
 
@@ -150,6 +174,66 @@ pub struct Catalog {
     /// Secondary indexes by folded name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<String, Arc<IndexSchema>>,
+    /// Sequences by folded name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sequences: BTreeMap<String, Arc<SequenceSchema>>,
+    /// Views by folded name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub views: BTreeMap<String, Arc<ViewSchema>>,
+    /// What COMMENT ON says of tables, views, indexes and sequences by id, and of the columns
+    /// of tables and views.
+    #[serde(default, skip_serializing_if = "Comments::is_empty")]
+    pub comments: Comments,
+}
+
+/// Comments on what the catalog has.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Comments {
+    /// On relations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub relations: BTreeMap<u32, String>,
+    /// On columns: the relation, the column's id (of a view: its position), the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<(TableId, ColumnId, String)>,
+}
+
+impl Comments {
+    fn is_empty(&self) -> bool {
+        *self == Comments::default()
+    }
+
+    /// The comment on a relation.
+    pub fn on_relation(&self, id: TableId) -> Option<&str> {
+        self.relations.get(&id.0).map(String::as_str)
+    }
+
+    /// The comment on a column.
+    pub fn on_column(&self, id: TableId, column: ColumnId) -> Option<&str> {
+        let mut all = self.columns.iter();
+        let found = all.find(|(of, c, _)| (*of, *c) == (id, column));
+        found.map(|(_, _, text)| text.as_str())
+    }
+
+    /// Says something of a relation or one of its columns, or no longer.
+    pub fn set(&mut self, id: TableId, column: Option<ColumnId>, text: Option<&str>) {
+        match column {
+            None => {
+                self.relations.remove(&id.0);
+                let new = text.map(|text| (id.0, text.to_owned()));
+                self.relations.extend(new);
+            }
+            Some(column) => {
+                self.columns.retain(|(of, c, _)| (*of, *c) != (id, column));
+                let new = text.map(|text| (id, column, text.to_owned()));
+                self.columns.extend(new);
+            }
+        }
+    }
+
+    fn forget(&mut self, is_there: impl Fn(TableId) -> bool) {
+        self.relations.retain(|id, _| is_there(TableId(*id)));
+        self.columns.retain(|(id, _, _)| is_there(*id));
+    }
 }
 
 impl Catalog {
@@ -171,6 +255,54 @@ impl Catalog {
     /// The secondary indexes of a table, by name.
     pub fn indexes_of(&self, table: TableId) -> impl Iterator<Item = &Arc<IndexSchema>> {
         self.indexes.values().filter(move |i| i.table == table)
+    }
+
+    /// Whether a table or a secondary index has that name.
+    pub fn has_relation(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+            || self.indexes.contains_key(name)
+            || self.sequences.contains_key(name)
+            || self.views.contains_key(name)
+    }
+
+    /// A sequence by id.
+    pub fn sequence_by_id(&self, id: TableId) -> Option<&Arc<SequenceSchema>> {
+        self.sequences.values().find(|s| s.id == id)
+    }
+
+    /// A view by id.
+    pub fn view_by_id(&self, id: TableId) -> Option<&Arc<ViewSchema>> {
+        self.views.values().find(|v| v.id == id)
+    }
+
+    /// The sequences that go with a table.
+    pub fn sequences_of(&self, table: TableId) -> impl Iterator<Item = &Arc<SequenceSchema>> {
+        let of_table = move |s: &&Arc<SequenceSchema>| s.owner.is_some_and(|(t, _)| t == table);
+        self.sequences.values().filter(of_table)
+    }
+
+    /// The id of the next table, index, sequence or view.
+    pub fn next_id(&mut self) -> TableId {
+        let id = TableId(self.next_table_id.max(1));
+        self.next_table_id = id.0 + 1;
+        id
+    }
+
+    /// Lets go of what belonged to relations that are gone.
+    pub fn forget_owned(&mut self) {
+        let tables: Vec<TableId> = self.tables.values().map(|t| t.id).collect();
+        self.indexes
+            .retain(|_, index| tables.contains(&index.table));
+        self.sequences.retain(|_, sequence| {
+            sequence
+                .owner
+                .is_none_or(|(table, _)| tables.contains(&table))
+        });
+        let mut known = tables;
+        known.extend(self.indexes.values().map(|i| i.id));
+        known.extend(self.sequences.values().map(|s| s.id));
+        known.extend(self.views.values().map(|v| v.id));
+        self.comments.forget(|id| known.contains(&id));
     }
 
     /// Whether a table or a secondary index has that id.

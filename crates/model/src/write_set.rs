@@ -12,23 +12,31 @@
 //!             [4] table id: u32, expect: u8, Arrow IPC     batch
 //!             [5] table id: u32                            truncate table
 //!             [6] table id: u32, changes as JSON bytes     change options
+//!             [7] table id: u32, version of its shape: u32 what rows that follow are made for
+//!             [8] catalog change as JSON bytes             change the catalog
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
+//!             [19] sequence as JSON bytes                  create sequence
+//!             [20] sequence id: u32, count: u32            reserve numbers
+//!             [21] sequence id: u32, value: u64, called: u8    set sequence
 //! row         [expect << 4 | period << 2 | kind] [period]? [key bytes] [row bytes]
 //! period      [from: u64] [to: u64], two's complement microseconds; there if its bit is 1
 //! ```
 
 mod batch;
+mod catalog_change;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use crate::{
-    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period, Stamp,
-    TableId, TableSchema,
+    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period,
+    SequenceSchema, Stamp, TableId, TableSchema,
 };
+
+pub use catalog_change::{CatalogChange, CatalogEdit};
 
 const FORMAT: u8 = 1;
 
@@ -112,12 +120,23 @@ pub enum Change {
     Truncate(TableId),
     /// Changes options of a table.
     AlterOptions(TableId, Vec<OptionChange>),
+    /// Rows of the table that follow, in this set, were made for this version of its
+    /// [shape](crate::Shape). Without: for version 0.
+    ExpectShape(TableId, u32),
+    /// Changes the catalog in a way that depends on all of it.
+    Catalog(CatalogChange),
     /// Creates a secondary index; its id is given when this is applied.
     CreateIndex(IndexSchema),
     /// Drops a secondary index.
     DropIndex(TableId),
     /// Moves a secondary index on to a state.
     SetIndexState(TableId, IndexState),
+    /// Creates a sequence; its id is given when this is applied.
+    CreateSequence(SequenceSchema),
+    /// Hands out numbers of a sequence, so many if there are.
+    ReserveNumbers(TableId, u32),
+    /// Sets a sequence to a number, and whether that counts as given.
+    SetSequence(TableId, i64, bool),
 }
 
 /// All changes of one transaction.
@@ -218,6 +237,15 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u32(table.0);
             e.bytes(&serde_json::to_vec(changes).map_err(|_| unencodable("table options"))?);
         }
+        Change::ExpectShape(table, version) => {
+            e.u8(7);
+            e.u32(table.0);
+            e.u32(*version);
+        }
+        Change::Catalog(change) => {
+            e.u8(8);
+            e.bytes(&serde_json::to_vec(change).map_err(|_| unencodable("a catalog change"))?);
+        }
         Change::CreateIndex(schema) => {
             e.u8(16);
             e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
@@ -230,6 +258,21 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(18);
             e.u32(index.0);
             e.u8(*state as u8);
+        }
+        Change::CreateSequence(schema) => {
+            e.u8(19);
+            e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("a sequence"))?);
+        }
+        Change::ReserveNumbers(sequence, count) => {
+            e.u8(20);
+            e.u32(sequence.0);
+            e.u32(*count);
+        }
+        Change::SetSequence(sequence, value, is_called) => {
+            e.u8(21);
+            e.u32(sequence.0);
+            e.u64(*value as u64);
+            e.u8(u8::from(*is_called));
         }
     }
     Ok(())
@@ -280,6 +323,12 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
                 .map_err(|_| d.damaged("table options that do not read"))?;
             Change::AlterOptions(table, changes)
         }
+        7 => Change::ExpectShape(TableId(d.u32()?), d.u32()?),
+        8 => {
+            let change = serde_json::from_slice(d.bytes()?)
+                .map_err(|_| d.damaged("a catalog change that does not read"))?;
+            Change::Catalog(change)
+        }
         16 => {
             let json = d.bytes()?;
             let schema = serde_json::from_slice(json)
@@ -297,6 +346,13 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
             };
             Change::SetIndexState(index, state)
         }
+        19 => {
+            let schema = serde_json::from_slice(d.bytes()?)
+                .map_err(|_| d.damaged("a sequence that does not read"))?;
+            Change::CreateSequence(schema)
+        }
+        20 => Change::ReserveNumbers(TableId(d.u32()?), d.u32()?),
+        21 => Change::SetSequence(TableId(d.u32()?), d.u64()? as i64, d.u8()? != 0),
         _ => return Err(d.damaged("an unknown kind of change")),
     })
 }
@@ -353,11 +409,14 @@ mod tests {
             data_type,
             nullable: true,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(3),
             name: "t".into(),
             columns: vec![column("a", DataType::Int8), column("b", DataType::Text)],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![0],
             options: TableOptions::default(),
         }
@@ -428,9 +487,17 @@ mod tests {
                 Change::DropTable(TableId(8)),
                 Change::Truncate(TableId(9)),
                 Change::AlterOptions(TableId(9), vec![OptionChange::Ttl(Some(5))]),
+                Change::ExpectShape(TableId(9), 3),
+                Change::Catalog(CatalogChange {
+                    base: 7,
+                    unchanged: vec![(TableId(9), Stamp(8))],
+                    edits: vec![CatalogEdit::Table(Box::new(table.clone()))],
+                }),
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),
                 Change::SetIndexState(TableId(4), IndexState::Checking),
+                Change::ReserveNumbers(TableId(4), 32),
+                Change::SetSequence(TableId(4), -7, true),
             ],
         };
         let bytes = Bytes::from(set.encode().unwrap());

@@ -20,7 +20,7 @@ use chronos_model::{
     Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema,
     WriteSet,
 };
-use chronos_query::dml;
+use chronos_query::{dml, ReadContext, RowRules, SessionFacts};
 
 use crate::{Error, Node};
 
@@ -171,11 +171,26 @@ impl Node {
             return Ok(Ingested::default());
         }
         let table = self.readings_table().await?;
-        let batch = coerce_to(&table, rows.into_batch()?)?;
+        let mut batch = coerce_to(&table, rows.into_batch()?)?;
+        let facts = SessionFacts::default();
+        let catalog = self.inner.replica.store.catalog();
+        let engine = &self.inner.engine;
+        if let Some(rules) = RowRules::plan(engine, &table, &catalog, &facts)? {
+            let context = ReadContext {
+                view: self.inner.replica.store.read_view(),
+                now_micros: self.inner.env.clock.now_micros() as i64,
+                settings: Arc::default(),
+                defaults: Default::default(),
+            };
+            batch = rules.finish(engine, batch, &context).await?;
+        }
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &[])?;
         let set = WriteSet {
             begin: Stamp::MAX,
-            changes: vec![change],
+            changes: dml::expected_shape(&table)
+                .into_iter()
+                .chain([change])
+                .collect(),
         };
         let committal = self.inner.replica.propose(set).await?;
         let duplicates = committal.applied.skipped;
@@ -215,6 +230,7 @@ fn readings_schema() -> TableSchema {
         data_type,
         nullable: false,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(0),
@@ -226,6 +242,8 @@ fn readings_schema() -> TableSchema {
             column("seq", DataType::Int8),
             column("value", DataType::Float8),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: vec![0, 1, 2, 3],
         options: TableOptions::default(),
     }

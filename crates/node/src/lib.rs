@@ -12,6 +12,7 @@ mod node;
 mod outcome;
 mod profile;
 mod replica;
+mod sequences;
 mod session;
 mod status;
 

@@ -15,6 +15,7 @@ use quick_cache::sync::Cache;
 
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
+use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
 use crate::status::{
     DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) replica: Arc<Replica>,
     pub(crate) plans: Cache<PlanKey, Arc<Prepared>>,
+    pub(crate) sequences: Sequences,
     data_dir: PathBuf,
     profile: Profile,
     memory_bytes_max: u64,
@@ -133,6 +135,7 @@ impl Node {
             engine,
             replica,
             plans: Cache::new(PLANS_MAX),
+            sequences: Sequences::default(),
             data_dir: dir.to_path_buf(),
             profile,
             memory_bytes_max: memory,

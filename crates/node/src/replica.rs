@@ -497,11 +497,16 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             error.table = Some(table);
             error
         }
+        e @ ApplyError::CatalogConflict => {
+            Error::new(SqlState::SERIALIZATION_FAILURE, e.to_string())
+                .with_hint("Retry the statement.")
+        }
         ApplyError::DuplicateTable { name } => Error::new(
             SqlState::DUPLICATE_TABLE,
             format!("relation \"{name}\" already exists"),
         ),
         ApplyError::Storage(e) => e.into(),
+        e @ ApplyError::SequenceExhausted { .. } => Error::new(e.sqlstate(), e.to_string()),
         e @ ApplyError::UnknownIndex { .. } => {
             Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())
         }

@@ -93,11 +93,14 @@ fn table(name: &str, columns: &[(&str, DataType)], key: &[usize]) -> Arc<TableSc
             data_type: data_type.clone(),
             nullable: !key.contains(&index),
             default: None,
+            attributes: Default::default(),
         });
     Arc::new(TableSchema {
         id: TableId(1),
         name: name.to_owned(),
         columns: columns.collect(),
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: key.to_vec(),
         options: TableOptions::default(),
     })

@@ -1,14 +1,20 @@
 //! CREATE TABLE as a table schema, CREATE INDEX as an index schema.
 
+mod alter;
 mod index;
 mod predicate;
+mod rules;
+mod sequences;
 
 use chronos_model::{ColumnSchema, DataType, SqlState, TableId, TableSchema};
 use datafusion::sql::sqlparser::ast;
 
 use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
+pub use alter::{alter_table, Alteration, Demand};
 pub use index::{create_index, is_taken, unique_constraints};
+pub(crate) use rules::columns_in;
+pub use sequences::{asks_sequence, create_sequence, owned_sequences};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
@@ -48,19 +54,66 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
             }
             // Kept by an index of its own.
             ast::TableConstraint::Unique(_) => {}
+            // When all columns are known.
+            ast::TableConstraint::Check(_) => {}
             other => return Err(QueryError::unsupported(format!("the constraint {other}"))),
         }
     }
     let primary_key = primary_key.unwrap_or_default();
     check_primary_key(&mut columns, &primary_key)?;
     let options = table_options::of_new_table(&create.table_options, &columns, &primary_key)?;
-    Ok(TableSchema {
+    let mut schema = TableSchema {
         id: TableId(0),
         name,
         columns,
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key,
         options,
-    })
+    };
+    for (position, definition) in create.columns.iter().enumerate() {
+        add_rules(&mut schema, position, definition)?;
+    }
+    for constraint in &create.constraints {
+        if let ast::TableConstraint::Check(check) = constraint {
+            rules::add_check(&mut schema, check.name.as_ref(), &check.expr)?;
+        }
+    }
+    Ok(schema)
+}
+
+/// What a column's definition says about other columns.
+fn add_rules(
+    schema: &mut TableSchema,
+    position: usize,
+    definition: &ast::ColumnDef,
+) -> Result<(), QueryError> {
+    for option in &definition.options {
+        match &option.option {
+            ast::ColumnOption::Check(check) => {
+                let name = option.name.as_ref().or(check.name.as_ref());
+                rules::add_check(schema, name, &check.expr)?;
+            }
+            ast::ColumnOption::Generated {
+                generation_expr: Some(expression),
+                ..
+            } => rules::set_generated(schema, position, expression)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn holds_subquery(expr: &ast::Expr) -> bool {
+    use ast::{Visit, Visitor};
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &ast::Query) -> std::ops::ControlFlow<()> {
+            std::ops::ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
 }
 
 fn refuse_unsupported(create: &ast::CreateTable) -> Result<(), QueryError> {
@@ -88,12 +141,16 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
         let message = format!("column name \"{name}\" conflicts with a system column name");
         return Err(QueryError::new(SqlState::DUPLICATE_COLUMN, message));
     }
-    let data_type = data_type(&definition.data_type)?;
+    let data_type = match sequences::serial(&definition.data_type) {
+        Some(integer) => integer,
+        None => data_type(&definition.data_type)?,
+    };
     let mut column = ColumnSchema {
         name,
         data_type,
         nullable: true,
         default: None,
+        attributes: Default::default(),
     };
     let mut is_key = false;
     for option in &definition.options {
@@ -104,12 +161,42 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::PrimaryKey(_) => is_key = true,
             ast::ColumnOption::Unique(_) => {}
             ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
+            ast::ColumnOption::Check(_) => {}
+            ast::ColumnOption::Generated {
+                generation_expr: Some(_),
+                generation_expr_mode: Some(ast::GeneratedExpressionMode::Stored),
+                ..
+            } => {}
+            // Identity: kept by a sequence.
+            ast::ColumnOption::Generated {
+                generation_expr: None,
+                ..
+            } => {}
             other => {
                 return Err(QueryError::unsupported(format!(
                     "the column option {other}"
                 )))
             }
         }
+    }
+    let is_generated = definition.options.iter().any(|o| {
+        matches!(
+            &o.option,
+            ast::ColumnOption::Generated {
+                generation_expr: Some(_),
+                ..
+            }
+        )
+    });
+    if is_generated && column.default.is_some() {
+        let message = format!(
+            "both default and generation expression specified for column \"{}\"",
+            column.name
+        );
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
+    }
+    if is_generated && is_key {
+        return Err(QueryError::unsupported("a generated column as primary key"));
     }
     Ok((column, is_key))
 }
@@ -200,14 +287,6 @@ pub fn data_type(written: &ast::DataType) -> Result<DataType, QueryError> {
         }
         other => other.to_string(),
     };
-    match text.as_str() {
-        "serial" | "bigserial" | "smallserial" => {
-            return Err(
-                QueryError::unsupported("SERIAL").with_hint("Use BIGINT and give the values.")
-            );
-        }
-        _ => {}
-    }
     Ok(DataType::parse(&text)?)
 }
 
@@ -279,7 +358,11 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused() {
         for (sql, code) in [
-            ("create table t (a int check (a > 0))", "0A000"),
+            ("create table t (a int check (a > (select 1)))", "0A000"),
+            (
+                "create table t (a int, b int generated always as (b) stored)",
+                "42P17",
+            ),
             ("create table t (a int unique deferrable)", "0A000"),
             ("create table t (a int, a int)", "42701"),
             ("create table t (a json primary key)", "0A000"),

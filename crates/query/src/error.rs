@@ -26,6 +26,8 @@ pub struct QueryError {
     pub table: Option<String>,
     /// Column at fault.
     pub column: Option<String>,
+    /// Constraint at fault.
+    pub constraint: Option<String>,
 }
 
 impl QueryError {
@@ -39,6 +41,7 @@ impl QueryError {
             offset: None,
             table: None,
             column: None,
+            constraint: None,
         }
     }
 

@@ -33,6 +33,8 @@ mod functions;
 #[cfg(feature = "engine")]
 mod precedence;
 #[cfg(feature = "engine")]
+mod row_rules;
+#[cfg(feature = "engine")]
 pub mod sql;
 #[cfg(feature = "engine")]
 mod system_tables;
@@ -42,10 +44,13 @@ pub mod table_options;
 #[cfg(feature = "engine")]
 pub use engine::{
     coerce_array, coerce_batch, CheckSetting, Engine, EngineOptions, QueryPlan, ReadContext,
-    SessionFacts, SessionSettings, TemporalDefaults, TEMPORARY_TABLE_PREFIX,
+    SequenceCall, SequenceCalls, SessionFacts, SessionSettings, TemporalDefaults,
+    TEMPORARY_TABLE_PREFIX,
 };
 #[cfg(feature = "engine")]
 pub use error::QueryError;
+#[cfg(feature = "engine")]
+pub use row_rules::{is_false, RowRules};
 
 #[cfg(feature = "engine")]
 pub use datafusion::execution::SendableRecordBatchStream;

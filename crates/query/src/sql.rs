@@ -5,7 +5,7 @@
 //! the engine (transactions, settings) is told apart here; what Chronos does not
 //! have is refused here, by name, and never ignored.
 
-use chronos_model::SqlState;
+use chronos_model::{SequenceSchema, SqlState};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::ast::Spanned as _;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -15,6 +15,7 @@ use crate::{depth, temporal, QueryError};
 
 mod maintenance;
 mod reserved;
+mod sequence_options;
 mod strings;
 mod time;
 
@@ -32,8 +33,8 @@ pub enum Command {
     Query(Box<ast::Statement>),
     /// EXPLAIN of a data-modifying statement: not run, its SELECT is explained.
     ExplainWrite(Box<ast::Statement>, ExplainOptions),
-    /// INSERT
-    Insert(Box<ast::Insert>),
+    /// INSERT, and what it says of identity columns.
+    Insert(Box<ast::Insert>, Overriding),
     /// UPDATE, and the WITH before it.
     Update(Box<ast::Update>, Option<Box<ast::With>>),
     /// DELETE, and the WITH before it.
@@ -42,6 +43,10 @@ pub enum Command {
     CreateTable(Box<ast::CreateTable>),
     /// CREATE INDEX
     CreateIndex(Box<ast::CreateIndex>),
+    /// CREATE SEQUENCE, IF NOT EXISTS.
+    CreateSequence(Box<SequenceSchema>, bool),
+    /// DROP SEQUENCE: names, IF EXISTS.
+    DropSequences(Vec<ast::ObjectName>, bool),
     /// DROP INDEX: names, IF EXISTS.
     DropIndexes(Vec<ast::ObjectName>, bool),
     /// DROP TABLE: names, IF EXISTS.
@@ -70,6 +75,8 @@ pub enum Command {
     Discard,
     /// DEALLOCATE name; `None`: ALL.
     Deallocate(Option<String>),
+    /// ALTER TABLE
+    AlterTable(Box<ast::AlterTable>),
     /// ALTER TABLE .. SET (..), RESET (..)
     AlterOptions(AlterOptions),
     /// COMPACT, VACUUM
@@ -77,6 +84,18 @@ pub enum Command {
     /// A statement that is accepted and has no effect here (LISTEN, CHECKPOINT ..);
     /// its command tag.
     NoOperation(&'static str),
+}
+
+/// OVERRIDING: which values of identity columns an INSERT means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overriding {
+    /// It says nothing: those that it gives, where they may be given.
+    #[default]
+    None,
+    /// SYSTEM VALUE: those that it gives.
+    System,
+    /// USER VALUE: those of the sequence.
+    User,
 }
 
 /// What EXPLAIN was asked for.
@@ -108,6 +127,8 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
+    let text = sequence_options::sorted(&text);
+    let (text, overriding) = without_overriding(&text);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -126,7 +147,10 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
             depth::bound(&mut statement)?;
             reserved::check(&statement)?;
             crate::precedence::restore(&mut statement);
-            classify(statement)
+            match classify(statement)? {
+                Command::Insert(insert, _) => Ok(Command::Insert(insert, overriding)),
+                other => Ok(other),
+            }
         }
         0 => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
@@ -232,7 +256,7 @@ fn write_with_ctes(query: &ast::Query) -> Option<Result<Command, QueryError>> {
                 }
                 source.with = Some(with);
             }
-            Ok(Command::Insert(Box::new(insert)))
+            Ok(Command::Insert(Box::new(insert), Overriding::None))
         }
         ast::SetExpr::Update(ast::Statement::Update(update)) => Ok(Command::Update(
             Box::new(update.clone()),
@@ -266,6 +290,40 @@ fn without_only(sql: &str) -> std::borrow::Cow<'_, str> {
         before = word;
     }
     text
+}
+
+/// An INSERT without its OVERRIDING, which the parser does not know.
+fn without_overriding(sql: &str) -> (std::borrow::Cow<'_, str>, Overriding) {
+    use crate::lex::{Token, TokenKind};
+    let mentions = |b: &[u8]| b.eq_ignore_ascii_case(b"overriding");
+    if !sql.as_bytes().windows(10).any(mentions) {
+        return (sql.into(), Overriding::None);
+    }
+    let tokens: Vec<Token> = crate::lex::tokens(sql)
+        .filter(|t| t.kind != TokenKind::Comment)
+        .collect();
+    for around in tokens.windows(4) {
+        let [overriding, whose, value, next] = around else {
+            continue;
+        };
+        let is_clause = overriding.is_word(sql, "overriding")
+            && value.is_word(sql, "value")
+            && ["values", "select", "with", "("].iter().any(|w| match *w {
+                "(" => next.text(sql) == "(",
+                word => next.is_word(sql, word),
+            });
+        let found = match is_clause {
+            true if whose.is_word(sql, "system") => Overriding::System,
+            true if whose.is_word(sql, "user") => Overriding::User,
+            _ => continue,
+        };
+        let mut text = sql.to_owned();
+        let range = overriding.start..value.end;
+        let blank = " ".repeat(range.len());
+        text.replace_range(range, &blank);
+        return (text.into(), found);
+    }
+    (sql.into(), Overriding::None)
 }
 
 /// Statements about the session, read from tokens: drivers send spellings that
@@ -447,7 +505,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 _ => return Err(QueryError::unsupported("EXPLAIN of this statement")),
             }
         }
-        S::Insert(insert) => Command::Insert(Box::new(insert)),
+        S::Insert(insert) => Command::Insert(Box::new(insert), Overriding::None),
         S::Update(update) => Command::Update(Box::new(update), None),
         S::Delete(delete) => Command::Delete(Box::new(delete), None),
         S::CreateTable(create) => Command::CreateTable(Box::new(create)),
@@ -457,6 +515,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             names,
             ..
         } => Command::DropTables(names, if_exists),
+        S::AlterTable(alter) => Command::AlterTable(Box::new(alter)),
         S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
         S::Drop {
             object_type: ast::ObjectType::Index,
@@ -464,6 +523,24 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             names,
             ..
         } => Command::DropIndexes(names, if_exists),
+        S::CreateSequence {
+            temporary: false,
+            if_not_exists,
+            name,
+            data_type,
+            sequence_options,
+            owned_by: None,
+        } => {
+            let sequence =
+                crate::ddl::create_sequence(&name, data_type.as_ref(), &sequence_options)?;
+            Command::CreateSequence(Box::new(sequence), if_not_exists)
+        }
+        S::Drop {
+            object_type: ast::ObjectType::Sequence,
+            if_exists,
+            names,
+            ..
+        } => Command::DropSequences(names, if_exists),
         S::Truncate(truncate) => {
             Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
         }
@@ -546,7 +623,7 @@ pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement
 }
 
 pub use crate::copy::{copy, CopyDirection, CopyStatement};
-pub use ast::{CreateIndex, CreateTable, ObjectName};
+pub use ast::{AlterTable, CreateIndex, CreateTable, ObjectName};
 
 /// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
 pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {

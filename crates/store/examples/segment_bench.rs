@@ -55,6 +55,7 @@ fn schema() -> TableSchema {
         data_type,
         nullable: false,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(1),
@@ -64,6 +65,8 @@ fn schema() -> TableSchema {
             column("ts", DataType::TimestampTz),
             column("value", DataType::Float8),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: vec![0, 1],
         options: TableOptions::default(),
     }

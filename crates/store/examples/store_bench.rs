@@ -33,6 +33,7 @@ fn table() -> TableSchema {
         data_type,
         nullable: false,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(1),
@@ -42,6 +43,8 @@ fn table() -> TableSchema {
             column("ts", DataType::TimestampTz),
             column("value", DataType::Float8),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: vec![0, 1],
         options: TableOptions::default(),
     }

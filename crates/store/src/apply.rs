@@ -10,15 +10,15 @@ use std::sync::Arc;
 use arrow_array::UInt32Array;
 use arrow_buffer::BooleanBuffer;
 use chronos_model::{
-    key_values, Catalog, Expect, IndexSchema, IndexState, Keys, Kind, NodeId, OptionChange, Period,
-    Stamp, TableId, TableSchema,
+    key_values, Catalog, CatalogChange, Expect, IndexSchema, IndexState, Keys, Kind, NodeId,
+    OptionChange, Period, Reserved, SequenceSchema, Stamp, TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
 use crate::first::FirstVersions;
 use crate::index;
 use crate::memtable::{KeyRanges, Run};
-use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet};
+use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet, Shapes};
 use crate::present::EarlierChange;
 use crate::retention::Retained;
 use crate::state::{StoreState, Stored, TableState};
@@ -39,6 +39,8 @@ pub struct Applied {
     pub created: Option<TableId>,
     /// The secondary indexes created.
     pub created_indexes: Vec<TableId>,
+    /// The numbers of a sequence that were handed out.
+    pub reserved: Option<Reserved>,
 }
 
 /// A write set whose preconditions hold.
@@ -55,6 +57,8 @@ pub(crate) struct Checked {
     /// Tables created, dropped or truncated.
     pub(crate) catalog: Option<Catalog>,
     pub(crate) truncated: Vec<TableId>,
+    /// Whether columns of a table change, so that nothing may be left in memory.
+    pub(crate) reshapes: bool,
 }
 
 impl Checked {
@@ -67,6 +71,7 @@ impl Checked {
             first: vec![FirstVersions::None; set.changes.len()],
             catalog: None,
             truncated: Vec::new(),
+            reshapes: false,
         }
         .with_last_stamp(set)
     }
@@ -137,6 +142,8 @@ pub(crate) fn check(
         catalog: None,
         has_unique: false,
         truncated: Vec::new(),
+        shapes: Shapes::default(),
+        reshapes: false,
         applied: Applied::default(),
         leave_out: vec![Vec::new(); set.changes.len()],
         first: vec![FirstVersions::None; set.changes.len()],
@@ -147,8 +154,16 @@ pub(crate) fn check(
             Prepared::DropTable(id) => checker.drop_table(*id)?,
             Prepared::Truncate(id) => checker.truncate(*id, &set.changes[..number])?,
             Prepared::AlterOptions(id, changes) => checker.alter_options(*id, changes)?,
+            Prepared::ExpectShape(id, version) => checker.expect_shape(*id, *version)?,
+            Prepared::Catalog(change) if set.changes.len() == 1 => checker.change(change)?,
+            Prepared::Catalog(_) => return Err(ApplyError::CatalogConflict),
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
+            Prepared::CreateSequence(schema) => checker.create_sequence(schema)?,
+            Prepared::ReserveNumbers(id, count) => checker.reserve(*id, *count)?,
+            Prepared::SetSequence(id, value, called) => {
+                checker.set_sequence(*id, *value, *called)?
+            }
             Prepared::SetIndexState(id, state) => checker.set_index_state(*id, *state)?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
             Prepared::Batch(batch) => checker.batch(number, batch)?,
@@ -163,6 +178,7 @@ pub(crate) fn check(
         first,
         catalog,
         truncated,
+        reshapes,
         ..
     } = checker;
     applied.skipped_rows.sort_unstable();
@@ -174,6 +190,7 @@ pub(crate) fn check(
         first,
         catalog,
         truncated,
+        reshapes,
     };
     Ok(checked.with_last_stamp(set))
 }
@@ -199,6 +216,8 @@ struct Checker<'a> {
     /// Whether rows of a table with a unique index in force are written.
     has_unique: bool,
     truncated: Vec<TableId>,
+    shapes: Shapes,
+    reshapes: bool,
     applied: Applied,
     leave_out: Vec<Vec<bool>>,
     first: Vec<FirstVersions>,
@@ -229,13 +248,12 @@ impl<'a> Checker<'a> {
 
     fn create(&mut self, schema: &TableSchema) -> Result<(), ApplyError> {
         let catalog = self.catalog();
-        if catalog.tables.contains_key(&schema.name) || catalog.indexes.contains_key(&schema.name) {
+        if catalog.has_relation(&schema.name) {
             return Err(ApplyError::DuplicateTable {
                 name: schema.name.clone(),
             });
         }
-        let id = TableId(catalog.next_table_id.max(1));
-        catalog.next_table_id = id.0 + 1;
+        let id = catalog.next_id();
         let schema = TableSchema {
             id,
             ..schema.clone()
@@ -253,7 +271,7 @@ impl<'a> Checker<'a> {
         };
         let catalog = self.catalog();
         catalog.tables.remove(&name);
-        catalog.indexes.retain(|_, index| index.table != id);
+        catalog.forget_owned();
         catalog.version += 1;
         Ok(())
     }
@@ -268,6 +286,80 @@ impl<'a> Checker<'a> {
         schema.options = schema.options.changed(changes, now);
         catalog.tables.insert(schema.name.clone(), Arc::new(schema));
         catalog.version += 1;
+        Ok(())
+    }
+
+    fn create_sequence(&mut self, schema: &SequenceSchema) -> Result<(), ApplyError> {
+        let fresh = self.applied.created;
+        let catalog = self.catalog();
+        if catalog.has_relation(&schema.name) {
+            return Err(ApplyError::DuplicateTable {
+                name: schema.name.clone(),
+            });
+        }
+        let mut schema = schema.clone();
+        schema.id = catalog.next_id();
+        if let Some((table @ TableId(0), _)) = &mut schema.owner {
+            *table = fresh.ok_or(ApplyError::UnknownTable { id: TableId(0) })?;
+        }
+        catalog.sequences.insert(schema.name.clone(), schema.into());
+        catalog.version += 1;
+        Ok(())
+    }
+
+    /// Plans do not depend on where a sequence stands: the catalog's version stays.
+    fn sequence(&mut self, id: TableId) -> Result<&mut SequenceSchema, ApplyError> {
+        let mut all = self.catalog().sequences.values_mut();
+        let found = all.find(|s| s.id == id).map(Arc::make_mut);
+        found.ok_or(ApplyError::UnknownSequence { id })
+    }
+
+    fn reserve(&mut self, id: TableId, count: u32) -> Result<(), ApplyError> {
+        let sequence = self.sequence(id)?;
+        let Some(reserved) = sequence.reserve(count) else {
+            let rises = sequence.increment > 0;
+            return Err(ApplyError::SequenceExhausted {
+                name: sequence.name.clone(),
+                end: if rises { "maximum" } else { "minimum" },
+                bound: if rises { sequence.max } else { sequence.min },
+            });
+        };
+        self.applied.reserved = Some(reserved);
+        Ok(())
+    }
+
+    fn set_sequence(&mut self, id: TableId, value: i64, is_called: bool) -> Result<(), ApplyError> {
+        self.sequence(id)?.set(value, is_called);
+        Ok(())
+    }
+
+    /// Notes what the rows that follow were made for, and whether that is how the table is.
+    fn expect_shape(&mut self, id: TableId, version: u32) -> Result<(), ApplyError> {
+        self.shapes.expect(id, version);
+        let table = self.table(id)?;
+        self.shapes.check(&table.schema)
+    }
+
+    /// Edits the catalog, unless that has changed since the edits were made for it.
+    fn change(&mut self, change: &CatalogChange) -> Result<(), ApplyError> {
+        if change.base != self.state.catalog.version {
+            return Err(ApplyError::CatalogConflict);
+        }
+        for (id, stamp) in &change.unchanged {
+            let table = self.table(*id)?;
+            if table.last_recorded() > *stamp {
+                return Err(ApplyError::Conflict {
+                    table: table.schema.name.clone(),
+                });
+            }
+        }
+        let next = change.applied(&self.state.catalog);
+        let next = next.map_err(|_| ApplyError::CatalogConflict)?;
+        self.reshapes = next.tables.values().any(|after| {
+            let before = self.state.catalog.table_by_id(after.id);
+            before.is_some_and(|before| !before.stores_like(after))
+        });
+        self.catalog = Some(next);
         Ok(())
     }
 
@@ -336,6 +428,7 @@ impl<'a> Checker<'a> {
 
     fn rows(&mut self, number: usize, rows: &PreparedRows) -> Result<(), ApplyError> {
         let table = self.table(rows.changes.table)?;
+        self.shapes.check(&table.schema)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         self.leave_out[number] = vec![false; rows.changes.rows.len()];
         let mut first = Vec::with_capacity(rows.changes.rows.len());
@@ -487,6 +580,7 @@ impl<'a> Checker<'a> {
 
     fn batch(&mut self, number: usize, batch: &PreparedBatch) -> Result<(), ApplyError> {
         let table = self.table(batch.table)?;
+        self.shapes.check(&table.schema)?;
         self.has_unique |= table.indexes.iter().any(|i| i.is_enforced());
         if let Some(key) = &batch.duplicate {
             return Err(violation(&table.schema, &key.0)?);

@@ -172,7 +172,10 @@ mod tests {
                 data_type: DataType::TimestampTz,
                 nullable: false,
                 default: None,
+                attributes: Default::default(),
             }],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![0],
             options: TableOptions {
                 time_column: Some(0),

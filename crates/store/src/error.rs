@@ -71,6 +71,12 @@ pub enum StoreError {
         /// The table's name.
         name: String,
     },
+    /// A read was planned for other columns than the view's table has.
+    #[error("table \"{table}\" was altered while a statement that reads it was planned")]
+    Reshaped {
+        /// The table's name.
+        table: String,
+    },
     /// A read of the past asks for what may be gone.
     #[error("rows of \"{table}\" as of {} are no longer kept: its history begins at {}", instant(*asked), instant(*horizon))]
     BeforeHorizon {
@@ -227,6 +233,7 @@ impl StoreError {
             | StoreError::HeldBack { .. }
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
+            StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
             StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
@@ -267,6 +274,9 @@ pub enum ApplyError {
         /// The table's name.
         table: String,
     },
+    /// The catalog was changed by another since a change of it was worked out.
+    #[error("tables were changed concurrently")]
+    CatalogConflict,
     /// The table was dropped.
     #[error("table with id {} does not exist", id.0)]
     UnknownTable {
@@ -278,6 +288,22 @@ pub enum ApplyError {
     UnknownIndex {
         /// Its id.
         id: TableId,
+    },
+    /// The sequence was dropped.
+    #[error("sequence with id {} does not exist", id.0)]
+    UnknownSequence {
+        /// Its id.
+        id: TableId,
+    },
+    /// A sequence has no more numbers.
+    #[error("nextval: reached {end} value of sequence \"{name}\" ({bound})")]
+    SequenceExhausted {
+        /// The sequence's name.
+        name: String,
+        /// `maximum` or `minimum`.
+        end: &'static str,
+        /// That value.
+        bound: i64,
     },
     /// A table of this name exists.
     #[error("relation \"{name}\" already exists")]
@@ -306,9 +332,13 @@ impl ApplyError {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             ApplyError::UniqueViolation { .. } => SqlState::UNIQUE_VIOLATION,
-            ApplyError::Conflict { .. } => SqlState::SERIALIZATION_FAILURE,
+            ApplyError::Conflict { .. } | ApplyError::CatalogConflict => {
+                SqlState::SERIALIZATION_FAILURE
+            }
             ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             ApplyError::UnknownIndex { .. } => SqlState::UNDEFINED_OBJECT,
+            ApplyError::UnknownSequence { .. } => SqlState::UNDEFINED_TABLE,
+            ApplyError::SequenceExhausted { .. } => SqlState("2200H"),
             ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),

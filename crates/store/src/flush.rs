@@ -186,7 +186,7 @@ impl Shared {
             added,
         });
         let removed = self.publish_edit(&mut manifest, edit)?;
-        self.update(|state| flushed(state, frozen, &written));
+        self.update_files(|state| flushed(state, frozen, &written))?;
         self.flushed.store(frozen.index.0, Ordering::Release);
         self.frozen.lock().pop_front();
         let memory = frozen.memtables.iter().map(|(_, m)| m.bytes()).sum();
@@ -267,18 +267,15 @@ fn flushed(
     state: &StoreState,
     frozen: &Frozen,
     written: &[(TableId, Arc<SegmentFile>)],
-) -> StoreState {
-    state.with_tables(|tables| {
-        for (id, memtable) in &frozen.memtables {
-            // A table dropped meanwhile is not there any more.
-            let Some(table) = tables.get_mut(id) else {
-                continue;
-            };
-            let mut next = (**table).clone();
-            next.frozen.retain(|m| !Arc::ptr_eq(m, memtable));
-            let files = written.iter().filter(|(of, _)| of == id);
-            files.for_each(|(_, file)| next.add_file(file.clone()));
-            *table = Arc::new(next);
-        }
-    })
+) -> Result<StoreState, StoreError> {
+    let mut next = state.clone();
+    for (id, memtable) in &frozen.memtables {
+        // A table dropped meanwhile is not there any more.
+        next = next.with_files(*id, |table| {
+            table.frozen.retain(|m| !Arc::ptr_eq(m, memtable));
+            let mut files = written.iter().filter(|(of, _)| of == id);
+            files.try_for_each(|(_, file)| table.add_file(file))
+        })?;
+    }
+    Ok(next)
 }

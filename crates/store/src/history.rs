@@ -371,6 +371,8 @@ mod tests {
             id: TableId(1),
             name: "t".into(),
             columns: vec![],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![],
             options,
         }

@@ -75,6 +75,7 @@ mod tests {
             data_type: data_type.clone(),
             nullable: false,
             default: None,
+            attributes: Default::default(),
         };
         let schema = TableSchema {
             id: TableId(1),
@@ -82,6 +83,8 @@ mod tests {
             columns: types.iter().enumerate().map(column).collect(),
             primary_key: primary_key.to_vec(),
             options: TableOptions::default(),
+            rules: Default::default(),
+            shape: Default::default(),
         };
         let options = segment_options(&schema, &SegmentOptions::default());
         (options.page_rows, options.page_bytes)

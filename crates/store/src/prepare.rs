@@ -11,9 +11,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
-    encode_keys, encode_row, value_at, BatchChange, Catalog, Change, DataError, Expect,
-    IndexSchema, IndexState, Key, KeyError, Keys, Kind, OptionChange, RowChange, RowChanges, Stamp,
-    TableId, TableSchema, WriteSet,
+    encode_keys, encode_row, value_at, BatchChange, Catalog, CatalogChange, Change, DataError,
+    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, OptionChange, RowChange,
+    RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -40,9 +40,14 @@ pub(crate) enum Prepared {
     DropTable(TableId),
     Truncate(TableId),
     AlterOptions(TableId, Vec<OptionChange>),
+    ExpectShape(TableId, u32),
+    Catalog(CatalogChange),
     CreateIndex(IndexSchema),
     DropIndex(TableId),
     SetIndexState(TableId, IndexState),
+    CreateSequence(SequenceSchema),
+    ReserveNumbers(TableId, u32),
+    SetSequence(TableId, i64, bool),
     Rows(PreparedRows),
     Batch(PreparedBatch),
 }
@@ -115,6 +120,7 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
     let mut repeats = false;
     let with_periods = tables_with_periods(set);
     let mut row = 0u32;
+    let mut shapes = Shapes::default();
     let mut changes = Vec::with_capacity(set.changes.len());
     for change in &set.changes {
         let first_row = row;
@@ -124,12 +130,21 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
             Change::CreateIndex(schema) => Prepared::CreateIndex(schema.clone()),
             Change::DropIndex(index) => Prepared::DropIndex(*index),
             Change::SetIndexState(index, state) => Prepared::SetIndexState(*index, *state),
+            Change::CreateSequence(schema) => Prepared::CreateSequence(schema.clone()),
+            Change::ReserveNumbers(id, count) => Prepared::ReserveNumbers(*id, *count),
+            Change::SetSequence(id, value, called) => Prepared::SetSequence(*id, *value, *called),
             Change::Truncate(table) => {
                 repeats |= !tables.insert(*table);
                 Prepared::Truncate(*table)
             }
             Change::AlterOptions(table, changes) => Prepared::AlterOptions(*table, changes.clone()),
+            Change::ExpectShape(table, version) => {
+                shapes.expect(*table, *version);
+                Prepared::ExpectShape(*table, *version)
+            }
+            Change::Catalog(change) => Prepared::Catalog(change.clone()),
             Change::Rows(changes) => {
+                shapes.check(schema_of(catalog, changes.table)?)?;
                 repeats |= !tables.insert(changes.table);
                 row += changes.rows.len() as u32;
                 rows(changes.clone(), first_row, catalog, &mut repeats)?
@@ -138,6 +153,7 @@ pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWrite
                 repeats |= !tables.insert(change.table);
                 row += change.batch.num_rows() as u32;
                 let schema = schema_of(catalog, change.table)?;
+                shapes.check(schema)?;
                 check_shape(schema, change)?;
                 // Beside periods of the same keys, the order of single changes counts.
                 if change.batch.num_rows() < BATCH_ROWS_MIN || with_periods.contains(&change.table)
@@ -166,6 +182,27 @@ fn tables_with_periods(set: &WriteSet) -> HashSet<TableId> {
         _ => None,
     };
     set.changes.iter().filter_map(of).collect()
+}
+
+/// Which shapes of tables the rows of a write set were made for.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes(Vec<(TableId, u32)>);
+
+impl Shapes {
+    pub(crate) fn expect(&mut self, table: TableId, version: u32) {
+        self.0.push((table, version));
+    }
+
+    /// Refuses rows that were made for another shape than the table has.
+    pub(crate) fn check(&self, schema: &TableSchema) -> Result<(), ApplyError> {
+        let expected = self.0.iter().rfind(|(table, _)| *table == schema.id);
+        match expected.map_or(0, |(_, version)| *version) == schema.shape.version {
+            true => Ok(()),
+            false => Err(ApplyError::Conflict {
+                table: schema.name.clone(),
+            }),
+        }
+    }
 }
 
 fn schema_of(catalog: &Catalog, id: TableId) -> Result<&Arc<TableSchema>, ApplyError> {

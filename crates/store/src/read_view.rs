@@ -136,8 +136,20 @@ impl ReadView {
         Retained::of(&table.schema, self.now_micros)
     }
 
+    /// Errors unless statements that were planned for a table's schema can read the view.
+    pub fn check_shape(&self, table: &TableSchema) -> Result<(), StoreError> {
+        self.table(table).map(drop)
+    }
+
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
-        self.table_by_id(schema.id, &schema.name)
+        let table = self.table_by_id(schema.id, &schema.name)?;
+        // Columns are asked for by position.
+        match table.schema.shape.version == schema.shape.version {
+            true => Ok(table),
+            false => Err(StoreError::Reshaped {
+                table: table.schema.name.clone(),
+            }),
+        }
     }
 
     fn table_by_id(&self, id: TableId, name: &str) -> Result<&Arc<TableState>, StoreError> {

@@ -169,6 +169,7 @@ mod tests {
             data_type,
             nullable: false,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(1),
@@ -178,6 +179,8 @@ mod tests {
                 column("d", DataType::Text),
                 column("ts", DataType::TimestampTz),
             ],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![1, 2],
             options,
         }

@@ -11,8 +11,8 @@ use arrow_buffer::BooleanBuffer;
 use bytes::Bytes;
 use chronos_model::{Catalog, IndexSchema, Keys, Kind, Stamp, TableId, TableSchema};
 
-pub(crate) use segment_file::SegmentFile;
 use segment_file::Wanted;
+pub(crate) use segment_file::{FileName, SegmentFile};
 
 use crate::error::{Reason, StoreError};
 use crate::first::FirstVersions;
@@ -31,6 +31,24 @@ pub(crate) struct StoreState {
 }
 
 impl StoreState {
+    /// The same state but for the files of a table, if that is still there.
+    pub(crate) fn with_files(
+        &self,
+        table: TableId,
+        change: impl FnOnce(&mut TableState) -> Result<(), StoreError>,
+    ) -> Result<StoreState, StoreError> {
+        let mut tables = HashMap::clone(&self.tables);
+        if let Some(table) = tables.get_mut(&table) {
+            let mut next = TableState::clone(table);
+            change(&mut next)?;
+            *table = Arc::new(next);
+        }
+        Ok(StoreState {
+            catalog: self.catalog.clone(),
+            tables: Arc::new(tables),
+        })
+    }
+
     /// The same state but for its tables.
     pub(crate) fn with_tables(
         &self,
@@ -113,8 +131,9 @@ impl TableState {
         self.segments.iter().chain(&self.history)
     }
 
-    /// Takes a segment up.
-    pub(crate) fn add_file(&mut self, file: Arc<SegmentFile>) {
+    /// Takes a segment up, which may have been written for an earlier shape of the table.
+    pub(crate) fn add_file(&mut self, file: &Arc<SegmentFile>) -> Result<(), StoreError> {
+        let file = file.shaped_as(&self.schema)?;
         match file.superseded {
             None => {
                 self.segments.push(file);
@@ -123,6 +142,29 @@ impl TableState {
             }
             Some(_) => self.history.push(file),
         }
+        Ok(())
+    }
+
+    /// The table with another schema; of a memtable with other columns nothing may be left.
+    pub(crate) fn with_schema(&self, schema: Arc<TableSchema>) -> Result<TableState, StoreError> {
+        let mut next = self.clone();
+        if !self.schema.stores_like(&schema) {
+            next.active = Arc::new(Memtable::new(schema.clone()));
+            for files in [&mut next.segments, &mut next.history] {
+                for file in files {
+                    *file = file.shaped_as(&schema)?;
+                }
+            }
+        }
+        next.schema = schema;
+        Ok(next)
+    }
+
+    /// The stamp of the newest version that is stored; `MIN`: there is none.
+    pub(crate) fn last_recorded(&self) -> Stamp {
+        let of_memtables = self.memtables().map(|m| m.last_recorded());
+        let of_files = self.files().map(|file| file.meta().max_recorded);
+        of_memtables.chain(of_files).max().unwrap_or(Stamp::MIN)
     }
 
     /// Lets go of segments.

@@ -34,7 +34,7 @@ use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
-use crate::state::{SegmentFile, StoreState, TableState};
+use crate::state::{FileName, SegmentFile, StoreState, TableState};
 
 /// How a store behaves. The defaults fit a small server.
 #[derive(Clone, PartialEq, Debug)]
@@ -145,7 +145,7 @@ pub(crate) struct Shared {
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
     pub(crate) flushed: AtomicU64,
-    pub(crate) files: Mutex<HashMap<SegmentId, Weak<SegmentFile>>>,
+    pub(crate) files: Mutex<HashMap<SegmentId, Weak<FileName>>>,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
     stopped: AtomicBool,
@@ -408,12 +408,17 @@ impl Shared {
                 return Err(refused);
             }
         };
+        if checked.reshapes {
+            // What is in memory has the columns from before. Segments say which they have.
+            self.freeze_locked(&mut apply);
+            self.flush_frozen()?;
+        }
         let written = apply::write(&state, recorded, node, set, &checked);
         let written = written.inspect_err(|error| self.poison(error))?;
         apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(catalog) = checked.catalog {
-            published.state = with_catalog(&published.state, catalog);
+            published.state = with_catalog(&published.state, catalog)?;
         }
         for id in checked.truncated {
             published.state = truncated(&published.state, id, recorded);
@@ -495,6 +500,26 @@ impl Shared {
         published.state = change(&published.state);
     }
 
+    /// The same for files that the manifest names by now: what is in force must have them, so
+    /// a failure poisons the store.
+    pub(crate) fn update_files(
+        &self,
+        change: impl FnOnce(&StoreState) -> Result<StoreState, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut published = self.published.write();
+        match change(&published.state) {
+            Ok(state) => {
+                published.state = state;
+                Ok(())
+            }
+            Err(error) => {
+                drop(published);
+                self.poison(&error);
+                Err(error)
+            }
+        }
+    }
+
     fn stats(&self) -> StoreStats {
         let counters = &self.counters;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -526,23 +551,22 @@ impl Shared {
 }
 
 /// The state with another catalog: tables it lacks go, those it adds begin empty.
-fn with_catalog(state: &StoreState, catalog: Catalog) -> StoreState {
-    let mut next = state.with_tables(|tables| {
-        tables.retain(|id, _| catalog.stores(*id));
-        for schema in catalog.stored() {
-            let table = tables
-                .entry(schema.id)
-                .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
-            if table.schema != schema {
-                let mut next = TableState::clone(table);
-                next.schema = schema;
-                *table = Arc::new(next);
-            }
+fn with_catalog(state: &StoreState, catalog: Catalog) -> Result<StoreState, StoreError> {
+    let mut tables = HashMap::clone(&state.tables);
+    tables.retain(|id, _| catalog.stores(*id));
+    for schema in catalog.stored() {
+        let table = tables
+            .entry(schema.id)
+            .or_insert_with(|| Arc::new(TableState::new(schema.clone())));
+        if table.schema != schema {
+            *table = Arc::new(table.with_schema(schema)?);
         }
-        index::attach(tables, &catalog);
-    });
-    next.catalog = Arc::new(catalog);
-    next
+    }
+    index::attach(&mut tables, &catalog);
+    Ok(StoreState {
+        catalog: Arc::new(catalog),
+        tables: Arc::new(tables),
+    })
 }
 
 fn truncated(state: &StoreState, id: TableId, at: Stamp) -> StoreState {
@@ -617,7 +641,7 @@ fn initial_state(
     dir: &Path,
     manifest: &Manifest,
     cache: &Arc<PageCache>,
-    files: &mut HashMap<SegmentId, Weak<SegmentFile>>,
+    files: &mut HashMap<SegmentId, Weak<FileName>>,
 ) -> Result<StoreState, StoreError> {
     let known = manifest.state();
     let truncations = known.truncations();
@@ -638,8 +662,8 @@ fn initial_state(
                 &schema,
                 entry.place(),
             ));
-            files.insert(entry.meta.id, Arc::downgrade(&file));
-            table.add_file(file);
+            files.insert(entry.meta.id, Arc::downgrade(file.name()));
+            table.add_file(&file)?;
         }
         tables.insert(schema.id, Arc::new(table));
     }

@@ -294,7 +294,7 @@ impl<'a> Files<'a> {
         let segment = Segment::open(&shared.env, &path, self.schema, shared.cache.clone())?;
         let env = shared.env.clone();
         let file = Arc::new(SegmentFile::new(env, path, segment, self.schema, place));
-        shared.files.lock().insert(id, Arc::downgrade(&file));
+        shared.files.lock().insert(id, Arc::downgrade(file.name()));
         Ok(file)
     }
 

@@ -70,9 +70,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    arrays catalog create_table dates delete errors explain index insert names numbers on_conflict
-    operators order_and_summary retention select settings strings subqueries time_system time_valid
-    transactions types update
+    alter_table arrays catalog constraints create_table dates delete errors explain index insert names
+    numbers on_conflict operators order_and_summary retention select sequences settings strings
+    subqueries time_system time_valid transactions types update
 }
 
 #[test]

@@ -105,15 +105,22 @@ fn hold_back(
 }
 
 fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
-    set.changes.iter().filter_map(|change| match change {
+    set.changes.iter().flat_map(|change| match change {
         // Indexes change no rows.
         Change::CreateTable(_)
         | Change::CreateIndex(_)
         | Change::DropIndex(_)
-        | Change::SetIndexState(..) => None,
-        Change::DropTable(id) | Change::Truncate(id) | Change::AlterOptions(id, _) => Some(*id),
-        Change::Rows(rows) => Some(rows.table),
-        Change::Batch(batch) => Some(batch.table),
+        | Change::SetIndexState(..)
+        | Change::CreateSequence(_)
+        | Change::ReserveNumbers(..)
+        | Change::SetSequence(..) => vec![],
+        Change::DropTable(id)
+        | Change::Truncate(id)
+        | Change::AlterOptions(id, _)
+        | Change::ExpectShape(id, _) => vec![*id],
+        Change::Rows(rows) => vec![rows.table],
+        Change::Batch(batch) => vec![batch.table],
+        Change::Catalog(change) => change.tables(),
     })
 }
 

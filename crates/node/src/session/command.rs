@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use chronos_model::{Change, DataType, SqlState, Stamp, Value, WriteSet};
+use chronos_model::{
+    Catalog, CatalogChange, CatalogEdit, Change, DataType, SequenceSchema, SqlState, Stamp, Value,
+    WriteSet,
+};
 use chronos_query::sql::{self, Command};
 use chronos_query::{ddl, QueryError};
 use chronos_store::Applied;
@@ -43,7 +46,14 @@ impl Session {
             Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
             Command::CreateIndex(create) => self.create_index(create).await,
             Command::DropIndexes(names, if_exists) => self.drop_indexes(names, *if_exists).await,
+            Command::CreateSequence(sequence, if_not_exists) => {
+                self.create_sequence(sequence, *if_not_exists).await
+            }
+            Command::DropSequences(names, if_exists) => {
+                self.drop_sequences(names, *if_exists).await
+            }
             Command::Truncate(names) => self.truncate(names).await,
+            Command::AlterTable(alter) => self.alter_table(alter).await,
             Command::AlterOptions(alter) => self.alter_options(alter).await,
             Command::Maintain(maintenance) => self.maintain(maintenance).await,
             Command::Copy(copy) => {
@@ -82,7 +92,7 @@ impl Session {
             Command::NoOperation(verb) => done(verb),
             Command::Query(_)
             | Command::ExplainWrite(..)
-            | Command::Insert(_)
+            | Command::Insert(..)
             | Command::Update(..)
             | Command::Delete(..) => Err(Error::new(
                 SqlState::INTERNAL,
@@ -115,6 +125,20 @@ impl Session {
     /// Changes the catalog at once, also within a transaction, which from then on
     /// sees the new catalog and everything committed so far.
     pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<Applied, Error> {
+        self.may_change_catalog()?;
+        let set = WriteSet {
+            begin: Stamp::MAX,
+            changes,
+        };
+        let applied = self.propose(set).await?.applied;
+        let view = self.node.inner.replica.store.read_view();
+        if let Some(transaction) = &mut self.transaction {
+            transaction.view = view;
+        }
+        Ok(applied)
+    }
+
+    pub(super) fn may_change_catalog(&self) -> Result<(), Error> {
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(
@@ -130,25 +154,19 @@ impl Session {
                 .with_hint("Commit first: such a change takes effect at once."));
             }
         }
-        let set = WriteSet {
-            begin: Stamp::MAX,
-            changes,
-        };
-        let applied = self.propose(set).await?.applied;
-        let view = self.node.inner.replica.store.read_view();
-        if let Some(transaction) = &mut self.transaction {
-            transaction.view = view;
-        }
-        Ok(applied)
+        Ok(())
     }
 
     async fn create_table(&mut self, create: &sql::CreateTable) -> Result<Outcome, Error> {
-        let schema = ddl::table_schema(create)?;
-        self.check_defaults(&schema)?;
+        let mut schema = ddl::table_schema(create)?;
+        let sequences = ddl::owned_sequences(create, &mut schema, &self.catalog())?;
+        self.check_defaults(&schema, &sequences)?;
+        self.check_rules(&schema)?;
         let name = schema.name.clone();
         let indexes = ddl::unique_constraints(create, &schema, &self.catalog())?;
         let mut changes = vec![Change::CreateTable(schema)];
         changes.extend(indexes.into_iter().map(Change::CreateIndex));
+        changes.extend(sequences.into_iter().map(Change::CreateSequence));
         match self.change_catalog(changes).await {
             Err(e)
                 if e.code == SqlState::DUPLICATE_TABLE
@@ -166,13 +184,21 @@ impl Session {
         done("CREATE TABLE")
     }
 
-    /// A DEFAULT must be an expression that the engine can plan, without columns.
-    fn check_defaults(&self, schema: &chronos_model::TableSchema) -> Result<(), Error> {
+    /// A DEFAULT must be an expression that the engine can plan, without columns. Those of
+    /// sequences that are about to be created are.
+    pub(super) fn check_defaults(
+        &self,
+        schema: &chronos_model::TableSchema,
+        fresh: &[SequenceSchema],
+    ) -> Result<(), Error> {
         let catalog = self.catalog();
         for column in &schema.columns {
             let Some(default) = &column.default else {
                 continue;
             };
+            if fresh.iter().any(|s| ddl::asks_sequence(default, &s.name)) {
+                continue;
+            }
             let cast = format!("SELECT CAST({default} AS {})", column.data_type);
             let planned = sql::parse_query(&cast)
                 .map_err(Error::from)
@@ -204,10 +230,8 @@ impl Session {
             let table = self.catalog().table(&name).map(|t| t.id);
             match table {
                 Some(id) => found.push(id),
-                None if self.catalog().indexes.contains_key(&name) => {
-                    let message = format!("\"{name}\" is not a table");
-                    return Err(Error::new(SqlState("42809"), message)
-                        .with_hint("Use DROP INDEX to remove an index."));
+                None if self.catalog().has_relation(&name) => {
+                    return Err(self.is_not("a table", &name));
                 }
                 None if if_exists => {
                     self.notice(
@@ -227,6 +251,75 @@ impl Session {
                 .await?;
         }
         done("DROP TABLE")
+    }
+
+    /// 42809: something else has that name.
+    pub(super) fn is_not(&self, what: &str, name: &str) -> Error {
+        let catalog = self.catalog();
+        let (verb, kind) = if catalog.table(name).is_some() {
+            ("TABLE", "a table")
+        } else if catalog.indexes.contains_key(name) {
+            ("INDEX", "an index")
+        } else if catalog.views.contains_key(name) {
+            ("VIEW", "a view")
+        } else {
+            ("SEQUENCE", "a sequence")
+        };
+        Error::new(SqlState("42809"), format!("\"{name}\" is not {what}"))
+            .with_hint(format!("Use DROP {verb} to remove {kind}."))
+    }
+
+    async fn create_sequence(
+        &mut self,
+        sequence: &SequenceSchema,
+        if_not_exists: bool,
+    ) -> Result<Outcome, Error> {
+        let name = &sequence.name;
+        if if_not_exists && self.catalog().has_relation(name) {
+            let message = format!("relation \"{name}\" already exists, skipping");
+            self.notice(Severity::Notice, SqlState::DUPLICATE_TABLE, message);
+            return done("CREATE SEQUENCE");
+        }
+        let change = Change::CreateSequence(sequence.clone());
+        self.change_catalog(vec![change]).await?;
+        done("CREATE SEQUENCE")
+    }
+
+    async fn drop_sequences(
+        &mut self,
+        names: &[sql::ObjectName],
+        if_exists: bool,
+    ) -> Result<Outcome, Error> {
+        let catalog = self.catalog();
+        let mut edits = Vec::with_capacity(names.len());
+        for name in names {
+            let name = sql::table_name(name)?;
+            match catalog.sequences.get(&name) {
+                Some(sequence) => {
+                    check_unused(sequence, &catalog)?;
+                    edits.push(CatalogEdit::DropSequence(sequence.id));
+                }
+                None if catalog.has_relation(&name) => return Err(self.is_not("a sequence", &name)),
+                None if if_exists => self.notice(
+                    Severity::Notice,
+                    SqlState::SUCCESSFUL_COMPLETION,
+                    format!("sequence \"{name}\" does not exist, skipping"),
+                ),
+                None => {
+                    let message = format!("sequence \"{name}\" does not exist");
+                    return Err(Error::new(SqlState::UNDEFINED_TABLE, message));
+                }
+            }
+        }
+        if !edits.is_empty() {
+            let change = CatalogChange {
+                base: catalog.version,
+                unchanged: vec![],
+                edits,
+            };
+            self.change_catalog(vec![Change::Catalog(change)]).await?;
+        }
+        done("DROP SEQUENCE")
     }
 
     async fn truncate(&mut self, names: &[sql::ObjectName]) -> Result<Outcome, Error> {
@@ -335,6 +428,32 @@ impl Session {
             )),
         }
     }
+}
+
+/// 2BP01 if a column needs the sequence.
+fn check_unused(sequence: &SequenceSchema, catalog: &Catalog) -> Result<(), Error> {
+    let name = &sequence.name;
+    for table in catalog.tables.values() {
+        for (position, column) in table.columns.iter().enumerate() {
+            let is_owner = sequence.owner == Some((table.id, table.column_id(position)));
+            let (table, column_name) = (&table.name, &column.name);
+            if is_owner && column.attributes.identity.is_some() {
+                let message = format!(
+                    "cannot drop sequence {name} because column {column_name} of table {table} requires it"
+                );
+                return Err(Error::new(SqlState("2BP01"), message));
+            }
+            let default = column.default.as_deref();
+            if default.is_some_and(|default| ddl::asks_sequence(default, name)) {
+                let message =
+                    format!("cannot drop sequence {name} because other objects depend on it");
+                return Err(Error::new(SqlState("2BP01"), message).with_detail(format!(
+                    "default value for column {column_name} of table {table} depends on sequence {name}"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn position(transaction: &super::Transaction, name: &str) -> Result<usize, Error> {

@@ -107,7 +107,7 @@ impl Session {
                 .update_pairs(plan, update, existing, take(&rows, excluded)?, parameters)
                 .await?;
             count += updated.num_rows() as u64;
-            let (new_rows, updates) = updates_of(table, &updated, &keys)?;
+            let (new_rows, updates) = self.updates_of(plan, &updated, &keys).await?;
             changes.extend(updates);
             returned.push(new_rows);
         }
@@ -122,7 +122,7 @@ impl Session {
             ConflictTarget::Index(index) => index.name.clone(),
             ConflictTarget::Any | ConflictTarget::Key => table.primary_key_name(),
         };
-        match self.write(vec![change], begin).await {
+        match self.write(table, vec![change], begin).await {
             // Somebody inserted the row meanwhile: now it is one to update.
             Err(e) if self.is_taken_now(plan, &fresh)? => Err(self.lost_against(e, &constraint)),
             Err(e) => Err(e),
@@ -172,7 +172,7 @@ impl Session {
             let updated = self
                 .update_pairs(plan, update, pairs.existing, excluded, parameters)
                 .await?;
-            let (new_rows, updates) = updates_of(table, &updated, &pairs.replaced)?;
+            let (new_rows, updates) = self.updates_of(plan, &updated, &pairs.replaced).await?;
             changes.extend(updates);
             returned.push(new_rows);
         }
@@ -183,12 +183,54 @@ impl Session {
             table: table.id,
             rows: changes,
         });
-        let written = self.write(vec![change], context.view.stamp()).await;
+        let written = self.write(table, vec![change], context.view.stamp()).await;
         written.map_err(|e| self.lost_against(e, &table.primary_key_name()))?;
         Ok(Written {
             rows: count,
             output,
         })
+    }
+
+    /// The rows that DO UPDATE made of pairs, and the changes that write them.
+    async fn updates_of(
+        &mut self,
+        plan: &InsertPlan,
+        updated: &RecordBatch,
+        replaced: &[(Key, Option<Period>)],
+    ) -> Result<(RecordBatch, Vec<RowChange>), Error> {
+        let table = &plan.insert.table;
+        let pairs = updated.column(0);
+        let pairs =
+            arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
+        let schema = updated.schema();
+        let new_rows = chronos_query::coerce_batch(
+            table,
+            &schema.fields()[1..],
+            &updated.columns()[1..],
+            updated.num_rows(),
+        )?;
+        let new_rows = self.finish_rows(&plan.rules, new_rows).await?;
+        dml::check_not_null(table, &new_rows)?;
+        let mut changes = Vec::with_capacity(updated.num_rows());
+        for (row, pair) in pairs.values().iter().enumerate() {
+            let values = dml::row_values(table, &new_rows, row)?;
+            let (old_key, valid) = &replaced[*pair as usize];
+            let new_key = match table.has_hidden_key() {
+                true => old_key.clone(),
+                false => dml::key_of(table, &values)?,
+            };
+            if new_key != *old_key {
+                return Err(Error::new(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "ON CONFLICT DO UPDATE cannot change the primary key",
+                ));
+            }
+            changes.push(RowChange {
+                valid: *valid,
+                ..dml::put(new_key, &values, Expect::Unchanged)
+            });
+        }
+        Ok((new_rows, changes))
     }
 
     /// Whether a row that was to be inserted would be one to update by now.
@@ -307,44 +349,6 @@ impl Pairs {
                 ..change.clone()
             }));
     }
-}
-
-/// The rows that DO UPDATE made of pairs, and the changes that write them.
-fn updates_of(
-    table: &TableSchema,
-    updated: &RecordBatch,
-    replaced: &[(Key, Option<Period>)],
-) -> Result<(RecordBatch, Vec<RowChange>), Error> {
-    let pairs = updated.column(0);
-    let pairs = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(pairs);
-    let schema = updated.schema();
-    let new_rows = chronos_query::coerce_batch(
-        table,
-        &schema.fields()[1..],
-        &updated.columns()[1..],
-        updated.num_rows(),
-    )?;
-    dml::check_not_null(table, &new_rows)?;
-    let mut changes = Vec::with_capacity(updated.num_rows());
-    for (row, pair) in pairs.values().iter().enumerate() {
-        let values = dml::row_values(table, &new_rows, row)?;
-        let (old_key, valid) = &replaced[*pair as usize];
-        let new_key = match table.has_hidden_key() {
-            true => old_key.clone(),
-            false => dml::key_of(table, &values)?,
-        };
-        if new_key != *old_key {
-            return Err(Error::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "ON CONFLICT DO UPDATE cannot change the primary key",
-            ));
-        }
-        changes.push(RowChange {
-            valid: *valid,
-            ..dml::put(new_key, &values, Expect::Unchanged)
-        });
-    }
-    Ok((new_rows, changes))
 }
 
 /// Rows of a batch, some of them more than once.

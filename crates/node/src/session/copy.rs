@@ -92,7 +92,7 @@ impl Session {
             .iter()
             .enumerate()
             .any(|(i, c)| !copy.columns.contains(&i) && c.default.is_some());
-        if has_other_defaults {
+        if has_other_defaults || table.has_row_rules() {
             return self.copy_with_defaults(copy).await;
         }
         let mut changes = Vec::new();
@@ -111,7 +111,7 @@ impl Session {
             let batch = super::write::concat(&table, &gathered)?;
             changes.push(dml::insertions(&table, batch, Expect::Absent, &[])?);
         }
-        self.write(changes, Stamp::MAX).await?;
+        self.write(&table, changes, Stamp::MAX).await?;
         Ok(rows)
     }
 
@@ -122,7 +122,7 @@ impl Session {
         let names: Vec<String> = copy.columns.iter().map(quoted).collect();
         let names = names.join(", ");
         let insert = format!(
-            "INSERT INTO {} ({names}) SELECT {names} FROM {RETURNING_TABLE}",
+            "INSERT INTO {} ({names}) OVERRIDING SYSTEM VALUE SELECT {names} FROM {RETURNING_TABLE}",
             sql::quote(&table.name)
         );
         let given = super::write::concat(table, &copy.batches)?;
@@ -155,14 +155,21 @@ fn full_width(
 }
 
 fn positions(table: &TableSchema, columns: &[String]) -> Result<Vec<usize>, Error> {
+    let is_generated = |c: usize| table.columns[c].attributes.generated.is_some();
     if columns.is_empty() {
-        return Ok((0..table.columns.len()).collect());
+        let all = 0..table.columns.len();
+        return Ok(all.filter(|c| !is_generated(*c)).collect());
     }
     let mut positions = Vec::with_capacity(columns.len());
     for name in columns {
         let position = table.column_index(name).ok_or_else(|| {
             Error::from(chronos_query::QueryError::unknown_column(name, &table.name))
         })?;
+        if is_generated(position) {
+            let message = format!("column \"{name}\" is a generated column");
+            let error = Error::new(SqlState::INVALID_COLUMN_REFERENCE, message);
+            return Err(error.with_detail("Generated columns cannot be used in COPY."));
+        }
         if positions.contains(&position) {
             return Err(Error::new(
                 SqlState::DUPLICATE_COLUMN,

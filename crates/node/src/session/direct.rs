@@ -101,7 +101,7 @@ impl Session {
         if self.in_transaction() {
             kept = self.resolve_in_transaction(&plan.table, &mut change)?;
         }
-        let applied = self.write(vec![change], Stamp::MAX).await?;
+        let applied = self.write(&plan.table, vec![change], Stamp::MAX).await?;
         if let Some(applied) = applied.filter(|a| a.skipped > 0) {
             kept = Some(
                 (0..rows.len() as u32)
@@ -163,7 +163,7 @@ impl Session {
             table: plan.table.id,
             rows: vec![change],
         });
-        self.write(vec![change], begin).await.map(drop)
+        self.write(&plan.table, vec![change], begin).await.map(drop)
     }
 
     fn row_to_change(

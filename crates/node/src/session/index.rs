@@ -35,11 +35,14 @@ impl Session {
                 return done("CREATE INDEX");
             }
         }
-        let schema = ddl::create_index(create, &self.catalog())?;
+        let catalog = self.catalog();
+        let schema = ddl::create_index(create, &catalog)?;
         let name = schema.name.clone();
-        let applied = self
-            .change_catalog(vec![Change::CreateIndex(schema)])
-            .await?;
+        // It names columns by position.
+        let shape = catalog.table_by_id(schema.table);
+        let shape = shape.map(|table| Change::ExpectShape(table.id, table.shape.version));
+        let changes = shape.into_iter().chain([Change::CreateIndex(schema)]);
+        let applied = self.change_catalog(changes.collect()).await?;
         // What is committed goes on by itself: from here on the client may leave.
         self.committing.store(false, Ordering::Release);
         if let Some(id) = applied.created_indexes.first() {

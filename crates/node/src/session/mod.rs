@@ -6,6 +6,7 @@
 //! concurrent write are run again; in a transaction block the client is told
 //! (40001).
 
+mod alter;
 mod cancel;
 mod command;
 mod conflict;
@@ -23,8 +24,11 @@ mod write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use chronos_model::{DataType, SqlState, Value};
-use chronos_query::{lex, QueryError, QueryPlan, ReadContext, SessionFacts, SessionSettings};
+use arrow_schema::SchemaRef;
+use chronos_model::{SqlState, Value};
+use chronos_query::{
+    lex, QueryError, QueryPlan, ReadContext, SequenceCalls, SessionFacts, SessionSettings,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
@@ -53,6 +57,8 @@ pub struct Session {
     /// The settings as the last statement was given them.
     given: Option<Arc<SessionSettings>>,
     facts: SessionFacts,
+    /// Gives numbers of sequences.
+    sequences: SequenceCalls,
     transaction: Option<Transaction>,
     cancel: CancelHandle,
     notices: Vec<Notice>,
@@ -63,6 +69,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(node: Node) -> Session {
         Session {
+            sequences: crate::sequences::calls_of(&node),
             node,
             settings: Settings::new(),
             given: None,
@@ -143,26 +150,6 @@ impl Session {
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
         self.refuse_if_failed(&prepared.plan)?;
-        // The catalog may have changed since the statement was planned.
-        let current = self.catalog_version();
-        let replanned;
-        let prepared = if prepared.catalog_version == current || !prepared.plan.depends_on_catalog()
-        {
-            prepared
-        } else {
-            let types: Vec<Option<DataType>> =
-                prepared.parameters.iter().cloned().map(Some).collect();
-            replanned = self.plan(&prepared.sql, &types)?;
-            if replanned.columns.is_some() != prepared.columns.is_some() {
-                return Err(Error::new(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    "cached plan must not change result type",
-                ));
-            }
-            &replanned
-        };
-        let for_time = self.planned_for_time(prepared)?;
-        let prepared = for_time.as_ref().unwrap_or(prepared);
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
                 "bind message supplies {} parameters, but prepared statement requires {}",
@@ -171,13 +158,61 @@ impl Session {
             );
             return Err(Error::new(SqlState::PROTOCOL_VIOLATION, message));
         }
+        let mut current = Arc::clone(prepared);
+        loop {
+            // The catalog may have changed since the statement was planned.
+            current = self.replanned(current, prepared)?;
+            if let Some(for_time) = self.planned_for_time(&current)? {
+                current = for_time;
+            }
+            let done = self.execute_planned(&current, &parameters, token).await;
+            match done {
+                // Or while it ran.
+                Err(e)
+                    if e.code == SqlState::SERIALIZATION_FAILURE
+                        && !self.in_transaction()
+                        && current.plan.depends_on_catalog()
+                        && current.catalog_version != self.catalog_version() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The statement, planned for the catalog that is in force.
+    fn replanned(
+        &self,
+        current: Arc<Prepared>,
+        described: &Prepared,
+    ) -> Result<Arc<Prepared>, Error> {
+        let is_current = current.catalog_version == self.catalog_version();
+        if is_current || !current.plan.depends_on_catalog() {
+            return Ok(current);
+        }
+        let types = current.parameters.iter().cloned().map(Some);
+        let replanned = self.plan(&current.sql, &types.collect::<Vec<_>>())?;
+        match has_same_columns(&replanned.columns, &described.columns) {
+            true => Ok(replanned),
+            // The client may have been told of the columns.
+            false => Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            )),
+        }
+    }
+
+    async fn execute_planned(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        parameters: &[Value],
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         match &prepared.plan {
             Plan::Empty => Ok(Outcome::Empty),
-            Plan::Direct(plan) => self.execute_direct(plan, &parameters).await,
-            Plan::Query(plan) => self.execute_query(plan, &parameters, token).await,
+            Plan::Direct(plan) => self.execute_direct(plan, parameters).await,
+            Plan::Query(plan) => self.execute_query(plan, parameters, token).await,
             Plan::Setting(plan, setting) => self.execute_setting(plan, setting, token).await,
-            Plan::Insert(plan) => self.execute_insert(plan, &parameters).await,
-            Plan::Modify(plan) => self.execute_modify(plan, &parameters).await,
+            Plan::Insert(plan) => self.execute_insert(plan, parameters).await,
+            Plan::Modify(plan) => self.execute_modify(plan, parameters).await,
             Plan::Command(command) => self.execute_command(command, token).await,
         }
     }
@@ -365,6 +400,7 @@ impl Session {
                     changed,
                     check: settings::checked,
                     written: parking_lot::Mutex::default(),
+                    sequences: Some(Arc::clone(&self.sequences)),
                 });
                 self.given = Some(Arc::clone(&given));
                 given
@@ -396,6 +432,22 @@ async fn interruption(token: &CancellationToken, limit: Option<std::time::Durati
             Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
         }
     }
+}
+
+/// Whether rows look the same to a client that was told of their columns.
+fn has_same_columns(a: &Option<SchemaRef>, b: &Option<SchemaRef>) -> bool {
+    let told = |schema: &SchemaRef| -> Vec<_> {
+        let fields = schema.fields().iter();
+        let told = fields.map(|f| {
+            (
+                f.name().clone(),
+                f.data_type().clone(),
+                f.metadata().clone(),
+            )
+        });
+        told.collect()
+    };
+    a.as_ref().map(told) == b.as_ref().map(told)
 }
 
 fn cancelled() -> Error {
@@ -440,6 +492,7 @@ impl From<QueryError> for Error {
         error.hint = e.hint;
         error.table = e.table;
         error.column = e.column;
+        error.constraint = e.constraint;
         error.offset = e.offset;
         error
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType, SqlState};
+use chronos_model::{Catalog, DataType, Kind, SqlState, TableSchema};
 use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, Portion, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
-use chronos_query::QueryPlan;
+use chronos_query::{QueryPlan, RowRules};
 
 use super::{positioned, Session, Statement};
 use crate::Error;
@@ -67,12 +67,16 @@ pub(super) enum Plan {
 pub(super) struct InsertPlan {
     pub(super) insert: dml::Insert,
     pub(super) source: QueryPlan,
+    /// What the table demands of new rows.
+    pub(super) rules: Option<RowRules>,
     pub(super) columns: Option<SchemaRef>,
 }
 
 pub(super) struct ModifyPlan {
     pub(super) modify: dml::Modify,
     pub(super) source: QueryPlan,
+    /// What the table demands of new rows.
+    pub(super) rules: Option<RowRules>,
     pub(super) columns: Option<SchemaRef>,
 }
 
@@ -199,8 +203,9 @@ impl Session {
                     let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
                     (Plan::Query(Box::new(plan)), parameters, Some(schema))
                 }
-                Command::Insert(insert) => {
-                    self.plan_insert(dml::insert(&insert, catalog)?, declared, catalog)?
+                Command::Insert(insert, overriding) => {
+                    let insert = dml::insert(&insert, overriding, catalog)?;
+                    self.plan_insert(insert, declared, catalog)?
                 }
                 Command::Update(update, with) => {
                     let modify = dml::update(&update, with.as_deref(), portion, catalog)?;
@@ -263,15 +268,16 @@ impl Session {
         tables: &[(String, RecordBatch)],
     ) -> Result<InsertPlan, Error> {
         let catalog = self.catalog();
-        let Command::Insert(insert) = sql::parse(sql)? else {
+        let Command::Insert(insert, overriding) = sql::parse(sql)? else {
             return Err(Error::new(
                 chronos_model::SqlState::INTERNAL,
                 "expected an INSERT",
             ));
         };
-        let insert = dml::insert(&insert, &catalog)?;
+        let insert = dml::insert(&insert, overriding, &catalog)?;
         let source = self.plan_over(&insert.source, tables, &[], &catalog)?;
         Ok(InsertPlan {
+            rules: self.plan_rules(&insert.table, &catalog)?,
             insert,
             source,
             columns: None,
@@ -306,6 +312,7 @@ impl Session {
         dml::check_insert(&insert, &source)?;
         let parameters = source.parameters.clone();
         let plan = InsertPlan {
+            rules: self.plan_rules(&insert.table, catalog)?,
             insert,
             source,
             columns: columns.clone(),
@@ -334,7 +341,12 @@ impl Session {
             columns = Some(plan.schema);
         }
         let parameters = source.parameters.clone();
+        let rules = match modify.kind {
+            Kind::Put => self.plan_rules(&modify.table, catalog)?,
+            Kind::Delete => None,
+        };
         let plan = ModifyPlan {
+            rules,
             modify,
             source,
             columns: columns.clone(),
@@ -360,6 +372,15 @@ impl Session {
             .plan(&explained, catalog, &self.facts, &[], &types)?;
         let (parameters, schema) = (plan.parameters.clone(), Arc::clone(&plan.schema));
         Ok((Plan::Query(Box::new(plan)), parameters, Some(schema)))
+    }
+
+    fn plan_rules(
+        &self,
+        table: &Arc<TableSchema>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Option<RowRules>, Error> {
+        let engine = &self.node.inner.engine;
+        Ok(RowRules::plan(engine, table, catalog, &self.facts)?)
     }
 
     pub(super) fn plan_returning(

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chronos_model::{
-    BatchChange, Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, TableId, TableSchema,
-    WriteSet,
+    BatchChange, Catalog, Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, TableId,
+    TableSchema, WriteSet,
 };
 use chronos_store::ReadView;
 
@@ -72,7 +72,7 @@ impl Transaction {
         if let Some(view) = &self.overlaid {
             return Ok(view.clone());
         }
-        let writes = self.writes.to_write_set(Stamp::MAX);
+        let writes = self.writes.to_write_set(Stamp::MAX, self.view.catalog());
         let view = self
             .view
             .with_writes(&writes)
@@ -116,9 +116,14 @@ impl Writes {
             | Change::DropTable(_)
             | Change::Truncate(_)
             | Change::AlterOptions(..)
+            | Change::ExpectShape(..)
+            | Change::Catalog(_)
             | Change::CreateIndex(_)
             | Change::DropIndex(_)
-            | Change::SetIndexState(..) => {}
+            | Change::SetIndexState(..)
+            | Change::CreateSequence(_)
+            | Change::ReserveNumbers(..)
+            | Change::SetSequence(..) => {}
         }
     }
 
@@ -137,8 +142,9 @@ impl Writes {
         Ok(())
     }
 
-    /// All writes as one write set of a transaction that read at `begin`.
-    pub(super) fn to_write_set(&self, begin: Stamp) -> WriteSet {
+    /// All writes as one write set of a transaction that read at `begin` and whose statements
+    /// were planned for `catalog`.
+    pub(super) fn to_write_set(&self, begin: Stamp, catalog: &Catalog) -> WriteSet {
         let rows = self
             .rows
             .iter()
@@ -150,9 +156,24 @@ impl Writes {
                 })
             });
         let batches = self.batches.iter().cloned().map(Change::Batch);
+        let changes: Vec<Change> = rows.chain(batches).collect();
+        let is_written = |id: TableId| {
+            changes.iter().any(|change| match change {
+                Change::Rows(rows) => rows.table == id,
+                Change::Batch(batch) => batch.table == id,
+                _ => false,
+            })
+        };
+        let tables = catalog.tables.values();
+        let tables = tables.filter(|t| t.shape.version > 0 && is_written(t.id));
+        let shapes = tables.filter_map(|table| chronos_query::dml::expected_shape(table));
         WriteSet {
             begin,
-            changes: rows.chain(batches).collect(),
+            changes: shapes
+                .collect::<Vec<_>>()
+                .into_iter()
+                .chain(changes)
+                .collect(),
         }
     }
 }

@@ -12,7 +12,7 @@ use chronos_model::{
     TableSchema, Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
-use chronos_query::{QueryError, ReadContext};
+use chronos_query::{QueryError, ReadContext, RowRules};
 use chronos_store::{Applied, ReadView};
 
 use super::prepare::{known, InsertPlan, ModifyPlan};
@@ -89,6 +89,7 @@ impl Session {
             self.check_takes_periods(&insert.table)?;
         }
         let rows = concat(&insert.table, &rows)?;
+        let rows = self.finish_rows(&plan.rules, rows).await?;
         if rows.num_rows() == 0 {
             return Ok(Written {
                 rows: 0,
@@ -123,6 +124,21 @@ impl Session {
         }
     }
 
+    /// Rows as they are to be stored, in the table's columns.
+    pub(super) async fn finish_rows(
+        &mut self,
+        rules: &Option<RowRules>,
+        rows: RecordBatch,
+    ) -> Result<RecordBatch, Error> {
+        let Some(rules) = rules else {
+            return Ok(rows);
+        };
+        let context = self.read_context()?;
+        Ok(rules
+            .finish(&self.node.inner.engine, rows, &context)
+            .await?)
+    }
+
     /// Inserts rows in the table's columns. `periods`: when each is true, if that was given.
     pub(super) async fn insert_rows(
         &mut self,
@@ -142,7 +158,7 @@ impl Session {
             };
             let count = rows.num_rows() as u64;
             let output = self.returning(plan, rows, parameters).await?;
-            self.write(vec![change], Stamp::MAX).await?;
+            self.write(table, vec![change], Stamp::MAX).await?;
             return Ok(Written {
                 rows: count,
                 output,
@@ -151,7 +167,7 @@ impl Session {
         if expect == Expect::Absent {
             let count = rows.num_rows() as u64;
             let output = self.returning(plan, rows, parameters).await?;
-            self.write(vec![change], Stamp::MAX).await?;
+            self.write(table, vec![change], Stamp::MAX).await?;
             return Ok(Written {
                 rows: count,
                 output,
@@ -159,7 +175,7 @@ impl Session {
         }
         // Which rows are skipped is known once they are written.
         let applied = self
-            .write(vec![change], Stamp::MAX)
+            .write(table, vec![change], Stamp::MAX)
             .await?
             .unwrap_or_default();
         let skipped: HashSet<u32> = applied.skipped_rows.iter().copied().collect();
@@ -291,7 +307,11 @@ impl Session {
         let (mut changes, mut returned) = (Vec::new(), Vec::new());
         let mut rows = 0;
         for batch in &batches {
-            let found = plan.modify.rows(batch, &mut seen, &shown)?;
+            let mut found = plan.modify.rows(batch, &mut seen, &shown)?;
+            if plan.rules.is_some() {
+                found.rows = self.finish_rows(&plan.rules, found.rows).await?;
+                found.returned = plan.modify.with_rows(&found.returned, &found.rows)?;
+            }
             rows += found.keys.len() as u64;
             changes.extend(plan.modify.changes(&found)?);
             returned.push(found.returned);
@@ -314,7 +334,7 @@ impl Session {
             table: plan.modify.table.id,
             rows: changes,
         });
-        self.write(vec![change], begin).await?;
+        self.write(&plan.modify.table, vec![change], begin).await?;
         Ok(Written { rows, output })
     }
 
@@ -372,16 +392,14 @@ impl Session {
         }
     }
 
-    /// Proposes changes, or keeps them for COMMIT (`None`).
+    /// Proposes changes of a table, or keeps them for COMMIT (`None`).
     pub(super) async fn write(
         &mut self,
-        changes: Vec<Change>,
+        table: &TableSchema,
+        mut changes: Vec<Change>,
         begin: Stamp,
     ) -> Result<Option<Applied>, Error> {
-        let changes: Vec<Change> = changes
-            .into_iter()
-            .filter(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()))
-            .collect();
+        changes.retain(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()));
         match &mut self.transaction {
             Some(transaction) => {
                 changes.into_iter().for_each(|c| transaction.add(c));
@@ -389,6 +407,10 @@ impl Session {
             }
             None if changes.is_empty() => Ok(None),
             None => {
+                let changes = dml::expected_shape(table)
+                    .into_iter()
+                    .chain(changes)
+                    .collect();
                 let committal = self.propose(WriteSet { begin, changes }).await?;
                 Ok(Some(committal.applied))
             }
@@ -399,7 +421,10 @@ impl Session {
         &mut self,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        let set = transaction.writes.to_write_set(transaction.view.stamp());
+        let view = &transaction.view;
+        let set = transaction
+            .writes
+            .to_write_set(view.stamp(), view.catalog());
         if !set.changes.is_empty() {
             self.propose(set).await?;
         }

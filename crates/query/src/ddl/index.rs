@@ -295,9 +295,7 @@ fn add_constraint(
 /// Whether a table, an index or a primary key has that name.
 pub fn is_taken(catalog: &Catalog, name: &str) -> bool {
     let is_key = |t: &TableSchema| !t.has_hidden_key() && t.primary_key_name() == name;
-    catalog.table(name).is_some()
-        || catalog.indexes.contains_key(name)
-        || catalog.tables.values().any(|t| is_key(t))
+    catalog.has_relation(name) || catalog.tables.values().any(|t| is_key(t))
 }
 
 /// `table_column_column_label`, with a number if that is taken.
@@ -327,7 +325,7 @@ fn free_name(
 }
 
 /// The longer of the first two parts is cut until the whole is short enough.
-fn short_name(first: &str, second: &str, label: &str) -> String {
+pub(super) fn short_name(first: &str, second: &str, label: &str) -> String {
     let room = NAME_BYTES_MAX - label.len() - 2;
     let (mut a, mut b) = (first.len(), second.len());
     while a + b > room {

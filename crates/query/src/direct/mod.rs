@@ -175,6 +175,10 @@ pub fn plan_declared(
         return None;
     };
     planner.cursor.statement_end()?;
+    let writes_row = matches!(kind, DirectKind::Insert { .. } | DirectKind::Update { .. });
+    if writes_row && (table.has_row_rules() || table.has_identity()) {
+        return None;
+    }
     Some(DirectPlan {
         table,
         kind,

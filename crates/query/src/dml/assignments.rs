@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use chronos_model::{SqlState, TableSchema};
+use chronos_model::{Identity, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 
-use super::assignable;
+use super::insert::is_default;
+use super::{assignable, not_updatable};
 use crate::engine::parse_expression;
 use crate::sql::{fold, quote};
 use crate::QueryError;
@@ -65,6 +66,12 @@ pub(super) fn assignments(
         };
         for (name, value) in pairs {
             let position = assignable(table, &name)?;
+            let column = &table.columns[position];
+            let is_computed = column.attributes.generated.is_some()
+                || column.attributes.identity == Some(Identity::Always);
+            if is_computed && !is_default(&value) {
+                return Err(not_updatable(column));
+            }
             if found.iter().any(|(p, _)| *p == position) {
                 let message = format!("multiple assignments to same column \"{name}\"");
                 return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
@@ -96,13 +103,9 @@ fn fields_of(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>, QueryEr
 
 pub(super) fn assigned_text(expr: &ast::Expr, table: &TableSchema, position: usize) -> String {
     match expr {
-        ast::Expr::Identifier(i)
-            if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default") =>
-        {
-            table.columns[position]
-                .default
-                .clone()
-                .unwrap_or_else(|| "NULL".into())
+        expr if is_default(expr) => {
+            let default = table.columns[position].default.clone();
+            default.unwrap_or_else(|| "NULL".into())
         }
         other => other.to_string(),
     }

@@ -3,14 +3,20 @@
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use chronos_model::{
-    encode_key, encode_row, text, value_at, BatchChange, Change, Expect, Key, Kind, Period,
-    RowChange, RowChanges, SqlState, TableSchema, Value,
+    encode_key, encode_row, text, value_at, BatchChange, Change, ColumnSchema, Expect, Key, Kind,
+    Period, RowChange, RowChanges, SqlState, TableSchema, Value,
 };
 
 use crate::QueryError;
 
 /// From how many rows on an INSERT travels as columns instead of rows.
 const COLUMNAR_ROWS_MIN: usize = 128;
+
+/// What stands before rows of a table that was altered: which shape they were made for.
+pub fn expected_shape(table: &TableSchema) -> Option<Change> {
+    let version = table.shape.version;
+    (version > 0).then_some(Change::ExpectShape(table.id, version))
+}
 
 /// A change that deletes a row.
 pub fn removal(key: Key) -> RowChange {
@@ -99,10 +105,27 @@ pub fn insertions(
     }))
 }
 
+/// Errors with 23502 when a NOT NULL column holds a NULL, generated ones not counted: they
+/// are computed later.
+pub(crate) fn check_given_not_null(
+    table: &TableSchema,
+    rows: &RecordBatch,
+) -> Result<(), QueryError> {
+    not_null(table, rows, |column| column.attributes.generated.is_none())
+}
+
 /// Errors with 23502 when a NOT NULL column holds a NULL.
 pub fn check_not_null(table: &TableSchema, rows: &RecordBatch) -> Result<(), QueryError> {
+    not_null(table, rows, |_| true)
+}
+
+fn not_null(
+    table: &TableSchema,
+    rows: &RecordBatch,
+    counts: impl Fn(&ColumnSchema) -> bool,
+) -> Result<(), QueryError> {
     for (column, array) in table.columns.iter().zip(rows.columns()) {
-        if !column.nullable && array.null_count() > 0 {
+        if !column.nullable && counts(column) && array.null_count() > 0 {
             let row = (0..array.len()).find(|&i| array.is_null(i)).unwrap_or(0);
             return Err(not_null_violation(
                 table,
@@ -120,19 +143,55 @@ pub fn not_null_violation(table: &TableSchema, column: &str, row: &[Value]) -> Q
         "null value in column \"{column}\" of relation \"{}\" violates not-null constraint",
         table.name
     );
-    let shown: Vec<String> = row
-        .iter()
-        .map(|v| {
-            if v.is_null() {
-                "null".into()
-            } else {
-                text::format(v)
-            }
-        })
-        .collect();
-    let mut error = QueryError::new(SqlState::NOT_NULL_VIOLATION, message)
-        .with_detail(format!("Failing row contains ({}).", shown.join(", ")));
-    error.table = Some(table.name.clone());
+    let mut error = failing_row(SqlState::NOT_NULL_VIOLATION, message, table, row);
     error.column = Some(column.to_owned());
     error
+}
+
+/// 23514.
+pub(crate) fn check_violation(table: &TableSchema, check: &str, row: &[Value]) -> QueryError {
+    let message = format!(
+        "new row for relation \"{}\" violates check constraint \"{check}\"",
+        table.name
+    );
+    let mut error = failing_row(SqlState::CHECK_VIOLATION, message, table, row);
+    error.constraint = Some(check.to_owned());
+    error
+}
+
+fn failing_row(code: SqlState, message: String, table: &TableSchema, row: &[Value]) -> QueryError {
+    let shown = |v: &Value| match v.is_null() {
+        true => "null".to_owned(),
+        false => text::format(v),
+    };
+    let shown: Vec<String> = row.iter().map(shown).collect();
+    let mut error = QueryError::new(code, message)
+        .with_detail(format!("Failing row contains ({}).", shown.join(", ")));
+    error.table = Some(table.name.clone());
+    error
+}
+
+/// 428C9: a value is given for a generated column.
+pub(crate) fn not_assignable(column: &ColumnSchema) -> QueryError {
+    let name = &column.name;
+    let message = format!("cannot insert a non-DEFAULT value into column \"{name}\"");
+    let error = QueryError::new(SqlState("428C9"), message).with_detail(why_not(column));
+    match column.attributes.generated {
+        Some(_) => error,
+        None => error.with_hint("Use OVERRIDING SYSTEM VALUE to override."),
+    }
+}
+
+/// 428C9: a generated column is set to something.
+pub(crate) fn not_updatable(column: &ColumnSchema) -> QueryError {
+    let message = format!("column \"{}\" can only be updated to DEFAULT", column.name);
+    QueryError::new(SqlState("428C9"), message).with_detail(why_not(column))
+}
+
+fn why_not(column: &ColumnSchema) -> String {
+    let name = &column.name;
+    match column.attributes.generated {
+        Some(_) => format!("Column \"{name}\" is a generated column."),
+        None => format!("Column \"{name}\" is an identity column defined as GENERATED ALWAYS."),
+    }
 }

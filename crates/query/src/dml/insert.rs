@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use chronos_model::{
-    text, Catalog, ColumnSchema, DataType, IndexSchema, Period, SqlState, SystemColumn,
+    text, Catalog, ColumnSchema, DataType, Identity, IndexSchema, Period, SqlState, SystemColumn,
     TableSchema, Uniqueness, Value,
 };
 use datafusion::sql::sqlparser::ast;
@@ -15,11 +15,11 @@ use super::assignments::{assigned_text, assignments, projection, qualify};
 use super::constants::type_constants;
 use super::returning::returning_query;
 use super::{
-    assignable, check_not_null, find_table, note_parameter, EXCLUDED_TABLE, EXISTING_TABLE,
-    PAIR_COLUMN,
+    assignable, check_given_not_null, find_table, not_assignable, note_parameter, EXCLUDED_TABLE,
+    EXISTING_TABLE, PAIR_COLUMN,
 };
 use crate::engine::parse_expression;
-use crate::sql::{fold, parse_query, quote, table_name};
+use crate::sql::{fold, parse_query, quote, table_name, Overriding};
 use crate::{coerce_array, coerce_batch, QueryError};
 
 /// What ON CONFLICT says.
@@ -66,7 +66,11 @@ pub struct Insert {
 }
 
 /// Plans an INSERT.
-pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryError> {
+pub fn insert(
+    insert: &ast::Insert,
+    overriding: Overriding,
+    catalog: &Catalog,
+) -> Result<Insert, QueryError> {
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(QueryError::unsupported("INSERT INTO a function"));
     };
@@ -94,9 +98,11 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         targets = (0..table.columns.len()).collect();
     }
     let mut parameter_types = Vec::new();
+    let is_named = !insert.columns.is_empty();
     let source = match &insert.source {
         Some(query) => {
             let mut query = query.clone();
+            refuse_given(&mut query, &table, &mut targets, is_named, overriding)?;
             let width = prepare_values(&mut query, &table, &targets, &mut parameter_types)?;
             if let Some(width) = width {
                 check_width(width, targets.len(), !insert.columns.is_empty())?;
@@ -122,6 +128,69 @@ pub fn insert(insert: &ast::Insert, catalog: &Catalog) -> Result<Insert, QueryEr
         parameter_types,
         alias,
     })
+}
+
+/// Whether an expression is the word DEFAULT.
+pub(super) fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(i)
+        if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
+}
+
+/// DEFAULT in the place of what is given for identity columns.
+fn give_defaults(
+    query: &mut ast::Query,
+    table: &TableSchema,
+    targets: &[usize],
+) -> Result<(), QueryError> {
+    let ast::SetExpr::Values(values) = query.body.as_mut() else {
+        return Err(QueryError::unsupported("OVERRIDING USER VALUE of a query"));
+    };
+    for row in &mut values.rows {
+        for (expr, target) in row.content.iter_mut().zip(targets) {
+            if table.columns[*target].attributes.identity.is_some() {
+                *expr = ast::Expr::Identifier(ast::Ident::new("DEFAULT"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses values for generated columns. The rows of a query that does not say for which
+/// columns they are go to those before the first generated one.
+fn refuse_given(
+    query: &mut ast::Query,
+    table: &TableSchema,
+    targets: &mut Vec<usize>,
+    is_named: bool,
+    overriding: Overriding,
+) -> Result<(), QueryError> {
+    if overriding == Overriding::User {
+        give_defaults(query, table, targets)?;
+    }
+    let is_generated = |target: &usize| {
+        let attributes = &table.columns[*target].attributes;
+        let is_always = attributes.identity == Some(Identity::Always);
+        attributes.generated.is_some() || (is_always && overriding == Overriding::None)
+    };
+    let Some(first) = targets.iter().position(is_generated) else {
+        return Ok(());
+    };
+    let ast::SetExpr::Values(values) = query.body.as_ref() else {
+        if is_named {
+            return Err(not_assignable(&table.columns[targets[first]]));
+        }
+        targets.truncate(first);
+        return Ok(());
+    };
+    for row in &values.rows {
+        let given = row.content.iter().zip(targets.iter());
+        for (expr, target) in given.filter(|(_, target)| is_generated(target)) {
+            if !is_default(expr) {
+                return Err(not_assignable(&table.columns[*target]));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_width(given: usize, expected: usize, named: bool) -> Result<(), QueryError> {
@@ -162,8 +231,7 @@ fn prepare_values(
         for (expr, &target) in row.content.iter_mut().zip(targets) {
             let column = column_of(table, target);
             note_parameter(parameter_types, expr, &column.data_type);
-            let is_default = matches!(expr, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"));
-            if is_default {
+            if is_default(expr) {
                 *expr = parse_expression(column.default.as_deref().unwrap_or("NULL"))?;
             }
         }
@@ -342,6 +410,7 @@ pub(super) fn column_of(table: &TableSchema, target: usize) -> Cow<'_, ColumnSch
             data_type: DataType::TimestampTz,
             nullable: true,
             default: None,
+            attributes: Default::default(),
         }),
     }
 }
@@ -438,7 +507,7 @@ impl Insert {
             }
         }
         let coerced = coerce_batch(&self.table, &fields, &columns, rows)?;
-        check_not_null(&self.table, &coerced)?;
+        check_given_not_null(&self.table, &coerced)?;
         Ok(coerced)
     }
 

@@ -18,14 +18,16 @@ use chronos_model::{Catalog, DataType, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast;
 pub use datafusion::sql::sqlparser::ast::DoUpdate;
 
+pub(crate) use changes::{check_given_not_null, check_violation, not_assignable, not_updatable};
 pub use changes::{
-    check_not_null, insertions, key_of, not_null_violation, put, removal, row_values,
+    check_not_null, expected_shape, insertions, key_of, not_null_violation, put, removal,
+    row_values,
 };
 pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};
 pub use modify::{delete, update, ModifiedRows, Modify, Portion};
 
-use crate::sql::table_name;
+use crate::sql::{table_name, Overriding};
 use crate::QueryError;
 
 /// Table under which RETURNING finds the changed rows.
@@ -67,7 +69,9 @@ pub fn source_of(
     catalog: &Catalog,
 ) -> Result<(ast::Statement, Vec<Option<DataType>>), QueryError> {
     match statement {
-        ast::Statement::Insert(i) => insert(i, catalog).map(|p| (p.source, p.parameter_types)),
+        ast::Statement::Insert(i) => {
+            insert(i, Overriding::System, catalog).map(|p| (p.source, p.parameter_types))
+        }
         ast::Statement::Update(u) => {
             update(u, None, Portion::UntilChanged, catalog).map(|p| (p.source, p.parameter_types))
         }

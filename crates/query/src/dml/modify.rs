@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast;
 use super::assignments::{assigned_text, assignments, projection};
 use super::returning::{self, returning_query};
 use super::{
-    check_not_null, find_table, key_of, moments, note_parameter, put, removal, row_values,
+    check_given_not_null, find_table, key_of, moments, note_parameter, put, removal, row_values,
 };
 use crate::sql::{fold, parse_query, quote};
 use crate::temporal::PORTION;
@@ -402,7 +402,7 @@ impl Modify {
             batch.num_rows(),
         )?;
         if self.kind == Kind::Put {
-            check_not_null(&self.table, &rows)?;
+            check_given_not_null(&self.table, &rows)?;
         }
         let returned = self.returned(&rows, &batch, returning)?;
         Ok(ModifiedRows {
@@ -458,6 +458,18 @@ impl Modify {
             (!(from_now && is_open)).then(|| own.intersection(portion))
         };
         Ok(Some((0..batch.num_rows()).map(period).collect()))
+    }
+
+    /// What is carried for RETURNING, with other rows in the table's columns.
+    pub fn with_rows(
+        &self,
+        returned: &RecordBatch,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch, QueryError> {
+        let carried = &returned.columns()[rows.num_columns()..];
+        let columns = rows.columns().iter().chain(carried).cloned().collect();
+        RecordBatch::try_new(returned.schema(), columns)
+            .map_err(|e| QueryError::new(SqlState::INTERNAL, e.to_string()))
     }
 
     /// The changes that replace or delete the rows of `keys`.

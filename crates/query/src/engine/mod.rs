@@ -53,24 +53,26 @@ use chronos_model::{Catalog, DataType, SqlState, Value};
 use chronos_store::{ReadView, ValidFilter, VersionFilter};
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
 use crate::depth::Stack;
-use crate::functions::Scope;
+use crate::functions::{self, Scope};
 use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
 pub(crate) use dialect::parse_expression;
-pub use settings::{CheckSetting, SessionSettings};
+pub use settings::{CheckSetting, SequenceCall, SequenceCalls, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
@@ -157,6 +159,53 @@ pub struct QueryPlan {
 }
 
 impl QueryPlan {
+    /// Whether it may give something else each time, even on the same data.
+    pub fn is_volatile(&self) -> bool {
+        let of_node = |node: &LogicalPlan| {
+            let mut found = false;
+            node.apply_expressions(|e| {
+                found |= e.is_volatile();
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(found)
+        };
+        // An error is none of these closures'.
+        self.logical.exists(of_node).unwrap_or(true)
+    }
+
+    /// Whether what it gives depends on its rows alone.
+    pub(crate) fn is_immutable(&self) -> bool {
+        let is_other =
+            |e: &Expr| Ok(matches!(e, Expr::ScalarFunction(f) if !functions::is_pure(&f.func)));
+        let of_node = |node: &LogicalPlan| {
+            let mut found = false;
+            node.apply_expressions(|e| {
+                found |= e.exists(is_other)?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(found)
+        };
+        // An error is none of these closures'.
+        !self.logical.exists(of_node).unwrap_or(true)
+    }
+
+    /// The same plan over other rows of a table that exists for one statement only.
+    pub(crate) fn over(&self, name: &str, rows: RecordBatch) -> Result<QueryPlan, QueryError> {
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        let table = provider_as_source(Arc::new(table));
+        let replaced = self.logical.clone().transform_down(|node| match node {
+            LogicalPlan::TableScan(mut scan) if scan.table_name.table() == name => {
+                scan.source = table.clone();
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(QueryPlan {
+            logical: replaced.data,
+            ..self.clone()
+        })
+    }
+
     /// Whether it explains a query instead of running it.
     pub fn is_explain(&self) -> bool {
         matches!(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronos_model::SqlState;
+use chronos_model::{SqlState, TableId};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -16,6 +16,22 @@ use crate::QueryError;
 /// Says whether a setting may have a value, and how it is kept.
 pub type CheckSetting = fn(&str, &str) -> Result<String, QueryError>;
 
+/// What a function asks of a sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SequenceCall {
+    /// A number that nobody else is given.
+    Next(TableId),
+    /// The number that the session was given last; `None`: none.
+    Current(TableId),
+    /// The same of the sequence that it asked last.
+    Last,
+    /// To go on from a number; whether that counts as given.
+    Set(TableId, i64, bool),
+}
+
+/// Answers what functions ask of sequences.
+pub type SequenceCalls = Arc<dyn Fn(SequenceCall) -> Result<Option<i64>, QueryError> + Send + Sync>;
+
 /// A session's settings, as a statement reads and writes them.
 pub struct SessionSettings {
     /// What differs from the defaults, as SHOW shows it.
@@ -24,6 +40,8 @@ pub struct SessionSettings {
     pub check: CheckSetting,
     /// What `set_config` wrote; the session takes it before its next statement.
     pub written: Mutex<Vec<(String, String)>>,
+    /// Gives numbers of sequences, in a session.
+    pub sequences: Option<SequenceCalls>,
 }
 
 impl Default for SessionSettings {
@@ -36,6 +54,7 @@ impl Default for SessionSettings {
                 Err(QueryError::new(SqlState("55P02"), message))
             },
             written: Mutex::default(),
+            sequences: None,
         }
     }
 }
@@ -48,8 +67,12 @@ impl std::fmt::Debug for SessionSettings {
 
 const NAMES: [&str; 2] = ["current_setting", "set_config"];
 
+fn is_named(name: &str) -> bool {
+    NAMES.contains(&name) || functions::SEQUENCE_FUNCTIONS.contains(&name)
+}
+
 fn is_call(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(f) if NAMES.contains(&f.func.name()))
+    matches!(expr, Expr::ScalarFunction(f) if is_named(f.func.name()))
 }
 
 /// Whether a plan calls one of the functions.
@@ -69,7 +92,7 @@ pub(super) fn bind(plan: LogicalPlan, scope: &Arc<Scope>) -> DfResult<LogicalPla
     let bound = plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| {
             expr.transform_up(|e| match e {
-                Expr::ScalarFunction(call) if NAMES.contains(&call.func.name()) => {
+                Expr::ScalarFunction(call) if is_named(call.func.name()) => {
                     match functions::find(call.func.name(), || Arc::clone(scope)) {
                         Some(bound) => Ok(Transformed::yes(bound.call(call.args))),
                         None => Ok(Transformed::no(Expr::ScalarFunction(call))),

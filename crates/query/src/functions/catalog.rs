@@ -62,7 +62,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_get_function_sqlbody", (1, 1), text, nothing),
     strict("pg_get_partkeydef", (1, 1), text, nothing),
     strict("pg_get_partition_constraintdef", (1, 1), text, nothing),
-    strict("pg_get_serial_sequence", (2, 2), text, nothing),
+    strict("pg_get_serial_sequence", (2, 2), text, serial_sequence),
     strict("pg_get_statisticsobjdef", (1, 1), text, nothing),
     strict("pg_get_statisticsobjdef_columns", (1, 1), text, nothing),
     strict("pg_tablespace_location", (1, 1), text, |_| {
@@ -135,6 +135,26 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     }),
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
+
+/// The sequence that a column's numbers come from.
+fn serial_sequence(call: &Call<'_>) -> Result<Value, QueryError> {
+    let name = call.text(0)?;
+    let objects = call.scope.objects();
+    let oid = relation_oid(&objects, &name)?.ok_or_else(|| QueryError::unknown_table(&name))?;
+    let table = objects
+        .table(oid)
+        .ok_or_else(|| QueryError::unknown_table(&name))?;
+    let column = call.text(1)?;
+    let position = table
+        .column_index(&column)
+        .ok_or_else(|| QueryError::unknown_column(&column, &table.name))?;
+    let owner = Some((table.id, table.column_id(position)));
+    let mut owned = call.scope.catalog.sequences.values();
+    let found = owned.find(|s| s.owner == owner);
+    Ok(optional(
+        found.map(|s| format!("public.{}", quote_ident(&s.name))),
+    ))
+}
 
 fn json(_: &Arguments<'_>) -> Result<DataType, QueryError> {
     Ok(DataType::Json)

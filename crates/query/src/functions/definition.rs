@@ -70,6 +70,13 @@ pub(crate) struct Definition {
     pub(super) body: Body,
 }
 
+impl Definition {
+    /// Whether each call gives something else, also of the same arguments.
+    fn is_volatile(&self) -> bool {
+        super::SEQUENCE_FUNCTIONS.contains(&self.name)
+    }
+}
+
 /// The greatest number of arguments of a function that takes any number.
 pub(super) const VARIADIC: usize = usize::MAX;
 
@@ -182,6 +189,10 @@ pub(super) struct Function {
 impl Function {
     pub(super) fn new(definition: &'static Definition, scope: Arc<Scope>) -> Function {
         let (least, most) = definition.arity;
+        let volatility = match definition.is_volatile() {
+            true => Volatility::Volatile,
+            false => Volatility::Stable,
+        };
         let counts = (least..=most.min(least + 16)).map(|n| {
             if n == 0 {
                 TypeSignature::Nullary
@@ -190,9 +201,9 @@ impl Function {
             }
         });
         let signature = if most == VARIADIC {
-            Signature::variadic_any(Volatility::Stable)
+            Signature::variadic_any(volatility)
         } else {
-            Signature::one_of(counts.collect(), Volatility::Stable)
+            Signature::one_of(counts.collect(), volatility)
         };
         Function {
             definition,
@@ -281,6 +292,18 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let returns = DataType::of_field(&args.return_field);
+        let mut args = args;
+        if self.definition.is_volatile() {
+            // Columns, so that it is called for each row.
+            let rows = args.number_rows;
+            let columns = std::mem::take(&mut args.args).into_iter();
+            let columns = columns.map(|a| Ok(ColumnarValue::Array(a.into_array(rows)?)));
+            args.args = columns.collect::<DfResult<_>>()?;
+            if args.args.is_empty() {
+                let value = self.evaluate(&[], &[], rows, &returns)?;
+                return Ok(ColumnarValue::Array(value));
+            }
+        }
         columnar(args, |columns, fields, rows| {
             let types: Vec<DataType> = fields.iter().map(|f| DataType::of_field(f)).collect();
             let columns = columns

@@ -14,6 +14,7 @@ mod fields;
 mod floats;
 mod lenient;
 mod numbers;
+mod sequences;
 mod series;
 mod session;
 mod strings;
@@ -26,14 +27,15 @@ use std::sync::{Arc, LazyLock};
 
 use chronos_model::Catalog;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::logical_expr::{Expr, ScalarUDF};
+use datafusion::logical_expr::{Expr, ScalarUDF, Volatility};
 
 use crate::engine::{SessionFacts, SessionSettings};
 use crate::system_tables::Objects;
 use crate::QueryError;
 pub(crate) use columnar::columnar;
-use definition::Function;
+use definition::{Definition, Function};
 pub(crate) use lenient::lenient;
+pub(crate) use sequences::NAMES as SEQUENCE_FUNCTIONS;
 pub(crate) use series::of_instants as series_of_instants;
 pub(crate) use sum::part_type as sum_part_type;
 
@@ -88,6 +90,7 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
     let definition = [
         session::FUNCTIONS,
         catalog::FUNCTIONS,
+        sequences::FUNCTIONS,
         text::FUNCTIONS,
         numbers::FUNCTIONS,
         times::FUNCTIONS,
@@ -101,6 +104,24 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         definition,
         scope(),
     ))))
+}
+
+/// Whether a function gives the same for the same arguments at all times.
+pub(crate) fn is_pure(function: &ScalarUDF) -> bool {
+    let is_it = |definition: &&Definition| definition.name == function.name();
+    let mut asking = session::FUNCTIONS.iter().chain(catalog::FUNCTIONS);
+    if asking.any(|d| is_it(&d)) {
+        return false;
+    }
+    let own = [
+        text::FUNCTIONS,
+        numbers::FUNCTIONS,
+        times::FUNCTIONS,
+        arrays::FUNCTIONS,
+        strings::FUNCTIONS,
+    ];
+    own.into_iter().flatten().any(|d| is_it(&d))
+        || function.signature().volatility == Volatility::Immutable
 }
 
 /// A call of one of our functions that asks about nothing.

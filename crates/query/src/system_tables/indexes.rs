@@ -59,6 +59,9 @@ impl<'a> Objects<'a> {
 
     /// A constraint as CREATE TABLE would write it.
     pub(crate) fn constraint_definition(&self, oid: i64) -> Option<String> {
+        if let Some(check) = self.checks().find(|check| check.oid() == oid) {
+            return Some(check.definition());
+        }
         let index = self.constraints().find(|i| i.constraint_oid() == oid)?;
         let kind = index.constraint()?.words;
         Some(format!("{kind} ({})", index.names(&index.columns())))

@@ -1,6 +1,6 @@
 //! The rows of `information_schema`'s relations.
 
-use chronos_model::{DataType, Value};
+use chronos_model::{DataType, Identity, Value};
 
 use super::objects::Objects;
 use super::rows::{int, text, yes_or_no, Rows};
@@ -20,6 +20,8 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("key_column_usage", key_column_usage),
     ("role_table_grants", table_privileges),
     ("schemata", schemata),
+    ("check_constraints", check_constraints),
+    ("sequences", sequences),
     ("table_constraints", table_constraints),
     ("table_privileges", table_privileges),
     ("tables", tables),
@@ -142,8 +144,10 @@ fn columns(objects: &Objects<'_>) -> Rows {
         "dtd_identifier",
         "is_self_referencing",
         "is_identity",
+        "identity_generation",
         "identity_cycle",
         "is_generated",
+        "generation_expression",
         "is_updatable",
     ]);
     let mut push = |schema: &str,
@@ -153,7 +157,9 @@ fn columns(objects: &Objects<'_>) -> Rows {
                     default: Option<&str>,
                     nullable: bool,
                     written: &DataType,
-                    oid: i64| {
+                    oid: i64,
+                    generated: Option<&str>,
+                    identity: Option<&str>| {
         let shown = match written {
             DataType::Array(_) => "ARRAY".to_owned(),
             DataType::Vector(_) => "USER-DEFINED".to_owned(),
@@ -193,9 +199,15 @@ fn columns(objects: &Objects<'_>) -> Rows {
             text(types::by_oid(oid).map_or("text", |t| t.name)),
             text((position + 1).to_string()),
             yes_or_no(false),
+            yes_or_no(identity.is_some()),
+            identity.map_or(Value::Null, text),
             yes_or_no(false),
-            yes_or_no(false),
-            text("NEVER"),
+            text(if generated.is_some() {
+                "ALWAYS"
+            } else {
+                "NEVER"
+            }),
+            generated.map_or(Value::Null, text),
             yes_or_no(schema == "public"),
         ]);
     };
@@ -207,10 +219,17 @@ fn columns(objects: &Objects<'_>) -> Rows {
                 &t.name,
                 &c.name,
                 position,
-                c.default.as_deref(),
+                c.default
+                    .as_deref()
+                    .filter(|_| c.attributes.identity.is_none()),
                 c.nullable,
                 &c.data_type,
                 oid,
+                c.attributes.generated.as_deref(),
+                c.attributes.identity.map(|identity| match identity {
+                    Identity::Always => "ALWAYS",
+                    Identity::ByDefault => "BY DEFAULT",
+                }),
             );
         }
     }
@@ -226,6 +245,8 @@ fn columns(objects: &Objects<'_>) -> Rows {
                 r.absent(c).is_null(),
                 &c.data_type,
                 oid,
+                None,
+                None,
             );
         }
     }
@@ -258,6 +279,84 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
             yes_or_no(false),
             yes_or_no(false),
             yes_or_no(true),
+        ]);
+    }
+    for check in objects.checks() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&check.check.name),
+            database(objects),
+            public(),
+            text(&check.table.name),
+            text("CHECK"),
+            yes_or_no(false),
+            yes_or_no(false),
+            yes_or_no(true),
+        ]);
+    }
+    rows
+}
+
+fn sequences(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "sequence_catalog",
+        "sequence_schema",
+        "sequence_name",
+        "data_type",
+        "numeric_precision",
+        "numeric_precision_radix",
+        "numeric_scale",
+        "start_value",
+        "minimum_value",
+        "maximum_value",
+        "increment",
+        "cycle_option",
+    ]);
+    for s in objects.catalog.sequences.values() {
+        // Of an identity column it is no object of its own.
+        let is_identity = s.owner.is_some_and(|(table, column)| {
+            let table = objects.catalog.table_by_id(table);
+            table.is_some_and(|t| {
+                let position = t.position_of(column);
+                position.is_some_and(|p| t.columns[p].attributes.identity.is_some())
+            })
+        });
+        if is_identity {
+            continue;
+        }
+        let [precision, radix, scale] = numeric_shape(&s.data_type);
+        rows.push([
+            database(objects),
+            public(),
+            text(&s.name),
+            text(format_type(i64::from(s.data_type.oid()), None)),
+            precision,
+            radix,
+            scale,
+            text(s.start.to_string()),
+            text(s.min.to_string()),
+            text(s.max.to_string()),
+            text(s.increment.to_string()),
+            yes_or_no(s.cycle),
+        ]);
+    }
+    rows
+}
+
+fn check_constraints(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "check_clause",
+    ]);
+    for check in objects.checks() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&check.check.name),
+            text(format!("({})", check.check.expression)),
         ]);
     }
     rows

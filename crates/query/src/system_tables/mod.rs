@@ -14,6 +14,7 @@
 //! table                        16384 + 1000 + its id
 //! primary key's index          1_000_000 + the table's id
 //! primary key's constraint     2_000_000 + the table's id
+//! CHECK constraint             100_000_000 + 256 times the table's id + its position
 //! ```
 
 mod indexes;
@@ -35,7 +36,7 @@ use datafusion::catalog::{MemTable, TableProvider};
 use crate::engine::SessionFacts;
 use crate::QueryError;
 pub(crate) use names::{namespace_name, namespace_oid, relation_name, relation_oid, role_oid};
-pub(crate) use objects::Objects;
+pub(crate) use objects::{table_oid, Objects};
 use relations::Relation;
 use rows::Rows;
 pub(crate) use settings::setting;

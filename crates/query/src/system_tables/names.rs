@@ -32,6 +32,11 @@ pub(crate) fn relation_oid(
         if let Some(index) = objects.indexes().find(|i| i.name() == name) {
             return Ok(Some(index.oid()));
         }
+        let catalog = objects.catalog;
+        let sequence = catalog.sequences.get(name).map(|s| s.id);
+        if let Some(id) = sequence.or_else(|| catalog.views.get(name).map(|v| v.id)) {
+            return Ok(Some(table_oid(id)));
+        }
     }
     Ok(relations::find(schema, name).map(|r| r.oid))
 }
@@ -43,6 +48,13 @@ pub(crate) fn relation_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
     }
     if let Some(index) = objects.index(oid) {
         return Some(quote_ident(&index.name()));
+    }
+    let catalog = objects.catalog;
+    if let Some(sequence) = catalog.sequences.values().find(|s| table_oid(s.id) == oid) {
+        return Some(quote_ident(&sequence.name));
+    }
+    if let Some(view) = catalog.views.values().find(|v| table_oid(v.id) == oid) {
+        return Some(quote_ident(&view.name));
     }
     let relation = relations::all().iter().find(|r| r.oid == oid)?;
     match relation.schema {

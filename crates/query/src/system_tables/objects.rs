@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronos_model::{Catalog, TableId, TableSchema};
+use chronos_model::{Catalog, CheckSchema, TableId, TableSchema};
 
 use crate::engine::SessionFacts;
 
@@ -20,6 +20,9 @@ pub(crate) const DATABASE: i64 = 5;
 const FIRST_TABLE: i64 = 16_384 + 1_000;
 const FIRST_INDEX: i64 = 1_000_000;
 const FIRST_CONSTRAINT: i64 = 2_000_000;
+const FIRST_CHECK: i64 = 100_000_000;
+/// Object ids are kept for so many CHECK constraints of a table.
+const CHECKS_MAX: i64 = 256;
 
 /// What system tables are made from.
 #[derive(Clone, Copy)]
@@ -40,7 +43,44 @@ pub(crate) fn constraint_oid(id: TableId) -> i64 {
     FIRST_CONSTRAINT + i64::from(id.0)
 }
 
+/// A CHECK constraint, with its table.
+#[derive(Clone, Copy)]
+pub(crate) struct Check<'a> {
+    pub(crate) table: &'a Arc<TableSchema>,
+    pub(crate) check: &'a CheckSchema,
+    position: usize,
+}
+
+impl Check<'_> {
+    pub(crate) fn oid(self) -> i64 {
+        FIRST_CHECK + i64::from(self.table.id.0) * CHECKS_MAX + self.position as i64
+    }
+
+    /// Positions of the columns that it is about.
+    pub(crate) fn columns(self) -> Vec<usize> {
+        let columns = crate::ddl::columns_in(&self.check.expression, self.table);
+        columns.map_or(vec![], |columns| columns.into_iter().collect())
+    }
+
+    /// As CREATE TABLE would write it.
+    pub(crate) fn definition(self) -> String {
+        format!("CHECK ({})", self.check.expression)
+    }
+}
+
 impl<'a> Objects<'a> {
+    /// The CHECK constraints by table.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = Check<'a>> {
+        self.tables().flat_map(|table| {
+            let checks = table.rules.checks.iter().enumerate();
+            checks.map(move |(position, check)| Check {
+                table,
+                check,
+                position,
+            })
+        })
+    }
+
     /// The tables by name.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &'a Arc<TableSchema>> {
         self.catalog.tables.values()

@@ -1,6 +1,6 @@
 //! The rows of `pg_catalog`'s relations.
 
-use chronos_model::{TableSchema, Value};
+use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::rows::{int, ints, text, yes, Rows};
@@ -25,6 +25,8 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_authid", pg_roles),
     ("pg_class", pg_class),
     ("pg_constraint", pg_constraint),
+    ("pg_sequence", pg_sequence),
+    ("pg_sequences", pg_sequences),
     ("pg_database", pg_database),
     ("pg_index", pg_index),
     ("pg_indexes", pg_indexes),
@@ -125,6 +127,10 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             Value::Null,
         );
     }
+    for sequence in objects.catalog.sequences.values() {
+        let oid = table_oid(sequence.id);
+        push(oid, &sequence.name, PUBLIC, 0, false, "S", 3, Value::Null);
+    }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
             ("v", 0)
@@ -181,6 +187,8 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
         "attnotnull",
         "atthasdef",
         "attislocal",
+        "attgenerated",
+        "attidentity",
     ]);
     let mut push = |relation: i64,
                     name: &str,
@@ -188,7 +196,8 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                     number: usize,
                     modifier: i64,
                     not_null: bool,
-                    has_default: bool| {
+                    has_default: bool,
+                    [generated, identity]: [&str; 2]| {
         let found = types::by_oid(oid);
         let is_array = found.is_some_and(|t| t.category == "A");
         rows.push([
@@ -207,12 +216,20 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
             yes(not_null),
             yes(has_default),
             yes(true),
+            text(generated),
+            text(identity),
         ]);
     };
     for table in objects.tables() {
         for (number, column) in table.columns.iter().enumerate() {
             let oid = i64::from(column.data_type.oid());
-            let has_default = column.default.is_some();
+            let generated = column.attributes.generated.as_ref().map_or("", |_| "s");
+            let identity = match column.attributes.identity {
+                None => "",
+                Some(Identity::Always) => "a",
+                Some(Identity::ByDefault) => "d",
+            };
+            let has_default = shown_default(column).is_some();
             push(
                 table_oid(table.id),
                 &column.name,
@@ -221,6 +238,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 modifier(&column.data_type),
                 !column.nullable,
                 has_default,
+                [generated, identity],
             );
         }
     }
@@ -236,6 +254,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 modifier(&column.data_type),
                 false,
                 false,
+                ["", ""],
             );
         }
     }
@@ -250,6 +269,7 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 -1,
                 !relation.absent(column).is_null(),
                 false,
+                ["", ""],
             );
         }
     }
@@ -261,7 +281,7 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
     let mut oid = 3_000_000;
     for table in objects.tables() {
         for (number, column) in table.columns.iter().enumerate() {
-            if let Some(default) = &column.default {
+            if let Some(default) = shown_default(column) {
                 rows.push([
                     int(oid),
                     int(table_oid(table.id)),
@@ -273,6 +293,76 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
         }
     }
     rows
+}
+
+fn pg_sequence(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "seqrelid",
+        "seqtypid",
+        "seqstart",
+        "seqincrement",
+        "seqmax",
+        "seqmin",
+        "seqcache",
+        "seqcycle",
+    ]);
+    for s in objects.catalog.sequences.values() {
+        rows.push([
+            int(table_oid(s.id)),
+            int(i64::from(s.data_type.oid())),
+            int(s.start),
+            int(s.increment),
+            int(s.max),
+            int(s.min),
+            int(1),
+            yes(s.cycle),
+        ]);
+    }
+    rows
+}
+
+fn pg_sequences(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "schemaname",
+        "sequencename",
+        "sequenceowner",
+        "data_type",
+        "start_value",
+        "min_value",
+        "max_value",
+        "increment_by",
+        "cycle",
+        "cache_size",
+        "last_value",
+    ]);
+    for s in objects.catalog.sequences.values() {
+        rows.push([
+            text("public"),
+            text(&s.name),
+            text(&objects.facts.user),
+            int(i64::from(s.data_type.oid())),
+            int(s.start),
+            int(s.min),
+            int(s.max),
+            int(s.increment),
+            yes(s.cycle),
+            int(1),
+            match s.is_called {
+                true => int(s.last),
+                false => Value::Null,
+            },
+        ]);
+    }
+    rows
+}
+
+/// What `pg_attrdef` has of a column: its default, or how it is generated.
+fn shown_default(column: &ColumnSchema) -> Option<&str> {
+    if column.attributes.identity.is_some() {
+        return None;
+    }
+    let generated = column.attributes.generated.as_deref();
+    generated.or(column.default.as_deref())
 }
 
 /// Positions as `attnum` counts them.
@@ -337,6 +427,7 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         "conislocal",
         "connoinherit",
         "conkey",
+        "conbin",
     ]);
     for index in objects.constraints() {
         let kind = index.constraint().map_or("", |kind| kind.letter);
@@ -354,6 +445,25 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
             yes(true),
             yes(true),
             numbers(index.columns()),
+            Value::Null,
+        ]);
+    }
+    for check in objects.checks() {
+        rows.push([
+            int(check.oid()),
+            text(&check.check.name),
+            int(PUBLIC),
+            text("c"),
+            yes(true),
+            int(table_oid(check.table.id)),
+            int(0),
+            text(" "),
+            text(" "),
+            text(" "),
+            yes(true),
+            yes(false),
+            numbers(check.columns()),
+            text(&check.check.expression),
         ]);
     }
     rows

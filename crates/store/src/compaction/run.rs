@@ -18,21 +18,32 @@ use crate::store::Shared;
 use crate::write::Urgency;
 
 /// The tables as the last flush left them. Entries behind it are replayed after a crash, and
-/// must find what options changed since then have let go.
-struct FlushedOptions {
+/// must find what options and columns changed since then have let go.
+struct FlushedTables {
     catalog: Catalog,
     floor: Stamp,
 }
 
-impl FlushedOptions {
-    /// `None`: the table was not there yet.
-    fn rules(&self, table: &TableState) -> Option<SplitRules> {
+impl FlushedTables {
+    /// A table with the columns and options it had, and what is kept of it; `None`: it was not
+    /// there yet.
+    fn table(
+        &self,
+        table: &Arc<TableState>,
+    ) -> Result<Option<(Arc<TableState>, SplitRules)>, StoreError> {
         let schema = match table.schema.is_entry_table() {
-            true => &table.schema,
-            false => self.catalog.table_by_id(table.schema.id)?,
+            true => Some(&table.schema),
+            false => self.catalog.table_by_id(table.schema.id),
         };
-        let truncated = table.truncated.clone();
-        Some(SplitRules::new(schema, truncated, self.floor))
+        let Some(schema) = schema else {
+            return Ok(None);
+        };
+        let rules = SplitRules::new(schema, table.truncated.clone(), self.floor);
+        let table = match table.schema == *schema {
+            true => table.clone(),
+            false => Arc::new(table.with_schema(schema.clone())?),
+        };
+        Ok(Some((table, rules)))
     }
 }
 
@@ -42,11 +53,12 @@ impl Shared {
         let _compacting = self.compacting.lock();
         self.check_usable()?;
         let state = self.published.read().state.clone();
-        let flushed = self.flushed_options();
+        let flushed = self.flushed_tables();
         for table in state.tables.values() {
-            let Some(rules) = flushed.rules(table) else {
+            let Some((table, rules)) = flushed.table(table)? else {
                 continue;
             };
+            let table = &table;
             let candidates = candidates(table, &rules.retained);
             match choose(&candidates) {
                 None => {}
@@ -93,14 +105,17 @@ impl Shared {
         history: bool,
         everything: bool,
     ) -> Result<bool, StoreError> {
-        let table = || self.published.read().state.tables.get(&id).cloned();
-        let Some(first) = table() else {
+        let table = || {
+            // In this order: no file may have columns that the flushed tables do not.
+            let table = self.published.read().state.tables.get(&id).cloned();
+            let flushed = self.flushed_tables();
+            let table = table.map(|table| flushed.table(&table)).transpose()?;
+            Ok::<_, StoreError>(table.flatten())
+        };
+        let Some((first, rules)) = table()? else {
             return Ok(true);
         };
         let expires = expires(&first);
-        let Some(rules) = self.flushed_options().rules(&first) else {
-            return Ok(true);
-        };
         if !everything && !expires {
             return Ok(true);
         }
@@ -109,7 +124,7 @@ impl Shared {
         for chosen in families(&candidates, expires) {
             self.check_usable()?;
             // What was merged before has changed what else there is.
-            let Some(table) = table() else {
+            let Some((table, rules)) = table()? else {
                 return Ok(true);
             };
             if !self.compact_undamaged(&table, &chosen, &rules)? {
@@ -119,10 +134,10 @@ impl Shared {
         Ok(true)
     }
 
-    fn flushed_options(&self) -> FlushedOptions {
+    fn flushed_tables(&self) -> FlushedTables {
         let manifest = self.manifest.lock();
         let known = manifest.state();
-        FlushedOptions {
+        FlushedTables {
             catalog: known.catalog.clone(),
             floor: Stamp(known.floor),
         }
@@ -209,7 +224,7 @@ impl Shared {
             added: outputs.iter().map(|file| file.entry()).collect(),
         });
         let removed = self.publish_edit(&mut manifest, edit)?;
-        self.update(|state| compacted(state, table, chosen, outputs));
+        self.update_files(|state| compacted(state, table, chosen, outputs))?;
         drop(manifest);
         self.release(&removed);
         let bytes = outputs.iter().map(|file| file.meta().bytes).sum();
@@ -296,13 +311,9 @@ fn compacted(
     table: &TableState,
     chosen: &[SegmentId],
     outputs: &[Arc<SegmentFile>],
-) -> StoreState {
-    state.with_tables(|tables| {
-        if let Some(table) = tables.get_mut(&table.schema.id) {
-            let mut next = (**table).clone();
-            next.remove_files(chosen);
-            outputs.iter().for_each(|file| next.add_file(file.clone()));
-            *table = Arc::new(next);
-        }
+) -> Result<StoreState, StoreError> {
+    state.with_files(table.schema.id, |table| {
+        table.remove_files(chosen);
+        outputs.iter().try_for_each(|file| table.add_file(file))
     })
 }

@@ -205,7 +205,11 @@ impl Shared {
             added: files.iter().map(|file| file.entry()).collect(),
         });
         self.publish_edit(&mut manifest, edit)?;
-        self.update(|state| with_files(state, id, files));
+        self.update_files(|state| {
+            state.with_files(id, |table| {
+                files.iter().try_for_each(|file| table.add_file(file))
+            })
+        })?;
         drop(manifest);
         self.signals.wake();
         Ok(())
@@ -214,16 +218,6 @@ impl Shared {
 
 fn ids(files: &[Arc<SegmentFile>]) -> Vec<SegmentId> {
     files.iter().map(|file| file.meta().id).collect()
-}
-
-fn with_files(state: &StoreState, id: TableId, files: &[Arc<SegmentFile>]) -> StoreState {
-    state.with_tables(|tables| {
-        if let Some(table) = tables.get_mut(&id) {
-            let mut next = TableState::clone(table);
-            files.iter().for_each(|file| next.add_file(file.clone()));
-            *table = Arc::new(next);
-        }
-    })
 }
 
 /// Gathers entries, sorts them and writes them as segments.

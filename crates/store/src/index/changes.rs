@@ -15,7 +15,7 @@ pub(crate) fn create(
     fresh: Option<TableId>,
 ) -> Result<TableId, ApplyError> {
     let name = &schema.name;
-    if catalog.tables.contains_key(name) || catalog.indexes.contains_key(name) {
+    if catalog.has_relation(name) {
         return Err(ApplyError::DuplicateTable { name: name.clone() });
     }
     let table = match schema.table {
@@ -25,8 +25,7 @@ pub(crate) fn create(
     if catalog.table_by_id(table).is_none() {
         return Err(ApplyError::UnknownTable { id: table });
     }
-    let id = TableId(catalog.next_table_id.max(1));
-    catalog.next_table_id = id.0 + 1;
+    let id = catalog.next_id();
     let index = IndexSchema {
         id,
         table,

@@ -76,6 +76,13 @@ impl Memtable {
         of_runs.fold(self.rows.first_recorded(), Stamp::min)
     }
 
+    /// Stamp of the latest version; `MIN`: there is none.
+    pub(crate) fn last_recorded(&self) -> Stamp {
+        let runs = self.runs();
+        let of_runs = runs.iter().map(|run| run.max_recorded);
+        of_runs.fold(self.rows.last_recorded(), Stamp::max)
+    }
+
     /// Adds one row's version; returns the bytes it takes.
     pub(crate) fn insert(
         &self,

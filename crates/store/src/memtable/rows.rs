@@ -58,6 +58,8 @@ pub(crate) struct Rows {
     later: AtomicU64,
     /// Stamp of the first version that was added; 0: there is none.
     first_recorded: AtomicU64,
+    /// Stamp of the last one; 0: there is none.
+    last_recorded: AtomicU64,
 }
 
 /// The key part of a position.
@@ -114,6 +116,11 @@ impl Rows {
         }
     }
 
+    /// Stamp of the latest version; `MIN`: there is none.
+    pub(crate) fn last_recorded(&self) -> Stamp {
+        Stamp(self.last_recorded.load(Ordering::Relaxed))
+    }
+
     /// Adds a version, recorded no earlier than those before; returns the bytes it takes.
     pub(crate) fn insert(&self, key: &[u8], recorded: Stamp, version: RowVersion) -> u64 {
         let position = position(key, recorded).into_boxed_slice();
@@ -121,6 +128,7 @@ impl Rows {
         if self.first_recorded.load(Ordering::Relaxed) == 0 {
             self.first_recorded.store(recorded.0, Ordering::Relaxed);
         }
+        self.last_recorded.store(recorded.0, Ordering::Relaxed);
         if version.kind == Kind::Delete {
             self.deletes.fetch_add(1, Ordering::Relaxed);
         }

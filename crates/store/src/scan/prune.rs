@@ -96,7 +96,10 @@ mod tests {
                 data_type,
                 nullable: true,
                 default: None,
+                attributes: Default::default(),
             }],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![],
             options: TableOptions::default(),
         }

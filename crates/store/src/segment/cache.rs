@@ -196,6 +196,8 @@ mod tests {
             columns: Vec::new(),
             primary_key: Vec::new(),
             options: TableOptions::default(),
+            rules: Default::default(),
+            shape: Default::default(),
         });
         let filter = |page: u32| {
             let key = CacheKey {

@@ -70,10 +70,11 @@ impl Segment {
             path: path.to_owned(),
             schema: schema.clone(),
             meta: meta.clone(),
-            fences: Fences::new(&footer.pages),
-            footer,
+            fences: Arc::new(Fences::new(&footer.pages)),
+            footer: Arc::new(footer),
+            shaped: None,
             cache,
-            wound: Wound::default(),
+            wound: Arc::default(),
         });
         // Noting it is all that this is for.
         let _ = segment.readable();
@@ -82,7 +83,7 @@ impl Segment {
 
     /// What was found to be damaged first, if anything was.
     pub fn damage(&self) -> Option<&Damage> {
-        let Wound { versions, beside } = &self.wound;
+        let Wound { versions, beside } = &*self.wound;
         versions.get().or_else(|| beside.get())
     }
 
@@ -185,7 +186,7 @@ fn footer_of_lost(meta: &SegmentMeta) -> Footer {
         id: meta.id,
         table: TableId(meta.table.0),
         primary_key: Vec::new(),
-        column_types: Vec::new(),
+        columns: Vec::new(),
         pages: vec![PageMeta {
             rows: u32::try_from(meta.rows).unwrap_or(u32::MAX),
             min_key: meta.min_key.clone().into(),

@@ -97,21 +97,29 @@ pub(super) fn check_schema(
             footer.table.0, schema.id.0
         )));
     }
-    if footer.primary_key != schema.primary_key {
+    let key = footer.primary_key.iter().map(|c| footer.columns[*c].id);
+    if !key.eq(schema.primary_key.iter().map(|c| schema.column_id(*c))) {
         return Err(mismatch("its key columns are others".into()));
     }
-    if footer.column_types.len() > schema.columns.len() {
-        return Err(mismatch(format!(
-            "it has {} columns, the table {}",
-            footer.column_types.len(),
-            schema.columns.len()
-        )));
-    }
-    for (stored, column) in footer.column_types.iter().zip(&schema.columns) {
-        if *stored != column.data_type {
+    let next_id = match schema.shape.next_column_id {
+        0 => schema.columns.len() as u32,
+        next => next,
+    };
+    for stored in &footer.columns {
+        let Some(column) = schema.position_of(stored.id).map(|c| &schema.columns[c]) else {
+            if stored.id.0 < next_id {
+                // It was dropped.
+                continue;
+            }
             return Err(mismatch(format!(
-                "column \"{}\" was {stored}, but is {}",
-                column.name, column.data_type
+                "it has a column {}, which the table never had",
+                stored.id.0
+            )));
+        };
+        if !stored.data_type.widens_to(&column.data_type) {
+            return Err(mismatch(format!(
+                "column \"{}\" was {}, but is {}",
+                column.name, stored.data_type, column.data_type
             )));
         }
     }

@@ -10,7 +10,9 @@
 //! outside some checksum. Knows nothing of what is in a block.
 
 use bytes::Bytes;
-use chronos_model::{DataError, DataType, Decoder, Encoder, Stamp, TableId};
+use chronos_model::{
+    ColumnId, DataError, DataType, Decoder, Encoder, Stamp, StoredColumn, TableId,
+};
 
 use super::{BlockError, ColumnRange, ColumnStats, PageMeta, SegmentId};
 
@@ -86,7 +88,7 @@ pub(super) struct Footer {
     pub(super) id: SegmentId,
     pub(super) table: TableId,
     pub(super) primary_key: Vec<usize>,
-    pub(super) column_types: Vec<DataType>,
+    pub(super) columns: Vec<StoredColumn>,
     pub(super) pages: Vec<PageMeta>,
     /// Per page, whether all keys are stored.
     pub(super) all_keys: Vec<bool>,
@@ -151,7 +153,7 @@ pub(super) struct FooterHead<'a> {
     pub(super) id: SegmentId,
     pub(super) table: TableId,
     pub(super) primary_key: &'a [usize],
-    pub(super) column_types: &'a [DataType],
+    pub(super) columns: &'a [StoredColumn],
 }
 
 pub(super) fn footer(head: &FooterHead<'_>, pages: &[PageEntry], groups: &[GroupEntry]) -> Vec<u8> {
@@ -162,9 +164,9 @@ pub(super) fn footer(head: &FooterHead<'_>, pages: &[PageEntry], groups: &[Group
     for column in head.primary_key {
         e.varint(*column as u64);
     }
-    e.varint(head.column_types.len() as u64);
-    for data_type in head.column_types {
-        e.bytes(data_type.to_string().as_bytes());
+    e.varint(head.columns.len() as u64);
+    for (position, column) in head.columns.iter().enumerate() {
+        e.bytes(column_text(position, column).as_bytes());
     }
     e.varint(pages.len() as u64);
     for page in pages {
@@ -182,6 +184,31 @@ pub(super) fn footer(head: &FooterHead<'_>, pages: &[PageEntry], groups: &[Group
         }
     }
     e.buffer
+}
+
+/// A column's type; behind it `@` and its id, if that is not its position.
+fn column_text(position: usize, column: &StoredColumn) -> String {
+    match column.id.0 as usize == position {
+        true => column.data_type.to_string(),
+        false => format!("{}@{}", column.data_type, column.id.0),
+    }
+}
+
+fn read_column(position: usize, text: &str) -> Result<StoredColumn, BlockError> {
+    let (data_type, id) = match text.rsplit_once('@') {
+        None => (text, position as u32),
+        Some((data_type, id)) => {
+            let id = id.parse();
+            (
+                data_type,
+                id.map_err(|_| BlockError::new("a column id that is no number"))?,
+            )
+        }
+    };
+    Ok(StoredColumn {
+        id: ColumnId(id),
+        data_type: DataType::parse(data_type)?,
+    })
 }
 
 fn put_page(e: &mut Encoder, page: &PageEntry) {
@@ -256,8 +283,8 @@ pub(super) fn read_footer(bytes: Vec<u8>, footer_offset: u64) -> Result<Footer, 
         .map(|_| Ok(d.varint()? as usize))
         .collect::<Result<Vec<_>, DataError>>()?;
     let columns = d.count()?;
-    let column_types = (0..columns)
-        .map(|_| DataType::parse(d.text()?))
+    let stored = (0..columns)
+        .map(|position| read_column(position, d.text()?))
         .collect::<Result<Vec<_>, _>>()?;
     if primary_key.iter().any(|c| *c >= columns) {
         return Err(BlockError::new("a key column that does not exist"));
@@ -287,7 +314,7 @@ pub(super) fn read_footer(bytes: Vec<u8>, footer_offset: u64) -> Result<Footer, 
         id,
         table,
         primary_key,
-        column_types,
+        columns: stored,
         pages,
         all_keys,
         blocks,
@@ -414,7 +441,7 @@ fn take_groups(
 impl Footer {
     /// Blocks per page.
     pub(super) fn slots(&self) -> usize {
-        slot::FIRST_COLUMN + self.column_types.len()
+        slot::FIRST_COLUMN + self.columns.len()
     }
 
     pub(super) fn block(&self, page: usize, slot: usize) -> BlockRef {

@@ -36,6 +36,7 @@ mod page;
 mod point;
 mod reader;
 mod row_cache;
+mod shaped;
 mod stats;
 mod verify;
 mod writer;

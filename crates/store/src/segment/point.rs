@@ -9,12 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronos_model::{DataType, Kind, Stamp, Value};
+use chronos_model::{value_at, DataType, Kind, Stamp, Value};
 
 use super::cache::{CacheKey, Cached};
 use super::encoding::{ColumnAt, WordsAt};
 use super::layout::{slot, BlockRef};
-use super::{BlockError, Segment, SegmentError};
+use super::{BlockError, PageColumn, Segment, SegmentError};
 
 impl Segment {
     /// The rows of a page that have this key, newest origin first; empty if none has.
@@ -62,6 +62,13 @@ impl Segment {
     /// page, row or column.
     pub fn value(&self, page: usize, row: u32, column: usize) -> Result<Value, SegmentError> {
         self.readable()?;
+        if self.shaped.is_some() {
+            let array = self.read_rows(page, &[row], &[PageColumn::Column(column)])?;
+            let data_type = &self.schema.columns[column].data_type;
+            let value = array.first().map(|array| value_at(array, 0, data_type));
+            let damaged = || self.damaged(Some(page), 0, "a value that does not read");
+            return value.and_then(Result::ok).ok_or_else(damaged);
+        }
         let slot = slot::FIRST_COLUMN + column;
         let value = self.column(page, slot)?.value(row as usize);
         value.map_err(|e| self.block_error(page, slot, e))
@@ -88,15 +95,7 @@ impl Segment {
         let rows = self.pages()[page].rows as usize;
         let stored = match slot {
             slot::KEY => &DataType::Bytea,
-            slot => {
-                let column = slot - slot::FIRST_COLUMN;
-                let Some(stored) = self.footer.column_types.get(column) else {
-                    // The column was added to the table after this segment was written.
-                    let added = &self.schema.columns[column].data_type;
-                    return Ok(Arc::new(ColumnAt::nulls(added, rows)));
-                };
-                stored
-            }
+            slot => &self.footer.columns[slot - slot::FIRST_COLUMN].data_type,
         };
         let key = self.single_key(page, slot);
         let is_cached = !matches!(self.footer.block(page, slot), BlockRef::Inline { .. });

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow_array::builder::BinaryViewBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt64Type, UInt8Type};
-use arrow_array::{new_null_array, Array, ArrayRef, UInt32Array};
+use arrow_array::{Array, ArrayRef, UInt32Array};
 use chronos_env::{DiskFile, Env};
 use chronos_model::{Keys, Stamp, TableSchema};
 
@@ -27,6 +27,7 @@ use super::fences::Fences;
 use super::frame::{check_schema, meta_of, read_exact, read_frame};
 use super::layout::{slot, BlockRef, Footer};
 use super::page::{derive_keys, puts_of, words_type, MICROS_OF_RECORDED, SAME_AS_RECORDED};
+use super::shaped::Shaped;
 use super::{bloom, BlockError, PageCache, PageColumn, PageMeta, SegmentError, SegmentMeta};
 
 /// An open segment. Shared by all who read it; the file may be unlinked meanwhile.
@@ -36,14 +37,16 @@ pub struct Segment {
     pub(super) path: PathBuf,
     pub(super) schema: TableSchema,
     pub(super) meta: SegmentMeta,
-    pub(super) footer: Footer,
-    pub(super) fences: Fences,
+    pub(super) footer: Arc<Footer>,
+    pub(super) fences: Arc<Fences>,
+    /// How the table's columns are made of the stored ones; `None`: they are the same.
+    pub(super) shaped: Option<Shaped>,
     pub(super) cache: Arc<PageCache>,
-    pub(super) wound: Wound,
+    pub(super) wound: Arc<Wound>,
 }
 
 /// What there is of a segment to read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Content {
     File(Arc<dyn DiskFile>),
     /// Nothing, and why.
@@ -55,7 +58,7 @@ pub(super) enum Content {
 
 impl Segment {
     /// Opens the segment at `path`, written for `schema` or for an earlier shape of
-    /// that table with fewer columns.
+    /// that table.
     ///
     /// Errors: the file cannot be read, is damaged, of a newer format, or of another
     /// table.
@@ -76,15 +79,18 @@ impl Segment {
         let (footer, bytes) = read_frame(file.as_ref(), path)?;
         check_schema(&footer, schema, path)?;
         let meta = meta_of(&footer, bytes);
+        let shaped = Shaped::new(&footer, schema)
+            .map_err(|e| super::frame::damaged(path, None, 0, e.to_string()))?;
         Ok(Arc::new(Segment {
             content: Content::File(file),
             path: path.to_owned(),
             schema: schema.clone(),
             meta,
-            fences: Fences::new(&footer.pages),
-            footer,
+            fences: Arc::new(Fences::new(&footer.pages)),
+            footer: Arc::new(footer),
+            shaped,
             cache,
-            wound: Wound::default(),
+            wound: Arc::default(),
         }))
     }
 
@@ -95,7 +101,10 @@ impl Segment {
 
     /// Its pages in key order.
     pub fn pages(&self) -> &[PageMeta] {
-        &self.footer.pages
+        match &self.shaped {
+            None => &self.footer.pages,
+            Some(shaped) => &shaped.pages,
+        }
     }
 
     /// The pages that may hold versions of a key, judging by their bounds; at most
@@ -154,7 +163,7 @@ impl Segment {
 
     /// Columns of the table that it has.
     pub(crate) fn stored_columns(&self) -> usize {
-        self.footer.column_types.len()
+        self.footer.columns.len()
     }
 
     /// The encoded keys of a page. Panics if there is no such page.
@@ -180,7 +189,16 @@ impl Segment {
         let mut recorded = None;
         let mut arrays = Vec::with_capacity(columns.len());
         for column in columns {
-            arrays.push(match slot_of(*column) {
+            let slot = match *column {
+                PageColumn::Column(i) => {
+                    let rows = pages.clone().map(|page| self.pages()[page].rows as usize);
+                    let decode = |slot| self.decode(pages.clone(), slot);
+                    arrays.push(self.own_column(i, rows.sum(), decode)?);
+                    continue;
+                }
+                of_version => slot_of(of_version),
+            };
+            arrays.push(match slot {
                 slot::KEY => {
                     let keys = pages
                         .clone()
@@ -208,16 +226,36 @@ impl Segment {
         columns
             .iter()
             .map(|column| {
-                let slot = slot_of(*column);
-                if slot == slot::KEY {
-                    let keys = self.read_keys(page)?;
-                    return Ok(keys_array(rows.iter().map(|row| keys.get(*row as usize))));
+                let take = |slot| {
+                    let array = self.cached_column(page, slot)?;
+                    arrow_select::take::take(&array, &positions, None)
+                        .map_err(|e| self.damaged(Some(page), 0, e.to_string()))
+                };
+                match *column {
+                    PageColumn::Column(i) => self.own_column(i, rows.len(), take),
+                    PageColumn::Key => {
+                        let keys = self.read_keys(page)?;
+                        Ok(keys_array(rows.iter().map(|row| keys.get(*row as usize))))
+                    }
+                    of_version => take(slot_of(of_version)),
                 }
-                let array = self.cached_column(page, slot)?;
-                arrow_select::take::take(&array, &positions, None)
-                    .map_err(|e| self.damaged(Some(page), 0, e.to_string()))
             })
             .collect()
+    }
+
+    /// A column of the table, of which `read` gives what is stored in a slot.
+    fn own_column(
+        &self,
+        column: usize,
+        rows: usize,
+        read: impl FnOnce(usize) -> Result<ArrayRef, SegmentError>,
+    ) -> Result<ArrayRef, SegmentError> {
+        match &self.shaped {
+            None => read(slot::FIRST_COLUMN + column),
+            Some(shaped) => shaped
+                .column(column, rows, |stored| read(slot::FIRST_COLUMN + stored))?
+                .map_err(|e| self.damaged(None, 0, e.to_string())),
+        }
     }
 
     fn cache_key(&self, page: usize, slot: usize) -> CacheKey {
@@ -349,13 +387,8 @@ impl Segment {
         let mut decoder = if is_words {
             ColumnDecoder::of_words(words_type(slot), rows)
         } else {
-            let column = slot - slot::FIRST_COLUMN;
-            let Some(stored) = self.footer.column_types.get(column) else {
-                // The column was added to the table after this segment was written.
-                let added = &self.schema.columns[column];
-                return Ok(new_null_array(&added.data_type.to_arrow(), rows));
-            };
-            ColumnDecoder::new(stored, rows)
+            let stored = &self.footer.columns[slot - slot::FIRST_COLUMN];
+            ColumnDecoder::new(&stored.data_type, rows)
         };
         let is_derived = matches!(slot, slot::ORIGIN | slot::VALID_FROM);
         let mut row = 0;

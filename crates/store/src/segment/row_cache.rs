@@ -127,6 +127,8 @@ mod tests {
                 columns: Vec::new(),
                 primary_key: Vec::new(),
                 options: chronos_model::TableOptions::default(),
+                rules: Default::default(),
+                shape: Default::default(),
             })
         };
         let cache = RowCache::new(1 << 20);

@@ -17,7 +17,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType as Arrow;
 use chronos_env::{DiskFile, Env};
-use chronos_model::{DataType, Stamp, TableSchema};
+use chronos_model::{DataType, Stamp, StoredColumn, TableSchema};
 
 use super::encoding::{Effort, PcoGate};
 use super::layout::{self, slot, FooterHead, GroupEntry, PageEntry, StoredBlock};
@@ -166,14 +166,12 @@ impl SegmentWriter {
         let (Some(first), Some(last)) = (self.pages.first(), self.pages.last()) else {
             return Err(self.invalid("a segment needs at least one version"));
         };
-        let types: Vec<DataType> = (self.schema.columns.iter())
-            .map(|c| c.data_type.clone())
-            .collect();
+        let columns: Vec<StoredColumn> = self.schema.stored_columns().collect();
         let head = FooterHead {
             id: self.id,
             table: self.schema.id,
             primary_key: &self.schema.primary_key,
-            column_types: &types,
+            columns: &columns,
         };
         let mut end = layout::footer(&head, &self.pages, &self.groups);
         let trailer = layout::trailer(self.offset, &end);

@@ -32,6 +32,7 @@ pub(crate) enum Wanted {
     Stamps,
 }
 
+/// A segment as one shape of its table reads it.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     segment: Arc<Segment>,
@@ -42,6 +43,12 @@ pub(crate) struct SegmentFile {
     pub(crate) superseded: Option<Superseded>,
     /// The window of time that all its rows are in.
     pub(crate) bucket: Option<Bucket>,
+    name: Arc<FileName>,
+}
+
+/// The file of a segment, which goes with the last who uses it once it is obsolete.
+#[derive(Debug)]
+pub(crate) struct FileName {
     env: Env,
     path: PathBuf,
     obsolete: AtomicBool,
@@ -69,10 +76,36 @@ impl SegmentFile {
             ranges: KeyRanges::of_pages(schema, segment.pages()),
             has_periods: segment.pages().iter().any(|page| !page.open_valid),
             segment,
-            env,
-            path,
-            obsolete: AtomicBool::new(false),
+            name: Arc::new(FileName {
+                env,
+                path,
+                obsolete: AtomicBool::new(false),
+            }),
         }
+    }
+
+    /// The same file, read as `schema` has the table now.
+    pub(crate) fn shaped_as(
+        self: &Arc<SegmentFile>,
+        schema: &TableSchema,
+    ) -> Result<Arc<SegmentFile>, StoreError> {
+        if self.segment.is_shaped_as(schema) {
+            return Ok(self.clone());
+        }
+        let segment = self.segment.shaped_as(schema)?;
+        Ok(Arc::new(SegmentFile {
+            ranges: KeyRanges::of_pages(schema, segment.pages()),
+            superseded: self.superseded,
+            bucket: self.bucket,
+            has_periods: self.has_periods,
+            segment: Arc::new(segment),
+            name: self.name.clone(),
+        }))
+    }
+
+    /// What keeps its file.
+    pub(crate) fn name(&self) -> &Arc<FileName> {
+        &self.name
     }
 
     /// What the manifest says of it.
@@ -82,11 +115,6 @@ impl SegmentFile {
             superseded: self.superseded,
             bucket: self.bucket,
         }
-    }
-
-    /// The manifest no longer names it: the file goes with the last reader.
-    pub(crate) fn set_obsolete(&self) {
-        self.obsolete.store(true, Ordering::Release);
     }
 
     /// The newest version that a page has of a key: row, stamp and kind.
@@ -235,7 +263,14 @@ fn kind_of(stored: u8) -> Kind {
     }
 }
 
-impl Drop for SegmentFile {
+impl FileName {
+    /// The manifest no longer names it: the file goes with the last reader.
+    pub(crate) fn set_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for FileName {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
             if let Err(error) = self.env.disk.remove_file(&self.path) {

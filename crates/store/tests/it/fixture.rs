@@ -23,6 +23,7 @@ pub(crate) fn table(name: &str, id: u32, has_primary_key: bool) -> TableSchema {
         data_type,
         nullable,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(id),
@@ -33,6 +34,8 @@ pub(crate) fn table(name: &str, id: u32, has_primary_key: bool) -> TableSchema {
             column("v", DataType::Float8, true),
             column("s", DataType::Text, true),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: if has_primary_key { vec![1, 0] } else { vec![] },
         options: TableOptions::default(),
     }
@@ -65,6 +68,22 @@ pub(crate) fn row(n: u32, content: u32) -> Vec<Value> {
         },
         Value::Text(format!("content {content}")),
     ]
+}
+
+/// The same of a table whose columns behind the key are others by now.
+pub(crate) fn row_of(table: &TableSchema, n: u32, content: u32) -> Vec<Value> {
+    let mut values = row(n, content);
+    for (value, column) in values.iter_mut().zip(&table.columns).skip(2) {
+        let small = content % 1000;
+        *value = match (&column.data_type, value.is_null()) {
+            (_, true) => Value::Null,
+            (DataType::Text, _) => Value::Text(format!("content {content}")),
+            (DataType::Float4, _) => Value::Float4(small as f32 / 8.0),
+            (DataType::Float8, _) => Value::Float8(f64::from(content)),
+            (integer, _) => Value::Int8(i64::from(small)).coerce(integer).unwrap(),
+        };
+    }
+    values
 }
 
 pub(crate) fn key_of(table: &TableSchema, row: &[Value]) -> Vec<u8> {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chronos_model::{decode_row, value_at};
-use chronos_model::{Change, Expect, Kind, Stamp, TableId, TableSchema, Value, WriteSet};
+use chronos_model::{
+    CatalogEdit, Change, Expect, Kind, Stamp, TableId, TableSchema, Value, WriteSet,
+};
 use chronos_store::{KeyRange, VersionFilter};
 
 use crate::fixture::{key_of, Shown};
@@ -45,6 +47,24 @@ pub(crate) struct Done {
 }
 
 impl Table {
+    /// Gives all versions, old ones too, the columns of another schema.
+    fn alter(&mut self, schema: &TableSchema) {
+        let value = |row: &[Value], i: usize| {
+            let column = &schema.columns[i];
+            match self.schema.position_of(schema.column_id(i)) {
+                Some(before) => row[before].clone().coerce(&column.data_type).unwrap(),
+                None => column.missing_value().unwrap(),
+            }
+        };
+        for version in self.keys.values_mut().flatten() {
+            if let Some(row) = &version.row {
+                let columns = 0..schema.columns.len();
+                version.row = Some(Arc::new(columns.map(|i| value(row, i)).collect()));
+            }
+        }
+        self.schema = Arc::new(schema.clone());
+    }
+
     fn horizon(&self, at: Stamp) -> Stamp {
         let before = self.truncated.iter().filter(|t| **t <= at);
         before.max().copied().unwrap_or(Stamp::MIN)
@@ -163,6 +183,19 @@ impl Model {
                 return Ok(());
             }
             Change::DropIndex(_) | Change::SetIndexState(..) => return Ok(()),
+            Change::ExpectShape(..)
+            | Change::CreateSequence(_)
+            | Change::ReserveNumbers(..)
+            | Change::SetSequence(..) => return Ok(()),
+            Change::Catalog(change) => {
+                for edit in &change.edits {
+                    if let CatalogEdit::Table(schema) = edit {
+                        let table = self.tables.get_mut(&schema.id);
+                        Arc::make_mut(table.ok_or(Refused::UnknownTable)?).alter(schema);
+                    }
+                }
+                return Ok(());
+            }
             Change::Rows(rows) => {
                 let table = self.tables.get(&rows.table).ok_or(Refused::UnknownTable)?;
                 let row = |r: &chronos_model::RowChange| {

@@ -16,7 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chronos_env::SimEnv;
-use chronos_model::{Change, Expect, Kind, NodeId, Stamp, TableSchema, Value, WriteSet};
+use chronos_model::{
+    CatalogChange, CatalogEdit, Change, ColumnSchema, DataType, Expect, Kind, NodeId, Stamp,
+    TableSchema, Value, WriteSet,
+};
 use chronos_store::{ApplyError, KeyRange, LogIndex, ReadView, Store, StoreOptions, VersionFilter};
 use proptest::prelude::*;
 
@@ -28,6 +31,8 @@ use crate::model::{Done, Model, Refused};
 enum Op {
     /// Changes of one write set; `begin` counts entries back from now.
     Write(Vec<Part>, Option<u64>),
+    /// Changes the columns of a table; how is chosen by a number.
+    Alter(usize, u32),
     Flush,
     Maintain,
     CompactAll,
@@ -155,6 +160,7 @@ fn op(size: Size) -> impl Strategy<Value = Op> {
     };
     prop_oneof![
         12 => (parts, prop::option::of(0u64..4)).prop_map(|(parts, back)| Op::Write(parts, back)),
+        1 => (0usize..3, any::<u32>()).prop_map(|(table, how)| Op::Alter(table, how)),
         flushes => Just(Op::Flush),
         1 => Just(Op::Maintain),
         1 => Just(Op::CompactAll),
@@ -229,6 +235,9 @@ impl Run {
     fn set(&mut self, parts: &[Part], back: Option<u64>) -> WriteSet {
         let tables = self.model.tables();
         let mut changes = Vec::new();
+        for table in tables.iter().filter(|t| t.shape.version > 0) {
+            changes.push(Change::ExpectShape(table.id, table.shape.version));
+        }
         for part in parts {
             changes.extend(self.part(part, &tables));
         }
@@ -250,7 +259,7 @@ impl Run {
                         continue;
                     }
                     self.content += 1;
-                    let values = row(*n, self.content);
+                    let values = row_of(table, *n, self.content);
                     if table.has_hidden_key() {
                         changes.push(change(&[], Expect::Any, Some(&values)));
                     } else {
@@ -273,14 +282,14 @@ impl Run {
                 let mut all: Vec<_> = (0..*count)
                     .map(|i| {
                         self.content += 1;
-                        row(start + i * stride, self.content)
+                        row_of(table, start + i * stride, self.content)
                     })
                     .collect();
                 if *descending {
                     all.reverse();
                 }
                 if *repeat {
-                    all.push(row(*start, self.content + 1));
+                    all.push(row_of(table, *start, self.content + 1));
                     self.content += 1;
                 }
                 batch(table, *expect, &all)
@@ -292,6 +301,50 @@ impl Run {
                 Change::CreateTable(table(name, 0, *primary_key))
             }
         })
+    }
+
+    /// Another column in the place of one, or a wider one; there are four all the time.
+    fn alter(&mut self, table: usize, how: u32) {
+        let Some(table) = self.model.tables().get(table).cloned() else {
+            return;
+        };
+        let mut schema = TableSchema::clone(&table);
+        let position = 2 + (how % 2) as usize;
+        let now = &schema.columns[position];
+        let wider = match now.data_type {
+            DataType::Int2 => Some(DataType::Int4),
+            DataType::Int4 => Some(DataType::Int8),
+            DataType::Float4 => Some(DataType::Float8),
+            _ => None,
+        };
+        match wider.filter(|_| how % 3 > 0) {
+            Some(wider) => schema.widen_column(position, wider).unwrap(),
+            None => {
+                let (data_type, missing) = match how % 5 {
+                    0 => (DataType::Int2, Value::Int2(7)),
+                    1 => (DataType::Text, Value::Text("it was \\ missing".into())),
+                    2 => (DataType::Float4, Value::Float4(1.1)),
+                    _ => (DataType::Int2, Value::Null),
+                };
+                let mut column = ColumnSchema {
+                    name: format!("c{how}"),
+                    data_type,
+                    ..now.clone()
+                };
+                column.set_missing(&missing);
+                schema.remove_column(position);
+                schema.add_column(column);
+            }
+        }
+        let change = CatalogChange {
+            base: self.store.catalog().version,
+            unchanged: vec![],
+            edits: vec![CatalogEdit::Table(Box::new(schema))],
+        };
+        self.write(WriteSet {
+            begin: Stamp::MAX,
+            changes: vec![Change::Catalog(change)],
+        });
     }
 
     /// Cuts the power in the middle of something.
@@ -333,6 +386,7 @@ impl Run {
                 let set = self.set(parts, *back);
                 self.write(set);
             }
+            Op::Alter(table, how) => self.alter(*table, *how),
             Op::Flush => {
                 self.store.flush_now().unwrap();
                 assert_eq!(self.store.flushed_index().0, self.log.len() as u64);
@@ -393,7 +447,9 @@ impl Run {
         ];
         let bound = |n: u64| row((seed.wrapping_mul(n) % 180) as u32, 0);
         for table in &in_view {
-            if self.model.tables().iter().all(|t| t.id != table.id) {
+            // A view that was kept has tables as they were.
+            let is_same = |t: &Arc<TableSchema>| t.id == table.id && t.stores_like(table);
+            if !self.model.tables().iter().any(is_same) {
                 continue;
             }
             let mut ranges = vec![KeyRange::ALL];

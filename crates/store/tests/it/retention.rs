@@ -29,6 +29,7 @@ pub(crate) fn table(has_time: bool, options: TableOptions) -> TableSchema {
         data_type,
         nullable,
         default: None,
+        attributes: Default::default(),
     };
     TableSchema {
         id: TableId(1),
@@ -38,6 +39,8 @@ pub(crate) fn table(has_time: bool, options: TableOptions) -> TableSchema {
             column("ts", DataType::TimestampTz, false),
             column("v", DataType::Int8, true),
         ],
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: if has_time { vec![0, 1] } else { vec![0] },
         options: TableOptions {
             time_column: has_time.then_some(1),

@@ -21,11 +21,14 @@ fn table(name: &str, columns: &[(&str, &str, Option<&str>)], key: &[usize]) -> A
             data_type: DataType::parse(data_type.trim_end_matches('!')).unwrap(),
             nullable: !data_type.ends_with('!'),
             default: default.map(str::to_owned),
+            attributes: Default::default(),
         });
     Arc::new(TableSchema {
         id: TableId(1),
         name: name.to_owned(),
         columns: columns.collect(),
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: key.to_vec(),
         options: TableOptions::default(),
     })
@@ -92,7 +95,7 @@ fn catalog() -> Catalog {
         version: 1,
         next_table_id: 2,
         tables,
-        indexes: BTreeMap::new(),
+        ..Catalog::default()
     }
 }
 

@@ -74,6 +74,7 @@ impl Usable {
         table: &TableSchema,
         filters: &[Expr],
     ) -> Option<Usable> {
+        view.check_shape(table).ok()?;
         let mut indexes = view.catalog().indexes_of(table.id).peekable();
         indexes.peek()?;
         let facts = Facts::of(filters, table);
@@ -405,6 +406,7 @@ mod tests {
             data_type,
             nullable: true,
             default: None,
+            attributes: Default::default(),
         };
         TableSchema {
             id: TableId(1),
@@ -415,6 +417,8 @@ mod tests {
                 column("c", DataType::Bool),
                 column("d", DataType::Float8),
             ],
+            shape: Default::default(),
+            rules: Default::default(),
             primary_key: vec![],
             options: TableOptions::default(),
         }

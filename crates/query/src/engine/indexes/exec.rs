@@ -181,7 +181,8 @@ impl ExecutionPlan for IndexScanExec {
     ) -> DfResult<SendableRecordBatchStream> {
         let schema = self.schema();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = self.view.index_scan(&self.index, &self.request);
+        let checked = self.view.check_shape(&self.table);
+        let batches = checked.and_then(|()| self.view.index_scan(&self.index, &self.request));
         let batches = batches.map_err(store_error)?;
         let expected = Arc::clone(&schema);
         let batches = batches.map(move |batch| {

@@ -46,8 +46,11 @@ fn table(columns: &[(&str, DataType)], primary_key: &[usize]) -> TableSchema {
                 data_type: data_type.clone(),
                 nullable: !primary_key.contains(&i),
                 default: None,
+                attributes: Default::default(),
             })
             .collect(),
+        shape: Default::default(),
+        rules: Default::default(),
         primary_key: primary_key.to_vec(),
         options: TableOptions::default(),
     }

@@ -147,6 +147,7 @@ fn a_column_added_later_reads_as_null() {
         data_type: DataType::Text,
         nullable: true,
         default: None,
+        attributes: Default::default(),
     });
     let segment = open(&env, &wider).unwrap();
     let arrays = segment

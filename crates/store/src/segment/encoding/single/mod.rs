@@ -87,16 +87,6 @@ impl ColumnAt {
         Ok(column(validity, values))
     }
 
-    /// A column that a segment does not have: NULLs.
-    pub(in crate::segment) fn nulls(data_type: &DataType, rows: usize) -> ColumnAt {
-        ColumnAt {
-            data_type: data_type.clone(),
-            rows,
-            validity: Validity::AllNull,
-            values: Values::None,
-        }
-    }
-
     fn is_null(&self, row: usize) -> bool {
         match &self.validity {
             Validity::AllValid => false,

@@ -1,0 +1,142 @@
+//! Changes of the catalog that were worked out on one version of it and hold for no other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Catalog, ColumnId, DataError, IndexSchema, Stamp, TableId, TableSchema, ViewSchema};
+
+/// Edits of the catalog, all of them or none.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CatalogChange {
+    /// The version of the catalog that the edits were made for. With another one in force they
+    /// are refused, and whoever made them tries again.
+    pub base: u64,
+    /// Tables of which nothing may have been recorded after a stamp: what is stored of them
+    /// was looked at as of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<(TableId, Stamp)>,
+    /// What changes, in order.
+    pub edits: Vec<CatalogEdit>,
+}
+
+/// One edit of the catalog.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogEdit {
+    /// The table with this schema's id has it from now on, under its name.
+    Table(Box<TableSchema>),
+    /// The same for an index.
+    Index(Box<IndexSchema>),
+    /// The index is gone.
+    DropIndex(TableId),
+    /// The table is gone, with its indexes and sequences.
+    DropTable(TableId),
+    /// The sequence is gone.
+    DropSequence(TableId),
+    /// There is this view from now on, under its name; with id 0 it is a new one.
+    View(Box<ViewSchema>),
+    /// The view is gone.
+    DropView(TableId),
+    /// A comment on a relation, or on one of its columns; `None`: no longer.
+    Comment(TableId, Option<ColumnId>, Option<String>),
+}
+
+impl CatalogChange {
+    /// The tables it is about.
+    pub fn tables(&self) -> Vec<TableId> {
+        let edited = self.edits.iter().filter_map(|edit| match edit {
+            CatalogEdit::Table(schema) => Some(schema.id),
+            CatalogEdit::DropTable(id) => Some(*id),
+            CatalogEdit::Index(_)
+            | CatalogEdit::DropIndex(_)
+            | CatalogEdit::DropSequence(_)
+            | CatalogEdit::View(_)
+            | CatalogEdit::DropView(_)
+            | CatalogEdit::Comment(..) => None,
+        });
+        edited
+            .chain(self.unchanged.iter().map(|(id, _)| *id))
+            .collect()
+    }
+
+    /// The catalog after the edits.
+    ///
+    /// Errors: an edit is about something that is not there, or gives a name twice.
+    pub fn applied(&self, catalog: &Catalog) -> Result<Catalog, DataError> {
+        let mut next = catalog.clone();
+        for edit in &self.edits {
+            edit.apply(&mut next)?;
+        }
+        next.version += 1;
+        Ok(next)
+    }
+}
+
+impl CatalogEdit {
+    fn apply(&self, catalog: &mut Catalog) -> Result<(), DataError> {
+        let wrong = |reason| DataError::Damaged {
+            what: "a catalog change",
+            offset: 0,
+            reason,
+        };
+        match self {
+            CatalogEdit::Table(schema) => {
+                let before = catalog.table_by_id(schema.id).map(|t| t.name.clone());
+                let before = before.ok_or_else(|| wrong("the table is not there"))?;
+                catalog.tables.remove(&before);
+                if catalog.has_relation(&schema.name) {
+                    return Err(wrong("the name is taken"));
+                }
+                let schema = TableSchema::clone(schema);
+                catalog.tables.insert(schema.name.clone(), schema.into());
+            }
+            CatalogEdit::Index(schema) => {
+                let before = catalog.index_by_id(schema.id).map(|i| i.name.clone());
+                let before = before.ok_or_else(|| wrong("the index is not there"))?;
+                catalog.indexes.remove(&before);
+                if catalog.has_relation(&schema.name) {
+                    return Err(wrong("the name is taken"));
+                }
+                let schema = IndexSchema::clone(schema);
+                catalog.indexes.insert(schema.name.clone(), schema.into());
+            }
+            CatalogEdit::DropIndex(id) => {
+                let name = catalog.index_by_id(*id).map(|i| i.name.clone());
+                let name = name.ok_or_else(|| wrong("the index is not there"))?;
+                catalog.indexes.remove(&name);
+            }
+            CatalogEdit::DropTable(id) => {
+                let name = catalog.table_by_id(*id).map(|t| t.name.clone());
+                let name = name.ok_or_else(|| wrong("the table is not there"))?;
+                catalog.tables.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::DropSequence(id) => {
+                let name = catalog.sequence_by_id(*id).map(|s| s.name.clone());
+                let name = name.ok_or_else(|| wrong("the sequence is not there"))?;
+                catalog.sequences.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::View(view) => {
+                let mut view = ViewSchema::clone(view);
+                match catalog.view_by_id(view.id).map(|v| v.name.clone()) {
+                    Some(before) => drop(catalog.views.remove(&before)),
+                    None => view.id = catalog.next_id(),
+                }
+                if catalog.has_relation(&view.name) {
+                    return Err(wrong("the name is taken"));
+                }
+                catalog.views.insert(view.name.clone(), view.into());
+            }
+            CatalogEdit::DropView(id) => {
+                let name = catalog.view_by_id(*id).map(|v| v.name.clone());
+                let name = name.ok_or_else(|| wrong("the view is not there"))?;
+                catalog.views.remove(&name);
+                catalog.forget_owned();
+            }
+            CatalogEdit::Comment(id, column, text) => {
+                catalog.comments.set(*id, *column, text.as_deref());
+            }
+        }
+        Ok(())
+    }
+}

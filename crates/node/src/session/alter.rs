@@ -1,0 +1,175 @@
+//! ALTER TABLE: looks at what must be true of stored rows, evaluates the defaults of added
+//! columns, and proposes the change for the catalog and the rows that it looked at.
+
+use std::sync::Arc;
+
+use chronos_model::{
+    value_at, CatalogChange, Change, SqlState, Stamp, TableId, TableSchema, Value,
+};
+use chronos_query::ddl::{self, Alteration, Demand};
+use chronos_query::{sql, RowRules};
+
+use super::command::done;
+use super::{Session, ATTEMPTS_MAX};
+use crate::{Error, Outcome, Severity};
+
+impl Session {
+    pub(super) async fn alter_table(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let told = self.notices.len();
+            match self.alter_once(alter).await {
+                Err(e) if e.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX => {
+                    self.notices.truncate(told);
+                    if let Some(transaction) = &mut self.transaction {
+                        // Nothing is written in it yet, and DDL sees what is committed.
+                        transaction.view = self.node.inner.replica.store.read_view();
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn alter_once(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
+        let catalog = self.catalog();
+        let Some(mut alteration) = ddl::alter_table(alter, &catalog)? else {
+            self.notice(
+                Severity::Notice,
+                SqlState::SUCCESSFUL_COMPLETION,
+                format!(
+                    "relation \"{}\" does not exist, skipping",
+                    sql::table_name(&alter.name)?
+                ),
+            );
+            return done("ALTER TABLE");
+        };
+        self.may_change_catalog()?;
+        for (code, message) in std::mem::take(&mut alteration.notices) {
+            self.notice(Severity::Notice, code, message);
+        }
+        self.check_defaults(&alteration.schema, &[])?;
+        self.check_rules(&alteration.schema)?;
+        self.evaluate_missing(&mut alteration).await?;
+        let unchanged = self.check_demands(&alteration).await?;
+        let change = CatalogChange {
+            base: catalog.version,
+            unchanged,
+            edits: alteration.edits(),
+        };
+        self.change_catalog(vec![Change::Catalog(change)]).await?;
+        done("ALTER TABLE")
+    }
+
+    /// An added column has in rows from before what its default gives now.
+    async fn evaluate_missing(&mut self, alteration: &mut Alteration) -> Result<(), Error> {
+        for (name, default) in &alteration.defaults {
+            let Some(position) = alteration.schema.column_index(name) else {
+                continue;
+            };
+            let data_type = alteration.schema.columns[position].data_type.clone();
+            let value = self.evaluate_constant(default, &data_type).await?;
+            let column = &mut alteration.schema.columns[position];
+            if value.is_null() && !column.nullable {
+                column.attributes.was_nullable = true;
+                alteration.demands.push(Demand::Empty(name.clone()));
+            }
+            column.set_missing(&value);
+        }
+        Ok(())
+    }
+
+    async fn evaluate_constant(
+        &mut self,
+        expression: &str,
+        data_type: &chronos_model::DataType,
+    ) -> Result<Value, Error> {
+        let query = sql::parse_query(&format!("SELECT CAST(({expression}) AS {data_type})"))?;
+        let catalog = self.catalog();
+        let plan = self.plan_over(&query, &[], &[], &catalog)?;
+        if plan.is_volatile() {
+            return Err(Error::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                format!("ADD COLUMN with a default that is another for each row is not supported: {expression}"),
+            )
+            .with_hint("Add the column without it, SET DEFAULT, and UPDATE the rows there are."));
+        }
+        let batches = self.collect(&plan, &[]).await?;
+        match batches.first() {
+            Some(batch) => Ok(value_at(batch.column(0), 0, data_type)?),
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// Looks at stored rows; gives the table and as of when, if there was something to look at.
+    async fn check_demands(
+        &mut self,
+        alteration: &Alteration,
+    ) -> Result<Vec<(TableId, Stamp)>, Error> {
+        if alteration.demands.is_empty() {
+            return Ok(vec![]);
+        }
+        let table = &alteration.table;
+        let stamp = self.read_context()?.view.stamp();
+        for demand in &alteration.demands {
+            let (column, condition) = match demand {
+                Demand::NotNull(column) => (column, format!("{} IS NULL", sql::quote(column))),
+                Demand::Empty(column) => (column, "true".to_owned()),
+                Demand::Check(check) => {
+                    let failed = chronos_query::is_false(&alteration.over_stored(check)?);
+                    if self.has_row(&table.name, &failed).await? {
+                        return Err(is_violated(&alteration.schema.name, &check.name));
+                    }
+                    continue;
+                }
+            };
+            if self.has_row(&table.name, &condition).await? {
+                let name = &alteration.schema.name;
+                let message =
+                    format!("column \"{column}\" of relation \"{name}\" contains null values");
+                let mut error = Error::new(SqlState::NOT_NULL_VIOLATION, message);
+                error.table = Some(name.clone());
+                error.column = Some(column.clone());
+                return Err(error);
+            }
+        }
+        Ok(vec![(table.id, stamp)])
+    }
+
+    /// What a table demands of its rows must be conditions and values over its columns.
+    pub(super) fn check_rules(&self, schema: &TableSchema) -> Result<(), Error> {
+        let table = Arc::new(schema.clone());
+        let engine = &self.node.inner.engine;
+        let rules = RowRules::plan(engine, &table, &self.catalog(), &self.facts)?;
+        match rules.is_none_or(|rules| rules.is_immutable()) {
+            true => Ok(()),
+            false => Err(Error::new(
+                SqlState("42P17"),
+                "generation expression is not immutable",
+            )),
+        }
+    }
+
+    /// Whether a table has a row for which a condition is true.
+    async fn has_row(&mut self, table: &str, condition: &str) -> Result<bool, Error> {
+        let query = format!(
+            "SELECT 1 FROM {} WHERE {condition} LIMIT 1",
+            sql::quote(table)
+        );
+        let catalog = self.catalog();
+        let plan = self.plan_over(&sql::parse_query(&query)?, &[], &[], &catalog)?;
+        let batches = self.collect(&plan, &[]).await?;
+        Ok(batches.iter().any(|batch| batch.num_rows() > 0))
+    }
+}
+
+/// 23514 of rows that are stored.
+fn is_violated(table: &str, check: &str) -> Error {
+    let message =
+        format!("check constraint \"{check}\" of relation \"{table}\" is violated by some row");
+    let mut error = Error::new(SqlState::CHECK_VIOLATION, message);
+    error.table = Some(table.to_owned());
+    error.constraint = Some(check.to_owned());
+    error
+}
