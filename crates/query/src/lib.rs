@@ -42,7 +42,7 @@ pub mod table_options;
 #[cfg(feature = "engine")]
 pub use engine::{
     coerce_array, coerce_batch, CheckSetting, Engine, EngineOptions, QueryPlan, ReadContext,
-    SessionFacts, SessionSettings, TEMPORARY_TABLE_PREFIX,
+    SessionFacts, SessionSettings, SpillOptions, TEMPORARY_TABLE_PREFIX,
 };
 #[cfg(feature = "engine")]
 pub use error::QueryError;

@@ -158,11 +158,8 @@ impl MemoryAccount {
         let taken = self
             .total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        match taken {
-            Ok(_) => self.note(class, bytes),
-            Err(_) => {
-                self.refusals.fetch_add(1, Ordering::Relaxed);
-            }
+        if taken.is_ok() {
+            self.note(class, bytes);
         }
         taken.is_ok()
     }
@@ -179,8 +176,9 @@ impl MemoryAccount {
         self.held[class as usize].fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// That so many bytes more are not to be had.
+    /// That so many bytes more are not to be had; counts it.
     pub fn refused(&self, what: &str, wanted: u64) -> OutOfMemory {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
         OutOfMemory {
             what: what.to_owned(),
             wanted,

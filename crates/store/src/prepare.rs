@@ -107,40 +107,41 @@ impl PreparedWriteSet {
     }
 }
 
-/// Prepares a write set for tables as the catalog has them.
-pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
+/// Prepares a write set for tables as the catalog has them. What a change held is given up
+/// before the next one is prepared, so that the two forms are never there as a whole.
+pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
     let mut tables = HashSet::new();
     let mut repeats = false;
     let mut row = 0u32;
     let mut changes = Vec::with_capacity(set.changes.len());
-    for change in &set.changes {
+    for change in set.changes {
         let first_row = row;
         let prepared = match change {
-            Change::CreateTable(schema) => Prepared::CreateTable(schema.clone()),
-            Change::DropTable(table) => Prepared::DropTable(*table),
-            Change::CreateIndex(schema) => Prepared::CreateIndex(schema.clone()),
-            Change::DropIndex(index) => Prepared::DropIndex(*index),
-            Change::SetIndexState(index, state) => Prepared::SetIndexState(*index, *state),
+            Change::CreateTable(schema) => Prepared::CreateTable(schema),
+            Change::DropTable(table) => Prepared::DropTable(table),
+            Change::CreateIndex(schema) => Prepared::CreateIndex(schema),
+            Change::DropIndex(index) => Prepared::DropIndex(index),
+            Change::SetIndexState(index, state) => Prepared::SetIndexState(index, state),
             Change::Truncate(table) => {
-                repeats |= !tables.insert(*table);
-                Prepared::Truncate(*table)
+                repeats |= !tables.insert(table);
+                Prepared::Truncate(table)
             }
-            Change::AlterOptions(table, changes) => Prepared::AlterOptions(*table, changes.clone()),
+            Change::AlterOptions(table, changes) => Prepared::AlterOptions(table, changes),
             Change::Rows(changes) => {
                 repeats |= !tables.insert(changes.table);
                 row += changes.rows.len() as u32;
-                rows(changes.clone(), first_row, catalog, &mut repeats)?
+                rows(changes, first_row, catalog, &mut repeats)?
             }
             Change::Batch(change) => {
                 repeats |= !tables.insert(change.table);
                 row += change.batch.num_rows() as u32;
                 let schema = schema_of(catalog, change.table)?;
-                check_shape(schema, change)?;
+                check_shape(schema, &change)?;
                 if change.batch.num_rows() < BATCH_ROWS_MIN {
-                    let changes = as_rows(schema, change)?;
+                    let changes = as_rows(schema, &change)?;
                     rows(changes, first_row, catalog, &mut repeats)?
                 } else {
-                    Prepared::Batch(batch(schema, change, first_row)?)
+                    Prepared::Batch(batch(schema, &change, first_row)?)
                 }
             }
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use chronos_model::{Keys, Stamp, TableSchema};
 
-use super::block::Block;
+use super::block::{arrays_bytes, Block};
 use super::cursor::{Cursor, Source};
 use super::gather::{gather_column, gather_keys, gather_recorded};
 use super::resolve::{Resolution, Resolver, Selection};
@@ -91,6 +91,14 @@ pub(crate) struct Merged {
     pub(crate) system_to: Vec<u64>,
 }
 
+impl Merged {
+    /// About what it takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let stamps = (self.recorded.len() + self.system_to.len()) * size_of::<u64>();
+        arrays_bytes(&self.columns) + self.keys.memory_bytes() + stamps
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Merger {
     request: Arc<MergeRequest>,
@@ -102,6 +110,8 @@ pub(crate) struct Merger {
     selection: Selection,
     /// Blocks that the selection refers to.
     pinned: Vec<Block>,
+    /// Rows of an output batch at most.
+    batch_rows: usize,
 }
 
 impl Merger {
@@ -134,6 +144,7 @@ impl Merger {
             request.wants.system_to,
         );
         Ok(Merger {
+            batch_rows: request.batch_rows,
             request,
             at,
             cursors,
@@ -143,10 +154,15 @@ impl Merger {
         })
     }
 
+    /// Batches have so many rows from now on, at most.
+    pub(crate) fn set_batch_rows(&mut self, rows: usize) {
+        self.batch_rows = rows.max(1);
+    }
+
     /// The next versions; `None`: all were given.
     pub(crate) fn next_batch(&mut self) -> Result<Option<Merged>, StoreError> {
-        while self.selection.rows < self.request.batch_rows && !self.cursors.is_empty() {
-            if self.pinned.len() >= PINNED_MAX && self.request.batch_rows != usize::MAX {
+        while self.selection.rows < self.batch_rows && !self.cursors.is_empty() {
+            if self.pinned.len() >= PINNED_MAX && self.batch_rows != usize::MAX {
                 if self.selection.rows > 0 {
                     break;
                 }
@@ -165,7 +181,7 @@ impl Merger {
         if self.pass_over()? {
             return Ok(());
         }
-        let room = self.request.batch_rows - self.selection.rows;
+        let room = self.batch_rows - self.selection.rows;
         let (first, others) = match self.cursors.split_first_mut() {
             Some(parts) => parts,
             None => return Ok(()),
