@@ -9,7 +9,9 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_env::Env;
 use chronos_model::{DataType, SqlState, Value};
-use chronos_node::{Error, Node, NodeOptions, Outcome, RowData, RowStream, Session, Statement};
+use chronos_node::{
+    Error, Node, NodeOptions, Outcome, RowData, RowStream, Session, Spill, Statement,
+};
 use futures::Stream;
 
 /// An open database. Clones are handles to the same one.
@@ -25,7 +27,9 @@ impl Database {
     /// Errors: another process has it open (55006); its files are damaged (XX001);
     /// the disk (58030).
     pub async fn open(path: impl AsRef<Path>) -> Result<Database, Error> {
-        Database::open_with(NodeOptions::new(path.as_ref())).await
+        let mut options = NodeOptions::new(path.as_ref());
+        options.spill = Spill::BesideData;
+        Database::open_with(options).await
     }
 
     /// Opens a database with other than the default options.

@@ -22,5 +22,5 @@ mod database;
 
 pub use arrow_array::RecordBatch;
 pub use chronos_model::{DataType, SqlState, Value};
-pub use chronos_node::{Durability, Error, NodeOptions, Profile};
+pub use chronos_node::{Durability, Error, NodeOptions, Profile, Spill};
 pub use database::{Database, Rows, Transaction};

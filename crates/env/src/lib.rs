@@ -27,7 +27,8 @@ pub use disk::{
     is_medium_error, Disk, DiskFile, LockError, LockGuard, RealDisk, SequentialReader, SimDisk,
 };
 pub use machine::{
-    available_memory_bytes, cpu_count, lower_priority_of_this_thread, resident_memory_bytes,
+    available_memory_bytes, cpu_count, free_disk_bytes, fresh_directory,
+    lower_priority_of_this_thread, resident_memory_bytes,
 };
 pub use random::{OsRandom, Random, SimRandom};
 

@@ -5,7 +5,7 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "reads /proc and /sys of this machine, never a data file"
+    reason = "reads /proc and /sys of this machine and makes a scratch directory, never a data file"
 )]
 
 use std::fs;
@@ -43,6 +43,23 @@ pub fn lower_priority_of_this_thread() {
     // On Linux the priority of "this process" is the calling thread's (setpriority(2)).
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(None, BACKGROUND_PRIORITY);
+}
+
+/// Bytes that this process may still put on the disk that holds `path`. `None` where the
+/// operating system does not say.
+pub fn free_disk_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
+/// Makes an empty directory of the real disk, for files that nobody misses after a crash:
+/// whatever is there is removed.
+pub fn fresh_directory(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::create_dir(path)
 }
 
 /// How much of the machine's memory this process holds now. `None` where the operating
@@ -124,6 +141,19 @@ mod tests {
         let files = limit_files("0::/system/chronos\n", root.path());
         assert_eq!(files.len(), 3);
         assert_eq!(smallest_limit(&files), Some(512 << 20));
+    }
+
+    #[test]
+    fn a_fresh_directory_is_empty_whatever_was_there() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = root.path().join("scratch");
+        fresh_directory(&scratch).unwrap();
+        fs::create_dir(scratch.join("left")).unwrap();
+        fs::write(scratch.join("left/over"), "by a crash").unwrap();
+        fresh_directory(&scratch).unwrap();
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+        assert!(fresh_directory(&root.path().join("no/such")).is_err());
+        assert!(free_disk_bytes(&scratch).unwrap() > 0);
     }
 
     #[test]

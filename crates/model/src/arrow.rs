@@ -7,12 +7,13 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
+    ByteViewType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, Time64MicrosecondType,
     TimestampMicrosecondType,
 };
 use arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, ListArray, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, FixedSizeListArray, GenericByteViewArray, ListArray, RecordBatch,
+    RecordBatchOptions,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType as Arrow, Field};
@@ -182,8 +183,8 @@ impl ColumnBuilder {
             ColumnBuilder::Float4(b) => Arc::new(b.finish()),
             ColumnBuilder::Float8(b) => Arc::new(b.finish()),
             ColumnBuilder::Numeric(b, _) => Arc::new(b.finish()),
-            ColumnBuilder::Text(b) => Arc::new(b.finish()),
-            ColumnBuilder::Bytea(b) => Arc::new(b.finish()),
+            ColumnBuilder::Text(b) => Arc::new(without_slack(b.finish())),
+            ColumnBuilder::Bytea(b) => Arc::new(without_slack(b.finish())),
             ColumnBuilder::Date(b) => Arc::new(b.finish()),
             ColumnBuilder::Time(b) => Arc::new(b.finish()),
             ColumnBuilder::Timestamp(b) => Arc::new(b.finish()),
@@ -210,6 +211,31 @@ impl ColumnBuilder {
             }
         }
     }
+}
+
+/// The array in buffers that fit it: a builder that is used again allocates ever larger ones,
+/// and what lives long would keep them.
+fn without_slack<T: ByteViewType>(array: GenericByteViewArray<T>) -> GenericByteViewArray<T> {
+    let buffers = array.data_buffers().iter();
+    let allocated: usize = buffers.map(|buffer| buffer.capacity()).sum();
+    match allocated > 2 * array.total_buffer_bytes_used() {
+        true => array.gc(),
+        false => array,
+    }
+}
+
+/// Bytes of memory that the rows of columns take, without what other rows in the same buffers do.
+pub fn columns_bytes(columns: &[ArrayRef]) -> usize {
+    let bytes = |c: &ArrayRef| match c.data_type() {
+        Arrow::Utf8View => 16 * c.len() + c.as_string_view().total_buffer_bytes_used(),
+        Arrow::BinaryView => 16 * c.len() + c.as_binary_view().total_buffer_bytes_used(),
+        _ => {
+            let data = c.to_data();
+            data.get_slice_memory_size()
+                .unwrap_or_else(|_| data.get_buffer_memory_size())
+        }
+    };
+    columns.iter().map(bytes).sum()
 }
 
 /// The table's columns of the given rows; values must be of the columns' types.

@@ -24,7 +24,9 @@ mod value;
 mod view;
 mod write_set;
 
-pub use arrow::{append_value, column_builder, rows_to_batch, value_at, ColumnBuilder};
+pub use arrow::{
+    append_value, column_builder, columns_bytes, rows_to_batch, value_at, ColumnBuilder,
+};
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
 pub use index::{

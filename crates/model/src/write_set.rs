@@ -32,13 +32,16 @@ use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use crate::{
-    DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period,
+    columns_bytes, DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period,
     SequenceSchema, Stamp, TableId, TableSchema,
 };
 
 pub use catalog_change::{CatalogChange, CatalogEdit};
 
 const FORMAT: u8 = 1;
+
+/// About what a change is encoded in besides its rows: schema and framing of a batch.
+const ENVELOPE_BYTES: usize = 2048;
 
 /// What must hold of a key for a change to be applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,7 +156,17 @@ impl WriteSet {
     ///
     /// Errors: the Arrow writer refused a batch.
     pub fn encode(&self) -> Result<Vec<u8>, DataError> {
-        let mut e = Encoder::default();
+        self.encode_behind(0)
+    }
+
+    /// The same behind so many zeros, for a header that is written later.
+    pub fn encode_behind(&self, header_bytes: usize) -> Result<Vec<u8>, DataError> {
+        // Growing would copy, and for a moment there would be two.
+        let bytes = header_bytes + self.memory_bytes() + ENVELOPE_BYTES * self.changes.len();
+        let mut e = Encoder {
+            buffer: Vec::with_capacity(bytes),
+        };
+        e.buffer.resize(header_bytes, 0);
         e.u8(FORMAT);
         e.u64(self.begin.0);
         e.varint(self.changes.len() as u64);
@@ -177,6 +190,11 @@ impl WriteSet {
         Ok(WriteSet { begin, changes })
     }
 
+    /// About what the changes take in memory, and encoded.
+    pub fn memory_bytes(&self) -> usize {
+        self.changes.iter().map(Change::memory_bytes).sum()
+    }
+
     /// How many row changes there are.
     pub fn rows(&self) -> u64 {
         self.changes
@@ -187,6 +205,33 @@ impl WriteSet {
                 _ => 0,
             })
             .sum()
+    }
+}
+
+impl Change {
+    /// About what its rows take in memory.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Change::Rows(changes) => changes.rows.iter().map(RowChange::memory_bytes).sum(),
+            Change::Batch(change) => change.memory_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+impl BatchChange {
+    /// About what its rows take in memory.
+    pub fn memory_bytes(&self) -> usize {
+        columns_bytes(self.batch.columns())
+    }
+}
+
+impl RowChange {
+    /// About what it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        /// Of the allocations for the key, the row, and the row's counter of owners.
+        const ALLOCATION_BYTES: usize = 64;
+        size_of::<RowChange>() + ALLOCATION_BYTES + self.key.0.len() + self.row.len()
     }
 }
 
@@ -219,14 +264,17 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(4);
             e.u32(change.table.0);
             e.u8(change.expect as u8);
-            let mut ipc = Vec::with_capacity(change.batch.get_array_memory_size() + 1024);
+            let start = e.buffer.len();
             let write = |ipc: &mut Vec<u8>| {
                 let mut writer = StreamWriter::try_new(ipc, &change.batch.schema())?;
                 writer.write(&change.batch)?;
                 writer.finish()
             };
-            write(&mut ipc).map_err(|_| unencodable("a record batch"))?;
-            e.bytes(&ipc);
+            write(&mut e.buffer).map_err(|_| unencodable("a record batch"))?;
+            // The length stands in front of it, and is known only now.
+            let mut length = Encoder::default();
+            length.varint((e.buffer.len() - start) as u64);
+            e.buffer.splice(start..start, length.buffer);
         }
         Change::Truncate(table) => {
             e.u8(5);

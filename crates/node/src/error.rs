@@ -1,7 +1,8 @@
 //! What a client is told when a statement fails.
 
 use chronos_model::{DataError, SqlState};
-use chronos_store::{with_causes, StoreError};
+use chronos_query::QueryError;
+use chronos_store::{with_causes, OutOfMemory, StoreError};
 
 /// A failed statement: what PostgreSQL calls the error report.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -82,5 +83,11 @@ impl From<StoreError> for Error {
 impl From<DataError> for Error {
     fn from(e: DataError) -> Error {
         Error::new(e.sqlstate(), e.to_string())
+    }
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(e: OutOfMemory) -> Error {
+        QueryError::from(e).into()
     }
 }

@@ -17,8 +17,8 @@ use arrow_array::{
 };
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{
-    Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions, TableSchema,
-    WriteSet,
+    columns_bytes, Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions,
+    TableSchema, WriteSet,
 };
 use chronos_query::{dml, ReadContext, RowRules, SessionFacts};
 
@@ -184,6 +184,8 @@ impl Node {
             };
             batch = rules.finish(engine, batch, &context).await?;
         }
+        let mut held = self.inner.replica.write_memory();
+        held.try_grow(columns_bytes(batch.columns()) as u64)?;
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &[])?;
         let set = WriteSet {
             begin: Stamp::MAX,

@@ -19,9 +19,10 @@ mod status;
 pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;
+pub use chronos_store::{MemoryClass, OutOfMemory, Reservation};
 pub use error::Error;
 pub use ingest::{Ingested, Readings, READINGS};
-pub use node::{durability_warning, Node, NodeOptions};
+pub use node::{durability_warning, Node, NodeOptions, Spill};
 pub use outcome::{
     CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, Notice, Outcome, RowData, RowStream,
     Rows, Severity, TransactionStatus,
@@ -29,6 +30,6 @@ pub use outcome::{
 pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
 pub use status::{
-    DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
-    StoreStatus,
+    CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
+    MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };

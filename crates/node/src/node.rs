@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use chronos_env::{Env, LockError, LockGuard};
 use chronos_model::{key_values, Catalog, FloatCodec, SqlState, TableSchema};
-use chronos_query::{Engine, EngineOptions};
+use chronos_query::{Engine, EngineOptions, SpillOptions};
 use chronos_store::log::{Durability, Log, LogOptions};
 use chronos_store::segment::Damage;
-use chronos_store::{with_causes, Store, StoreOptions};
+use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store, StoreOptions};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -18,13 +18,21 @@ use crate::replica::{log_error, Replica};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
 use crate::status::{
-    DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus, NodeStatus, ResourceStatus,
-    StoreStatus,
+    CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
+    MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
 use crate::{Error, Session};
 
-/// Planned statements that a node remembers for all its sessions.
+/// Planned statements that a node remembers for all its sessions, at most.
 const PLANS_MAX: usize = 1_024;
+/// One for so many bytes of the memory limit, at most.
+const PLAN_SHARE_BYTES: u64 = 512 << 10;
+/// Larger memtables make flushes longer and nothing better.
+const MEMTABLE_BYTES_MAX: u64 = 128 << 20;
+/// Where queries put what they cannot hold, in the data directory.
+const SPILL_DIR: &str = "spill";
+/// All queries together put no more than this there, and no more than half of what is free.
+const SPILL_BYTES_MAX: u64 = 100 << 30;
 
 /// How a node is opened.
 #[derive(Clone, Debug)]
@@ -40,6 +48,19 @@ pub struct NodeOptions {
     pub memory_bytes_max: Option<u64>,
     /// How FLOAT columns are encoded in tables that do not say.
     pub float_codec: FloatCodec,
+    /// Bytes per second that compactions may read and write; `None`: as many as they can.
+    pub compaction_bytes_per_second: Option<u64>,
+    /// Where queries put what they cannot hold in memory.
+    pub spill: Spill,
+}
+
+/// Where queries put what they cannot hold in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spill {
+    /// In a directory of the data directory, which is of the real disk.
+    BesideData,
+    /// In the system's directory for temporary files.
+    SystemTemporary,
 }
 
 impl NodeOptions {
@@ -51,6 +72,8 @@ impl NodeOptions {
             durability: None,
             memory_bytes_max: None,
             float_codec: FloatCodec::Auto,
+            compaction_bytes_per_second: None,
+            spill: Spill::SystemTemporary,
         }
     }
 }
@@ -69,7 +92,7 @@ pub(crate) struct Inner {
     pub(crate) sequences: Sequences,
     data_dir: PathBuf,
     profile: Profile,
-    memory_bytes_max: u64,
+    pub(crate) memory: Arc<MemoryAccount>,
     durability: Durability,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
@@ -102,7 +125,8 @@ impl Node {
         let memory = options
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
-        let store = open_store(&env, dir, memory, options.float_codec)?;
+        let memory = MemoryAccount::new(MemoryShares::of(memory));
+        let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
             segment_bytes: profile.log_segment_bytes(),
@@ -125,20 +149,22 @@ impl Node {
                 "cut off an unfinished write at the end of the log"
             );
         }
-        let replica = Replica::start(&env, store, log)?;
+        let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
-            memory_bytes_max: usize::try_from(memory / 2).unwrap_or(usize::MAX),
+            memory: Arc::clone(&memory),
+            spill: spill_options(dir, options.spill)
+                .map_err(|e| failed("make a directory for queries in", e))?,
         })?;
         let inner = Inner {
             env,
             engine,
             replica,
-            plans: Cache::new(PLANS_MAX),
+            plans: Cache::new(plans_max(memory.shares())),
             sequences: Sequences::default(),
             data_dir: dir.to_path_buf(),
             profile,
-            memory_bytes_max: memory,
+            memory,
             durability,
             started_nanos,
             lock: Mutex::new(Some(lock)),
@@ -201,7 +227,7 @@ impl Node {
                 worker_threads: inner.profile.worker_threads(),
                 query_threads: inner.profile.query_threads(),
                 heartbeat_ms: inner.profile.heartbeat_ms(),
-                memory_bytes_max: inner.memory_bytes_max,
+                memory_bytes_max: inner.memory.shares().limit,
             },
             durability: DurabilityStatus {
                 mode: inner.durability.to_string(),
@@ -215,8 +241,43 @@ impl Node {
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),
+            memory: self.memory_status(),
             log: self.log_status(),
             store: self.store_status(),
+        }
+    }
+
+    /// The account of the memory limit, from which whoever holds memory for a client reserves.
+    pub fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.inner.memory
+    }
+
+    fn memory_status(&self) -> MemoryStatus {
+        let memory = &self.inner.memory;
+        let (shares, stats) = (memory.shares(), self.inner.replica.store.stats());
+        let statement = |class: MemoryClass| MemoryClassStatus {
+            class: class.name(),
+            bytes: memory.held(class),
+            bytes_max: shares.statements,
+            peak_bytes: Some(memory.peak(class)),
+        };
+        let store = |class, bytes, bytes_max| MemoryClassStatus {
+            class,
+            bytes,
+            bytes_max,
+            peak_bytes: None,
+        };
+        let mut classes = vec![
+            store("memtables", stats.memtable_bytes, shares.memtables),
+            store("cache", stats.cache_bytes, shares.cache),
+            store("background", stats.background_bytes, shares.background),
+        ];
+        classes.extend(MemoryClass::ALL.map(statement));
+        MemoryStatus {
+            limit_bytes: shares.limit,
+            resident_bytes: chronos_env::resident_memory_bytes(),
+            refusals: memory.refusals(),
+            classes,
         }
     }
 
@@ -247,6 +308,12 @@ impl Node {
             segments: stats.segments,
             flushes: stats.flushes,
             compactions: stats.compactions,
+            compaction: CompactionStatus {
+                bytes_read: stats.compaction_bytes_read,
+                bytes_written: stats.compaction_bytes,
+                waited_micros: stats.compaction_wait_micros,
+                bytes_per_second_max: store.compaction_bytes_per_second(),
+            },
             stall_micros: stats.stall_micros,
             cache_bytes: stats.cache_bytes,
             cache_page_hits: stats.cache.page_hits,
@@ -262,15 +329,39 @@ impl Node {
     }
 }
 
-/// Half of the memory is for queries, a quarter for pages and rows, and a quarter for
-/// memtables: the active one and those that wait to be flushed.
-fn open_store(env: &Env, dir: &Path, memory: u64, float_codec: FloatCodec) -> Result<Store, Error> {
+fn open_store(
+    env: &Env,
+    dir: &Path,
+    shares: MemoryShares,
+    given: &NodeOptions,
+) -> Result<Store, Error> {
     let mut options = StoreOptions::default();
+    // The active memtable, and those that wait to be flushed.
     let memtables = options.frozen_max as u64 + 1;
-    options.memtable_bytes_max = (memory / 4 / memtables).clamp(1 << 20, 128 << 20);
-    options.cache_bytes = (memory / 4).clamp(1 << 20, 1 << 30);
-    options.segment.float_codec = float_codec;
+    options.memtable_bytes_max = (shares.memtables / memtables).min(MEMTABLE_BYTES_MAX);
+    options.cache_bytes = shares.cache;
+    options.background_bytes = shares.background;
+    options.segment.float_codec = given.float_codec;
+    options.compaction_bytes_per_second = given.compaction_bytes_per_second;
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
+}
+
+fn plans_max(shares: MemoryShares) -> usize {
+    PLANS_MAX.min((shares.limit / PLAN_SHARE_BYTES) as usize)
+}
+
+/// What was spilled before a crash is of no use to anybody.
+fn spill_options(dir: &Path, spill: Spill) -> std::io::Result<SpillOptions> {
+    if spill == Spill::SystemTemporary {
+        return Ok(SpillOptions::default());
+    }
+    let dir = dir.join(SPILL_DIR);
+    chronos_env::fresh_directory(&dir)?;
+    let free = chronos_env::free_disk_bytes(&dir);
+    Ok(SpillOptions {
+        bytes_max: free.map(|free| (free / 2).min(SPILL_BYTES_MAX)),
+        dir: Some(dir),
+    })
 }
 
 /// Damage as people are told of it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_model::{DataType, SqlState, TableSchema, Value};
+use chronos_store::Reservation;
 use futures::Stream;
 
 use crate::Error;
@@ -106,6 +107,8 @@ pub struct CopyIn {
     pub options: CopyOptions,
     /// What has come so far.
     pub(crate) batches: Vec<RecordBatch>,
+    /// Memory for it.
+    pub(crate) held: Reservation,
 }
 
 impl CopyIn {

@@ -24,7 +24,8 @@ use chronos_env::Env;
 use chronos_model::{Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
 use chronos_store::{
-    with_causes, Applied, ApplyError, PreparedWriteSet, Reason, Store, StoreError,
+    with_causes, Applied, ApplyError, MemoryAccount, MemoryClass, PreparedWriteSet, Reason,
+    Reservation, Store, StoreError,
 };
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -78,6 +79,7 @@ pub(crate) struct Replica {
     apply_thread: Mutex<Option<JoinHandle<()>>>,
     fault: Arc<Mutex<Option<Fault>>>,
     closing: AtomicBool,
+    memory: Arc<MemoryAccount>,
 }
 
 /// How far the apply thread knows the outcomes of entries.
@@ -112,7 +114,12 @@ impl Fault {
 
 impl Replica {
     /// Replays what the log holds beyond the store and takes up work.
-    pub(crate) fn start(env: &Env, store: Store, log: Log) -> Result<Arc<Replica>, Error> {
+    pub(crate) fn start(
+        env: &Env,
+        store: Store,
+        log: Log,
+        memory: Arc<MemoryAccount>,
+    ) -> Result<Arc<Replica>, Error> {
         let hlc = Hlc::new(store.floor());
         let (next_index, held_back) = replay(&store, &log, &hlc)?;
         let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
@@ -156,15 +163,17 @@ impl Replica {
             apply_thread: Mutex::new(Some(thread)),
             fault,
             closing: AtomicBool::new(false),
+            memory,
         });
         replica.indexes.start(builder, &replica, requested)?;
         Ok(replica)
     }
 
-    /// Commits a write set: returns after it is durable and applied.
+    /// Commits a write set: returns after it is durable and applied. What the set itself takes in
+    /// memory is for the caller to have reserved; its form in the log is reserved here.
     ///
-    /// Errors: a precondition does not hold (23505, 40001), or the node cannot
-    /// write any more.
+    /// Errors: a precondition does not hold (23505, 40001), there is no memory for it (53200),
+    /// or the node cannot write any more.
     pub(crate) async fn propose(&self, set: WriteSet) -> Result<Committal, Error> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::new(
@@ -172,11 +181,12 @@ impl Replica {
                 "the node is shutting down",
             ));
         }
-        let mut payload = vec![0u8; HEADER_BYTES];
-        payload.extend_from_slice(&set.encode()?);
+        let mut held = self.write_memory();
+        held.try_grow(set.memory_bytes() as u64)?;
+        let mut payload = set.encode_behind(HEADER_BYTES)?;
         let prepared = self
             .store
-            .prepare(&set, &self.store.catalog())
+            .prepare(set, &self.store.catalog())
             .map_err(|e| self.apply_error(e))?;
         let sender = self.applies.lock().clone();
         let Some(sender) = sender else {
@@ -247,6 +257,11 @@ impl Replica {
         let is_settled = |s: &Settled| s.index >= last || s.withdrawals > withdrawals;
         // An error means that the apply thread is gone, and nothing will be applied.
         let _ = settled.wait_for(is_settled).await;
+    }
+
+    /// An empty reservation for rows and changes on their way.
+    pub(crate) fn write_memory(&self) -> Reservation {
+        self.memory.reservation(MemoryClass::Writes, "a write")
     }
 
     /// A stamp that no other write has.

@@ -34,10 +34,53 @@ pub struct NodeStatus {
     /// Where PostgreSQL clients connect, if a server for them runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pg_address: Option<String>,
+    /// Who holds how much of the memory limit.
+    pub memory: MemoryStatus,
     /// The log.
     pub log: LogStatus,
     /// The store.
     pub store: StoreStatus,
+}
+
+/// Who holds how much of the memory limit.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MemoryStatus {
+    /// The limit.
+    pub limit_bytes: u64,
+    /// What the process holds, its program and what nobody counts included.
+    pub resident_bytes: Option<u64>,
+    /// How often memory was asked for and not to be had: queries spill then, statements fail.
+    pub refusals: u64,
+    /// Classes of what is counted.
+    pub classes: Vec<MemoryClassStatus>,
+}
+
+/// One class of what is counted as memory.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MemoryClassStatus {
+    /// `memtables`, `cache`, `background`, `queries`, `writes` or `input`.
+    pub class: &'static str,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Bytes that may be held; `queries`, `writes` and `input` share theirs.
+    pub bytes_max: u64,
+    /// The most that was held since the node was opened, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
+}
+
+/// What compactions cost since the node was opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CompactionStatus {
+    /// Bytes of the segments that they replaced.
+    pub bytes_read: u64,
+    /// Bytes of the segments that they wrote.
+    pub bytes_written: u64,
+    /// How long they waited for flushes and for their limit, in microseconds.
+    pub waited_micros: u64,
+    /// The limit, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second_max: Option<u64>,
 }
 
 /// How much of the machine a node takes: its profile's figures, and what limits them.
@@ -93,6 +136,8 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Compactions finished since the node was opened.
     pub compactions: u64,
+    /// What they cost.
+    pub compaction: CompactionStatus,
     /// How long writes waited for flushes, or were slowed down by them, since the node was
     /// opened, in microseconds.
     pub stall_micros: u64,

@@ -5,6 +5,7 @@
 //! from the text where there is nothing else.
 
 use chronos_model::{DataError, SqlState};
+use chronos_store::OutOfMemory;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
@@ -130,10 +131,10 @@ fn of_reference(e: &DataFusionError) -> QueryError {
         DataFusionError::NotImplemented(what) => {
             QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, first_line(what))
         }
-        DataFusionError::ResourcesExhausted(what) => {
-            QueryError::new(SqlState::OUT_OF_MEMORY, first_line(what)).with_hint(
-                "The query needs more memory than --memory-limit allows; narrow it, or raise the limit.",
-            )
+        DataFusionError::ResourcesExhausted(what) => exhausted(what),
+        DataFusionError::IoError(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+            let message = "no space is left on the disk for what the query cannot hold in memory";
+            QueryError::new(SqlState::DISK_FULL, message)
         }
         DataFusionError::SQL(parser, _) => {
             let message = parser.to_string();
@@ -142,7 +143,9 @@ fn of_reference(e: &DataFusionError) -> QueryError {
         }
         DataFusionError::Plan(message) => of_plan_text(message),
         DataFusionError::Execution(message) => of_execution_text(message),
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => of_reference(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            of_reference(inner)
+        }
         DataFusionError::Shared(inner) => of_reference(inner),
         DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
             Some(ours) => ours.clone(),
@@ -155,6 +158,23 @@ fn of_reference(e: &DataFusionError) -> QueryError {
             }
             QueryError::new(SqlState::INTERNAL, first_line(&text))
         }
+    }
+}
+
+/// Memory, or the space for what does not fit into it, is used up.
+fn exhausted(what: &str) -> QueryError {
+    if what.contains("disk space during the spilling") {
+        let message = "the query puts more on disk than queries together may";
+        return QueryError::new(SqlState("53400"), message)
+            .with_hint("Half of what is free on the disk when the node starts may be used so. Narrow the query, or make room and restart the node.");
+    }
+    QueryError::new(SqlState::OUT_OF_MEMORY, first_line(what))
+        .with_hint("Narrow the query, try again when less is under way, or raise --memory-limit.")
+}
+
+impl From<OutOfMemory> for QueryError {
+    fn from(e: OutOfMemory) -> QueryError {
+        exhausted(&e.to_string())
     }
 }
 

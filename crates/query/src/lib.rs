@@ -44,7 +44,7 @@ pub mod table_options;
 #[cfg(feature = "engine")]
 pub use engine::{
     coerce_array, coerce_batch, CheckSetting, Engine, EngineOptions, QueryPlan, ReadContext,
-    SequenceCall, SequenceCalls, SessionFacts, SessionSettings, TemporalDefaults,
+    SequenceCall, SequenceCalls, SessionFacts, SessionSettings, SpillOptions, TemporalDefaults,
     TEMPORARY_TABLE_PREFIX,
 };
 #[cfg(feature = "engine")]

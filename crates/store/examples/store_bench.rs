@@ -244,7 +244,7 @@ fn main() {
             })],
         };
         let start = Instant::now();
-        let prepared = store.prepare(&set, &store.catalog()).unwrap();
+        let prepared = store.prepare(set.clone(), &store.catalog()).unwrap();
         preparing += start.elapsed().as_secs_f64();
         let index = number as u64 + 2;
         let start = Instant::now();

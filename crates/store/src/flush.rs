@@ -6,6 +6,7 @@
 //! apart, then one manifest edit. A crash before the edit leaves orphan files and the log replays; after
 //! it, the log before the index is not needed.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ const RETENTION_WAIT_MICROS: i64 = 10 * 60 * 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Frozen {
     memtables: Vec<(TableId, Arc<Memtable>)>,
+    /// Bytes that were added to them.
+    bytes: u64,
     catalog: Arc<Catalog>,
     truncated: Vec<Truncated>,
     index: LogIndex,
@@ -46,8 +49,7 @@ impl Shared {
     /// Waits while too many memtables wait for their flush.
     pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
         let mut frozen = self.frozen.lock();
-        let full = |len: usize| len >= self.options.frozen_max.max(1);
-        if !full(frozen.len()) {
+        if !self.is_full(&frozen) {
             return Ok(());
         }
         self.counters.stalls.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +58,7 @@ impl Shared {
             return self.flush_frozen();
         }
         let begun = self.env.clock.monotonic_nanos();
-        while full(frozen.len()) {
+        while self.is_full(&frozen) {
             self.check_usable()?;
             if let Some(reason) = &self.trouble.lock().flush {
                 return Err(StoreError::CannotFlush {
@@ -67,6 +69,15 @@ impl Shared {
         }
         self.note_stall(begun);
         Ok(())
+    }
+
+    /// Whether there are too many memtables, or some that a few large write sets have filled far
+    /// beyond their size, so that they take as much as too many do.
+    fn is_full(&self, frozen: &VecDeque<Arc<Frozen>>) -> bool {
+        let frozen_max = self.options.frozen_max.max(1);
+        let bytes: u64 = frozen.iter().map(|frozen| frozen.bytes).sum();
+        let bytes_max = self.options.memtable_bytes_max * frozen_max as u64;
+        frozen.len() >= frozen_max || bytes >= bytes_max
     }
 
     /// Sets aside what was applied so far.
@@ -109,6 +120,7 @@ impl Shared {
         truncated.sort_by_key(|t| t.table);
         let frozen = Frozen {
             memtables,
+            bytes: apply.active_bytes,
             catalog: state.catalog.clone(),
             truncated,
             index: published.applied,

@@ -6,6 +6,7 @@
 //! | `store` | the store's face, its published state, opening |
 //! | `prepare`, `apply` | a write set's way into the memtables |
 //! | `memtable` | new versions in memory |
+//! | `memory` | how the memory limit is divided, and who holds how much |
 //! | `segment`, `version` | immutable columnar files of versions |
 //! | `flush`, `compaction`, `maintenance` | from memory to files, and fewer files |
 //! | `history`, `write` | which versions are history; segments written, it apart |
@@ -38,6 +39,7 @@ mod history;
 mod index;
 mod maintenance;
 mod manifest;
+mod memory;
 mod memtable;
 mod merge;
 mod pace;
@@ -56,6 +58,7 @@ pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use index::{Duplicate, IndexScan, IndexScanRequest};
 pub use log::LogIndex;
+pub use memory::{MemoryAccount, MemoryClass, MemoryShares, OutOfMemory, Reservation};
 pub use prepare::PreparedWriteSet;
 pub use read_view::{Found, ReadView, RowData};
 pub use scan::{

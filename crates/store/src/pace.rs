@@ -96,6 +96,15 @@ impl Shared {
         if !self.options.background {
             return Ok(());
         }
+        let begun = self.env.clock.monotonic_nanos();
+        let waited = self.wait_behind_others(written);
+        let nanos = self.env.clock.monotonic_nanos().saturating_sub(begun);
+        let counter = &self.counters.compaction_wait_nanos;
+        counter.fetch_add(nanos, Ordering::Relaxed);
+        waited
+    }
+
+    fn wait_behind_others(&self, written: u64) -> Result<(), StoreError> {
         let mut frozen = self.frozen.lock();
         for _ in 0..PAUSES_MAX {
             if frozen.len() <= FROZEN_BESIDE_COMPACTION {

@@ -114,54 +114,55 @@ impl PreparedWriteSet {
     }
 }
 
-/// Prepares a write set for tables as the catalog has them.
-pub(crate) fn prepare(set: &WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
+/// Prepares a write set for tables as the catalog has them. What a change held is given up
+/// before the next one is prepared, so that the two forms are never there as a whole.
+pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
     let mut tables = HashSet::new();
     let mut repeats = false;
-    let with_periods = tables_with_periods(set);
+    let with_periods = tables_with_periods(&set);
     let mut row = 0u32;
     let mut shapes = Shapes::default();
     let mut changes = Vec::with_capacity(set.changes.len());
-    for change in &set.changes {
+    for change in set.changes {
         let first_row = row;
         let prepared = match change {
-            Change::CreateTable(schema) => Prepared::CreateTable(schema.clone()),
-            Change::DropTable(table) => Prepared::DropTable(*table),
-            Change::CreateIndex(schema) => Prepared::CreateIndex(schema.clone()),
-            Change::DropIndex(index) => Prepared::DropIndex(*index),
-            Change::SetIndexState(index, state) => Prepared::SetIndexState(*index, *state),
-            Change::CreateSequence(schema) => Prepared::CreateSequence(schema.clone()),
-            Change::ReserveNumbers(id, count) => Prepared::ReserveNumbers(*id, *count),
-            Change::SetSequence(id, value, called) => Prepared::SetSequence(*id, *value, *called),
+            Change::CreateTable(schema) => Prepared::CreateTable(schema),
+            Change::DropTable(table) => Prepared::DropTable(table),
+            Change::CreateIndex(schema) => Prepared::CreateIndex(schema),
+            Change::DropIndex(index) => Prepared::DropIndex(index),
+            Change::SetIndexState(index, state) => Prepared::SetIndexState(index, state),
+            Change::CreateSequence(schema) => Prepared::CreateSequence(schema),
+            Change::ReserveNumbers(id, count) => Prepared::ReserveNumbers(id, count),
+            Change::SetSequence(id, value, called) => Prepared::SetSequence(id, value, called),
             Change::Truncate(table) => {
-                repeats |= !tables.insert(*table);
-                Prepared::Truncate(*table)
+                repeats |= !tables.insert(table);
+                Prepared::Truncate(table)
             }
-            Change::AlterOptions(table, changes) => Prepared::AlterOptions(*table, changes.clone()),
+            Change::AlterOptions(table, changes) => Prepared::AlterOptions(table, changes),
             Change::ExpectShape(table, version) => {
-                shapes.expect(*table, *version);
-                Prepared::ExpectShape(*table, *version)
+                shapes.expect(table, version);
+                Prepared::ExpectShape(table, version)
             }
-            Change::Catalog(change) => Prepared::Catalog(change.clone()),
+            Change::Catalog(change) => Prepared::Catalog(change),
             Change::Rows(changes) => {
                 shapes.check(schema_of(catalog, changes.table)?)?;
                 repeats |= !tables.insert(changes.table);
                 row += changes.rows.len() as u32;
-                rows(changes.clone(), first_row, catalog, &mut repeats)?
+                rows(changes, first_row, catalog, &mut repeats)?
             }
             Change::Batch(change) => {
                 repeats |= !tables.insert(change.table);
                 row += change.batch.num_rows() as u32;
                 let schema = schema_of(catalog, change.table)?;
                 shapes.check(schema)?;
-                check_shape(schema, change)?;
+                check_shape(schema, &change)?;
                 // Beside periods of the same keys, the order of single changes counts.
                 if change.batch.num_rows() < BATCH_ROWS_MIN || with_periods.contains(&change.table)
                 {
-                    let changes = as_rows(schema, change)?;
+                    let changes = as_rows(schema, &change)?;
                     rows(changes, first_row, catalog, &mut repeats)?
                 } else {
-                    Prepared::Batch(batch(schema, change, first_row)?)
+                    Prepared::Batch(batch(schema, &change, first_row)?)
                 }
             }
         };

@@ -113,7 +113,7 @@ impl ReadView {
     ///
     /// Errors: a table that the view does not have; damaged rows.
     pub fn with_writes(&self, set: &WriteSet) -> Result<ReadView, ApplyError> {
-        let prepared = prepare(set, &self.state.catalog)?;
+        let prepared = prepare(set.clone(), &self.state.catalog)?;
         // Commits differ in their microseconds, so the next stamp belongs to none.
         let recorded = Stamp(self.stamp.0.saturating_add(1));
         let state = self.state.with_tables(|tables| {

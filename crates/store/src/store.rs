@@ -43,6 +43,8 @@ pub struct StoreOptions {
     pub memtable_bytes_max: u64,
     /// Bytes of pages and rows kept in memory.
     pub cache_bytes: u64,
+    /// Bytes that flushes and compactions work with, about.
+    pub background_bytes: u64,
     /// Full memtables that may wait for their flush; with more, applying waits.
     pub frozen_max: usize,
     /// Bytes per second that a compaction may write; `None`: as many as it can while
@@ -60,6 +62,7 @@ impl Default for StoreOptions {
         StoreOptions {
             memtable_bytes_max: 64 << 20,
             cache_bytes: 128 << 20,
+            background_bytes: 64 << 20,
             frozen_max: 3,
             compaction_bytes_per_second: None,
             background: true,
@@ -85,6 +88,8 @@ pub struct StoreStats {
     pub cache_bytes: u64,
     /// How often the cache helped.
     pub cache: CacheCounts,
+    /// Bytes that flushes and compactions under way work with.
+    pub background_bytes: u64,
     /// Flushes since the store was opened, as are the counts below.
     pub flushes: u64,
     /// Bytes written by flushes.
@@ -93,6 +98,10 @@ pub struct StoreStats {
     pub compactions: u64,
     /// Bytes written by compactions.
     pub compaction_bytes: u64,
+    /// Bytes of the segments in whose place they put those.
+    pub compaction_bytes_read: u64,
+    /// How long they waited for flushes and for their limit, in microseconds.
+    pub compaction_wait_micros: u64,
     /// How often applying had to wait for a flush.
     pub stalls: u64,
     /// How long applying waited, or was slowed down, in microseconds.
@@ -105,6 +114,8 @@ pub(crate) struct Counters {
     pub(crate) flush_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) compaction_bytes: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) compaction_wait_nanos: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) stall_nanos: AtomicU64,
 }
@@ -148,6 +159,8 @@ pub(crate) struct Shared {
     pub(crate) files: Mutex<HashMap<SegmentId, Weak<FileName>>>,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
+    /// What flushes and compactions hold.
+    pub(crate) background_bytes: AtomicU64,
     stopped: AtomicBool,
     /// Why everything stopped, or why the last flush failed.
     pub(crate) trouble: Mutex<Trouble>,
@@ -235,6 +248,7 @@ impl Store {
             files: Mutex::new(files),
             signals: Signals::default(),
             counters: Counters::default(),
+            background_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             trouble: Mutex::default(),
             options,
@@ -281,7 +295,7 @@ impl Store {
     /// applying thread.
     pub fn prepare(
         &self,
-        set: &WriteSet,
+        set: WriteSet,
         catalog: &Catalog,
     ) -> Result<PreparedWriteSet, ApplyError> {
         prepare::prepare(set, catalog)
@@ -310,7 +324,7 @@ impl Store {
         node: NodeId,
         set: &WriteSet,
     ) -> Result<Applied, ApplyError> {
-        match self.prepare(set, &self.catalog()) {
+        match self.prepare(set.clone(), &self.catalog()) {
             Ok(prepared) => self.apply(index, recorded, node, &prepared),
             Err(error) => {
                 self.skip(index, recorded)?;
@@ -376,6 +390,11 @@ impl Store {
     /// Why nothing can be applied or flushed any more, if a failure stopped the store.
     pub fn stopped(&self) -> Option<Reason> {
         self.shared().trouble.lock().poison.clone()
+    }
+
+    /// Bytes per second that compactions may write, if they are limited.
+    pub fn compaction_bytes_per_second(&self) -> Option<u64> {
+        self.shared().options.compaction_bytes_per_second
     }
 
     /// What the store has done and holds.
@@ -530,6 +549,9 @@ impl Shared {
             flush_bytes: get(&counters.flush_bytes),
             compactions: get(&counters.compactions),
             compaction_bytes: get(&counters.compaction_bytes),
+            compaction_bytes_read: get(&counters.compaction_bytes_read),
+            compaction_wait_micros: get(&counters.compaction_wait_nanos) / 1000,
+            background_bytes: get(&self.background_bytes),
             stalls: get(&counters.stalls),
             stall_micros: get(&counters.stall_nanos) / 1000,
             ..StoreStats::default()

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -32,8 +33,15 @@ use crate::state::SegmentFile;
 use crate::store::{segment_path, Shared};
 use crate::version::VersionBatch;
 
-/// Versions that are merged and handed to a segment writer at a time.
-const BATCH_ROWS: usize = 32 * 1024;
+/// Versions that are merged and handed to a segment writer at a time: at most, and before it is
+/// known how large they are.
+const BATCH_ROWS_MAX: usize = 32 * 1024;
+const BATCH_ROWS_FIRST: usize = 2 * 1024;
+/// However large they are.
+const BATCH_ROWS_MIN: usize = 64;
+/// Of what flushes and compactions may work with, a batch takes this part: it is there merged,
+/// split and cut into pages, beside pages of each source.
+const BATCH_PART: u64 = 16;
 
 /// Columns that every version has, as they are asked of a merge.
 const STORED: [PageColumn; 5] = [
@@ -68,8 +76,13 @@ impl Shared {
         let mut files = Files::new(self, schema);
         let mut merger = everything(schema, sources)?;
         let mut written = 0;
+        let mut held = BackgroundBytes::new(&self.background_bytes);
         while let Some(merged) = merger.next_batch()? {
             self.check_usable()?;
+            let bytes = merged.memory_bytes() as u64;
+            held.set(bytes * 2 + files.group_bytes());
+            let bytes_max = self.options.background_bytes / BATCH_PART;
+            merger.set_batch_rows(batch_rows(merged.rows, bytes, bytes_max));
             if urgency == Urgency::Background {
                 let before = std::mem::replace(&mut written, files.written_bytes());
                 self.give_way(written - before)?;
@@ -102,6 +115,36 @@ impl Shared {
             }
         }
         files.finish()
+    }
+}
+
+/// How many versions to merge at a time, when so many have taken so many bytes.
+fn batch_rows(rows: usize, bytes: u64, bytes_max: u64) -> usize {
+    let fitting = rows as u64 * bytes_max / bytes.max(1);
+    (fitting as usize).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX)
+}
+
+/// What one flush or compaction holds, as part of what all of them do.
+struct BackgroundBytes<'a> {
+    sum: &'a AtomicU64,
+    own: u64,
+}
+
+impl BackgroundBytes<'_> {
+    fn new(sum: &AtomicU64) -> BackgroundBytes<'_> {
+        BackgroundBytes { sum, own: 0 }
+    }
+
+    fn set(&mut self, bytes: u64) {
+        self.sum.fetch_add(bytes, Ordering::Relaxed);
+        self.sum.fetch_sub(self.own, Ordering::Relaxed);
+        self.own = bytes;
+    }
+}
+
+impl Drop for BackgroundBytes<'_> {
+    fn drop(&mut self) {
+        self.sum.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
 
@@ -159,7 +202,7 @@ fn cut(batch: &mut VersionBatch, rows: &[u32]) {
 fn everything(schema: &Arc<TableSchema>, sources: Vec<Source>) -> Result<Merger, StoreError> {
     let columns = (0..schema.columns.len()).map(PageColumn::Column);
     let columns = STORED.into_iter().chain(columns).collect();
-    let request = MergeRequest::everything(schema.clone(), columns, BATCH_ROWS);
+    let request = MergeRequest::everything(schema.clone(), columns, BATCH_ROWS_FIRST);
     Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)
 }
 
@@ -189,6 +232,12 @@ impl<'a> Files<'a> {
 
     fn written_bytes(&self) -> u64 {
         self.open.iter().map(|f| f.writer.written_bytes()).sum()
+    }
+
+    /// Encoded bytes that wait for the rest of their groups.
+    fn group_bytes(&self) -> u64 {
+        let groups = self.open.iter().map(|f| f.writer.group_bytes());
+        groups.sum::<usize>() as u64
     }
 
     /// Appends versions that may be current to the files of their times.
@@ -248,7 +297,9 @@ impl<'a> Files<'a> {
         let id = self.shared.manifest.lock().next_segment_id();
         let path = segment_path(&self.shared.dir, id);
         let env = &self.shared.env;
-        let options = segment_options(self.schema, &self.shared.options.segment);
+        let mut options = segment_options(self.schema, &self.shared.options.segment);
+        let group_bytes = self.shared.options.background_bytes / BATCH_PART;
+        options.group_bytes = options.group_bytes.min(group_bytes as usize);
         let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
@@ -348,4 +399,31 @@ fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
         first: merged.first,
         columns,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_the_rows_that_fit() {
+        assert_eq!(batch_rows(2048, 2048 * 100, 1 << 20), 10_485);
+        assert_eq!(batch_rows(2048, 2048 * 10, 1 << 20), BATCH_ROWS_MAX);
+        assert_eq!(batch_rows(10, 10 << 20, 1 << 20), BATCH_ROWS_MIN);
+        assert_eq!(batch_rows(5, 0, 1 << 20), BATCH_ROWS_MAX);
+    }
+
+    #[test]
+    fn what_the_background_holds_is_summed_and_given_back() {
+        let sum = AtomicU64::new(0);
+        let mut one = BackgroundBytes::new(&sum);
+        one.set(10);
+        let mut other = BackgroundBytes::new(&sum);
+        other.set(5);
+        one.set(3);
+        assert_eq!(sum.load(Ordering::Relaxed), 8);
+        drop(one);
+        drop(other);
+        assert_eq!(sum.load(Ordering::Relaxed), 0);
+    }
 }

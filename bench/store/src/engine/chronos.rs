@@ -81,7 +81,7 @@ impl Database {
         let catalog = self.store.catalog();
         let prepared = sets
             .iter()
-            .map(|set| self.store.prepare(set, &catalog))
+            .map(|set| self.store.prepare(set.clone(), &catalog))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         receiver.recv()??;
         for (index, set) in (first.0..).zip(&prepared) {

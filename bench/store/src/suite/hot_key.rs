@@ -2,7 +2,8 @@
 //!
 //! Beside it stands a table of the same keys of which none was ever updated. Each update is a
 //! commit of its own; a thousand of them share a sync. Everything is measured twice: as it is
-//! when the last update is done, and settled.
+//! when the last update is done, and settled. A third table, updated in the same way, keeps ten
+//! old versions of each key (`history_keep`): settled, it is compared with the first in size.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,10 @@ const READS: usize = 2_000;
 /// How much slower than in the table without updates reading may be.
 const FLOOR_CURRENT: f64 = 1.5;
 const FLOOR_AS_OF: f64 = 5.0;
+/// How much larger than it the table may be that keeps some old versions.
+const FLOOR_DISK: f64 = 2.0;
+/// Old versions of each key that this table keeps.
+const KEEP: u32 = 10;
 
 pub(super) fn run(options: &Options) -> Result<()> {
     let updates = options.rows.unwrap_or(UPDATES);
@@ -44,10 +49,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
         options.reps
     );
     let scratch = Scratch::new(options.dir.as_deref())?;
-    let calm = Keyed::create(&scratch.dir("calm")?)?;
+    let calm_dir = scratch.dir("calm")?;
+    let calm = Keyed::create(&calm_dir, None)?;
     calm.database.settle()?;
     let dir = scratch.dir("hot")?;
-    let mut hot = Keyed::create(&dir)?;
+    let mut hot = Keyed::create(&dir, None)?;
     let start = Instant::now();
     let half = updates / 2;
     hot.update(1, half)?;
@@ -69,6 +75,18 @@ pub(super) fn run(options: &Options) -> Result<()> {
     hot.database.settle()?;
     let settled = measure(&hot, options.reps, middle, expected)?;
     compare(&mut report, "settled", &calm, &settled);
+    let kept_dir = scratch.dir("kept")?;
+    let mut kept = Keyed::create(&kept_dir, Some(KEEP))?;
+    kept.update(1, updates)?;
+    kept.database.settle()?;
+    kept.read_micros(1, updates as f64)?;
+    let [calm_bytes, kept_bytes] = [calm_dir, kept_dir].map(|dir| disk_bytes(&dir.join("store")));
+    report_line(
+        &mut report,
+        &format!("settled: bytes on disk, history_keep = {KEEP}"),
+        [calm_bytes as f64, kept_bytes as f64],
+        FLOOR_DISK,
+    );
     println!("{report}");
     let bytes = disk_bytes(&dir.join("store"));
     println!(
@@ -116,20 +134,25 @@ fn compare(report: &mut Table, state: &str, calm: &Figures, hot: &Figures) {
         ),
     ];
     for (name, figure, floor) in lines {
-        let (calm, hot) = (figure(calm), figure(hot));
-        let times = hot / calm;
-        let met = if times <= floor { "yes" } else { "NO" };
-        report.row(
-            &format!("{state}: {name}"),
-            vec![
-                short(calm),
-                short(hot),
-                format!("{times:.2}x"),
-                format!("<= {floor}x"),
-                met.into(),
-            ],
-        );
+        let figures = [figure(calm), figure(hot)];
+        report_line(report, &format!("{state}: {name}"), figures, floor);
     }
+}
+
+/// A line of the report: the figures of the table without updates and of the other one.
+fn report_line(report: &mut Table, name: &str, [calm, hot]: [f64; 2], floor: f64) {
+    let times = hot / calm;
+    let met = if times <= floor { "yes" } else { "NO" };
+    report.row(
+        name,
+        vec![
+            short(calm),
+            short(hot),
+            format!("{times:.2}x"),
+            format!("<= {floor}x"),
+            met.into(),
+        ],
+    );
 }
 
 /// A table of (id, value), every value 0.
@@ -139,12 +162,15 @@ struct Keyed {
 }
 
 impl Keyed {
-    fn create(dir: &Path) -> Result<Keyed> {
+    /// The table, which keeps so many old versions of each key; `None`: all.
+    fn create(dir: &Path, history_keep: Option<u32>) -> Result<Keyed> {
         let columns = vec![
             column("id", DataType::Int8),
             column("value", DataType::Float8),
         ];
-        let mut database = Database::create(dir, &table("keyed", columns, &[0]))?;
+        let mut schema = table("keyed", columns, &[0]);
+        schema.options.history_keep = history_keep;
+        let mut database = Database::create(dir, &schema)?;
         let schema = database.table("keyed")?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(0..KEYS)),

@@ -133,9 +133,18 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "strict|interval=DURATION|none")]
     pub(crate) durability: Option<Durability>,
 
-    /// Memory for memtables, caches and queries together, such as 512MiB [default: set by the profile]
+    /// Memory for memtables, caches and statements together, such as 512MiB [default: set by the profile]
     #[arg(long, value_name = "SIZE", value_parser = at_least_8_mib)]
     pub(crate) memory_limit: Option<ByteSize>,
+
+    /// Bytes per second that compactions may write, such as 20MiB; they read about as fast [default: no limit]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "CHRONOS_COMPACTION_IO_LIMIT",
+        value_parser = at_least_64_kib
+    )]
+    pub(crate) compaction_io_limit: Option<ByteSize>,
 
     /// Encode FLOAT columns with Chimp128 in tables that do not say otherwise (float_codec)
     #[arg(long, env = "CHRONOS_CHIMP_ENABLE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -477,6 +486,11 @@ fn at_least_8_mib(text: &str) -> Result<ByteSize, String> {
     at_least(text, 8 << 20, "8MiB")
 }
 
+/// With less, compactions would never keep up with anything.
+fn at_least_64_kib(text: &str) -> Result<ByteSize, String> {
+    at_least(text, 64 << 10, "64KiB")
+}
+
 fn at_least_1_kib(text: &str) -> Result<ByteSize, String> {
     at_least(text, 1 << 10, "1KiB")
 }
@@ -504,7 +518,7 @@ mod tests {
     fn promised_names_parse() {
         let line = "chronos start --data-dir d --address 0.0.0.0:8000 --pg-address [::1]:5433 \
                     --profile potato --durability interval=100ms --memory-limit 256MiB \
-                    --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l";
+                    --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l --compaction-io-limit 20MiB";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Start(start) = cli.command else {
             panic!("expected start")
@@ -516,6 +530,7 @@ mod tests {
             Some(Durability::Interval(Duration::from_millis(100)))
         );
         assert_eq!(start.memory_limit, Some(ByteSize(256 << 20)));
+        assert_eq!(start.compaction_io_limit, Some(ByteSize(20 << 20)));
     }
 
     #[test]
@@ -524,6 +539,7 @@ mod tests {
             "--memory-limit 7MiB",
             "--memory-limit 1",
             "--ingest-max-body-bytes 0",
+            "--compaction-io-limit 1KiB",
         ] {
             let line = format!("chronos start {flag}");
             let refused = Cli::try_parse_from(line.split_whitespace()).unwrap_err();

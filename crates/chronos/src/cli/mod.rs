@@ -12,6 +12,7 @@
 //! Everything that leaves through stdout is a result; prompts, progress and
 //! errors go to stderr. Files named by the user are opened in [`files`] only.
 
+mod allocator;
 mod args;
 mod check;
 mod demo;

@@ -4,7 +4,7 @@
 //! address, in the protocol that they would talk over the wire: one code, one behaviour.
 
 use chronos_env::Env;
-use chronos_node::{Node, NodeOptions};
+use chronos_node::{Node, NodeOptions, Spill};
 use chronos_server::pgwire::{serve_streams, PgOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,8 @@ const STREAMS_WAITING: usize = 4;
 
 /// Opens the database, runs the prompt or the script, closes the database.
 pub(super) async fn run(args: SingleNodeArgs, env: Env) -> Result<(), CliError> {
-    let options = NodeOptions::new(args.data_dir.clone());
+    let mut options = NodeOptions::new(args.data_dir.clone());
+    options.spill = Spill::BesideData;
     let opening = env.clone();
     let node = tokio::task::spawn_blocking(move || Node::open(opening, &options))
         .await

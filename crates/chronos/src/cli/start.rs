@@ -9,19 +9,22 @@ use std::sync::Arc;
 
 use chronos_env::Env;
 use chronos_model::FloatCodec;
-use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile};
+use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile, Spill};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
+use super::allocator;
 use super::args::{self, HostPort, StartArgs};
 use super::error::{tell, CliError};
 use super::files;
 
 /// Stack of a thread that plans queries: deep expressions recurse.
 const STACK_BYTES: usize = 8 << 20;
+/// A message of a client takes at most this part of the memory limit.
+const MESSAGE_PART: usize = 8;
 /// Exit code of a process that was told twice to stop.
 const STOPPED_AT_ONCE: i32 = 130;
 
@@ -30,6 +33,8 @@ pub(super) fn run(args: &StartArgs) -> Result<(), CliError> {
     init_logging(args)?;
     let options = node_options(args)?;
     let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
+    let memory = options.memory_bytes_max;
+    allocator::fit(memory.unwrap_or_else(|| profile.memory_bytes()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(profile.worker_threads())
         .thread_stack_size(STACK_BYTES)
@@ -63,6 +68,8 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
         ),
     };
     options.memory_bytes_max = args.memory_limit.map(|limit| limit.0);
+    options.compaction_bytes_per_second = args.compaction_io_limit.map(|limit| limit.0);
+    options.spill = Spill::BesideData;
     if args.chimp {
         options.float_codec = FloatCodec::Chimp;
     }
@@ -90,7 +97,10 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     watch_signals(stop.clone())?;
     let env = node.env();
     let sessions = node.clone();
-    let pg_options = PgOptions::new(env);
+    let mut pg_options = PgOptions::new(env);
+    let memory = usize::try_from(node.memory().shares().limit).unwrap_or(usize::MAX);
+    let message_bytes_max = &mut pg_options.message_bytes_max;
+    *message_bytes_max = (*message_bytes_max).min(memory / MESSAGE_PART);
     let mut http_options = HttpOptions {
         ingest_max_body_bytes: usize::try_from(args.ingest_max_body_bytes.0).unwrap_or(usize::MAX),
         ingest_max_inflight: args.ingest_max_inflight as usize,

@@ -3,7 +3,7 @@
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
 //! and `value`), foreign clients (`clients`), kill tests (`crash`), data directories that cannot be used (`data_dir`), checks of what is
 //! stored (`check`), reading the past beside writers (`as_of`), indexes that are built beside writers (`index`), the SH1
-//! benchmark's questions (`bitemporal`) and a real series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
+//! benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
     clippy::disallowed_methods,
@@ -19,6 +19,7 @@ mod crash;
 mod data_dir;
 mod engine;
 mod index;
+mod memory;
 mod node;
 mod series;
 mod slt;

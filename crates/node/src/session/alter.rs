@@ -95,7 +95,8 @@ impl Session {
             )
             .with_hint("Add the column without it, SET DEFAULT, and UPDATE the rows there are."));
         }
-        let batches = self.collect(&plan, &[]).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan, &[], &mut held).await?;
         match batches.first() {
             Some(batch) => Ok(value_at(batch.column(0), 0, data_type)?),
             None => Ok(Value::Null),
@@ -159,7 +160,8 @@ impl Session {
         );
         let catalog = self.catalog();
         let plan = self.plan_over(&sql::parse_query(&query)?, &[], &[], &catalog)?;
-        let batches = self.collect(&plan, &[]).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan, &[], &mut held).await?;
         Ok(batches.iter().any(|batch| batch.num_rows() > 0))
     }
 }

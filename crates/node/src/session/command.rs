@@ -397,8 +397,7 @@ impl Session {
 
     fn savepoint(&mut self, name: &str) -> Result<Outcome, Error> {
         let transaction = self.explicit("SAVEPOINT")?;
-        let writes = transaction.writes.clone();
-        transaction.savepoints.push((name.to_owned(), writes));
+        transaction.save(name)?;
         done("SAVEPOINT")
     }
 
@@ -412,9 +411,7 @@ impl Session {
     fn rollback_to(&mut self, name: &str) -> Result<Outcome, Error> {
         let transaction = self.explicit("ROLLBACK TO SAVEPOINT")?;
         let at = position(transaction, name)?;
-        transaction.savepoints.truncate(at + 1);
-        let writes = transaction.savepoints[at].1.clone();
-        transaction.restore(writes);
+        transaction.restore(at);
         transaction.failed = false;
         done("ROLLBACK")
     }

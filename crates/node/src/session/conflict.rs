@@ -281,7 +281,8 @@ impl Session {
         let types = known(&insert.source.parameters);
         let catalog = self.catalog();
         let plan = self.plan_over(&query, &tables, &types, &catalog)?;
-        let batches = self.collect(&plan, parameters).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan, parameters, &mut held).await?;
         match batches.first() {
             None => Ok(RecordBatch::new_empty(Arc::clone(&plan.schema))),
             Some(first) => {

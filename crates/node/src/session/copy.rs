@@ -3,17 +3,25 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use chronos_model::{Expect, SqlState, Stamp, TableSchema};
+use chronos_model::{columns_bytes, Expect, SqlState, Stamp, TableSchema};
 use chronos_query::dml::{self, RETURNING_TABLE};
 use chronos_query::sql::{self, CopyDirection, CopyStatement};
+use chronos_store::{MemoryClass, OutOfMemory, Reservation};
 
 use super::read::drive;
 use super::{Session, Statement};
 use crate::{CommandTag, CopyFormat, CopyIn, CopyOptions, CopyOut, Error, Outcome};
 use tokio_util::sync::CancellationToken;
 
-/// Rows that are gathered into one batch of a write set.
-const BATCH_ROWS: usize = 1 << 17;
+/// Rows that are gathered into one batch of a write set: one batch is sorted and compared with
+/// itself as a whole, several have to be compared row by row.
+const BATCH_ROWS: usize = 1 << 20;
+/// What a row takes while keys are compared across such batches.
+const COMPARED_ROW_BYTES: u64 = 128;
+
+/// What helps a COPY that is too large.
+const COPY_HINT: &str =
+    "A COPY becomes visible as a whole and is held in memory until then. Load in several steps (chronos import does so), or raise --memory-limit.";
 
 impl Session {
     pub(super) async fn execute_copy(
@@ -37,6 +45,7 @@ impl Session {
                     columns,
                     options,
                     batches: Vec::new(),
+                    held: self.copy_memory(),
                 }))
             }
             CopyDirection::To { query } => {
@@ -65,9 +74,18 @@ impl Session {
 
     /// Gives data to a running COPY: `batch` has the columns of
     /// [`CopyIn::columns`] in that order.
+    ///
+    /// Errors: there is no memory for it (53200).
     pub async fn copy_write(&mut self, copy: &mut CopyIn, batch: RecordBatch) -> Result<(), Error> {
+        let bytes = columns_bytes(batch.columns()) as u64;
+        copy.held.try_grow(bytes).map_err(too_large)?;
         copy.batches.push(batch);
         Ok(())
+    }
+
+    fn copy_memory(&self) -> Reservation {
+        let memory = self.node.memory();
+        memory.reservation(MemoryClass::Writes, "the COPY")
     }
 
     /// Commits a COPY. Dropping a [`CopyIn`] instead leaves no trace of it
@@ -84,7 +102,7 @@ impl Session {
         })
     }
 
-    async fn copy_rows(&mut self, copy: CopyIn) -> Result<u64, Error> {
+    async fn copy_rows(&mut self, mut copy: CopyIn) -> Result<u64, Error> {
         let table = Arc::clone(&copy.table);
         let rows: u64 = copy.batches.iter().map(|b| b.num_rows() as u64).sum();
         let has_other_defaults = table
@@ -98,6 +116,12 @@ impl Session {
         let mut changes = Vec::new();
         let mut gathered: Vec<RecordBatch> = Vec::new();
         let mut gathered_rows = 0;
+        // Batches are copied when they are put together and sorted by key.
+        copy.held.try_grow(copy.held.bytes()).map_err(too_large)?;
+        if rows > BATCH_ROWS as u64 {
+            let compared = rows * COMPARED_ROW_BYTES;
+            copy.held.try_grow(compared).map_err(too_large)?;
+        }
         for batch in copy.batches {
             gathered_rows += batch.num_rows();
             gathered.push(full_width(&table, &copy.columns, &batch)?);
@@ -111,7 +135,12 @@ impl Session {
             let batch = super::write::concat(&table, &gathered)?;
             changes.push(dml::insertions(&table, batch, Expect::Absent, &[])?);
         }
-        self.write(&table, changes, Stamp::MAX).await?;
+        let written = self.write(&table, changes, Stamp::MAX).await;
+        drop(copy.held);
+        written.map_err(|e| match e.code {
+            SqlState::OUT_OF_MEMORY => e.with_hint(COPY_HINT),
+            _ => e,
+        })?;
         Ok(rows)
     }
 
@@ -128,6 +157,10 @@ impl Session {
         let given = super::write::concat(table, &copy.batches)?;
         self.insert_from(&insert, given).await
     }
+}
+
+fn too_large(e: OutOfMemory) -> Error {
+    Error::from(e).with_hint(COPY_HINT)
 }
 
 /// The batch in the table's columns; what it does not have is NULL.

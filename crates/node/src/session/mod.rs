@@ -334,7 +334,13 @@ impl Session {
 
     fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
         let view = self.node.inner.replica.store.read_view();
-        Transaction::new(view, self.now_micros(), implicit, read_only)
+        Transaction::new(
+            view,
+            self.now_micros(),
+            implicit,
+            read_only,
+            self.write_memory(),
+        )
     }
 
     /// What a query reads. Outside of a transaction, whose view is older anyway, one that names

@@ -9,6 +9,7 @@ use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, Portion, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
 use chronos_query::{QueryPlan, RowRules};
+use chronos_store::{MemoryClass, Reservation};
 
 use super::{positioned, Session, Statement};
 use crate::Error;
@@ -95,7 +96,17 @@ impl Plan {
     }
 }
 
+/// Plans of longer texts are not remembered, and what making them takes is reserved.
+const SHORT_TEXT_BYTES: usize = 32 << 10;
+/// About how many times the size of a long text its syntax tree and plan take.
+const PLAN_TO_TEXT: u64 = 30;
+
 impl Session {
+    fn plan_memory(&self) -> Reservation {
+        let memory = self.node.memory();
+        memory.reservation(MemoryClass::Input, "planning the statement")
+    }
+
     /// Plans one statement. `parameter_types` may be shorter than the
     /// parameters; `None` and missing ones are inferred.
     pub async fn prepare(
@@ -156,6 +167,13 @@ impl Session {
         };
         if let Some(prepared) = self.node.inner.plans.get(&key) {
             return Ok(prepared);
+        }
+        if sql.len() > SHORT_TEXT_BYTES {
+            let mut held = self.plan_memory();
+            held.try_grow(PLAN_TO_TEXT * sql.len() as u64)?;
+            return Ok(Arc::new(
+                self.plan_in_general(sql, declared, portion, &catalog)?,
+            ));
         }
         let prepared = Arc::new(self.plan_in_general(sql, declared, portion, &catalog)?);
         self.node.inner.plans.insert(key, Arc::clone(&prepared));

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{SqlState, Value};
+use chronos_model::{columns_bytes, SqlState, Value};
 use chronos_query::SendableRecordBatchStream;
 use chronos_query::{coerce_array, QueryError, QueryPlan, ReadContext, TemporalDefaults};
+use chronos_store::Reservation;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -77,11 +78,12 @@ impl Session {
         }))
     }
 
-    /// Runs a query to its end.
+    /// Runs a query to its end; its rows are added to what `held` is for.
     pub(super) async fn collect(
         &mut self,
         plan: &QueryPlan,
         parameters: &[Value],
+        held: &mut Reservation,
     ) -> Result<Vec<RecordBatch>, Error> {
         let context = self.read_context_of(plan).await?;
         let mut stream = self
@@ -94,6 +96,7 @@ impl Session {
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(QueryError::from)?;
             if batch.num_rows() > 0 {
+                held.try_grow(columns_bytes(batch.columns()) as u64)?;
                 batches.push(batch);
             }
         }

@@ -170,7 +170,8 @@ impl Session {
         let query = sql::parse_query(&format!("SELECT CAST(({expression}) AS TIMESTAMPTZ)"))?;
         let catalog = self.catalog();
         let plan = self.plan_over(&query, &[], &[], &catalog)?;
-        let batches = self.collect(&plan, &[]).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan, &[], &mut held).await?;
         let column = batches.first().map(|batch| batch.column(0));
         let micros = column.and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
         Ok(micros

@@ -11,12 +11,15 @@ use chronos_model::{
     BatchChange, Catalog, Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, TableId,
     TableSchema, WriteSet,
 };
-use chronos_store::ReadView;
+use chronos_store::{ReadView, Reservation};
 
 use crate::Error;
 
 /// Changes by key, in order. One is enough unless rows are true for periods.
 type Changes = BTreeMap<Key, Vec<RowChange>>;
+/// A write is there as it was given, and overlaid on what the transaction sees, or in the form
+/// in which it is committed.
+const FORMS: u64 = 2;
 
 /// Buffered writes.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,9 @@ pub(super) struct Transaction {
     pub(super) implicit: bool,
     /// The view with the writes, until the next write.
     overlaid: Option<ReadView>,
+    /// Memory for the writes, for another form of them that reading them or committing makes,
+    /// and for savepoints.
+    held: Reservation,
 }
 
 impl Transaction {
@@ -50,6 +56,7 @@ impl Transaction {
         now_micros: i64,
         implicit: bool,
         read_only: bool,
+        held: Reservation,
     ) -> Transaction {
         Transaction {
             view,
@@ -61,6 +68,7 @@ impl Transaction {
             as_of: None,
             implicit,
             overlaid: None,
+            held,
         }
     }
 
@@ -81,9 +89,32 @@ impl Transaction {
         Ok(view)
     }
 
-    pub(super) fn add(&mut self, change: Change) {
+    /// Adds a change.
+    ///
+    /// Errors: there is no memory for it (53200).
+    pub(super) fn add(&mut self, change: Change) -> Result<(), Error> {
+        let bytes = FORMS * change.memory_bytes() as u64;
         self.overlaid = None;
+        if self.held.try_grow(bytes).is_err() {
+            // What was written again since counts only once.
+            self.held.try_resize(self.bytes())?;
+            self.held.try_grow(bytes)?;
+        }
         self.writes.add(change);
+        Ok(())
+    }
+
+    /// Remembers the writes under a name.
+    pub(super) fn save(&mut self, name: &str) -> Result<(), Error> {
+        self.held.try_grow(self.writes.bytes())?;
+        let writes = self.writes.clone();
+        self.savepoints.push((name.to_owned(), writes));
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        let saved = self.savepoints.iter().map(|(_, writes)| writes.bytes());
+        FORMS * self.writes.bytes() + saved.sum::<u64>()
     }
 
     /// Rows of batches become single rows, so that they can be changed again.
@@ -91,15 +122,26 @@ impl Transaction {
         self.writes.unbatch(table)
     }
 
-    pub(super) fn restore(&mut self, writes: Writes) {
+    /// Goes back to the writes at a savepoint, which stays.
+    pub(super) fn restore(&mut self, savepoint: usize) {
         self.overlaid = None;
-        self.writes = writes;
+        self.savepoints.truncate(savepoint + 1);
+        self.writes = self.savepoints[savepoint].1.clone();
+        let given_up = self.held.bytes().saturating_sub(self.bytes());
+        self.held.shrink(given_up);
     }
 }
 
 impl Writes {
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.batches.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        let rows = self.rows.values().flat_map(BTreeMap::values).flatten();
+        let rows: usize = rows.map(RowChange::memory_bytes).sum();
+        let batches = self.batches.iter().map(BatchChange::memory_bytes);
+        (rows + batches.sum::<usize>()) as u64
     }
 
     fn add(&mut self, change: Change) {

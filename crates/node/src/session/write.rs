@@ -8,12 +8,12 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use chronos_model::{
-    Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState, Stamp,
-    TableSchema, Value, WriteSet,
+    columns_bytes, Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState,
+    Stamp, TableSchema, Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
-use chronos_store::{Applied, ReadView};
+use chronos_store::{Applied, ReadView, Reservation};
 
 use super::prepare::{known, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
@@ -75,20 +75,23 @@ impl Session {
     ) -> Result<Written, Error> {
         let context = self.read_context()?;
         let begin = context.view.stamp();
-        let batches = self.collect(&plan.source, parameters).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan.source, parameters, &mut held).await?;
         let insert = &plan.insert;
         let mut rows = Vec::with_capacity(batches.len());
         let mut periods = Vec::new();
-        for batch in &batches {
-            rows.push(insert.rows(batch)?);
+        for batch in batches {
+            rows.push(insert.rows(&batch)?);
             if insert.gives_periods() {
-                periods.extend(insert.periods(batch, context.now_micros)?);
+                periods.extend(insert.periods(&batch, context.now_micros)?);
             }
         }
         if insert.gives_periods() {
             self.check_takes_periods(&insert.table)?;
         }
-        let rows = concat(&insert.table, &rows)?;
+        // While they are put together, they are there twice; and so they are sorted by key.
+        held.try_grow(held.bytes())?;
+        let rows = concat(&insert.table, &std::mem::take(&mut rows))?;
         let rows = self.finish_rows(&plan.rules, rows).await?;
         if rows.num_rows() == 0 {
             return Ok(Written {
@@ -214,7 +217,8 @@ impl Session {
         };
         let catalog = self.catalog();
         let plan = self.plan_returning(query, rows, &known(types), &catalog)?;
-        self.collect(&plan, parameters).await
+        let mut held = self.write_memory();
+        self.collect(&plan, parameters, &mut held).await
     }
 
     /// In a transaction, keys already there are found when the row is given, and
@@ -301,21 +305,29 @@ impl Session {
             self.check_takes_periods(&plan.modify.table)?;
         }
         let begin = self.read_context()?.view.stamp();
-        let batches = self.collect(&plan.source, parameters).await?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan.source, parameters, &mut held).await?;
         let mut seen = HashSet::new();
         let shown = plan.modify.returning_schema(&plan.source.schema);
         let (mut changes, mut returned) = (Vec::new(), Vec::new());
         let mut rows = 0;
-        for batch in &batches {
-            let mut found = plan.modify.rows(batch, &mut seen, &shown)?;
+        for batch in batches {
+            let mut found = plan.modify.rows(&batch, &mut seen, &shown)?;
             if plan.rules.is_some() {
                 found.rows = self.finish_rows(&plan.rules, found.rows).await?;
                 found.returned = plan.modify.with_rows(&found.returned, &found.rows)?;
             }
             rows += found.keys.len() as u64;
-            changes.extend(plan.modify.changes(&found)?);
+            let added = plan.modify.changes(&found)?;
+            held.try_grow(added.iter().map(modification_bytes).sum())?;
+            changes.extend(added);
+            // RETURNING shows rows; else there are none in it.
             returned.push(found.returned);
+            if plan.modify.returning.is_none() {
+                held.shrink(columns_bytes(batch.columns()) as u64);
+            }
         }
+        drop(seen);
         let changes = match plan.modify.portion {
             Portion::UntilChanged => {
                 self.check_moved_keys(&plan.modify.table, &changes)?;
@@ -402,7 +414,9 @@ impl Session {
         changes.retain(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()));
         match &mut self.transaction {
             Some(transaction) => {
-                changes.into_iter().for_each(|c| transaction.add(c));
+                for change in changes {
+                    transaction.add(change)?;
+                }
                 Ok(None)
             }
             None if changes.is_empty() => Ok(None),
@@ -431,6 +445,11 @@ impl Session {
         Ok(())
     }
 
+    /// An empty reservation for rows and changes of a statement.
+    pub(super) fn write_memory(&self) -> Reservation {
+        self.node.inner.replica.write_memory()
+    }
+
     /// Proposes a write set; from here on the statement is not cancelled.
     pub(super) async fn propose(
         &mut self,
@@ -439,6 +458,14 @@ impl Session {
         self.committing.store(true, Ordering::Release);
         self.node.inner.replica.propose(set).await
     }
+}
+
+/// What a change of an UPDATE or DELETE takes, and its key in the two sets that are compared.
+fn modification_bytes(change: &RowChange) -> u64 {
+    /// Of a key's allocation, and of its place in a set, which is not full.
+    const KEY_BYTES: usize = 48;
+    let key = KEY_BYTES + change.key.0.len();
+    (change.memory_bytes() + 2 * key) as u64
 }
 
 fn outcome(verb: &'static str, written: Written, columns: &Option<SchemaRef>) -> Outcome {

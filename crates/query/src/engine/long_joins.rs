@@ -27,6 +27,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+    SortMergeJoinExec,
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{execute_stream, ExecutionPlan};
@@ -144,6 +145,20 @@ fn stoppable(
                     .with_filter(Some(asking(filter, stop)))
                     .build_exec()?;
                 return Ok(Transformed::yes(join));
+            }
+        }
+        if let Some(join) = node.downcast_ref::<SortMergeJoinExec>() {
+            if let Some(filter) = join.filter() {
+                let join = SortMergeJoinExec::try_new(
+                    Arc::clone(join.left()),
+                    Arc::clone(join.right()),
+                    join.on().to_vec(),
+                    Some(asking(filter, stop)),
+                    join.join_type(),
+                    join.sort_options().to_vec(),
+                    join.null_equality(),
+                )?;
+                return Ok(Transformed::yes(Arc::new(join) as _));
             }
         }
         Ok(Transformed::no(node))

@@ -14,10 +14,12 @@ mod context;
 mod dialect;
 mod filters;
 mod from_functions;
+mod held_bytes;
 mod indexes;
 mod key_order;
 mod literals;
 mod long_joins;
+mod memory;
 mod names;
 mod notation;
 mod null_safe;
@@ -35,6 +37,7 @@ mod scan_tests;
 mod set_operations;
 mod settings;
 mod signatures;
+mod sorted_joins;
 mod summaries;
 mod table;
 mod temporal_bounds;
@@ -50,18 +53,16 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use chronos_model::{Catalog, DataType, SqlState, Value};
-use chronos_store::{ReadView, ValidFilter, VersionFilter};
+use chronos_store::{MemoryAccount, ReadView, ValidFilter, VersionFilter};
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast;
 
@@ -72,25 +73,22 @@ pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
 use context::PlanContext;
 pub(crate) use dialect::parse_expression;
+use memory::Limits;
+pub use memory::SpillOptions;
 pub use settings::{CheckSetting, SequenceCall, SequenceCalls, SessionSettings};
 
 /// Tables whose name begins so exist for one statement only.
 pub const TEMPORARY_TABLE_PREFIX: &str = "__chronos_";
-
-/// Bytes that each partition of a scan by key may be ahead of what merges them.
-const ORDERED_BYTES_AHEAD: usize = 4 << 20;
-
-/// Each sort sets this part of the memory aside for merging what it spilled; with less memory
-/// than the engine expects it would otherwise have none left to sort with.
-const SORT_RESERVATION_PART: usize = 32;
 
 /// How the engine may use the machine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Threads a query may use.
     pub parallelism: usize,
-    /// Bytes that all running queries together may hold.
-    pub memory_bytes_max: usize,
+    /// What all running queries together may hold.
+    pub memory: Arc<MemoryAccount>,
+    /// Where they put what they cannot hold.
+    pub spill: SpillOptions,
 }
 
 /// What a statement reads from: one consistent state and the time it began.
@@ -139,7 +137,7 @@ impl TemporalDefaults {
 /// Plans and runs queries.
 pub struct Engine {
     state: SessionState,
-    long_joins: long_joins::LongJoins,
+    long_joins: Arc<long_joins::LongJoins>,
 }
 
 /// A planned query: reusable, independent of the data.
@@ -227,35 +225,34 @@ pub struct SessionFacts {
 impl Engine {
     /// An engine; it reads nothing before [`execute`](Self::execute).
     pub fn new(options: &EngineOptions) -> Result<Engine, QueryError> {
+        let memory = usize::try_from(options.memory.shares().statements).unwrap_or(usize::MAX);
+        let limits = Limits::of(memory, options.parallelism);
         let mut config = SessionConfig::new()
-            .with_target_partitions(options.parallelism.max(1))
+            .with_target_partitions(limits.partitions)
+            .with_batch_size(limits.batch_rows)
             .with_information_schema(false)
             .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
             .set_str("datafusion.sql_parser.default_null_ordering", "nulls_max")
             .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
             .set_str("datafusion.execution.time_zone", "+00:00");
-        config.options_mut().execution.collect_statistics = false;
-        config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES_AHEAD;
-        let reserved = &mut config.options_mut().execution.sort_spill_reservation_bytes;
-        *reserved = (*reserved).min(options.memory_bytes_max / SORT_RESERVATION_PART);
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes_max)))
-            .with_disk_manager_builder(
-                DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory),
-            )
-            .build_arc()?;
+        let execution = &mut config.options_mut().execution;
+        execution.collect_statistics = false;
+        execution.sort_pushdown_buffer_capacity = limits.ordered_bytes_ahead;
+        execution.sort_spill_reservation_bytes = limits.sort_reservation_bytes;
+        execution.sort_in_place_threshold_bytes = limits.sort_in_place_bytes;
+        let runtime = memory::runtime(&options.memory, &options.spill)?;
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
             .with_type_planner(Arc::new(context::SqlTypes))
             .with_analyzer_rules(analyzer_rules())
-            .with_physical_optimizer_rules(physical_rules::all())
+            .with_physical_optimizer_rules(physical_rules::all(limits.fits_batches))
             .build();
         crate::functions::register(&mut state)?;
         Ok(Engine {
             state,
-            long_joins: long_joins::LongJoins::new(options.parallelism),
+            long_joins: Arc::new(long_joins::LongJoins::new(options.parallelism)),
         })
     }
 
@@ -392,12 +389,20 @@ impl Engine {
             logical = settings::bind(logical, &scope)?;
         }
         state.config_mut().set_extension(Arc::new(context));
-        let optimized = state.optimize(&logical)?;
-        let physical = state
-            .query_planner()
-            .create_physical_plan(&optimized, &state)
-            .await?;
-        Ok(self.long_joins.execute(physical, state.task_ctx())?)
+        let physical = physical_plan(&logical, &state).await?;
+        let may_begin_again = sorted_joins::has_hash_join(&physical)?;
+        let stream = self.long_joins.execute(physical, state.task_ctx())?;
+        if !may_begin_again {
+            return Ok(stream);
+        }
+        let (long_joins, stack) = (Arc::clone(&self.long_joins), plan.stack);
+        let again = move || async move {
+            let state = sorted_joins::without_hash_joins(state);
+            let planned = physical_plan(&logical, &state);
+            let physical = stack.run_async(planned).await?;
+            long_joins.execute(physical, state.task_ctx())
+        };
+        Ok(sorted_joins::or_again(stream, again))
     }
 
     /// Evaluates a constant expression, such as a DEFAULT.
@@ -426,6 +431,16 @@ impl Engine {
             )),
         }
     }
+}
+
+/// The plan of operators for a logical one.
+async fn physical_plan(
+    logical: &LogicalPlan,
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let optimized = state.optimize(logical)?;
+    let planner = state.query_planner();
+    planner.create_physical_plan(&optimized, state).await
 }
 
 /// The engine's rules, with our types before them and our arithmetic behind.

@@ -12,12 +12,13 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::scan::ScanExec;
-use super::{conjunctions, indexes, key_order, summaries, yielding};
+use super::{conjunctions, held_bytes, indexes, key_order, summaries, yielding};
 
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// All of them, in the order in which they run.
-pub(super) fn all() -> Vec<Rule> {
+/// All of them, in the order in which they run. `fits_batches`: memory is so small that batches
+/// which operators keep have to be no larger than their rows.
+pub(super) fn all(fits_batches: bool) -> Vec<Rule> {
     // What an index sorts is settled first.
     let mut rules: Vec<Rule> = vec![Arc::new(indexes::IndexOrder)];
     for rule in PhysicalOptimizer::new().rules {
@@ -30,6 +31,9 @@ pub(super) fn all() -> Vec<Rule> {
     rules.push(Arc::new(yielding::YieldInJoins));
     rules.push(Arc::new(conjunctions::BalanceConjunctions));
     rules.push(Arc::new(summaries::SummarizePages));
+    if fits_batches {
+        rules.push(Arc::new(held_bytes::FitKeptBatches));
+    }
     rules
 }
 

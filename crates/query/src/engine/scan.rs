@@ -32,7 +32,7 @@ use datafusion::physical_plan::{
 
 use super::indexes::Usable;
 use super::page_match::{judge_all, PageColumns};
-use super::scan_statistics;
+use super::{held_bytes, memory, scan_statistics};
 use crate::QueryError;
 
 /// In what order a scan gives its rows.
@@ -399,9 +399,10 @@ impl ExecutionPlan for ScanExec {
     fn execute(
         &self,
         partition: usize,
-        _: Arc<TaskContext>,
+        context: Arc<TaskContext>,
     ) -> DfResult<SendableRecordBatchStream> {
         let schema = self.schema();
+        let bytes_max = memory::batch_bytes_max(&**context.memory_pool());
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let counters =
             |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
@@ -419,6 +420,7 @@ impl ExecutionPlan for ScanExec {
             Some(batch.and_then(|batch| {
                 metrics.record_output(batch.num_rows());
                 // Same columns; the plan's schema carries the table's field metadata.
+                let batch = held_bytes::within(batch, bytes_max)?;
                 Ok(batch.with_schema(Arc::clone(&expected))?)
             }))
         });

@@ -14,10 +14,11 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::ExecutionPlan;
 
 /// Operators that can give many batches for one of their input.
-const MULTIPLIERS: [&str; 4] = [
+const MULTIPLIERS: [&str; 5] = [
     "NestedLoopJoinExec",
     "CrossJoinExec",
     "HashJoinExec",
+    "SortMergeJoinExec",
     "UnnestExec",
 ];
 

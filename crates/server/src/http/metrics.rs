@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{header, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use chronos_env::Clock;
-use chronos_node::{LatencyHistogram, Node, NodeStatus};
+use chronos_node::{LatencyHistogram, MemoryClassStatus, Node, NodeStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -245,6 +245,7 @@ impl Collector for NodeCollector {
         let status = self.0.status();
         encode_counters(&mut encoder, &status)?;
         encode_gauges(&mut encoder, &status)?;
+        encode_memory(&mut encoder, &status)?;
         encode_histogram(
             &mut encoder,
             "chronos_log_fsync_duration_seconds",
@@ -300,6 +301,26 @@ fn encode_counters(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> 
             "chronos_store_compactions",
             "Compactions finished",
             store.compactions,
+        ),
+        (
+            "chronos_compaction_read_bytes",
+            "Bytes of segments that compactions replaced",
+            store.compaction.bytes_read,
+        ),
+        (
+            "chronos_compaction_written_bytes",
+            "Bytes of segments that compactions wrote",
+            store.compaction.bytes_written,
+        ),
+        (
+            "chronos_compaction_wait_microseconds",
+            "Time that compactions waited for flushes and for --compaction-io-limit",
+            store.compaction.waited_micros,
+        ),
+        (
+            "chronos_memory_refusals",
+            "Times that memory was asked for and not to be had; queries spill then, statements fail",
+            status.memory.refusals,
         ),
         (
             "chronos_store_stall_microseconds",
@@ -395,6 +416,43 @@ fn encode_gauges(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fm
     uptime.encode(encoder.encode_descriptor(
         "chronos_uptime_seconds",
         "Seconds since the node was opened",
+        None,
+        MetricType::Gauge,
+    )?)
+}
+
+/// Classes of the memory limit: what they hold, may hold, and have held.
+fn encode_memory(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
+    type Figure = fn(&MemoryClassStatus) -> Option<u64>;
+    let figures: [(&str, &str, Figure); 3] = [
+        (
+            "chronos_memory_bytes",
+            "Bytes held, of those that count towards the memory limit",
+            |class| Some(class.bytes),
+        ),
+        (
+            "chronos_memory_max_bytes",
+            "Bytes that may be held; queries, writes and input share theirs",
+            |class| Some(class.bytes_max),
+        ),
+        (
+            "chronos_memory_peak_bytes",
+            "The most bytes that were held since the start",
+            |class| class.peak_bytes,
+        ),
+    ];
+    for (name, help, figure) in figures {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for class in &status.memory.classes {
+            let Some(bytes) = figure(class) else { continue };
+            let gauge = ConstGauge::new(bytes as i64);
+            gauge.encode(metric.encode_family(&[("class", class.class)])?)?;
+        }
+    }
+    let limit = ConstGauge::new(status.memory.limit_bytes as i64);
+    limit.encode(encoder.encode_descriptor(
+        "chronos_memory_limit_bytes",
+        "The memory limit",
         None,
         MetricType::Gauge,
     )?)
@@ -505,6 +563,8 @@ mod tests {
             "chronos_http_request_duration_seconds_bucket{le=\"0.025\",kind=\"sql\"} 1",
             "# TYPE chronos_log_fsyncs_total counter",
             "chronos_role{role=\"leader\"} 1",
+            "chronos_memory_bytes{class=\"queries\"} 0",
+            "# TYPE chronos_compaction_written_bytes_total counter",
             "chronos_role{role=\"follower\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -223,6 +223,8 @@ impl Shared {
             removed: chosen.to_vec(),
             added: outputs.iter().map(|file| file.entry()).collect(),
         });
+        let inputs = table.files().filter(|f| chosen.contains(&f.meta().id));
+        let read: u64 = inputs.map(|file| file.meta().bytes).sum();
         let removed = self.publish_edit(&mut manifest, edit)?;
         self.update_files(|state| compacted(state, table, chosen, outputs))?;
         drop(manifest);
@@ -232,6 +234,11 @@ impl Shared {
         self.counters
             .compaction_bytes
             .fetch_add(bytes, Ordering::Relaxed);
+        if !outputs.is_empty() {
+            self.counters
+                .compaction_bytes_read
+                .fetch_add(read, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -32,8 +32,10 @@ use crate::state::{SegmentFile, StoreState, TableState};
 use crate::store::{Shared, Store};
 use crate::write::Urgency;
 
-/// Bytes of entries that are sorted in memory, and become one segment.
-const SORTED_BYTES_MAX: usize = 32 << 20;
+/// Bytes of entries that are sorted in memory, and become one segment, at most.
+const SORTED_BYTES_MAX: u64 = 32 << 20;
+/// They take this part of what the background works with: sorting copies them.
+const SORTED_PART: u64 = 4;
 const BATCH_ROWS: usize = 8192;
 
 /// Two current rows that a unique index does not allow.
@@ -257,7 +259,8 @@ impl EntryWriter<'_> {
     fn add(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {
         self.bytes += entry.len() + size_of::<Box<[u8]>>();
         self.entries.push(entry.into());
-        if self.bytes < SORTED_BYTES_MAX {
+        let part = self.shared.options.background_bytes / SORTED_PART;
+        if (self.bytes as u64) < part.min(SORTED_BYTES_MAX) {
             return Ok(());
         }
         self.flush()

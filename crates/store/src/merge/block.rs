@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array};
 use arrow_buffer::ScalarBuffer;
-use arrow_schema::DataType as Arrow;
 use chronos_model::{Keys, Period, Stamp};
 
 use crate::first::FirstVersions;
@@ -245,16 +243,7 @@ pub(crate) fn i64_array(values: ScalarBuffer<i64>) -> ArrayRef {
 /// Bytes of memory that the rows of arrays take, not counting what else their buffers
 /// may hold.
 pub(crate) fn arrays_bytes(columns: &[ArrayRef]) -> usize {
-    let bytes = |c: &ArrayRef| match c.data_type() {
-        Arrow::Utf8View => 16 * c.len() + c.as_string_view().total_buffer_bytes_used(),
-        Arrow::BinaryView => 16 * c.len() + c.as_binary_view().total_buffer_bytes_used(),
-        _ => {
-            let data = c.to_data();
-            data.get_slice_memory_size()
-                .unwrap_or_else(|_| data.get_buffer_memory_size())
-        }
-    };
-    columns.iter().map(bytes).sum()
+    chronos_model::columns_bytes(columns)
 }
 
 #[cfg(test)]

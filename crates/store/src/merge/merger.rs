@@ -8,7 +8,7 @@ use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use chronos_model::{Keys, Stamp, TableSchema};
 
-use super::block::Block;
+use super::block::{arrays_bytes, Block};
 use super::cursor::{Cursor, Input};
 use super::gather::{gather_column, gather_first, gather_keys, gather_recorded};
 use super::pieces::PieceResolver;
@@ -103,6 +103,15 @@ pub(crate) struct Merged {
     pub(crate) pieces: Vec<Piece>,
 }
 
+impl Merged {
+    /// About what it takes in memory.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let stamps = (self.recorded.len() + self.system_to.len()) * size_of::<u64>();
+        let pieces = self.pieces.len() * size_of::<Piece>();
+        arrays_bytes(&self.columns) + self.keys.memory_bytes() + stamps + pieces
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Merger {
     request: Arc<MergeRequest>,
@@ -116,6 +125,8 @@ pub(crate) struct Merger {
     selection: Selection,
     /// Blocks that the selection refers to.
     pinned: Vec<Block>,
+    /// Rows of an output batch at most.
+    batch_rows: usize,
 }
 
 impl Merger {
@@ -164,6 +175,7 @@ impl Merger {
             )
         });
         Ok(Merger {
+            batch_rows: request.batch_rows,
             request,
             at,
             cursors,
@@ -174,10 +186,15 @@ impl Merger {
         })
     }
 
+    /// Batches have so many rows from now on, at most.
+    pub(crate) fn set_batch_rows(&mut self, rows: usize) {
+        self.batch_rows = rows.max(1);
+    }
+
     /// The next versions; `None`: all were given.
     pub(crate) fn next_batch(&mut self) -> Result<Option<Merged>, StoreError> {
-        while self.selection.rows < self.request.batch_rows && !self.cursors.is_empty() {
-            if self.pinned.len() >= PINNED_MAX && self.request.batch_rows != usize::MAX {
+        while self.selection.rows < self.batch_rows && !self.cursors.is_empty() {
+            if self.pinned.len() >= PINNED_MAX && self.batch_rows != usize::MAX {
                 if self.selection.rows > 0 {
                     break;
                 }
@@ -196,7 +213,7 @@ impl Merger {
         if self.pass_over()? {
             return Ok(());
         }
-        let room = self.request.batch_rows - self.selection.rows;
+        let room = self.batch_rows - self.selection.rows;
         let (first, others) = match self.cursors.split_first_mut() {
             Some(parts) => parts,
             None => return Ok(()),

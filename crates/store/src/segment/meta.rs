@@ -66,6 +66,8 @@ pub struct SegmentOptions {
     pub page_bytes: usize,
     /// Pages whose blocks of one column stand side by side in the file.
     pub group_pages: usize,
+    /// Encoded bytes at which such a group is written before it has all its pages.
+    pub group_bytes: usize,
     /// Size of the key filter; 0: none. A table with a hidden key never gets one.
     pub bloom_bits_per_key: u32,
     /// Encoding of floats.
@@ -78,6 +80,7 @@ impl Default for SegmentOptions {
             page_rows: 2048,
             page_bytes: 1 << 20,
             group_pages: 64,
+            group_bytes: 8 << 20,
             bloom_bits_per_key: 10,
             float_codec: FloatCodec::Auto,
         }

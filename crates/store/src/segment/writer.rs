@@ -25,9 +25,6 @@ use super::page::{encode_page, EncodedPage};
 use super::{bloom, FloatCodec, SegmentError, SegmentId, SegmentMeta, SegmentOptions};
 use crate::version::VersionBatch;
 
-/// Encoded bytes at which a group is written before it has all its pages.
-const GROUP_BYTES_MAX: usize = 8 << 20;
-
 /// Writes one segment file from sorted versions.
 #[derive(Debug)]
 pub struct SegmentWriter {
@@ -152,6 +149,11 @@ impl SegmentWriter {
     /// Bytes written to the file so far.
     pub fn written_bytes(&self) -> u64 {
         self.offset
+    }
+
+    /// Encoded bytes that wait for the rest of their group.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.group_bytes
     }
 
     /// Writes what is left and makes the file's content durable. The caller
@@ -286,7 +288,8 @@ impl SegmentWriter {
         let encoded = encode_page(&self.schema, &page, effort, &mut self.gates)
             .map_err(|e| self.invalid(e.to_string()))?;
         self.add_page(&page, encoded);
-        if self.group.len() >= self.options.group_pages || self.group_bytes >= GROUP_BYTES_MAX {
+        let options = &self.options;
+        if self.group.len() >= options.group_pages || self.group_bytes >= options.group_bytes {
             self.write_group()?;
         }
         Ok(())

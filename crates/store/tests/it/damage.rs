@@ -258,7 +258,7 @@ fn preconditions_that_need_the_damaged_part_are_not_guessed() {
                 begin: stamp(world.entries - 1),
                 changes: vec![rows(t.id, vec![one])],
             };
-            let prepared = store.prepare(&set, &store.catalog()).unwrap();
+            let prepared = store.prepare(set.clone(), &store.catalog()).unwrap();
             let writable = store.check_writable(&prepared);
             let (index, recorded) = (LogIndex(world.entries + 1), stamp(world.entries + 1));
             let got = store.apply(index, recorded, NODE, &prepared);

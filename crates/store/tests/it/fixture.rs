@@ -46,6 +46,7 @@ pub(crate) fn options() -> StoreOptions {
     StoreOptions {
         memtable_bytes_max: 64 << 10,
         cache_bytes: 1 << 20,
+        background_bytes: 256 << 10,
         frozen_max: 2,
         background: false,
         compaction_bytes_per_second: None,

@@ -70,7 +70,8 @@ impl Pair {
         let mut table = crate::ddl::table_schema(&create).unwrap();
         let engine = Engine::new(&EngineOptions {
             parallelism,
-            memory_bytes_max: 64 << 20,
+            memory: chronos_store::MemoryAccount::new(chronos_store::MemoryShares::of(128 << 20)),
+            spill: crate::SpillOptions::default(),
         });
         let mut pair = Pair {
             paged: store(16),

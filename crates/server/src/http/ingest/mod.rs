@@ -1,12 +1,13 @@
 //! `POST /ingest`: readings of sensors become rows of the table `readings`.
 //!
 //! ```text
-//!     permit (429) ─▶ body (413, 408) ─▶ gunzip (415, 413) ─▶ parse (400) ─▶ commit ─▶ 200
+//!     permit (429) ─▶ body (413, 408) ─▶ memory (503) ─▶ gunzip (415, 413) ─▶ parse (400) ─▶ commit ─▶ 200
 //! ```
 //!
 //! A body is stored as a whole or not at all, and answered after its commit. Sending it
 //! again changes nothing. Every stage has a limit, so that what may be in memory at once
-//! is known: requests in flight times the size of a body and its rows.
+//! is known: requests in flight times the size of a body, and of their rows what the memory
+//! account has.
 
 mod number;
 mod parse;
@@ -20,7 +21,7 @@ use axum::extract::State;
 use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chronos_model::SqlState;
-use chronos_node::{Ingested, Readings};
+use chronos_node::{Ingested, MemoryClass, Readings, Reservation};
 use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 
@@ -34,6 +35,11 @@ use super::App;
 /// Bodies up to this size are parsed where the request is handled; larger ones would
 /// hold up other requests and go to a thread for such work.
 const INLINE_MAX_BYTES: usize = 64 << 10;
+
+/// A body is there as it came, and as rows.
+const BODY_FORMS: usize = 2;
+/// How many times its size a compressed body is taken for.
+const GZIP_RATIO: usize = 10;
 
 #[derive(Serialize)]
 struct Stored {
@@ -76,20 +82,45 @@ async fn ingest(app: &App, headers: &HeaderMap, body: Body) -> Result<Ingested, 
         .with_header(header::RETRY_AFTER, "1")
         .nothing_stored());
     };
-    let readings = receive(app, headers, body)
+    let memory = app.node.memory();
+    let mut held = memory.reservation(MemoryClass::Input, "a body of readings");
+    let readings = receive(app, headers, body, &mut held)
         .await
         .map_err(Failure::nothing_stored)?;
     if readings.is_empty() {
         return Ok(Ingested::default());
     }
-    Ok(app.node.ingest(readings).await?)
+    let stored = app.node.ingest(readings).await;
+    stored.map_err(|e| match e.code {
+        SqlState::OUT_OF_MEMORY => busy(e),
+        _ => e.into(),
+    })
 }
 
-async fn receive(app: &App, headers: &HeaderMap, body: Body) -> Result<Readings, Failure> {
+/// Readings for which there is no memory now: there will be, when others are stored.
+fn busy(e: chronos_node::Error) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, e.code, e.message)
+        .with_hint("Send it again a little later, or send fewer readings at a time.")
+        .with_header(header::RETRY_AFTER, "1")
+        .nothing_stored()
+}
+
+async fn receive(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    held: &mut Reservation,
+) -> Result<Readings, Failure> {
     let is_gzip = is_gzip(headers)?;
     let content_type = accepted_type(headers)?;
     let max_bytes = app.options.ingest_max_body_bytes;
     let body = read_body(headers, body, max_bytes, app.options.body_timeout).await?;
+    let bytes = match is_gzip {
+        true => max_bytes.min(body.len().saturating_mul(GZIP_RATIO)),
+        false => body.len(),
+    };
+    held.try_grow((bytes * BODY_FORMS) as u64)
+        .map_err(|e| busy(e.into()))?;
     let is_small = !is_gzip && body.len() <= INLINE_MAX_BYTES;
     let parse = move || parse(&content_type, body, is_gzip, max_bytes);
     if is_small {
