@@ -69,6 +69,8 @@ pub enum Kind {
     Put,
     /// The row is gone.
     Delete,
+    /// The row is gone, and so is all that it ever was.
+    Erase = 3,
 }
 
 /// One row's change.
@@ -411,6 +413,7 @@ fn decode_row_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<RowChange, Da
     let kind = match flags & 0x03 {
         0 => Kind::Put,
         1 => Kind::Delete,
+        3 => Kind::Erase,
         _ => return Err(d.damaged("an unknown kind of version")),
     };
     let valid = match flags & 0x0c {

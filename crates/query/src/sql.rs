@@ -19,7 +19,7 @@ mod sequence_options;
 mod strings;
 mod time;
 
-pub use time::{setting, DefaultClause, Setting};
+pub use time::{setting, DefaultClause, Erase, Setting};
 
 pub use maintenance::{AlterOptions, Maintenance};
 
@@ -65,6 +65,8 @@ pub enum Command {
     Savepoint(String),
     /// RELEASE SAVEPOINT
     Release(String),
+    /// ERASE FROM
+    Erase(Box<Erase>),
     /// SET name = value; `None`: DEFAULT.
     Set(String, Option<String>),
     /// SHOW name; `all` for all.
@@ -117,6 +119,9 @@ pub fn parse(sql: &str) -> Result<Command, QueryError> {
             Command::Begin(modes, _) => Ok(Command::Begin(modes, Some(as_of))),
             other => Ok(other),
         };
+    }
+    if let Some(erase) = time::erase(sql)? {
+        return Ok(Command::Erase(Box::new(erase)));
     }
     strings::check(sql)?;
     let joined = strings::join(sql);

@@ -453,7 +453,10 @@ impl<'a> Checker<'a> {
                     if !key.is_empty() {
                         let is = EarlierChange {
                             kind: change.kind,
-                            valid: valid_when_recorded(change.valid, self.recorded),
+                            valid: match change.kind {
+                                Kind::Erase => Period::ALWAYS,
+                                _ => valid_when_recorded(change.valid, self.recorded),
+                            },
                         };
                         self.remember(&table.schema, key, is, number, i)?;
                     }
@@ -560,7 +563,9 @@ impl<'a> Checker<'a> {
         let earlier = earlier.entry(table.id).or_default();
         let of_key = earlier.entry(key.into()).or_default();
         of_key.retain(|before| {
-            let is_replaced = is.valid.covers(before.is.valid);
+            // An erasure says more than that its key is gone.
+            let stays = before.is.kind == Kind::Erase && is.kind != Kind::Erase;
+            let is_replaced = is.valid.covers(before.is.valid) && !stays;
             if is_replaced {
                 self.leave_out[before.change][before.row] = true;
             }

@@ -144,6 +144,7 @@ impl Shared {
             let waited = published.stamp.micros() - Stamp(flushed).micros();
             let mut tables = published.state.tables.values();
             tables.any(|table| match table.schema.options.shortest_micros() {
+                _ if table.memtables().any(|m| m.rows.has_erasures()) => true,
                 Some(shortest) => waited > (shortest / RETENTION_PARTS).max(RETENTION_WAIT_MICROS),
                 None => false,
             })

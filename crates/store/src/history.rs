@@ -36,6 +36,7 @@ use chronos_model::{Keys, Kind, Period, Stamp, TableSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::buckets::Bucket;
+use crate::erase::{Erased, ERASE};
 use crate::merge::ended_by;
 use crate::retention::{Retained, CUT};
 
@@ -132,6 +133,10 @@ pub(crate) struct SplitRules {
     /// Deletes recorded at or before, which are the newest of their keys, hide nothing
     /// that is anywhere else.
     pub(crate) forget_deletes: Stamp,
+    /// What need not be written because it is erased.
+    pub(crate) erased: Erased,
+    /// Whether erasures hide nothing that is anywhere else.
+    pub(crate) forget_erasures: bool,
 }
 
 impl SplitRules {
@@ -143,6 +148,8 @@ impl SplitRules {
             retained: Retained::of(schema, applied.micros()),
             truncated,
             forget_deletes: Stamp::MIN,
+            erased: Erased::default(),
+            forget_erasures: false,
         }
     }
 }
@@ -171,6 +178,8 @@ pub(crate) struct Splitter {
     last: Option<Box<[u8]>>,
     /// Of that key: when the last of its versions was recorded that hides older ones from now on.
     superseding: Option<Stamp>,
+    /// Of that key: whether what is older is erased.
+    erasing: bool,
     /// Of that key: superseded versions kept so far, and whether it was cut.
     kept: u32,
     cut: bool,
@@ -218,6 +227,7 @@ impl Splitter {
             superseded: None,
             last: None,
             superseding: None,
+            erasing: false,
             kept: 0,
             cut: false,
         }
@@ -261,9 +271,22 @@ impl Splitter {
         };
         if before != Some(key) {
             (self.superseding, self.kept, self.cut) = (None, 0, false);
+            self.erasing = false;
         }
         let superseded = self.superseding;
         let (recorded, kind) = (Stamp(batch.recorded[row]), batch.kinds[row]);
+        if self.erasing || self.rules.erased.has(key, recorded) {
+            return Fate::Dropped;
+        }
+        if kind == ERASE {
+            // It stays with the newest versions, whatever is newer: readers of any time need it.
+            self.erasing = true;
+            let is_done = self.rules.forget_erasures && self.rules.erased.is_of(key, recorded);
+            return match is_done {
+                true => Fate::Dropped,
+                false => Fate::Newest,
+            };
+        }
         let hides_older = batch.hides_older(row);
         if hides_older {
             self.superseding = Some(recorded);
@@ -363,6 +386,8 @@ mod tests {
             retained: Retained::of(&schema(options), 0),
             truncated: Arc::from([]),
             forget_deletes: Stamp::MIN,
+            erased: Erased::default(),
+            forget_erasures: false,
         }
     }
 

@@ -32,6 +32,7 @@ mod apply;
 mod buckets;
 mod compaction;
 mod damage;
+mod erase;
 mod error;
 mod first;
 mod flush;

@@ -176,10 +176,15 @@ pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteS
     })
 }
 
-/// Tables of which versions with periods of their own are written.
+/// Whether another change of the same key may add to it instead of taking its place.
+fn needs_order(row: &RowChange) -> bool {
+    row.valid.is_some() || row.kind == Kind::Erase
+}
+
+/// Tables of which versions with periods of their own, or erasures, are written.
 fn tables_with_periods(set: &WriteSet) -> HashSet<TableId> {
     let of = |change: &Change| match change {
-        Change::Rows(rows) if rows.rows.iter().any(|row| row.valid.is_some()) => Some(rows.table),
+        Change::Rows(rows) if rows.rows.iter().any(needs_order) => Some(rows.table),
         _ => None,
     };
     set.changes.iter().filter_map(of).collect()

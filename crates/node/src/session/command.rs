@@ -92,6 +92,7 @@ impl Session {
             Command::NoOperation(verb) => done(verb),
             Command::Query(_)
             | Command::ExplainWrite(..)
+            | Command::Erase(_)
             | Command::Insert(..)
             | Command::Update(..)
             | Command::Delete(..) => Err(Error::new(

@@ -118,7 +118,7 @@ impl Session {
         let mut given = HashSet::new();
         let mut skipped = Vec::new();
         for (position, change) in changes.iter().enumerate() {
-            if change.kind == Kind::Delete {
+            if change.kind != Kind::Put {
                 continue;
             }
             let row = decode_row(table, &change.row)?;

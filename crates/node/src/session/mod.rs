@@ -213,6 +213,7 @@ impl Session {
             Plan::Setting(plan, setting) => self.execute_setting(plan, setting, token).await,
             Plan::Insert(plan) => self.execute_insert(plan, parameters).await,
             Plan::Modify(plan) => self.execute_modify(plan, parameters).await,
+            Plan::Erase(plan) => self.execute_erase(plan, parameters).await,
             Plan::Command(command) => self.execute_command(command, token).await,
         }
     }

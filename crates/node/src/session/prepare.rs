@@ -62,6 +62,7 @@ pub(super) enum Plan {
     Setting(Box<QueryPlan>, Box<sql::Setting>),
     Insert(Box<InsertPlan>),
     Modify(Box<ModifyPlan>),
+    Erase(Box<ErasePlan>),
     Command(Box<Command>),
 }
 
@@ -71,6 +72,12 @@ pub(super) struct InsertPlan {
     /// What the table demands of new rows.
     pub(super) rules: Option<RowRules>,
     pub(super) columns: Option<SchemaRef>,
+}
+
+/// An ERASE, and the query that finds its keys.
+pub(super) struct ErasePlan {
+    pub(super) table: Arc<TableSchema>,
+    pub(super) source: QueryPlan,
 }
 
 pub(super) struct ModifyPlan {
@@ -233,6 +240,7 @@ impl Session {
                     let modify = dml::delete(&delete, with.as_deref(), portion, catalog)?;
                     self.plan_modify(modify, declared, catalog)?
                 }
+                Command::Erase(erase) => self.plan_erase(&erase, declared, catalog)?,
                 Command::Show(name) => {
                     let columns = super::command::show_columns(&name);
                     (
@@ -256,6 +264,21 @@ impl Session {
             plan,
             catalog_version: catalog.version,
         })
+    }
+
+    fn plan_erase(
+        &self,
+        erase: &sql::Erase,
+        declared: &[Option<DataType>],
+        catalog: &Arc<Catalog>,
+    ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
+        let source = self.plan_over(&erase.keys, &[], declared, catalog)?;
+        let plan = ErasePlan {
+            table: dml::target(&erase.table, catalog)?,
+            source,
+        };
+        let parameters = plan.source.parameters.clone();
+        Ok((Plan::Erase(Box::new(plan)), parameters, None))
     }
 
     /// Plans a query that says what its tables are read at; without parameters.
@@ -361,7 +384,7 @@ impl Session {
         let parameters = source.parameters.clone();
         let rules = match modify.kind {
             Kind::Put => self.plan_rules(&modify.table, catalog)?,
-            Kind::Delete => None,
+            Kind::Delete | Kind::Erase => None,
         };
         let plan = ModifyPlan {
             rules,

@@ -223,8 +223,8 @@ impl Writes {
 /// A later change of a key on top of an earlier one.
 fn merge(table: &mut Changes, mut change: RowChange) {
     let of_key = table.entry(change.key.clone()).or_default();
-    let has_periods = change.valid.is_some() || of_key.iter().any(|c| c.valid.is_some());
-    if has_periods {
+    let needs_order = |c: &RowChange| c.valid.is_some() || c.kind == Kind::Erase;
+    if needs_order(&change) || of_key.iter().any(needs_order) {
         // The store takes from earlier ones what later ones cover.
         of_key.push(change);
         return;

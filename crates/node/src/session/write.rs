@@ -15,7 +15,7 @@ use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
 use chronos_store::{Applied, ReadView, Reservation};
 
-use super::prepare::{known, InsertPlan, ModifyPlan};
+use super::prepare::{known, ErasePlan, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
 use super::{Session, ATTEMPTS_MAX};
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
@@ -293,6 +293,32 @@ impl Session {
             }
         };
         Ok(outcome(verb, written, &plan.columns))
+    }
+
+    /// ERASE: whatever was known of the keys that the query finds is gone.
+    pub(super) async fn execute_erase(
+        &mut self,
+        plan: &ErasePlan,
+        parameters: &[Value],
+    ) -> Result<Outcome, Error> {
+        self.refuse_read_only("ERASE")?;
+        self.unbatch(&plan.table)?;
+        let mut held = self.write_memory();
+        let batches = self.collect(&plan.source, parameters, &mut held).await?;
+        let mut rows = Vec::new();
+        for batch in &batches {
+            rows.extend(dml::keys(batch)?.into_iter().map(dml::erasure));
+        }
+        let written = Written {
+            rows: rows.len() as u64,
+            output: vec![],
+        };
+        let change = Change::Rows(RowChanges {
+            table: plan.table.id,
+            rows,
+        });
+        self.write(&plan.table, vec![change], Stamp::MAX).await?;
+        Ok(outcome("ERASE", written, &None))
     }
 
     async fn modify_once(

@@ -1,5 +1,6 @@
 //! Rows as changes of a write set.
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use chronos_model::{
@@ -26,6 +27,28 @@ pub fn removal(key: Key) -> RowChange {
         kind: Kind::Delete,
         row: Bytes::new(),
         valid: None,
+    }
+}
+
+/// The keys in the first column of a batch.
+pub fn keys(batch: &RecordBatch) -> Result<Vec<Key>, QueryError> {
+    let column = arrow_cast::cast(batch.column(0), &arrow_schema::DataType::BinaryView);
+    let column = column.map_err(|e| {
+        let message = format!("the key column is unreadable: {e}");
+        QueryError::new(SqlState::INTERNAL, message)
+    })?;
+    let column = column.as_binary_view();
+    Ok((0..batch.num_rows())
+        .map(|row| Key(column.value(row).into()))
+        .collect())
+}
+
+/// A change that erases all that a row ever was.
+pub fn erasure(key: Key) -> RowChange {
+    RowChange {
+        expect: Expect::Any,
+        kind: Kind::Erase,
+        ..removal(key)
     }
 }
 

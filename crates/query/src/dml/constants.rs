@@ -23,7 +23,7 @@ pub fn check_update(modify: &Modify, source: &QueryPlan) -> Result<(), QueryErro
             let first = modify.first_column();
             check_assigned(modify.table.columns.iter(), source, first)
         }
-        Kind::Delete => Ok(()),
+        Kind::Delete | Kind::Erase => Ok(()),
     }
 }
 

@@ -147,7 +147,7 @@ fn give_defaults(
     };
     for row in &mut values.rows {
         for (expr, target) in row.content.iter_mut().zip(targets) {
-            if table.columns[*target].attributes.identity.is_some() {
+            if column_of(table, *target).attributes.identity.is_some() {
                 *expr = ast::Expr::Identifier(ast::Ident::new("DEFAULT"));
             }
         }
@@ -168,7 +168,8 @@ fn refuse_given(
         give_defaults(query, table, targets)?;
     }
     let is_generated = |target: &usize| {
-        let attributes = &table.columns[*target].attributes;
+        let column = column_of(table, *target);
+        let attributes = &column.attributes;
         let is_always = attributes.identity == Some(Identity::Always);
         attributes.generated.is_some() || (is_always && overriding == Overriding::None)
     };

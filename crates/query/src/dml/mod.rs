@@ -20,8 +20,8 @@ pub use datafusion::sql::sqlparser::ast::DoUpdate;
 
 pub(crate) use changes::{check_given_not_null, check_violation, not_assignable, not_updatable};
 pub use changes::{
-    check_not_null, expected_shape, insertions, key_of, not_null_violation, put, removal,
-    row_values,
+    check_not_null, erasure, expected_shape, insertions, key_of, keys, not_null_violation, put,
+    removal, row_values,
 };
 pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};
@@ -45,6 +45,11 @@ fn find_table(catalog: &Catalog, name: &ast::ObjectName) -> Result<Arc<TableSche
         .table(&name)
         .cloned()
         .ok_or_else(|| QueryError::unknown_table(&name))
+}
+
+/// The table that a statement changes.
+pub fn target(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<TableSchema>, QueryError> {
+    find_table(catalog, name)
 }
 
 /// Notes that parameter `expr`, if it is one, has a column's type.

@@ -491,7 +491,7 @@ impl Modify {
                 ..change
             };
             match self.kind {
-                Kind::Delete => changes.push(valid_for(removal(key.clone()))),
+                Kind::Delete | Kind::Erase => changes.push(valid_for(removal(key.clone()))),
                 Kind::Put => {
                     let values = row_values(&self.table, rows, i)?;
                     let new_key = match self.table.has_hidden_key() {

@@ -4,6 +4,8 @@
 
 use chronos_model::SqlState;
 
+use datafusion::sql::sqlparser::ast;
+
 use super::lexical;
 use crate::lex::{tokens, LexError, TokenKind};
 use crate::temporal::{Extent, Period, Words};
@@ -141,6 +143,66 @@ pub(super) fn begin_as_of(sql: &str) -> Result<Option<(String, String)>, QueryEr
     }
     let before = sql[..all[at].start].trim_end().trim_end_matches(',');
     Ok(Some((before.to_owned(), words.text(from, end))))
+}
+
+/// ERASE FROM t [WHERE ..]
+#[derive(Debug, Clone)]
+pub struct Erase {
+    /// The table.
+    pub table: ast::ObjectName,
+    /// Finds the keys that are erased: those of which some version, of whatever time, fulfils
+    /// the condition.
+    pub keys: ast::Statement,
+}
+
+/// `None`: the text is something else.
+pub(super) fn erase(sql: &str) -> Result<Option<Erase>, QueryError> {
+    let all: Vec<_> = tokens(sql)
+        .filter(|t| t.kind != TokenKind::Comment)
+        .collect();
+    let words = Words { sql, tokens: &all };
+    if !words.is_word(0, "ERASE") {
+        return Ok(None);
+    }
+    let from = words.expect(1, "FROM").map_err(lexical)?;
+    if !words.is_name(from) {
+        return Err(lexical(words.unexpected(from)));
+    }
+    let mut end = from + 1;
+    while words.is_punct(end, b'.') && words.is_name(end + 1) {
+        end += 2;
+    }
+    if words.is_word(end, "FOR") {
+        return Err(
+            QueryError::unsupported("ERASE of a part of a row's time").with_hint(
+                "ERASE removes all that a row ever was. DELETE FOR PORTION OF takes a part.",
+            ),
+        );
+    }
+    let name = words.text(from, end);
+    let rest = words.text(end, all.len());
+    let key = chronos_model::HIDDEN_KEY_COLUMN;
+    let query =
+        format!("SELECT DISTINCT {key} FROM {name} FOR SYSTEM_TIME ALL FOR VALID_TIME ALL {rest}");
+    let keys = super::parse_query(&query)?;
+    let ast::Statement::Query(query) = &keys else {
+        return Err(lexical(words.unexpected(end)));
+    };
+    let table = match query.body.as_ref() {
+        ast::SetExpr::Select(select)
+            if query.order_by.is_none() && query.limit_clause.is_none() =>
+        {
+            match select.from.as_slice() {
+                [ast::TableWithJoins {
+                    relation: ast::TableFactor::Table { name, .. },
+                    joins,
+                }] if joins.is_empty() => name.clone(),
+                _ => return Err(QueryError::unsupported("ERASE from several tables")),
+            }
+        }
+        _ => return Err(lexical(words.unexpected(end))),
+    };
+    Ok(Some(Erase { table, keys }))
 }
 
 #[cfg(test)]

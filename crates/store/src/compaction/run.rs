@@ -7,6 +7,7 @@ use chronos_model::{Catalog, Floors, Stamp, TableId};
 
 use super::policy::{choose, families, Candidate, Decision};
 use crate::buckets::{Bucket, Division, Times};
+use crate::erase::Erased;
 use crate::error::StoreError;
 use crate::history::{SplitRules, Splitter, Superseded};
 use crate::manifest::{Compact, Edit};
@@ -45,6 +46,13 @@ impl FlushedTables {
         };
         Ok(Some((table, rules)))
     }
+}
+
+/// What a compaction leaves out because it is erased, and whether the erasures go, too.
+#[derive(Debug)]
+struct Purge {
+    erased: Erased,
+    forgets: bool,
 }
 
 impl Shared {
@@ -88,12 +96,53 @@ impl Shared {
         ids.retain(|id| tables.is_none_or(|tables| tables.contains(id)));
         ids.sort_unstable();
         for id in ids {
+            let erased = self.erased_in(id)?;
+            let purge = Purge {
+                erased: erased.clone(),
+                forgets: false,
+            };
             // History is merged once all of it is apart.
             for history in [false, true] {
                 // Again, when damage is found on the way.
-                while !self.compact_families(id, history, everything)? {}
+                while !self.compact_families(id, history, everything, &purge)? {}
+            }
+            if !erased.is_empty() {
+                self.finish_erasing(id, erased)?;
             }
         }
+        Ok(())
+    }
+
+    fn erased_in(&self, id: TableId) -> Result<Erased, StoreError> {
+        let table = self.published.read().state.tables.get(&id).cloned();
+        match table.filter(|table| table.has_erasures()) {
+            Some(table) => Erased::of(&table),
+            None => Ok(Erased::default()),
+        }
+    }
+
+    /// Takes what is erased out of the secondary indexes, and then the erasures, which nothing
+    /// is left for to hide.
+    fn finish_erasing(&self, id: TableId, erased: Erased) -> Result<(), StoreError> {
+        let Some(table) = self.published.read().state.tables.get(&id).cloned() else {
+            return Ok(());
+        };
+        for index in table.indexes.iter() {
+            let purge = Purge {
+                erased: erased.entries(index.clone(), table.schema.clone()),
+                forgets: false,
+            };
+            while !self.compact_families(index.id, false, true, &purge)? {}
+        }
+        // What is damaged was not rewritten.
+        if table.files().any(|file| file.has_lost_versions()) {
+            return Ok(());
+        }
+        let purge = Purge {
+            erased,
+            forgets: true,
+        };
+        while !self.compact_families(id, false, true, &purge)? {}
         Ok(())
     }
 
@@ -104,6 +153,7 @@ impl Shared {
         id: TableId,
         history: bool,
         everything: bool,
+        purge: &Purge,
     ) -> Result<bool, StoreError> {
         let table = || {
             // In this order: no file may have columns that the flushed tables do not.
@@ -115,7 +165,7 @@ impl Shared {
         let Some((first, rules)) = table()? else {
             return Ok(true);
         };
-        let expires = expires(&first);
+        let expires = expires(&first) || !purge.erased.is_empty();
         if !everything && !expires {
             return Ok(true);
         }
@@ -124,9 +174,11 @@ impl Shared {
         for chosen in families(&candidates, expires) {
             self.check_usable()?;
             // What was merged before has changed what else there is.
-            let Some((table, rules)) = table()? else {
+            let Some((table, mut rules)) = table()? else {
                 return Ok(true);
             };
+            rules.erased = purge.erased.clone();
+            rules.forget_erasures = purge.forgets;
             if !self.compact_undamaged(&table, &chosen, &rules)? {
                 return Ok(false);
             }
@@ -303,7 +355,10 @@ fn forgettable(table: &TableState, chosen: &[SegmentId], horizon: Stamp) -> Stam
 /// For the versions of some segments.
 fn splitter(inputs: &[Arc<SegmentFile>], rules: SplitRules) -> Splitter {
     let metas = || inputs.iter().map(|file| file.meta());
-    let first = metas().map(|m| m.min_recorded).min();
+    // A page with an erasure counts as recorded before all others.
+    let pages = inputs.iter().flat_map(|file| file.pages());
+    let first = pages.filter(|page| !page.has_cuts());
+    let first = first.map(|page| page.min_recorded).min();
     let last = metas().map(|m| m.max_recorded).max();
     Splitter::new(
         first.unwrap_or(Stamp::MIN),

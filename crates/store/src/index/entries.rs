@@ -24,7 +24,7 @@ pub(crate) fn add_row(
     recorded: Stamp,
     node: NodeId,
 ) -> Result<u64, StoreError> {
-    if table.indexes.is_empty() || change.kind == Kind::Delete {
+    if table.indexes.is_empty() || change.kind != Kind::Put {
         return Ok(0);
     }
     let row = decode_row(&table.schema, &change.row)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use chronos_model::{Keys, Kind, Period, Stamp, TableSchema};
 
+use crate::erase::ERASE;
 use crate::error::StoreError;
 use crate::memtable::{key_of, recorded_of, RowVersion};
 use crate::merge::{
@@ -101,11 +102,13 @@ impl Lookup {
         let mut seen = Vec::new();
         let mut rest = versions.into_iter().peekable();
         while let Some(key) = rest.peek().map(|v| v.key) {
-            let own = std::iter::from_fn(|| rest.next_if(|v| v.key == key));
+            let mut own = std::iter::from_fn(|| rest.next_if(|v| v.key == key));
             match self.valid {
-                None => self.resolve(keys.get(key), own, &mut seen)?,
-                Some(valid) => self.resolve_pieces(valid, keys.get(key), own, &mut seen)?,
+                None => self.resolve(keys.get(key), &mut own, &mut seen)?,
+                Some(valid) => self.resolve_pieces(valid, keys.get(key), &mut own, &mut seen)?,
             }
+            // What is older than an erasure was not looked at.
+            own.for_each(drop);
         }
         Ok(seen)
     }
@@ -120,6 +123,9 @@ impl Lookup {
         let mut superseded = Stamp::MAX;
         let mut decided = false;
         for version in versions.filter(|v| v.recorded <= self.view) {
+            if version.kind == ERASE {
+                break;
+            }
             let recorded = version.recorded;
             let ended = superseded.min(ended_by(&self.truncated, recorded));
             superseded = recorded;
@@ -168,6 +174,9 @@ impl Lookup {
         let horizon = self.resolution.horizon(&self.truncated);
         let mut timeline = Timeline::default();
         for version in versions.filter(|v| v.recorded <= self.view) {
+            if version.kind == ERASE {
+                break;
+            }
             let recorded = version.recorded;
             let is_cut = version.kind == CUT;
             let valid = version.valid_when_recorded();
@@ -219,7 +228,8 @@ impl Lookup {
             Source::Rows(memtable) => {
                 for i in 0..keys.len() {
                     let key = keys.get(i);
-                    if let Some(newest) = self.only_newest() {
+                    let newest = self.only_newest();
+                    if let Some(newest) = newest.filter(|_| !memtable.rows.has_erasures()) {
                         let found = memtable.rows.newest(key, newest);
                         out.extend(found.map(|(recorded, content)| Version {
                             key: i,

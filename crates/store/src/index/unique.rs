@@ -168,7 +168,7 @@ impl<'a> Check<'a> {
             return Ok(());
         };
         for (i, change) in rows.changes.rows.iter().enumerate() {
-            if change.kind == Kind::Delete || !stays(i) {
+            if change.kind != Kind::Put || !stays(i) {
                 continue;
             }
             let row = decode_row(&table.schema, &change.row).map_err(StoreError::from)?;

@@ -51,7 +51,9 @@ pub(crate) type RowEntry<'a> = Entry<'a, Box<[u8]>, RowVersion>;
 pub(crate) struct Rows {
     map: SkipMap<Box<[u8]>, RowVersion>,
     bytes: AtomicU64,
+    /// Erasures included.
     deletes: AtomicU64,
+    erasures: AtomicU64,
     /// Versions that are true for a period of their own.
     periods: AtomicU64,
     /// Versions that are not known to be the first of their keys.
@@ -94,6 +96,10 @@ impl Rows {
         self.deletes.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn has_erasures(&self) -> bool {
+        self.erasures.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether versions are true for periods of their own.
     pub(crate) fn has_periods(&self) -> bool {
         self.periods.load(Ordering::Relaxed) > 0
@@ -129,7 +135,10 @@ impl Rows {
             self.first_recorded.store(recorded.0, Ordering::Relaxed);
         }
         self.last_recorded.store(recorded.0, Ordering::Relaxed);
-        if version.kind == Kind::Delete {
+        if version.kind == Kind::Erase {
+            self.erasures.fetch_add(1, Ordering::Relaxed);
+        }
+        if version.kind != Kind::Put {
             self.deletes.fetch_add(1, Ordering::Relaxed);
         }
         if version.valid.is_some() {

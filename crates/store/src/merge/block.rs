@@ -7,6 +7,7 @@ use arrow_array::{Array, ArrayRef, Int64Array, UInt32Array, UInt64Array};
 use arrow_buffer::ScalarBuffer;
 use chronos_model::{Keys, Period, Stamp};
 
+use crate::erase::ERASE;
 use crate::first::FirstVersions;
 use crate::retention::CUT;
 
@@ -61,7 +62,7 @@ pub(crate) struct Block {
     offset: usize,
     rows: usize,
     pub(crate) recorded: PerVersion<u64>,
-    /// 0: put, 1: delete, 2: cut; `None`: all puts.
+    /// 0: put, 1: delete, 2: cut, 3: erasure; `None`: all puts.
     pub(crate) kinds: Option<ScalarBuffer<u8>>,
     /// When each version is true; `None`: each from when it was recorded until changed.
     valid: Option<Valid>,
@@ -151,6 +152,11 @@ impl Block {
     /// The key of version `i`, to be kept after the block is gone.
     pub(crate) fn shared_key(&self, i: usize) -> (Arc<Keys>, usize) {
         (self.keys.clone(), self.offset + i)
+    }
+
+    /// Whether nothing older of the key is left ([`ERASE`]).
+    pub(crate) fn is_erasure(&self, i: usize) -> bool {
+        self.kinds.as_ref().is_some_and(|kinds| kinds[i] == ERASE)
     }
 
     /// Whether older versions of the key were here once ([`CUT`]).

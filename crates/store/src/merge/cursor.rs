@@ -179,7 +179,9 @@ impl Cursor {
         loop {
             let block = match &mut self.reader {
                 Reader::Rows { memtable, last } => {
-                    take_rows(memtable, last, &self.range, self.at, &self.columns, schema)?
+                    // An erasure is needed, whenever it was recorded.
+                    let at = self.at.filter(|_| !memtable.rows.has_erasures());
+                    take_rows(memtable, last, &self.range, at, &self.columns, schema)?
                 }
                 Reader::Run { run, rows } => match rows.pop() {
                     None => None,
@@ -338,7 +340,7 @@ fn take_rows(
     *last = Some(end_position(&keys, &recorded, at));
     let unique = (1..keys.len()).all(|i| keys.get(i - 1) != keys.get(i));
     let kinds: Vec<u8> = versions.iter().map(|v| v.kind as u8).collect();
-    let has_deletes = versions.iter().any(|v| v.kind == Kind::Delete);
+    let has_deletes = versions.iter().any(|v| v.kind != Kind::Put);
     let arrays = decode_columns(schema, columns, &keys, &recorded, &versions)?;
     let low = recorded.iter().min().copied().unwrap_or(0);
     let high = recorded.iter().max().copied().unwrap_or(0);
@@ -391,7 +393,7 @@ pub(crate) fn decode_columns(
     let rows: Vec<Option<Vec<Value>>> = if wants_values {
         let decode = |v: &RowVersion| match v.kind {
             Kind::Put => decode_row(schema, &v.row).map(Some),
-            Kind::Delete => Ok(None),
+            Kind::Delete | Kind::Erase => Ok(None),
         };
         versions.iter().map(decode).collect::<Result<_, _>>()?
     } else {

@@ -72,6 +72,7 @@ impl PieceResolver {
                 self.decided = false;
             }
             let recorded = Stamp(block.recorded.get(i));
+            self.decided |= block.is_erasure(i) && recorded <= self.view;
             if self.decided || !self.exists(recorded) {
                 continue;
             }

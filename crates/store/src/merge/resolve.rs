@@ -151,6 +151,8 @@ pub(super) struct Resolver {
     last_recorded: Stamp,
     /// For a snapshot: whether the version of `last_key` was already decided.
     decided: bool,
+    /// Whether what is older of `last_key` is erased.
+    erased: bool,
     /// A key's history was asked for from before this stamp, and is cut there.
     pub(super) cut_met: Option<Stamp>,
 }
@@ -173,6 +175,7 @@ impl Resolver {
             last_key: None,
             last_recorded: Stamp::MAX,
             decided: false,
+            erased: false,
             cut_met: None,
         }
     }
@@ -263,7 +266,9 @@ impl Resolver {
 
     /// Takes note of a version that was passed over.
     pub(super) fn pass(&mut self, block: &Block, i: usize) {
-        self.decided &= self.continues(block, i);
+        let continues = self.continues(block, i);
+        self.decided &= continues;
+        self.erased &= continues;
         self.last_key = Some(block.shared_key(i));
         self.last_recorded = Stamp(block.recorded.get(i));
     }
@@ -284,7 +289,14 @@ impl Resolver {
         out: &mut Selection,
     ) {
         if !same {
-            self.decided = false;
+            (self.decided, self.erased) = (false, false);
+        }
+        if self.erased {
+            return;
+        }
+        if block.is_erasure(i) {
+            (self.decided, self.erased) = (true, true);
+            return;
         }
         let superseded = if same { self.last_recorded } else { Stamp::MAX };
         if block.is_cut(i) {
@@ -322,7 +334,7 @@ impl Resolver {
 
 /// From `from` on, where the versions of a key end that are not the newest at or before `at`:
 /// later ones, and after one was `decided` all. A cut is not among them: it concerns whoever
-/// did not find before it what was asked for.
+/// did not find before it what was asked for; nor is an erasure, which concerns all.
 fn passed_over(
     block: &Block,
     from: usize,
@@ -331,7 +343,9 @@ fn passed_over(
     at: Stamp,
     decided: bool,
 ) -> usize {
-    let is_passed = |i| decided || (Stamp(block.recorded.get(i)) > at && !block.is_cut(i));
+    let is_passed = |i| {
+        decided || (Stamp(block.recorded.get(i)) > at && !block.is_cut(i) && !block.is_erasure(i))
+    };
     gallop(from, end, |i| block.key(i) == key && is_passed(i))
 }
 

@@ -14,6 +14,7 @@ use super::encoding::{encode_column, encode_words, ColumnDecoder, Effort, PcoGat
 use super::layout::slot;
 use super::stats::column_stats;
 use super::{BlockError, PageMeta};
+use crate::erase::ERASE;
 use crate::retention::CUT;
 use crate::version::{VersionBatch, UNTIL_CHANGED};
 
@@ -69,12 +70,13 @@ fn describe(schema: &TableSchema, page: &VersionBatch) -> PageMeta {
     let recorded = page.recorded.values();
     let open_valid =
         (page.valid_to.values().iter()).all(|v| *v == UNTIL_CHANGED) && is_micros_of_recorded(page);
+    let concerns_the_past = (page.kind.values().iter()).any(|kind| matches!(*kind, CUT | ERASE));
     PageMeta {
         rows: rows as u32,
         min_key: page.keys.get(0).into(),
         max_key: page.keys.get(rows - 1).into(),
-        // A cut concerns whoever reads of any time before.
-        min_recorded: match page.kind.values().contains(&CUT) {
+        // A cut and an erasure concern whoever reads of any time before.
+        min_recorded: match concerns_the_past {
             true => Stamp::MIN,
             false => Stamp(recorded.iter().copied().min().unwrap_or(0)),
         },

@@ -202,6 +202,7 @@ impl Model {
                     let values = match r.kind {
                         Kind::Put => Some(decode_row(&table.schema, &r.row).unwrap()),
                         Kind::Delete => None,
+                        Kind::Erase => panic!("erasures are asked for elsewhere"),
                     };
                     (r.key.0.to_vec(), r.expect, values)
                 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chronos_env::SimEnv;
 use chronos_model::{
-    Change, DataType, Expect, IndexColumn, IndexSchema, IndexState, NodeId, Period, Stamp,
+    Change, DataType, Expect, IndexColumn, IndexSchema, IndexState, Kind, NodeId, Period, Stamp,
     SystemColumn, TableId, TableSchema, Uniqueness, Value, WriteSet,
 };
 use chronos_store::{
@@ -29,7 +29,7 @@ const KEYS: u32 = 4;
 struct Part {
     key: u32,
     valid: Option<Period>,
-    put: bool,
+    kind: Kind,
     expect: Expect,
 }
 
@@ -68,12 +68,25 @@ fn expect() -> impl Strategy<Value = Expect> {
 
 fn op() -> impl Strategy<Value = Op> {
     let valid = prop::option::weighted(0.6, period());
-    let part = (0..KEYS, valid, prop::bool::weighted(0.75), expect());
-    let part = part.prop_map(|(key, valid, put, expect)| Part {
-        key,
-        valid,
-        put,
-        expect,
+    let kind = prop_oneof![
+        12 => Just(Kind::Put),
+        4 => Just(Kind::Delete),
+        1 => Just(Kind::Erase),
+    ];
+    let part = (0..KEYS, valid, kind, expect());
+    let part = part.prop_map(|(key, valid, kind, expect)| match kind {
+        Kind::Erase => Part {
+            key,
+            valid: None,
+            kind,
+            expect: Expect::Any,
+        },
+        _ => Part {
+            key,
+            valid,
+            kind,
+            expect,
+        },
     });
     let batched = expect().prop_map(|expect| match expect {
         Expect::Unchanged => Expect::Any,
@@ -167,8 +180,13 @@ impl Model {
             Expect::AbsentOrSkip if there => return true,
             _ => {}
         }
+        if part.kind == Kind::Erase {
+            self.live.retain(|r| r.key != key);
+            self.ended.retain(|r| r.key != key);
+            return true;
+        }
         self.take_away(key, valid, now);
-        if part.put {
+        if part.kind == Kind::Put {
             self.live.push(Rectangle {
                 key: key.to_vec(),
                 values,
@@ -281,8 +299,9 @@ impl Run {
             self.content += 1;
             let values = row(part.key, self.content);
             let key = key_of(&table, &values);
-            let mut change = change(&key, part.expect, part.put.then_some(&values[..]));
-            change.valid = part.valid;
+            let is_put = part.kind == Kind::Put;
+            let mut change = change(&key, part.expect, is_put.then_some(&values[..]));
+            (change.kind, change.valid) = (part.kind, part.valid);
             changes.push(change);
             accepted = accepted && after.write(part, &key, values, now);
         }
@@ -301,7 +320,7 @@ impl Run {
             let part = Part {
                 key,
                 valid: None,
-                put: true,
+                kind: Kind::Put,
                 expect,
             };
             accepted =
@@ -530,5 +549,92 @@ fn rows_are_the_rectangles_of_a_replay() {
             run.run(op);
         }
         run.check(seed);
+        run.reopen();
+        run.check(seed.rotate_left(11));
+        run.store.flush_now().unwrap();
+        run.store.compact_now().unwrap();
+        run.check(seed.rotate_left(23));
     });
+}
+
+/// A text that is stored as it is, in which no other is found.
+fn secret(n: u64) -> String {
+    let mut state = n + 1;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        char::from(b'!' + (state >> 33) as u8 % 90)
+    };
+    (0..200).map(|_| next()).collect()
+}
+
+impl Run {
+    /// Whether a text stands in some segment.
+    fn is_on_disk(&self, text: &str) -> bool {
+        let disk = self.sim.env().disk;
+        let directory = Path::new("/store/segments");
+        disk.read_dir(directory).unwrap().iter().any(|name| {
+            let bytes = disk.read(&directory.join(name)).unwrap();
+            bytes.windows(text.len()).any(|w| w == text.as_bytes())
+        })
+    }
+
+    fn put_secret(&mut self, key: u32, text: &str) {
+        let table = self.table();
+        let mut values = row(key, 1);
+        values[3] = Value::Text(text.to_owned());
+        let change = change(&key_of(&table, &values), Expect::Any, Some(&values));
+        self.apply(vec![rows(table.id, vec![change])]).unwrap();
+    }
+}
+
+#[test]
+fn what_is_erased_leaves_the_disk_with_its_history_and_its_entries() {
+    let mut run = Run::new();
+    let table = run.table();
+    let mut index = index_of(&table);
+    index.name = "by_s".into();
+    index.columns[0].column = 3;
+    run.apply(vec![Change::CreateIndex(index)]).unwrap();
+    let id = run.store.catalog().indexes["by_s"].id;
+    run.store.build_index(id).unwrap();
+    // Two versions each: one of them becomes history.
+    for n in 0..4 {
+        for version in 0..2 {
+            run.put_secret(n, &secret(u64::from(n * 2 + version)));
+            run.store.flush_now().unwrap();
+        }
+    }
+    run.store.compact_now().unwrap();
+    assert!((0..8).all(|n| run.is_on_disk(&secret(n))));
+
+    let key = key_of(&table, &row(1, 1));
+    let mut erase = change(&key, Expect::Any, None);
+    erase.kind = Kind::Erase;
+    let before = run.store.floor();
+    run.apply(vec![rows(table.id, vec![erase])]).unwrap();
+    let filters = [
+        VersionFilter::Current,
+        VersionFilter::AsOf(before),
+        VersionFilter::All,
+    ];
+    let left = |run: &Run| -> Vec<usize> {
+        let view = run.store.read_view();
+        let shown = |filter| scan(&view, &table, request(filter)).len();
+        filters.into_iter().map(shown).collect()
+    };
+    assert_eq!(left(&run), [3, 3, 6], "at once");
+    run.store.compact_tables(&[table.id], false).unwrap();
+    let found: Vec<u64> = (0..8).filter(|n| run.is_on_disk(&secret(*n))).collect();
+    assert_eq!(found, [0, 1, 4, 5, 6, 7]);
+    assert_eq!(left(&run), [3, 3, 6], "compacted");
+    // Nor is it known which key it was.
+    let rows_left = run.store.stats().segment_rows;
+    run.store.compact_now().unwrap();
+    assert_eq!(run.store.stats().segment_rows, rows_left);
+    run.reopen();
+    assert_eq!(left(&run), [3, 3, 6], "opened again");
+    run.put_secret(1, &secret(9));
+    assert_eq!(left(&run), [4, 3, 7], "written again");
 }
