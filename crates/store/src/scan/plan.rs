@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use chronos_model::{Stamp, TableSchema, Value};
+use chronos_model::{Stamp, TableSchema};
 
 use super::apart::pass_apart;
 use super::partition::ScanShape;
-use super::prune::excludes;
+use super::prune::{bounds_of_range, excludes, ColumnBounds};
 use super::share::share_out;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
@@ -313,17 +313,20 @@ struct Judge<'a> {
     schema: &'a TableSchema,
     shape: &'a ScanShape,
     horizon: Stamp,
-    bounds: &'a [(usize, Option<Value>, Option<Value>)],
+    /// Those of the query, and those that the range of keys says.
+    bounds: Vec<ColumnBounds>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(shape: &'a ScanShape, request: &'a ScanRequest) -> Judge<'a> {
+    fn new(shape: &'a ScanShape, request: &ScanRequest) -> Judge<'a> {
+        let mut bounds = bounds_of_range(&shape.schema, &request.key_range);
+        bounds.extend_from_slice(&request.column_bounds);
         let horizon = shape.resolution.horizon(&shape.truncated);
         Judge {
             schema: &shape.schema,
             shape,
             horizon: horizon.max(shape.retained.floor),
-            bounds: &request.column_bounds,
+            bounds,
         }
     }
 
@@ -374,7 +377,7 @@ impl<'a> Judge<'a> {
         };
         // All versions of a key have the same values in the key's columns. A delete
         // has none.
-        let other_key = |bound: &(usize, Option<Value>, Option<Value>)| {
+        let other_key = |bound: &ColumnBounds| {
             self.schema.primary_key.contains(&bound.0) && excludes(self.schema, page, bound)
         };
         unseen
