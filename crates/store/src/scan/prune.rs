@@ -1,5 +1,6 @@
 //! Whether a page can be left out because its column statistics say so.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
 use chronos_model::{encode_key, key_values, DataType, TableSchema, Value};
@@ -33,7 +34,7 @@ pub(super) fn bounds_of_range(schema: &TableSchema, range: &KeyRange) -> Vec<Col
 }
 
 /// The values of a key, if these bytes are one.
-fn whole_key(schema: &TableSchema, key: &[u8]) -> Option<Vec<Value>> {
+pub(super) fn whole_key(schema: &TableSchema, key: &[u8]) -> Option<Vec<Value>> {
     let values = key_values(schema, key).ok()?;
     let again = encode_key(schema, &values).ok()?;
     (*again.0 == *key).then_some(values)
@@ -60,6 +61,26 @@ pub(super) fn excludes(
     let below = |bound: &Value| is_below(range, bound, &declared.data_type);
     let above = |bound: &Value| is_above(range, bound, &declared.data_type);
     low.as_ref().is_some_and(below) || high.as_ref().is_some_and(above)
+}
+
+/// How the one value that a column has in a page compares with another; `None`: it has more
+/// than one, or that is not known.
+pub(super) fn order_of_constant(
+    schema: &TableSchema,
+    page: &PageMeta,
+    column: usize,
+    value: &Value,
+) -> Option<Ordering> {
+    let stats = page.columns.get(column)?;
+    let range = stats.range.as_ref().filter(|_| stats.null_count == 0)?;
+    let data_type = &schema.columns.get(column)?.data_type;
+    match range {
+        ColumnRange::Int { min, max, .. } if min == max => Some(min.cmp(&int(value, data_type)?)),
+        ColumnRange::Bytes { min, max } if min == max => {
+            Some((**min).cmp(bytes(value, data_type)?))
+        }
+        _ => None,
+    }
 }
 
 /// Whether all values of the range are less than `bound`.
