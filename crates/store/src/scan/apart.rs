@@ -39,7 +39,7 @@ pub(super) fn pass_apart<'a>(
             _ if meets => rest.push(chunk),
             _ if chunk.unwanted => {}
             Passing::No => rest.push(chunk),
-            Passing::Filtered | Passing::Whole => passing.push(chunk),
+            Passing::Filtered | Passing::Part | Passing::Whole => passing.push(chunk),
         }
     }
     passing.sort_by_key(|chunk| (chunk.source, chunk.part.start));

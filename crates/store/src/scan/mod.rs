@@ -13,6 +13,7 @@
 
 mod apart;
 mod pages;
+mod part;
 mod partition;
 mod plan;
 mod prune;

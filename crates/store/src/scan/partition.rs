@@ -13,6 +13,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{Period, Stamp, SystemColumn, TableSchema};
 
+use super::part::Ends;
 use super::plan::{Item, Order, Passing, Portion};
 use super::share::{split, split_last};
 use super::{KeyRange, ScanColumn, ScanRequest, ValidFilter};
@@ -393,6 +394,8 @@ pub struct ScanPartition {
     reversed: Vec<RecordBatch>,
     pub(super) limit: Option<usize>,
     pub(super) leave: Option<PageFilter>,
+    /// The ends of the scan's range, if pages pass of which only a part is in it.
+    ends: Option<Arc<Ends>>,
     is_descending: bool,
     batch_rows: usize,
     first_rows: usize,
@@ -424,6 +427,7 @@ impl ScanPartition {
             reversed: Vec::new(),
             limit: request.limit,
             leave: None,
+            ends: None,
             is_descending: order == Order::ByKeyDescending,
             batch_rows,
             first_rows,
@@ -431,6 +435,11 @@ impl ScanPartition {
             left: request.limit.unwrap_or(usize::MAX),
             counts: PageCounts::default(),
         }
+    }
+
+    /// The same partition of a scan that ends where these ends are.
+    pub(super) fn between(self, ends: Option<Arc<Ends>>) -> ScanPartition {
+        ScanPartition { ends, ..self }
     }
 
     /// The same rows, from the first one on.
@@ -448,6 +457,7 @@ impl ScanPartition {
             reversed: Vec::new(),
             limit: self.limit,
             leave: self.leave.clone(),
+            ends: self.ends.clone(),
             is_descending: self.is_descending,
             batch_rows: self.batch_rows,
             first_rows: self.first_rows,
@@ -598,30 +608,14 @@ impl ScanPartition {
             return Ok(None);
         }
         self.next_rows = self.next_rows.saturating_mul(2).min(self.batch_rows);
-        let filtered;
-        let stored = match passing {
-            Passing::Whole => &self.shape.stored,
-            Passing::Filtered | Passing::No => {
-                filtered = self.shape.judged().into();
-                &filtered
+        if let Source::Segment(_) = &self.sources[source] {
+            self.counts.read += taken.part.len() as u64;
+        }
+        let batch = match (passing, &self.sources[source], &self.ends) {
+            (Passing::Part, Source::Segment(segment), Some(ends)) => {
+                ends.read(&self.shape, segment, taken.part.start)?
             }
-        };
-        let columns = match &self.sources[source] {
-            Source::Run(run) => run.read(taken.part.start, taken.rows, stored),
-            Source::Segment(segment) => {
-                self.counts.read += taken.part.len() as u64;
-                match stored.is_empty() {
-                    true => Vec::new(),
-                    false => segment.read_columns(taken.part, stored)?,
-                }
-            }
-            Source::Rows(_) => {
-                return Err(StoreError::Columns("single rows cannot pass".into()));
-            }
-        };
-        let batch = match passing {
-            Passing::Whole => Some(self.shape.batch(&columns, &[], taken.rows)?),
-            Passing::Filtered | Passing::No => self.shape.filtered(&columns)?,
+            _ => self.read_whole(source, taken.part, taken.rows, passing)?,
         };
         let Some(batch) = batch else { return Ok(None) };
         let batch = match self.is_descending {
@@ -629,6 +623,36 @@ impl ScanPartition {
             false => batch,
         };
         Ok(Some(self.limited(batch)))
+    }
+
+    /// Reads a stretch of which the whole is in the scan's range.
+    fn read_whole(
+        &self,
+        source: usize,
+        part: Range<usize>,
+        rows: usize,
+        passing: Passing,
+    ) -> Result<Option<RecordBatch>, StoreError> {
+        let filtered;
+        let stored = match passing {
+            Passing::Whole => &self.shape.stored,
+            Passing::Filtered | Passing::Part | Passing::No => {
+                filtered = self.shape.judged().into();
+                &filtered
+            }
+        };
+        let columns = match &self.sources[source] {
+            Source::Run(run) => run.read(part.start, rows, stored),
+            Source::Segment(_) if stored.is_empty() => Vec::new(),
+            Source::Segment(segment) => segment.read_columns(part, stored)?,
+            Source::Rows(_) => {
+                return Err(StoreError::Columns("single rows cannot pass".into()));
+            }
+        };
+        match passing {
+            Passing::Whole => self.shape.batch(&columns, &[], rows).map(Some),
+            Passing::Filtered | Passing::Part | Passing::No => self.shape.filtered(&columns),
+        }
     }
 
     /// Decides what of a stretch is read next.

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use chronos_model::{Stamp, TableSchema, Value};
+use chronos_model::{Stamp, TableSchema};
 
 use super::apart::pass_apart;
+use super::part::Ends;
 use super::partition::ScanShape;
-use super::prune::excludes;
+use super::prune::{bounds_of_range, excludes, ColumnBounds};
 use super::share::share_out;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
@@ -79,6 +80,8 @@ pub(super) enum Passing {
     No,
     /// Each that is seen by its own stamp and kind.
     Filtered,
+    /// As they stand, those that are in the scan's range of keys: of one page.
+    Part,
     /// As they stand.
     Whole,
 }
@@ -117,21 +120,32 @@ pub(crate) fn plan(
     request: &ScanRequest,
     order: Order,
 ) -> Vec<ScanPartition> {
-    let items = items(&sources, &shape, request, order);
+    let ends = Ends::of(&shape.schema, &request.key_range).map(Arc::new);
+    let items = items(&sources, &shape, request, order, ends.is_some());
     let shape = Arc::new(shape);
     let sources: Arc<[Source]> = sources.into();
     share_out(items, request.partitions.max(1))
         .into_iter()
-        .map(|items| ScanPartition::new(shape.clone(), sources.clone(), items, request, order))
+        .map(|items| {
+            let partition =
+                ScanPartition::new(shape.clone(), sources.clone(), items, request, order);
+            partition.between(ends.clone())
+        })
         .collect()
 }
 
-fn items(sources: &[Source], shape: &ScanShape, request: &ScanRequest, order: Order) -> Vec<Item> {
+fn items(
+    sources: &[Source],
+    shape: &ScanShape,
+    request: &ScanRequest,
+    order: Order,
+    parts_pass: bool,
+) -> Vec<Item> {
     let range = &request.key_range;
     if range.is_empty() {
         return Vec::new();
     }
-    let mut chunks = chunks(sources, shape, request);
+    let mut chunks = chunks(sources, shape, request, parts_pass);
     chunks.sort_by(|a, b| a.min.cmp(b.min));
     let mut singles = Singles::new(sources);
     let mut items = Vec::new();
@@ -200,7 +214,7 @@ pub(super) fn pass(chunk: &Chunk<'_>, items: &mut Vec<Item>) {
     }) = items.last_mut()
     {
         let follows = *source == chunk.source && part.end == chunk.part.start;
-        if follows && *passing == chunk.passing {
+        if follows && *passing == chunk.passing && *passing != Passing::Part {
             part.end = chunk.part.end;
             *rows += chunk.rows;
             return;
@@ -244,7 +258,12 @@ fn merge(cluster: Vec<Chunk<'_>>, single_rows: Vec<usize>, range: KeyRange) -> I
 }
 
 /// The chunks of all sources that may matter, in no order.
-fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -> Vec<Chunk<'a>> {
+fn chunks<'a>(
+    sources: &'a [Source],
+    shape: &ScanShape,
+    request: &ScanRequest,
+    parts_pass: bool,
+) -> Vec<Chunk<'a>> {
     let range = &request.key_range;
     let judge = Judge::new(shape, request);
     let mut chunks = Vec::new();
@@ -259,6 +278,11 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                     if judge.is_irrelevant(page) || judge.is_hidden(segment, number) {
                         continue;
                     }
+                    let passing = match judge.page_needs_merge(page) {
+                        true => Passing::No,
+                        false => judge.page_passing(page),
+                    };
+                    let is_whole = range.contains(&page.min_key) && range.contains(&page.max_key);
                     chunks.push(Chunk {
                         source,
                         part: number..number + 1,
@@ -267,16 +291,14 @@ fn chunks<'a>(sources: &'a [Source], shape: &ScanShape, request: &ScanRequest) -
                         max: &page.max_key,
                         recorded: (page.min_recorded, page.max_recorded),
                         are_first: page.first_versions,
-                        passing: if judge.page_needs_merge(page) {
-                            Passing::No
-                        } else if range.contains(&page.min_key) && range.contains(&page.max_key) {
-                            judge.page_passing(page)
-                        } else {
-                            Passing::No
+                        passing: match passing {
+                            _ if is_whole => passing,
+                            Passing::Whole if parts_pass && segment.derives_keys(number) => {
+                                Passing::Part
+                            }
+                            _ => Passing::No,
                         },
-                        unwanted: !judge.page_needs_merge(page)
-                            && judge.page_passing(page) != Passing::No
-                            && judge.is_unwanted(page),
+                        unwanted: passing != Passing::No && judge.is_unwanted(page),
                     });
                 }
             }
@@ -317,17 +339,20 @@ struct Judge<'a> {
     schema: &'a TableSchema,
     shape: &'a ScanShape,
     horizon: Stamp,
-    bounds: &'a [(usize, Option<Value>, Option<Value>)],
+    /// Those of the query, and those that the range of keys says.
+    bounds: Vec<ColumnBounds>,
 }
 
 impl<'a> Judge<'a> {
-    fn new(shape: &'a ScanShape, request: &'a ScanRequest) -> Judge<'a> {
+    fn new(shape: &'a ScanShape, request: &ScanRequest) -> Judge<'a> {
+        let mut bounds = bounds_of_range(&shape.schema, &request.key_range);
+        bounds.extend_from_slice(&request.column_bounds);
         let horizon = shape.resolution.horizon(&shape.truncated);
         Judge {
             schema: &shape.schema,
             shape,
             horizon: horizon.max(shape.retained.floor),
-            bounds: &request.column_bounds,
+            bounds,
         }
     }
 
@@ -388,7 +413,7 @@ impl<'a> Judge<'a> {
         };
         // All versions of a key have the same values in the key's columns. A delete
         // has none.
-        let other_key = |bound: &(usize, Option<Value>, Option<Value>)| {
+        let other_key = |bound: &ColumnBounds| {
             self.schema.primary_key.contains(&bound.0) && excludes(self.schema, page, bound)
         };
         unseen

@@ -107,6 +107,12 @@ impl Segment {
         }
     }
 
+    /// Whether the keys of a page are what its key columns say. Panics if there is no such
+    /// page.
+    pub(crate) fn derives_keys(&self, page: usize) -> bool {
+        !self.footer.all_keys[page]
+    }
+
     /// The pages that may hold versions of a key, judging by their bounds; at most
     /// one, unless the key's versions run over page ends.
     pub fn pages_of(&self, key: &[u8]) -> Range<usize> {

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -459,13 +460,17 @@ impl Run {
                 ranges.push(KeyRange::only(&a));
                 // A prefix: all keys with the same text.
                 ranges.push(range(Some(&a[..a.len() - 8]), None));
+                ranges.push(KeyRange {
+                    lower: Bound::Excluded(a.clone().min(b.clone())),
+                    upper: Bound::Included(a.max(b)),
+                });
             }
             for (i, filter) in filters.into_iter().enumerate() {
                 if self.size == Size::Small && (seed >> 32) as usize % filters.len() != i {
                     continue;
                 }
                 // All keys, and one of the other ranges.
-                let other = 1 + (seed as usize + i) % 3;
+                let other = 1 + (seed as usize + i) % 4;
                 for range in ranges.first().into_iter().chain(ranges.get(other)) {
                     let mut request = request(filter);
                     request.key_range = range.clone();

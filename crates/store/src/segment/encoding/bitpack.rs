@@ -60,16 +60,12 @@ fn pack64<const W: usize, const B: usize>(values: &[u64; RUN], out: &mut Vec<u8>
     out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
 }
 
-fn unpack32<const W: usize, const B: usize>(bytes: &[u8], out: &mut [u64; RUN]) {
+fn unpack32<const W: usize, const B: usize>(bytes: &[u8], out: &mut [u32; RUN]) {
     let mut words = [0u32; B];
     for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
         *word = u32::from_le_bytes(*four);
     }
-    let mut narrow = [0u32; RUN];
-    BitPacking::unpack::<W, B>(&words, &mut narrow);
-    for (o, n) in out.iter_mut().zip(&narrow) {
-        *o = u64::from(*n);
-    }
+    BitPacking::unpack::<W, B>(&words, out);
 }
 
 fn unpack64<const W: usize, const B: usize>(bytes: &[u8], out: &mut [u64; RUN]) {
@@ -157,12 +153,18 @@ pub(super) fn max_of(width: u8) -> u64 {
     }
 }
 
-/// Unpacks `count` values that fill the rest of `d`; `each` gets them in order, at
-/// most [`RUN`] at a time, with the position of the first.
+/// What becomes of unpacked values.
+pub(super) trait Sink {
+    /// Takes the next values, at most [`RUN`] at a time; `start` is the position of the
+    /// first. They are of 32 bits where that is enough.
+    fn take<W: Copy + Into<u64>>(&mut self, start: usize, run: &[W]);
+}
+
+/// Unpacks `count` values that fill the rest of `d`; `sink` gets them in order.
 pub(super) fn unpack(
     d: &mut Decoder<'_>,
     count: usize,
-    mut each: impl FnMut(usize, &[u64]),
+    sink: &mut impl Sink,
 ) -> Result<(), BlockError> {
     let width = d.u8()?;
     if width > 64 {
@@ -170,24 +172,39 @@ pub(super) fn unpack(
     }
     let exceptions = read_exceptions(d, count)?;
     let mut exceptions = exceptions.iter().peekable();
+    let mut narrow = [0u32; RUN];
     let mut run = [0u64; RUN];
     let mut start = 0;
     while start < count {
         let len = (count - start).min(RUN);
-        if len == RUN {
+        let end = start + len;
+        if len == RUN && (1..=32).contains(&width) {
+            let bytes = d.take(128 * width as usize)?;
+            widths_to_32!(width, unpack32, (bytes, &mut narrow));
+            if exceptions
+                .peek()
+                .is_none_or(|(position, _)| *position >= end)
+            {
+                sink.take(start, &narrow);
+                start = end;
+                continue;
+            }
+            for (o, n) in run.iter_mut().zip(&narrow) {
+                *o = u64::from(*n);
+            }
+        } else if len == RUN {
             match width {
                 0 => run.fill(0),
-                1..=32 => widths_to_32!(width, unpack32, (d.take(128 * width as usize)?, &mut run)),
                 _ => widths_to_64!(width, unpack64, (d.take(128 * width as usize)?, &mut run)),
             }
         } else {
             unpack_rest(d, width, &mut run[..len])?;
         }
-        while let Some((position, value)) = exceptions.next_if(|(p, _)| *p < start + len) {
+        while let Some((position, value)) = exceptions.next_if(|(p, _)| *p < end) {
             run[position - start] = *value;
         }
-        each(start, &run[..len]);
-        start += len;
+        sink.take(start, &run[..len]);
+        start = end;
     }
     if !d.is_empty() {
         return Err(BlockError::new("bytes follow the packed values"));
@@ -241,13 +258,22 @@ pub(super) fn behind_each_other(bytes: &[u8], width: usize, i: usize) -> u64 {
 mod tests {
     use super::*;
 
+    struct Gather(Vec<u64>);
+
+    impl Sink for Gather {
+        fn take<W: Copy + Into<u64>>(&mut self, start: usize, run: &[W]) {
+            assert_eq!(start, self.0.len());
+            self.0.extend(run.iter().map(|v| (*v).into()));
+        }
+    }
+
     fn round_trip(values: &[u64], width: u8) -> usize {
         let mut e = Encoder::default();
         pack(values, width, &mut e);
-        let mut back = Vec::new();
+        let mut back = Gather(Vec::new());
         let mut d = Decoder::new("test", &e.buffer);
-        unpack(&mut d, values.len(), |_, run| back.extend_from_slice(run)).unwrap();
-        assert_eq!(back, values, "width {width}");
+        unpack(&mut d, values.len(), &mut back).unwrap();
+        assert_eq!(back.0, values, "width {width}");
         e.buffer.len()
     }
 
@@ -280,7 +306,8 @@ mod tests {
         pack(&[1, 2, 3, 900], 4, &mut e);
         for len in 0..e.buffer.len() {
             let mut d = Decoder::new("test", &e.buffer[..len]);
-            assert!(unpack(&mut d, 4, |_, _| ()).is_err(), "{len}");
+            let mut gather = Gather(Vec::new());
+            assert!(unpack(&mut d, 4, &mut gather).is_err(), "{len}");
         }
     }
 }

@@ -297,14 +297,16 @@ impl Views {
         self.rows.resize(start + rows, 0);
         let codes = &mut self.rows[start..];
         ints::decode(&bytes[d.offset()..], codes)?;
-        let highest = codes.iter().copied().max().unwrap_or(0);
-        if u64::from(highest) >= distinct {
-            return Err(BlockError::new("a code that is not in the dictionary"));
+        // At most as many as rows.
+        let (distinct, mut all_known) = (distinct as u32, true);
+        for code in codes {
+            all_known &= *code < distinct;
+            *code = code.wrapping_add(first);
         }
-        if first != 0 {
-            codes.iter_mut().for_each(|c| *c += first);
+        match all_known {
+            true => Ok(()),
+            false => Err(BlockError::new("a code that is not in the dictionary")),
         }
-        Ok(())
     }
 
     fn push_uuids(&mut self, bytes: &[u8], rows: usize) -> Result<(), BlockError> {

@@ -33,6 +33,12 @@ pub(super) const POWERS: [f64; EXPONENT_MAX + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
 ];
 
+/// Bits of a decimal's integer, without its sign.
+const INTEGER_BITS: u32 = 51;
+const INTEGER_LIMIT: u64 = 1 << INTEGER_BITS;
+/// Adding and taking away 1.5 * 2^52 rounds to an integer.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+
 /// Values looked at to choose an exponent.
 const SAMPLE: usize = 64;
 
@@ -45,10 +51,14 @@ pub(super) trait Float: pco::data_types::Number + Copy + Default {
     fn of_double(double: f64) -> Self;
     fn put(self, out: &mut Vec<u8>);
     fn of_bytes(bytes: &[u8]) -> Self;
+    /// Decodes integers, and takes them for bit patterns.
+    fn decode_bits(bytes: &[u8], out: &mut [Self]) -> Result<(), BlockError>;
+    /// Decodes integers, and divides them by a power of ten.
+    fn decode_divided(bytes: &[u8], power: f64, out: &mut [Self]) -> Result<(), BlockError>;
 }
 
 macro_rules! float {
-    ($t:ty, $bits:ty, $bytes:literal) => {
+    ($t:ty, $bits:ty, $bytes:literal, $decode_bits:ident, $decode_divided:ident) => {
         impl Float for $t {
             const BYTES: usize = $bytes;
             fn bits(self) -> u64 {
@@ -74,11 +84,61 @@ macro_rules! float {
                 array.copy_from_slice(bytes);
                 <$t>::from_le_bytes(array)
             }
+            fn decode_bits(bytes: &[u8], out: &mut [Self]) -> Result<(), BlockError> {
+                $decode_bits(bytes, out)
+            }
+            fn decode_divided(
+                bytes: &[u8],
+                power: f64,
+                out: &mut [Self],
+            ) -> Result<(), BlockError> {
+                $decode_divided(bytes, power, out)
+            }
         }
     };
 }
-float!(f32, u32, 4);
-float!(f64, u64, 8);
+float!(f32, u32, 4, narrow_bits, narrow_divided);
+float!(f64, u64, 8, wide_bits, wide_divided);
+
+fn narrow_bits(bytes: &[u8], out: &mut [f32]) -> Result<(), BlockError> {
+    let mut words = vec![0u64; out.len()];
+    ints::decode(bytes, &mut words)?;
+    for (o, word) in out.iter_mut().zip(&words) {
+        *o = f32::of_bits(*word);
+    }
+    Ok(())
+}
+
+fn narrow_divided(bytes: &[u8], power: f64, out: &mut [f32]) -> Result<(), BlockError> {
+    let mut integers = vec![0i64; out.len()];
+    ints::decode(bytes, &mut integers)?;
+    for (o, integer) in out.iter_mut().zip(&integers) {
+        *o = f32::of_double(*integer as f64 / power);
+    }
+    Ok(())
+}
+
+fn wide_bits(bytes: &[u8], out: &mut [f64]) -> Result<(), BlockError> {
+    ints::decode(bytes, out)
+}
+
+/// In place: integers and floats take the same room.
+fn wide_divided(bytes: &[u8], power: f64, out: &mut [f64]) -> Result<(), BlockError> {
+    ints::decode(bytes, out)?;
+    let beyond = |word: u64| word.wrapping_add(INTEGER_LIMIT) >> (INTEGER_BITS + 1);
+    if out.iter().fold(0, |all, v| all | beyond(v.to_bits())) == 0 {
+        // As `as f64` would have it, but several at a time: the integer is added to the
+        // lowest bits of 1.5 * 2^52.
+        for o in out {
+            *o = (f64::from_bits(o.to_bits().wrapping_add(ROUND.to_bits())) - ROUND) / power;
+        }
+        return Ok(());
+    }
+    for o in out {
+        *o = o.to_bits() as i64 as f64 / power;
+    }
+    Ok(())
+}
 
 /// Appends the values in the encoding that is asked for; nothing for no values.
 pub(super) fn encode<T: Float>(
@@ -147,14 +207,11 @@ fn bits<T: Float>(values: &[T]) -> Vec<u8> {
 /// The integer that is the value times `10^exponent`, if that is exact.
 #[inline(always)]
 fn integer_of<T: Float>(value: T, exponent: usize) -> Option<i64> {
-    /// Adding and taking away 1.5 * 2^52 rounds to an integer.
-    const ROUND: f64 = 6_755_399_441_055_744.0;
-    const LIMIT: f64 = 2_251_799_813_685_248.0;
     let scaled = value.double() * POWERS[exponent];
     let rounded = (scaled + ROUND) - ROUND;
     let integer = rounded as i64;
     let back = T::of_double(integer as f64 / POWERS[exponent]);
-    (rounded.abs() < LIMIT && back.bits() == value.bits()).then_some(integer)
+    (rounded.abs() < INTEGER_LIMIT as f64 && back.bits() == value.bits()).then_some(integer)
 }
 
 /// The exponent under which the sample takes the fewest bits; `None`: hardly any
@@ -221,14 +278,7 @@ pub(super) fn decode<T: Float>(bytes: &[u8], out: &mut [T]) -> Result<(), BlockE
             }
         }
         DECIMAL => return decode_decimal(&mut d, out),
-        BITS => {
-            let mut words = vec![0u64; out.len()];
-            ints::decode(&bytes[1..], &mut words)?;
-            for (o, word) in out.iter_mut().zip(&words) {
-                *o = T::of_bits(*word);
-            }
-            return Ok(());
-        }
+        BITS => return T::decode_bits(&bytes[1..], out),
         PCO => return super::decode_pco(&bytes[1..], out),
         CHIMP => return chimp::decode(&bytes[1..], out),
         other => return Err(BlockError::new(format!("unknown float encoding {other}"))),
@@ -244,11 +294,7 @@ fn decode_decimal<T: Float>(d: &mut Decoder<'_>, out: &mut [T]) -> Result<(), Bl
     let power = *POWERS
         .get(exponent)
         .ok_or_else(|| BlockError::new(format!("a decimal exponent of {exponent}")))?;
-    let mut integers = vec![0i64; out.len()];
-    ints::decode(d.bytes()?, &mut integers)?;
-    for (o, integer) in out.iter_mut().zip(&integers) {
-        *o = T::of_double(*integer as f64 / power);
-    }
+    T::decode_divided(d.bytes()?, power, out)?;
     let mut next = 0;
     while !d.is_empty() {
         let gap = d.varint()?;
@@ -285,6 +331,38 @@ mod tests {
         assert!(bytes < 2048 * 10 / 8, "{bytes}");
         let narrow: Vec<f32> = values.iter().map(|v| *v as f32).collect();
         assert_eq!(round_trip(&narrow).0, DECIMAL);
+    }
+
+    #[test]
+    fn integers_are_divided_alike_however_large_they_are() {
+        let edges = [
+            0,
+            1,
+            -1,
+            1 << 51,
+            -(1 << 51),
+            (1 << 51) - 1,
+            1 << 52,
+            i64::MAX,
+            i64::MIN,
+        ];
+        let divided = |integers: &[i64]| {
+            let words: Vec<u64> = integers.iter().map(|i| *i as u64).collect();
+            let mut bytes = Vec::new();
+            ints::encode(&words, Effort::Smallest, None, &mut bytes);
+            let mut out = vec![0f64; integers.len()];
+            f64::decode_divided(&bytes, 100.0, &mut out).unwrap();
+            let expected: Vec<u64> = integers
+                .iter()
+                .map(|i| (*i as f64 / 100.0).to_bits())
+                .collect();
+            assert_eq!(
+                out.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
+                expected
+            );
+        };
+        divided(&edges);
+        edges.iter().for_each(|edge| divided(&[*edge, 7]));
     }
 
     #[test]

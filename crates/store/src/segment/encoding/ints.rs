@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use ahash::RandomState;
 use chronos_model::{Decoder, Encoder};
 
-use super::bitpack::{self, WidthCounts};
+use super::bitpack::{self, Sink, WidthCounts};
 use super::{put_nested, BlockError, Effort, PcoGate};
 
 pub(super) const RAW: u8 = 0;
@@ -61,6 +61,18 @@ macro_rules! lane {
     )*};
 }
 lane!(u8 i16 u16 i32 u32 i64 u64);
+
+/// The bits of a word, to be made a number in its place.
+impl Lane for f64 {
+    #[inline(always)]
+    fn narrow(word: u64) -> f64 {
+        f64::from_bits(word)
+    }
+    #[inline(always)]
+    fn widen(self) -> u64 {
+        self.to_bits()
+    }
+}
 
 /// Appends the values in their smallest encoding; nothing for no values.
 pub(super) fn encode(
@@ -386,25 +398,46 @@ fn decode_packed<T: Lane>(d: &mut Decoder<'_>, out: &mut [T]) -> Result<(), Bloc
     let factor = d.varint()?;
     let slope = unzigzag(d.varint()?);
     let count = out.len();
-    match (factor, slope) {
-        (1, 0) => bitpack::unpack(d, count, |start, run| {
-            for (o, x) in out[start..].iter_mut().zip(run) {
-                *o = T::narrow(base.wrapping_add(*x));
+    let rise = factor.wrapping_mul(slope);
+    let mut sink = Packed {
+        out,
+        base,
+        factor,
+        rise,
+    };
+    bitpack::unpack(d, count, &mut sink)
+}
+
+/// Takes `x[i]` for `base + rise * i + factor * x[i]`.
+struct Packed<'a, T> {
+    out: &'a mut [T],
+    base: u64,
+    factor: u64,
+    rise: u64,
+}
+
+impl<T: Lane> Sink for Packed<'_, T> {
+    #[inline(always)]
+    fn take<W: Copy + Into<u64>>(&mut self, start: usize, run: &[W]) {
+        let (base, factor, rise) = (self.base, self.factor, self.rise);
+        let values = self.out[start..].iter_mut().zip(run);
+        match (factor, rise) {
+            (1, 0) => {
+                values.for_each(|(o, x)| *o = T::narrow(base.wrapping_add((*x).into())));
             }
-        }),
-        (_, 0) => bitpack::unpack(d, count, |start, run| {
-            for (o, x) in out[start..].iter_mut().zip(run) {
-                *o = T::narrow(base.wrapping_add(factor.wrapping_mul(*x)));
+            (_, 0) => {
+                values.for_each(|(o, x)| {
+                    *o = T::narrow(base.wrapping_add(factor.wrapping_mul((*x).into())));
+                });
             }
-        }),
-        _ => bitpack::unpack(d, count, |start, run| {
-            let mut line = base.wrapping_add(factor.wrapping_mul(slope).wrapping_mul(start as u64));
-            let rise = factor.wrapping_mul(slope);
-            for (o, x) in out[start..].iter_mut().zip(run) {
-                *o = T::narrow(line.wrapping_add(factor.wrapping_mul(*x)));
-                line = line.wrapping_add(rise);
+            _ => {
+                let mut line = base.wrapping_add(rise.wrapping_mul(start as u64));
+                for (o, x) in values {
+                    *o = T::narrow(line.wrapping_add(factor.wrapping_mul((*x).into())));
+                    line = line.wrapping_add(rise);
+                }
             }
-        }),
+        }
     }
 }
 
@@ -412,24 +445,44 @@ fn decode_delta<T: Lane>(d: &mut Decoder<'_>, out: &mut [T]) -> Result<(), Block
     let first = unzigzag(d.varint()?);
     let factor = d.varint()?;
     let step = unzigzag(d.varint()?).wrapping_mul(factor);
-    let mut value = first.wrapping_sub(step);
     let count = out.len();
-    if factor == 1 {
-        return bitpack::unpack(d, count, |start, run| {
-            for (o, x) in out[start..].iter_mut().zip(run) {
-                value = value.wrapping_add(step).wrapping_add(*x);
+    let mut sink = Delta {
+        out,
+        value: first.wrapping_sub(step),
+        factor,
+        step,
+    };
+    bitpack::unpack(d, count, &mut sink)
+}
+
+/// Takes `x[i]` for the sum of `step + factor * x` so far.
+struct Delta<'a, T> {
+    out: &'a mut [T],
+    value: u64,
+    factor: u64,
+    step: u64,
+}
+
+impl<T: Lane> Sink for Delta<'_, T> {
+    #[inline(always)]
+    fn take<W: Copy + Into<u64>>(&mut self, start: usize, run: &[W]) {
+        let (factor, step) = (self.factor, self.step);
+        let mut value = self.value;
+        let values = self.out[start..].iter_mut().zip(run);
+        if factor == 1 {
+            for (o, x) in values {
+                value = value.wrapping_add(step).wrapping_add((*x).into());
                 *o = T::narrow(value);
             }
-        });
-    }
-    bitpack::unpack(d, count, |start, run| {
-        for (o, x) in out[start..].iter_mut().zip(run) {
-            value = value
-                .wrapping_add(step)
-                .wrapping_add(factor.wrapping_mul(*x));
-            *o = T::narrow(value);
+        } else {
+            for (o, x) in values {
+                let x = factor.wrapping_mul((*x).into());
+                value = value.wrapping_add(step).wrapping_add(x);
+                *o = T::narrow(value);
+            }
         }
-    })
+        self.value = value;
+    }
 }
 
 fn decode_runs<T: Lane>(
