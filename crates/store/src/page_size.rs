@@ -16,7 +16,7 @@ const ENTRY_PAGE_ROWS: usize = 512;
 /// Rows on a page of a table that is used by key.
 const BY_KEY_PAGE_ROWS: usize = 512;
 /// Bytes of texts and the like on such a page.
-const BY_KEY_PAGE_BYTES: usize = 64 << 10;
+const BY_KEY_PAGE_BYTES: usize = 16 << 10;
 
 /// How a table's segments are laid out, where nothing else is said.
 pub(crate) fn segment_options(schema: &TableSchema, default: &SegmentOptions) -> SegmentOptions {

@@ -17,6 +17,7 @@ use quick_cache::sync::Cache;
 use quick_cache::Weighter;
 
 use super::encoding::{ColumnAt, WordsAt};
+use super::point::DeletesAt;
 use super::row_cache::{CachedRow, RowCache};
 use super::SegmentId;
 
@@ -77,6 +78,7 @@ pub(super) enum Cached {
     Filter(Arc<[u8]>),
     Single(Arc<ColumnAt>),
     Words(Arc<WordsAt>),
+    Deletes(Arc<DeletesAt>),
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ impl Weighter<CacheKey, Cached> for ByBytes {
             Cached::Filter(bytes) => bytes.len(),
             Cached::Single(column) => column.memory_bytes(),
             Cached::Words(words) => words.memory_bytes(),
+            Cached::Deletes(deletes) => deletes.memory_bytes(),
         };
         bytes as u64 + ENTRY_BYTES
     }

@@ -29,11 +29,7 @@ impl Segment {
             let compare = |row| keys.with_bytes(row, |found| found.cmp(key)).map_err(error);
             return equal_range(rows, compare);
         }
-        if self.pages()[page].has_deletes {
-            // The keys of deletes stand apart from those that columns give.
-            let keys = self.read_keys(page)?;
-            return equal_range(rows, |row| Ok(keys.get(row).cmp(key)));
-        }
+        let deletes = self.deletes(page)?;
         let columns = (self.footer.primary_key.iter())
             .map(|c| self.column(page, slot::FIRST_COLUMN + c))
             .collect::<Result<Vec<_>, _>>()?;
@@ -47,6 +43,11 @@ impl Segment {
             return Ok(0..0);
         };
         equal_range(rows, |row| {
+            let delete = deletes.as_ref().and_then(|deletes| deletes.number_of(row));
+            if let (Some(deletes), Some(number)) = (&deletes, delete) {
+                let compare = |found: &[u8]| found.cmp(key);
+                return deletes.keys.with_bytes(number, compare).map_err(error);
+            }
             bytes.clear();
             for column in varying {
                 column.put_key(row, &mut bytes).map_err(error)?;
@@ -112,19 +113,51 @@ impl Segment {
 
     /// A row's word of one of the columns that every version has.
     fn word(&self, page: usize, slot: usize, row: u32) -> Result<u64, SegmentError> {
+        let word = self.words(page, slot)?.get(row as usize);
+        word.map_err(|e| self.block_error(page, slot, e))
+    }
+
+    /// One of the columns that every version has.
+    fn words(&self, page: usize, slot: usize) -> Result<Arc<WordsAt>, SegmentError> {
         let rows = self.pages()[page].rows as usize;
-        let error = |e: BlockError| self.block_error(page, slot, e);
         let key = self.single_key(page, slot);
         let is_cached = !matches!(self.footer.block(page, slot), BlockRef::Inline { .. });
         if let (true, Some(Cached::Words(words))) = (is_cached, self.cache.get(&key)) {
-            return words.get(row as usize).map_err(error);
+            return Ok(words);
         }
-        let words = WordsAt::parse(self.block_bytes(page, slot)?, rows).map_err(error)?;
-        let words = Arc::new(words);
+        let parsed = WordsAt::parse(self.block_bytes(page, slot)?, rows);
+        let words = Arc::new(parsed.map_err(|e| self.block_error(page, slot, e))?);
         if is_cached {
             self.cache.insert(key, Cached::Words(words.clone()));
         }
-        words.get(row as usize).map_err(error)
+        Ok(words)
+    }
+
+    /// The deletes of a page whose other keys come from columns; `None`: it has none.
+    fn deletes(&self, page: usize) -> Result<Option<Arc<DeletesAt>>, SegmentError> {
+        if !self.pages()[page].has_deletes {
+            return Ok(None);
+        }
+        let key = self.single_key(page, slot::KEY);
+        if let Some(Cached::Deletes(deletes)) = self.cache.get(&key) {
+            return Ok(Some(deletes));
+        }
+        let error = |e: BlockError| self.block_error(page, slot::KEY, e);
+        let kinds = self.words(page, slot::KIND)?;
+        let mut rows = Vec::new();
+        for row in 0..self.pages()[page].rows {
+            if kinds.get(row as usize).map_err(error)? as u8 != Kind::Put as u8 {
+                rows.push(row);
+            }
+        }
+        let block = self.block_bytes(page, slot::KEY)?;
+        let keys = ColumnAt::parse(block, &DataType::Bytea, rows.len()).map_err(error)?;
+        let deletes = Arc::new(DeletesAt {
+            rows: rows.into(),
+            keys,
+        });
+        self.cache.insert(key, Cached::Deletes(deletes.clone()));
+        Ok(Some(deletes))
     }
 
     fn single_key(&self, page: usize, slot: usize) -> CacheKey {
@@ -144,6 +177,24 @@ impl Segment {
             }
             block => Ok(self.fetch(block, Some(page))?.into()),
         }
+    }
+}
+
+/// The rows of a page that are no puts, whose keys stand apart from those that columns give.
+#[derive(Debug)]
+pub(super) struct DeletesAt {
+    rows: Box<[u32]>,
+    keys: ColumnAt,
+}
+
+impl DeletesAt {
+    /// Which of them a row is; `None`: it is a put.
+    fn number_of(&self, row: usize) -> Option<usize> {
+        self.rows.binary_search(&(row as u32)).ok()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.rows) + self.keys.memory_bytes()
     }
 }
 

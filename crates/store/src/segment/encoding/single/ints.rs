@@ -1,8 +1,8 @@
 //! Single values of [integers](super::super::ints).
 //!
 //! All encodings but run-length, delta and pco give a value without looking at others. Of
-//! runs the ends are kept; of deltas the sum of every 64th, so that at most 64 are added; and
-//! pco is decoded whole.
+//! runs the ends are kept; of deltas the sum before every 16th, so that at most 16 are added;
+//! and pco is decoded whole.
 
 use bytes::Bytes;
 use chronos_model::Decoder;
@@ -14,7 +14,7 @@ use super::super::{bitpack, BlockError};
 use super::packed::PackedAt;
 
 /// So many steps are added up at most.
-const STEPS_MAX: usize = 64;
+const STEPS_MAX: usize = 16;
 
 /// Integers in a block.
 #[derive(Debug)]
