@@ -11,8 +11,8 @@ use crate::node::{get, post, Node};
 
 const LIMIT: &str = "64MiB";
 /// Rows of the table, and of one COPY.
-const ROWS: u32 = 240_000;
-const PIECE: u32 = 60_000;
+const ROWS: u32 = 160_000;
+const PIECE: u32 = 40_000;
 /// A prime larger than all ids: numbers that are multiplied by others and brought below it all differ.
 const PRIME: u64 = 1_000_003;
 
@@ -20,7 +20,7 @@ const PRIME: u64 = 1_000_003;
 /// plan that says so.
 const QUERIES: [&str; 9] = [
     // Sorts without an index; the order of all rows shows in the answer.
-    "SELECT name, v FROM t ORDER BY name DESC, v OFFSET 119990 LIMIT 20",
+    "SELECT name, v FROM t ORDER BY name DESC, v OFFSET 79990 LIMIT 20",
     "SELECT sum(r * v % 1009) FROM (SELECT v, row_number() OVER (ORDER BY name) r FROM t) s",
     // Aggregates of as many groups as there are rows.
     "SELECT count(*), sum(n), min(x), max(m) FROM (SELECT name || 'x' AS m, x, count(*) n FROM t GROUP BY name, x) s",
