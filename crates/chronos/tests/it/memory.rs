@@ -11,8 +11,8 @@ use crate::node::{get, post, Node};
 
 const LIMIT: &str = "64MiB";
 /// Rows of the table, and of one COPY.
-const ROWS: u32 = 240_000;
-const PIECE: u32 = 60_000;
+const ROWS: u32 = 160_000;
+const PIECE: u32 = 40_000;
 /// A prime larger than all ids: numbers that are multiplied by others and brought below it all differ.
 const PRIME: u64 = 1_000_003;
 
@@ -20,7 +20,7 @@ const PRIME: u64 = 1_000_003;
 /// plan that says so.
 const QUERIES: [&str; 9] = [
     // Sorts without an index; the order of all rows shows in the answer.
-    "SELECT name, v FROM t ORDER BY name DESC, v OFFSET 119990 LIMIT 20",
+    "SELECT name, v FROM t ORDER BY name DESC, v OFFSET 79990 LIMIT 20",
     "SELECT sum(r * v % 1009) FROM (SELECT v, row_number() OVER (ORDER BY name) r FROM t) s",
     // Aggregates of as many groups as there are rows.
     "SELECT count(*), sum(n), min(x), max(m) FROM (SELECT name || 'x' AS m, x, count(*) n FROM t GROUP BY name, x) s",
@@ -154,6 +154,10 @@ async fn a_small_limit_changes_no_answer() {
     }
     assert_eq!(rows(&client, sums).await, rows(&reference, sums).await);
 
+    for figure in ["read", "written"] {
+        let bytes = metric(&small, &format!("chronos_compaction_{figure}_bytes_total"));
+        assert!(bytes > 0, "VACUUM FULL has {figure} nothing");
+    }
     // Nothing is held when nothing is under way, and nothing is left of what was spilled.
     for class in ["queries", "writes", "input"] {
         let held = metric(
@@ -187,18 +191,32 @@ async fn refused_writes(client: &Client) {
     is_refused(client, "UPDATE t SET x = x + 1").await;
     let rows_of_u = rows(client, "SELECT count(*) FROM u").await;
     assert_eq!(rows_of_u, ["0"], "a refused INSERT leaves nothing");
+    let many = (0..20_000).map(|i| format!("({i}, 1, 2, 'a', 0.5)"));
+    let many = many.collect::<Vec<_>>().join(", ");
+    is_refused(client, &format!("INSERT INTO u VALUES {many}")).await;
+    // One long value takes no more than its own copies.
+    let long = format!(
+        "INSERT INTO u VALUES (-1, 1, 2, '{}', 0.5)",
+        "x".repeat(1 << 20)
+    );
+    client.batch_execute(&long).await.expect("a long value");
+    client
+        .batch_execute("DELETE FROM u")
+        .await
+        .expect("a delete");
     // A transaction that has become too large is failed, and can be rolled back.
     client.batch_execute("BEGIN").await.expect("a transaction");
-    let mut inserted = 0;
+    let mut step = 0;
     let refused = loop {
+        let (tenth, copy) = (step % 10, step / 10);
         let insert = format!(
-            "INSERT INTO u SELECT * FROM t WHERE grp >= {inserted} AND grp < {inserted} + 100"
+            "INSERT INTO u SELECT id + {copy} * 2000000, grp, v, name, x FROM t WHERE grp / 100 = {tenth}"
         );
-        match client.batch_execute(&insert).await {
-            Ok(()) => inserted += 100,
-            Err(refused) => break refused,
+        if let Err(refused) = client.batch_execute(&insert).await {
+            break refused;
         }
-        assert!(inserted < 1000, "the transaction fits");
+        step += 1;
+        assert!(step < 50, "the transaction fits");
     };
     assert_eq!(refused.code(), Some(&SqlState::OUT_OF_MEMORY), "{refused}");
     client.batch_execute("ROLLBACK").await.expect("a rollback");

@@ -8,7 +8,7 @@ use chronos_model::{Catalog, DataType, Kind, SqlState, TableSchema};
 use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, Portion, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
-use chronos_query::{QueryPlan, RowRules};
+use chronos_query::{lex, QueryPlan, RowRules};
 use chronos_store::{MemoryClass, Reservation};
 
 use super::{positioned, Session, Statement};
@@ -105,8 +105,21 @@ impl Plan {
 
 /// Plans of longer texts are not remembered, and what making them takes is reserved.
 const SHORT_TEXT_BYTES: usize = 32 << 10;
-/// About how many times the size of a long text its syntax tree and plan take.
-const PLAN_TO_TEXT: u64 = 30;
+/// About what a word, number or mark of a long text takes as syntax and as plan, which are
+/// there in several forms while they are made.
+const PLAN_TOKEN_BYTES: u64 = 800;
+/// So often is the text itself there, in constants.
+const TEXT_COPIES: u64 = 8;
+
+/// What helps a statement that is too long to be planned.
+const LONG_TEXT_HINT: &str =
+    "Give fewer rows or values in one statement, use COPY, or raise --memory-limit.";
+
+/// About what planning a text takes.
+fn planning_bytes(sql: &str) -> u64 {
+    let tokens = lex::tokens(sql).count() as u64;
+    tokens * PLAN_TOKEN_BYTES + sql.len() as u64 * TEXT_COPIES
+}
 
 impl Session {
     fn plan_memory(&self) -> Reservation {
@@ -177,7 +190,8 @@ impl Session {
         }
         if sql.len() > SHORT_TEXT_BYTES {
             let mut held = self.plan_memory();
-            held.try_grow(PLAN_TO_TEXT * sql.len() as u64)?;
+            held.try_grow(planning_bytes(sql))
+                .map_err(|e| Error::from(e).with_hint(LONG_TEXT_HINT))?;
             return Ok(Arc::new(
                 self.plan_in_general(sql, declared, portion, &catalog)?,
             ));

@@ -42,7 +42,7 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
     let store = Store::open(&chronos_env::Env::simulated(1), Path::new("/s"), options).unwrap();
     let engine = Engine::new(&EngineOptions {
         parallelism: 1,
-        memory: chronos_store::MemoryAccount::new(chronos_store::MemoryShares::of(128 << 20)),
+        memory: chronos_store::MemoryAccount::new(chronos_store::MemoryShares::of(4 << 30)),
         spill: crate::SpillOptions::default(),
     })?;
     let facts = SessionFacts {

@@ -70,7 +70,7 @@ impl Pair {
         let mut table = crate::ddl::table_schema(&create).unwrap();
         let engine = Engine::new(&EngineOptions {
             parallelism,
-            memory: chronos_store::MemoryAccount::new(chronos_store::MemoryShares::of(128 << 20)),
+            memory: chronos_store::MemoryAccount::new(chronos_store::MemoryShares::of(4 << 30)),
             spill: crate::SpillOptions::default(),
         });
         let mut pair = Pair {
