@@ -18,6 +18,7 @@ mod reserved;
 mod sequence_options;
 mod strings;
 
+pub use crate::views::CreateView;
 pub use maintenance::{AlterOptions, Maintenance};
 
 /// How deep expressions and queries may nest.
@@ -46,8 +47,16 @@ pub enum Command {
     DropSequences(Vec<ast::ObjectName>, bool),
     /// DROP INDEX: names, IF EXISTS.
     DropIndexes(Vec<ast::ObjectName>, bool),
-    /// DROP TABLE: names, IF EXISTS.
-    DropTables(Vec<ast::ObjectName>, bool),
+    /// DROP TABLE: names, IF EXISTS, CASCADE.
+    DropTables(Vec<ast::ObjectName>, bool, bool),
+    /// CREATE VIEW
+    CreateView(CreateView),
+    /// DROP VIEW: names, IF EXISTS, CASCADE.
+    DropViews(Vec<ast::ObjectName>, bool, bool),
+    /// CREATE TABLE .. AS, SELECT INTO
+    CreateTableAs(CreateTableAs),
+    /// COMMENT ON
+    Comment(CommentOn),
     /// TRUNCATE
     Truncate(Vec<ast::ObjectName>),
     /// COPY
@@ -81,6 +90,30 @@ pub enum Command {
     /// A statement that is accepted and has no effect here (LISTEN, CHECKPOINT ..);
     /// its command tag.
     NoOperation(&'static str),
+}
+
+/// CREATE TABLE .. AS, SELECT INTO.
+#[derive(Debug, Clone)]
+pub struct CreateTableAs {
+    /// Folded name.
+    pub name: String,
+    /// Whether the table may exist.
+    pub if_not_exists: bool,
+    /// Gives the rows.
+    pub query: Box<ast::Statement>,
+}
+
+/// COMMENT ON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentOn {
+    /// `table`, `view`, `index`, `sequence` or `column`.
+    pub kind: &'static str,
+    /// The relation's folded name.
+    pub relation: String,
+    /// The column's.
+    pub column: Option<String>,
+    /// `None`: NULL, no comment.
+    pub text: Option<String>,
 }
 
 /// OVERRIDING: which values of identity columns an INSERT means.
@@ -352,6 +385,12 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "checkpoint" => Command::NoOperation("CHECKPOINT"),
         "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
         "alter" | "compact" | "vacuum" => return maintenance::parse(sql, &tokens),
+        "create" if crate::views::may_create(sql, &tokens) => {
+            let all: Vec<_> = crate::lex::tokens(sql)
+                .filter(|t| t.kind != TokenKind::Comment)
+                .collect();
+            return crate::views::parse_create(sql, &all);
+        }
         _ => return Ok(None),
     };
     Ok(Some(command))
@@ -463,9 +502,8 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 return write;
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
-                if select.into.is_some() {
-                    return Err(QueryError::unsupported("SELECT INTO")
-                        .with_hint("Create the table, then INSERT .. SELECT."));
+                if let Some(into) = &select.into {
+                    return select_into(query, into);
                 }
             }
             Command::Query(Box::new(statement))
@@ -499,13 +537,30 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Insert(insert) => Command::Insert(Box::new(insert), Overriding::None),
         S::Update(update) => Command::Update(Box::new(update), None),
         S::Delete(delete) => Command::Delete(Box::new(delete), None),
-        S::CreateTable(create) => Command::CreateTable(Box::new(create)),
+        S::CreateTable(create) => match create.query.is_some() {
+            true => create_table_as(create)?,
+            false => Command::CreateTable(Box::new(create)),
+        },
         S::Drop {
             object_type: ast::ObjectType::Table,
             if_exists,
             names,
+            cascade,
             ..
-        } => Command::DropTables(names, if_exists),
+        } => Command::DropTables(names, if_exists, cascade),
+        S::Drop {
+            object_type: ast::ObjectType::View,
+            if_exists,
+            names,
+            cascade,
+            ..
+        } => Command::DropViews(names, if_exists, cascade),
+        S::Comment {
+            object_type,
+            object_name,
+            comment,
+            if_exists: false,
+        } => Command::Comment(comment_on(object_type, &object_name, comment)?),
         S::AlterTable(alter) => Command::AlterTable(Box::new(alter)),
         S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
         S::Drop {
@@ -551,6 +606,75 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
             return Err(error);
         }
+    })
+}
+
+fn create_table_as(create: ast::CreateTable) -> Result<Command, QueryError> {
+    if create.temporary {
+        return Err(QueryError::unsupported("CREATE TEMPORARY TABLE"));
+    }
+    let has_options = !matches!(create.table_options, ast::CreateTableOptions::None);
+    if !create.columns.is_empty() || !create.constraints.is_empty() || has_options {
+        return Err(
+            QueryError::unsupported("CREATE TABLE .. AS with columns or options")
+                .with_hint("Create the table, then INSERT .. SELECT."),
+        );
+    }
+    let Some(query) = create.query else {
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected a query"));
+    };
+    Ok(Command::CreateTableAs(CreateTableAs {
+        name: table_name(&create.name)?,
+        if_not_exists: create.if_not_exists,
+        query: Box::new(ast::Statement::Query(query)),
+    }))
+}
+
+fn select_into(query: &ast::Query, into: &ast::SelectInto) -> Result<Command, QueryError> {
+    if into.temporary {
+        return Err(QueryError::unsupported("SELECT INTO TEMPORARY"));
+    }
+    let mut query = query.clone();
+    if let ast::SetExpr::Select(select) = query.body.as_mut() {
+        select.into = None;
+    }
+    Ok(Command::CreateTableAs(CreateTableAs {
+        name: table_name(&into.name)?,
+        if_not_exists: false,
+        query: Box::new(ast::Statement::Query(Box::new(query))),
+    }))
+}
+
+fn comment_on(
+    object: ast::CommentObject,
+    name: &ast::ObjectName,
+    text: Option<String>,
+) -> Result<CommentOn, QueryError> {
+    let kind = match object {
+        ast::CommentObject::Table => "table",
+        ast::CommentObject::View => "view",
+        ast::CommentObject::Index => "index",
+        ast::CommentObject::Sequence => "sequence",
+        ast::CommentObject::Column => "column",
+        other => return Err(QueryError::unsupported(format!("COMMENT ON {other}"))),
+    };
+    let mut name = name.clone();
+    let column = match kind {
+        "column" => name.0.pop().and_then(|p| p.as_ident().map(fold)),
+        _ => None,
+    };
+    if kind == "column" && name.0.is_empty() {
+        return Err(QueryError::new(
+            SqlState::SYNTAX_ERROR,
+            "column name must be qualified",
+        ));
+    }
+    Ok(CommentOn {
+        kind,
+        relation: table_name(&name)?,
+        column,
+        // An empty text is none.
+        text: text.filter(|text| !text.is_empty()),
     })
 }
 

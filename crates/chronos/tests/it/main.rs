@@ -2,7 +2,7 @@
 //!
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
 //! and `value`), foreign clients (`clients`), kill tests (`crash`), data directories that cannot be used (`data_dir`), checks of what is
-//! stored (`check`), reading the past beside writers (`as_of`), indexes that are built beside writers (`index`) and a real
+//! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`), indexes that are built beside writers (`index`) and a real
 //! series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
@@ -11,6 +11,7 @@
     reason = "tests use the real clock and files"
 )]
 
+mod alter;
 mod as_of;
 mod check;
 mod clients;

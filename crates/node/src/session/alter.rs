@@ -10,29 +10,11 @@ use chronos_query::ddl::{self, Alteration, Demand};
 use chronos_query::{sql, RowRules};
 
 use super::command::done;
-use super::{Session, ATTEMPTS_MAX};
+use super::Session;
 use crate::{Error, Outcome, Severity};
 
 impl Session {
     pub(super) async fn alter_table(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let told = self.notices.len();
-            match self.alter_once(alter).await {
-                Err(e) if e.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX => {
-                    self.notices.truncate(told);
-                    if let Some(transaction) = &mut self.transaction {
-                        // Nothing is written in it yet, and DDL sees what is committed.
-                        transaction.view = self.node.inner.replica.store.read_view();
-                    }
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn alter_once(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
         let catalog = self.catalog();
         let Some(mut alteration) = ddl::alter_table(alter, &catalog)? else {
             self.notice(
@@ -58,6 +40,9 @@ impl Session {
             unchanged,
             edits: alteration.edits(),
         };
+        if let Ok(after) = change.applied(&catalog) {
+            self.check_views(&alteration.table, &catalog, after)?;
+        }
         self.change_catalog(vec![Change::Catalog(change)]).await?;
         done("ALTER TABLE")
     }

@@ -18,6 +18,7 @@ mod prepare;
 mod read;
 mod settings;
 mod transaction;
+mod view;
 mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! The rows of `pg_catalog`'s relations.
 
-use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
+use chronos_model::{ColumnSchema, Identity, TableId, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::rows::{int, ints, text, yes, Rows};
@@ -28,6 +28,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_sequence", pg_sequence),
     ("pg_sequences", pg_sequences),
     ("pg_database", pg_database),
+    ("pg_description", pg_description),
     ("pg_index", pg_index),
     ("pg_indexes", pg_indexes),
     ("pg_language", pg_language),
@@ -130,6 +131,10 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
     for sequence in objects.catalog.sequences.values() {
         let oid = table_oid(sequence.id);
         push(oid, &sequence.name, PUBLIC, 0, false, "S", 3, Value::Null);
+    }
+    for view in objects.catalog.views.values() {
+        let (oid, columns) = (table_oid(view.id), view.columns.len());
+        push(oid, &view.name, PUBLIC, 0, false, "v", columns, Value::Null);
     }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
@@ -239,6 +244,20 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
                 !column.nullable,
                 has_default,
                 [generated, identity],
+            );
+        }
+    }
+    for view in objects.catalog.views.values() {
+        for (number, column) in view.columns.iter().enumerate() {
+            push(
+                table_oid(view.id),
+                &column.name,
+                i64::from(column.data_type.oid()),
+                number,
+                modifier(&column.data_type),
+                false,
+                false,
+                ["", ""],
             );
         }
     }
@@ -745,10 +764,34 @@ fn pg_tables(objects: &Objects<'_>) -> Rows {
     rows
 }
 
+/// Object id of `pg_class`, where comments on relations and columns belong.
+const PG_CLASS: i64 = 1259;
+
+fn pg_description(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&["objoid", "classoid", "objsubid", "description"]);
+    let comments = &objects.catalog.comments;
+    for (id, comment) in &comments.relations {
+        let oid = objects.relation_oid(TableId(*id));
+        rows.push([int(oid), int(PG_CLASS), int(0), text(comment)]);
+    }
+    for (id, column, comment) in &comments.columns {
+        if let Some(number) = objects.attribute_number(*id, *column) {
+            let oid = objects.relation_oid(*id);
+            rows.push([int(oid), int(PG_CLASS), int(number), text(comment)]);
+        }
+    }
+    rows
+}
+
 fn pg_views(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["schemaname", "viewname", "viewowner"]);
+    let mut rows = Rows::of(&["schemaname", "viewname", "viewowner", "definition"]);
+    let user = || text(&objects.facts.user);
+    for view in objects.catalog.views.values() {
+        let definition = text(format!("{};", view.query));
+        rows.push([text("public"), text(&view.name), user(), definition]);
+    }
     for r in relations::all().iter().filter(|r| r.is_view) {
-        rows.push([text(r.schema), text(r.name), text(&objects.facts.user)]);
+        rows.push([text(r.schema), text(r.name), user(), Value::Null]);
     }
     rows
 }

@@ -95,7 +95,7 @@ fn catalog() -> Catalog {
         version: 1,
         next_table_id: 2,
         tables,
-        indexes: BTreeMap::new(),
+        ..Catalog::default()
     }
 }
 
