@@ -16,6 +16,10 @@ use crate::{Error, Outcome, Severity};
 impl Session {
     pub(super) async fn alter_table(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
         let catalog = self.catalog();
+        if let Some(index) = ddl::added_unique(alter, &catalog)? {
+            self.add_index(index, &catalog).await?;
+            return done("ALTER TABLE");
+        }
         let Some(mut alteration) = ddl::alter_table(alter, &catalog)? else {
             self.notice(
                 Severity::Notice,

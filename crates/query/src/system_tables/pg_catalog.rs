@@ -77,6 +77,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         "relispopulated",
         "relreplident",
         "reloptions",
+        "relchecks",
     ]);
     let mut push = |oid: i64,
                     name: &str,
@@ -85,7 +86,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
                     has_index: bool,
                     kind: &str,
                     columns: usize,
-                    options: Value| {
+                    options: Value,
+                    checks: usize| {
         let replica_identity = if kind == "r" { "d" } else { "n" };
         rows.push([
             int(oid),
@@ -102,6 +104,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             yes(true),
             text(replica_identity),
             options,
+            int(checks as i64),
         ]);
     };
     for table in objects.tables() {
@@ -114,6 +117,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "r",
             table.columns.len(),
             options(table),
+            table.rules.checks.len(),
         );
     }
     for index in objects.indexes() {
@@ -126,15 +130,36 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "i",
             index.all_columns().len(),
             Value::Null,
+            0,
         );
     }
     for sequence in objects.catalog.sequences.values() {
         let oid = table_oid(sequence.id);
-        push(oid, &sequence.name, PUBLIC, 0, false, "S", 3, Value::Null);
+        push(
+            oid,
+            &sequence.name,
+            PUBLIC,
+            0,
+            false,
+            "S",
+            3,
+            Value::Null,
+            0,
+        );
     }
     for view in objects.catalog.views.values() {
         let (oid, columns) = (table_oid(view.id), view.columns.len());
-        push(oid, &view.name, PUBLIC, 0, false, "v", columns, Value::Null);
+        push(
+            oid,
+            &view.name,
+            PUBLIC,
+            0,
+            false,
+            "v",
+            columns,
+            Value::Null,
+            0,
+        );
     }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
@@ -151,6 +176,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             kind,
             relation.columns.len(),
             Value::Null,
+            0,
         );
     }
     rows
