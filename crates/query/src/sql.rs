@@ -13,13 +13,17 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{depth, temporal, QueryError};
 
+mod created;
 mod maintenance;
+mod overriding;
 mod reserved;
 mod sequence_options;
 mod strings;
 
 pub use crate::views::CreateView;
+pub use created::{CommentOn, CreateTableAs};
 pub use maintenance::{AlterOptions, Maintenance};
+pub use overriding::Overriding;
 
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
@@ -92,42 +96,6 @@ pub enum Command {
     NoOperation(&'static str),
 }
 
-/// CREATE TABLE .. AS, SELECT INTO.
-#[derive(Debug, Clone)]
-pub struct CreateTableAs {
-    /// Folded name.
-    pub name: String,
-    /// Whether the table may exist.
-    pub if_not_exists: bool,
-    /// Gives the rows.
-    pub query: Box<ast::Statement>,
-}
-
-/// COMMENT ON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommentOn {
-    /// `table`, `view`, `index`, `sequence` or `column`.
-    pub kind: &'static str,
-    /// The relation's folded name.
-    pub relation: String,
-    /// The column's.
-    pub column: Option<String>,
-    /// `None`: NULL, no comment.
-    pub text: Option<String>,
-}
-
-/// OVERRIDING: which values of identity columns an INSERT means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overriding {
-    /// It says nothing: those that it gives, where they may be given.
-    #[default]
-    None,
-    /// SYSTEM VALUE: those that it gives.
-    System,
-    /// USER VALUE: those of the sequence.
-    User,
-}
-
 /// What EXPLAIN was asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExplainOptions {
@@ -152,7 +120,7 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
     let text = sequence_options::sorted(&text);
-    let (text, overriding) = without_overriding(&text);
+    let (text, overriding) = overriding::without_overriding(&text);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -316,40 +284,6 @@ fn without_only(sql: &str) -> std::borrow::Cow<'_, str> {
     text
 }
 
-/// An INSERT without its OVERRIDING, which the parser does not know.
-fn without_overriding(sql: &str) -> (std::borrow::Cow<'_, str>, Overriding) {
-    use crate::lex::{Token, TokenKind};
-    let mentions = |b: &[u8]| b.eq_ignore_ascii_case(b"overriding");
-    if !sql.as_bytes().windows(10).any(mentions) {
-        return (sql.into(), Overriding::None);
-    }
-    let tokens: Vec<Token> = crate::lex::tokens(sql)
-        .filter(|t| t.kind != TokenKind::Comment)
-        .collect();
-    for around in tokens.windows(4) {
-        let [overriding, whose, value, next] = around else {
-            continue;
-        };
-        let is_clause = overriding.is_word(sql, "overriding")
-            && value.is_word(sql, "value")
-            && ["values", "select", "with", "("].iter().any(|w| match *w {
-                "(" => next.text(sql) == "(",
-                word => next.is_word(sql, word),
-            });
-        let found = match is_clause {
-            true if whose.is_word(sql, "system") => Overriding::System,
-            true if whose.is_word(sql, "user") => Overriding::User,
-            _ => continue,
-        };
-        let mut text = sql.to_owned();
-        let range = overriding.start..value.end;
-        let blank = " ".repeat(range.len());
-        text.replace_range(range, &blank);
-        return (text.into(), found);
-    }
-    (sql.into(), Overriding::None)
-}
-
 /// Statements about the session, read from tokens: drivers send spellings that
 /// the parser does not know.
 fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
@@ -503,7 +437,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
                 if let Some(into) = &select.into {
-                    return select_into(query, into);
+                    return created::select_into(query, into);
                 }
             }
             Command::Query(Box::new(statement))
@@ -538,7 +472,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Update(update) => Command::Update(Box::new(update), None),
         S::Delete(delete) => Command::Delete(Box::new(delete), None),
         S::CreateTable(create) => match create.query.is_some() {
-            true => create_table_as(create)?,
+            true => created::create_table_as(create)?,
             false => Command::CreateTable(Box::new(create)),
         },
         S::Drop {
@@ -560,7 +494,7 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             object_name,
             comment,
             if_exists: false,
-        } => Command::Comment(comment_on(object_type, &object_name, comment)?),
+        } => Command::Comment(created::comment_on(object_type, &object_name, comment)?),
         S::AlterTable(alter) => Command::AlterTable(Box::new(alter)),
         S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
         S::Drop {
@@ -606,75 +540,6 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 (span.start.line == 1).then(|| (span.start.column as usize).saturating_sub(1));
             return Err(error);
         }
-    })
-}
-
-fn create_table_as(create: ast::CreateTable) -> Result<Command, QueryError> {
-    if create.temporary {
-        return Err(QueryError::unsupported("CREATE TEMPORARY TABLE"));
-    }
-    let has_options = !matches!(create.table_options, ast::CreateTableOptions::None);
-    if !create.columns.is_empty() || !create.constraints.is_empty() || has_options {
-        return Err(
-            QueryError::unsupported("CREATE TABLE .. AS with columns or options")
-                .with_hint("Create the table, then INSERT .. SELECT."),
-        );
-    }
-    let Some(query) = create.query else {
-        return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected a query"));
-    };
-    Ok(Command::CreateTableAs(CreateTableAs {
-        name: table_name(&create.name)?,
-        if_not_exists: create.if_not_exists,
-        query: Box::new(ast::Statement::Query(query)),
-    }))
-}
-
-fn select_into(query: &ast::Query, into: &ast::SelectInto) -> Result<Command, QueryError> {
-    if into.temporary {
-        return Err(QueryError::unsupported("SELECT INTO TEMPORARY"));
-    }
-    let mut query = query.clone();
-    if let ast::SetExpr::Select(select) = query.body.as_mut() {
-        select.into = None;
-    }
-    Ok(Command::CreateTableAs(CreateTableAs {
-        name: table_name(&into.name)?,
-        if_not_exists: false,
-        query: Box::new(ast::Statement::Query(Box::new(query))),
-    }))
-}
-
-fn comment_on(
-    object: ast::CommentObject,
-    name: &ast::ObjectName,
-    text: Option<String>,
-) -> Result<CommentOn, QueryError> {
-    let kind = match object {
-        ast::CommentObject::Table => "table",
-        ast::CommentObject::View => "view",
-        ast::CommentObject::Index => "index",
-        ast::CommentObject::Sequence => "sequence",
-        ast::CommentObject::Column => "column",
-        other => return Err(QueryError::unsupported(format!("COMMENT ON {other}"))),
-    };
-    let mut name = name.clone();
-    let column = match kind {
-        "column" => name.0.pop().and_then(|p| p.as_ident().map(fold)),
-        _ => None,
-    };
-    if kind == "column" && name.0.is_empty() {
-        return Err(QueryError::new(
-            SqlState::SYNTAX_ERROR,
-            "column name must be qualified",
-        ));
-    }
-    Ok(CommentOn {
-        kind,
-        relation: table_name(&name)?,
-        column,
-        // An empty text is none.
-        text: text.filter(|text| !text.is_empty()),
     })
 }
 

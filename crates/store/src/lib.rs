@@ -44,6 +44,7 @@ mod prepare;
 mod read_view;
 mod retention;
 mod scan;
+mod sequences;
 mod state;
 mod store;
 pub mod verify;

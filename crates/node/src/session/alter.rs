@@ -47,8 +47,21 @@ impl Session {
         if let Ok(after) = change.applied(&catalog) {
             self.check_views(&alteration.table, &catalog, after)?;
         }
+        if !alteration.schema.stores_like(&alteration.table) {
+            // Applying flushes what is in memory. What can be flushed before keeps nobody
+            // waiting, and a disk that is full refuses the statement and stops nothing.
+            self.flush().await?;
+        }
         self.change_catalog(vec![Change::Catalog(change)]).await?;
         done("ALTER TABLE")
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        let store = self.node.inner.replica.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || store.flush_now()).await;
+        let flushed = flushed
+            .map_err(|e| Error::new(SqlState::INTERNAL, format!("a flush ended early: {e}")))?;
+        Ok(flushed?)
     }
 
     /// An added column has in rows from before what its default gives now.
