@@ -41,13 +41,15 @@ pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
 pub use row::{decode_column, decode_row, encode_row};
 pub use rules::{CheckSchema, ColumnAttributes, ForeignKey, Identity, TableRules};
-pub use schema::{Catalog, ColumnSchema, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN};
+pub use schema::{
+    Catalog, ColumnSchema, Comments, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN,
+};
 pub use sequence::{Reserved, SequenceSchema};
 pub use shape::{ColumnId, Shape, StoredColumn};
 pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};
 pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};
-pub use view::ViewSchema;
+pub use view::{ViewColumn, ViewSchema};
 pub use write_set::{
     BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, RowChange, RowChanges, WriteSet,
 };

@@ -131,6 +131,6 @@ fn catalog() -> Catalog {
             .into_iter()
             .map(|t| (t.name.clone(), t))
             .collect::<BTreeMap<_, _>>(),
-        indexes: BTreeMap::new(),
+        ..Catalog::default()
     }
 }

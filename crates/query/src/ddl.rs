@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
-pub use index::{create_index, is_taken, unique_constraints};
+pub use index::{added_unique, create_index, is_taken, unique_constraints};
 pub(crate) use rules::columns_in;
 pub use sequences::{asks_sequence, create_sequence, owned_sequences};
 

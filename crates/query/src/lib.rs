@@ -40,6 +40,8 @@ pub mod sql;
 mod system_tables;
 #[cfg(feature = "engine")]
 pub mod table_options;
+#[cfg(feature = "engine")]
+pub mod views;
 
 #[cfg(feature = "engine")]
 pub use engine::{

@@ -13,7 +13,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{depth, temporal, QueryError};
 
+mod created;
 mod maintenance;
+mod overriding;
 mod reserved;
 mod sequence_options;
 mod strings;
@@ -21,7 +23,10 @@ mod time;
 
 pub use time::{setting, DefaultClause, Erase, Setting};
 
+pub use crate::views::CreateView;
+pub use created::{CommentOn, CreateTableAs};
 pub use maintenance::{AlterOptions, Maintenance};
+pub use overriding::Overriding;
 
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
@@ -49,8 +54,16 @@ pub enum Command {
     DropSequences(Vec<ast::ObjectName>, bool),
     /// DROP INDEX: names, IF EXISTS.
     DropIndexes(Vec<ast::ObjectName>, bool),
-    /// DROP TABLE: names, IF EXISTS.
-    DropTables(Vec<ast::ObjectName>, bool),
+    /// DROP TABLE: names, IF EXISTS, CASCADE.
+    DropTables(Vec<ast::ObjectName>, bool, bool),
+    /// CREATE VIEW
+    CreateView(CreateView),
+    /// DROP VIEW: names, IF EXISTS, CASCADE.
+    DropViews(Vec<ast::ObjectName>, bool, bool),
+    /// CREATE TABLE .. AS, SELECT INTO
+    CreateTableAs(CreateTableAs),
+    /// COMMENT ON
+    Comment(CommentOn),
     /// TRUNCATE
     Truncate(Vec<ast::ObjectName>),
     /// COPY
@@ -88,18 +101,6 @@ pub enum Command {
     NoOperation(&'static str),
 }
 
-/// OVERRIDING: which values of identity columns an INSERT means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overriding {
-    /// It says nothing: those that it gives, where they may be given.
-    #[default]
-    None,
-    /// SYSTEM VALUE: those that it gives.
-    System,
-    /// USER VALUE: those of the sequence.
-    User,
-}
-
 /// What EXPLAIN was asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExplainOptions {
@@ -133,7 +134,7 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
     let text = sequence_options::sorted(&text);
-    let (text, overriding) = without_overriding(&text);
+    let (text, overriding) = overriding::without_overriding(&text);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -297,40 +298,6 @@ fn without_only(sql: &str) -> std::borrow::Cow<'_, str> {
     text
 }
 
-/// An INSERT without its OVERRIDING, which the parser does not know.
-fn without_overriding(sql: &str) -> (std::borrow::Cow<'_, str>, Overriding) {
-    use crate::lex::{Token, TokenKind};
-    let mentions = |b: &[u8]| b.eq_ignore_ascii_case(b"overriding");
-    if !sql.as_bytes().windows(10).any(mentions) {
-        return (sql.into(), Overriding::None);
-    }
-    let tokens: Vec<Token> = crate::lex::tokens(sql)
-        .filter(|t| t.kind != TokenKind::Comment)
-        .collect();
-    for around in tokens.windows(4) {
-        let [overriding, whose, value, next] = around else {
-            continue;
-        };
-        let is_clause = overriding.is_word(sql, "overriding")
-            && value.is_word(sql, "value")
-            && ["values", "select", "with", "("].iter().any(|w| match *w {
-                "(" => next.text(sql) == "(",
-                word => next.is_word(sql, word),
-            });
-        let found = match is_clause {
-            true if whose.is_word(sql, "system") => Overriding::System,
-            true if whose.is_word(sql, "user") => Overriding::User,
-            _ => continue,
-        };
-        let mut text = sql.to_owned();
-        let range = overriding.start..value.end;
-        let blank = " ".repeat(range.len());
-        text.replace_range(range, &blank);
-        return (text.into(), found);
-    }
-    (sql.into(), Overriding::None)
-}
-
 /// Statements about the session, read from tokens: drivers send spellings that
 /// the parser does not know.
 fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
@@ -366,6 +333,12 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "checkpoint" => Command::NoOperation("CHECKPOINT"),
         "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
         "alter" | "compact" | "vacuum" => return maintenance::parse(sql, &tokens),
+        "create" if crate::views::may_create(sql, &tokens) => {
+            let all: Vec<_> = crate::lex::tokens(sql)
+                .filter(|t| t.kind != TokenKind::Comment)
+                .collect();
+            return crate::views::parse_create(sql, &all);
+        }
         _ => return Ok(None),
     };
     Ok(Some(command))
@@ -477,9 +450,8 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
                 return write;
             }
             if let ast::SetExpr::Select(select) = query.body.as_ref() {
-                if select.into.is_some() {
-                    return Err(QueryError::unsupported("SELECT INTO")
-                        .with_hint("Create the table, then INSERT .. SELECT."));
+                if let Some(into) = &select.into {
+                    return created::select_into(query, into);
                 }
             }
             Command::Query(Box::new(statement))
@@ -513,13 +485,30 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
         S::Insert(insert) => Command::Insert(Box::new(insert), Overriding::None),
         S::Update(update) => Command::Update(Box::new(update), None),
         S::Delete(delete) => Command::Delete(Box::new(delete), None),
-        S::CreateTable(create) => Command::CreateTable(Box::new(create)),
+        S::CreateTable(create) => match create.query.is_some() {
+            true => created::create_table_as(create)?,
+            false => Command::CreateTable(Box::new(create)),
+        },
         S::Drop {
             object_type: ast::ObjectType::Table,
             if_exists,
             names,
+            cascade,
             ..
-        } => Command::DropTables(names, if_exists),
+        } => Command::DropTables(names, if_exists, cascade),
+        S::Drop {
+            object_type: ast::ObjectType::View,
+            if_exists,
+            names,
+            cascade,
+            ..
+        } => Command::DropViews(names, if_exists, cascade),
+        S::Comment {
+            object_type,
+            object_name,
+            comment,
+            if_exists: false,
+        } => Command::Comment(created::comment_on(object_type, &object_name, comment)?),
         S::AlterTable(alter) => Command::AlterTable(Box::new(alter)),
         S::CreateIndex(create) => Command::CreateIndex(Box::new(create)),
         S::Drop {

@@ -11,7 +11,7 @@ use arrow_array::UInt32Array;
 use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     key_values, Catalog, CatalogChange, Expect, IndexSchema, IndexState, Keys, Kind, NodeId,
-    OptionChange, Period, Reserved, SequenceSchema, Stamp, TableId, TableSchema,
+    OptionChange, Period, Reserved, Stamp, TableId, TableSchema,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -21,6 +21,7 @@ use crate::memtable::{KeyRanges, Run};
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet, Shapes};
 use crate::present::EarlierChange;
 use crate::retention::Retained;
+use crate::sequences;
 use crate::state::{StoreState, Stored, TableState};
 
 /// Periods of one key that a write set may write: their stamps share a microsecond.
@@ -159,10 +160,16 @@ pub(crate) fn check(
             Prepared::Catalog(_) => return Err(ApplyError::CatalogConflict),
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
-            Prepared::CreateSequence(schema) => checker.create_sequence(schema)?,
-            Prepared::ReserveNumbers(id, count) => checker.reserve(*id, *count)?,
+            Prepared::CreateSequence(schema) => {
+                let fresh = checker.applied.created;
+                sequences::create(checker.catalog(), schema, fresh)?;
+            }
+            Prepared::ReserveNumbers(id, count) => {
+                let reserved = sequences::reserve(checker.catalog(), *id, *count)?;
+                checker.applied.reserved = Some(reserved);
+            }
             Prepared::SetSequence(id, value, called) => {
-                checker.set_sequence(*id, *value, *called)?
+                sequences::set(checker.catalog(), *id, *value, *called)?;
             }
             Prepared::SetIndexState(id, state) => checker.set_index_state(*id, *state)?,
             Prepared::Rows(rows) => checker.rows(number, rows)?,
@@ -286,50 +293,6 @@ impl<'a> Checker<'a> {
         schema.options = schema.options.changed(changes, now);
         catalog.tables.insert(schema.name.clone(), Arc::new(schema));
         catalog.version += 1;
-        Ok(())
-    }
-
-    fn create_sequence(&mut self, schema: &SequenceSchema) -> Result<(), ApplyError> {
-        let fresh = self.applied.created;
-        let catalog = self.catalog();
-        if catalog.has_relation(&schema.name) {
-            return Err(ApplyError::DuplicateTable {
-                name: schema.name.clone(),
-            });
-        }
-        let mut schema = schema.clone();
-        schema.id = catalog.next_id();
-        if let Some((table @ TableId(0), _)) = &mut schema.owner {
-            *table = fresh.ok_or(ApplyError::UnknownTable { id: TableId(0) })?;
-        }
-        catalog.sequences.insert(schema.name.clone(), schema.into());
-        catalog.version += 1;
-        Ok(())
-    }
-
-    /// Plans do not depend on where a sequence stands: the catalog's version stays.
-    fn sequence(&mut self, id: TableId) -> Result<&mut SequenceSchema, ApplyError> {
-        let mut all = self.catalog().sequences.values_mut();
-        let found = all.find(|s| s.id == id).map(Arc::make_mut);
-        found.ok_or(ApplyError::UnknownSequence { id })
-    }
-
-    fn reserve(&mut self, id: TableId, count: u32) -> Result<(), ApplyError> {
-        let sequence = self.sequence(id)?;
-        let Some(reserved) = sequence.reserve(count) else {
-            let rises = sequence.increment > 0;
-            return Err(ApplyError::SequenceExhausted {
-                name: sequence.name.clone(),
-                end: if rises { "maximum" } else { "minimum" },
-                bound: if rises { sequence.max } else { sequence.min },
-            });
-        };
-        self.applied.reserved = Some(reserved);
-        Ok(())
-    }
-
-    fn set_sequence(&mut self, id: TableId, value: i64, is_called: bool) -> Result<(), ApplyError> {
-        self.sequence(id)?.set(value, is_called);
         Ok(())
     }
 

@@ -50,6 +50,7 @@ mod present;
 mod read_view;
 mod retention;
 mod scan;
+mod sequences;
 mod state;
 mod store;
 pub mod verify;

@@ -2,8 +2,9 @@
 //!
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
 //! and `value`), foreign clients (`clients`), kill tests (`crash`), data directories that cannot be used (`data_dir`), checks of what is
-//! stored (`check`), reading the past beside writers (`as_of`), indexes that are built beside writers (`index`), the SH1
-//! benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
+//! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`), indexes that are built
+//! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series
+//! (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
     clippy::disallowed_methods,
@@ -11,6 +12,7 @@
     reason = "tests use the real clock and files"
 )]
 
+mod alter;
 mod as_of;
 mod bitemporal;
 mod check;

@@ -10,30 +10,16 @@ use chronos_query::ddl::{self, Alteration, Demand};
 use chronos_query::{sql, RowRules};
 
 use super::command::done;
-use super::{Session, ATTEMPTS_MAX};
+use super::Session;
 use crate::{Error, Outcome, Severity};
 
 impl Session {
     pub(super) async fn alter_table(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let told = self.notices.len();
-            match self.alter_once(alter).await {
-                Err(e) if e.code == SqlState::SERIALIZATION_FAILURE && attempts < ATTEMPTS_MAX => {
-                    self.notices.truncate(told);
-                    if let Some(transaction) = &mut self.transaction {
-                        // Nothing is written in it yet, and DDL sees what is committed.
-                        transaction.view = self.node.inner.replica.store.read_view();
-                    }
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn alter_once(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
         let catalog = self.catalog();
+        if let Some(index) = ddl::added_unique(alter, &catalog)? {
+            self.add_index(index, &catalog).await?;
+            return done("ALTER TABLE");
+        }
         let Some(mut alteration) = ddl::alter_table(alter, &catalog)? else {
             self.notice(
                 Severity::Notice,
@@ -58,8 +44,24 @@ impl Session {
             unchanged,
             edits: alteration.edits(),
         };
+        if let Ok(after) = change.applied(&catalog) {
+            self.check_views(&alteration.table, &catalog, after)?;
+        }
+        if !alteration.schema.stores_like(&alteration.table) {
+            // Applying flushes what is in memory. What can be flushed before keeps nobody
+            // waiting, and a disk that is full refuses the statement and stops nothing.
+            self.flush().await?;
+        }
         self.change_catalog(vec![Change::Catalog(change)]).await?;
         done("ALTER TABLE")
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        let store = self.node.inner.replica.store.clone();
+        let flushed = tokio::task::spawn_blocking(move || store.flush_now()).await;
+        let flushed = flushed
+            .map_err(|e| Error::new(SqlState::INTERNAL, format!("a flush ended early: {e}")))?;
+        Ok(flushed?)
     }
 
     /// An added column has in rows from before what its default gives now.

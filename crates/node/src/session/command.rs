@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{
-    Catalog, CatalogChange, CatalogEdit, Change, DataType, SequenceSchema, SqlState, Stamp, Value,
-    WriteSet,
+    Catalog, CatalogEdit, Change, DataType, SequenceSchema, SqlState, Stamp, Value, WriteSet,
 };
 use chronos_query::sql::{self, Command};
 use chronos_query::{ddl, QueryError};
 use chronos_store::Applied;
 use tokio_util::sync::CancellationToken;
 
-use super::Session;
+use super::view::Dropped;
+use super::{Session, ATTEMPTS_MAX};
 use crate::{CommandTag, Error, Outcome, RowData, Rows, Severity};
 
 pub(super) fn done(verb: &'static str) -> Result<Outcome, Error> {
@@ -35,15 +35,52 @@ pub(super) fn show_columns(name: &str) -> SchemaRef {
 }
 
 impl Session {
+    /// Carries a command out; again, if it lost against another that changed tables.
     pub(super) async fn execute_command(
         &mut self,
         command: &Command,
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
         self.take_written();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let told = self.notices.len();
+            match self.execute_command_once(command, token).await {
+                Err(e)
+                    if e.code == SqlState::SERIALIZATION_FAILURE
+                        && changes_catalog(command)
+                        && attempts < ATTEMPTS_MAX =>
+                {
+                    self.notices.truncate(told);
+                    if let Some(transaction) = &mut self.transaction {
+                        // Nothing is written in it yet, and DDL sees what is committed.
+                        transaction.view = self.node.inner.replica.store.read_view();
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn execute_command_once(
+        &mut self,
+        command: &Command,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
         match command {
             Command::CreateTable(create) => self.create_table(create).await,
-            Command::DropTables(names, if_exists) => self.drop_tables(names, *if_exists).await,
+            Command::DropTables(names, if_exists, cascade) => {
+                self.drop_relations(Dropped::Table, names, *if_exists, *cascade)
+                    .await
+            }
+            Command::DropViews(names, if_exists, cascade) => {
+                self.drop_relations(Dropped::View, names, *if_exists, *cascade)
+                    .await
+            }
+            Command::CreateView(create) => self.create_view(create).await,
+            Command::CreateTableAs(create) => self.create_table_as(create).await,
+            Command::Comment(comment) => self.comment_on(comment).await,
             Command::CreateIndex(create) => self.create_index(create).await,
             Command::DropIndexes(names, if_exists) => self.drop_indexes(names, *if_exists).await,
             Command::CreateSequence(sequence, if_not_exists) => {
@@ -220,40 +257,6 @@ impl Session {
         Ok(())
     }
 
-    async fn drop_tables(
-        &mut self,
-        names: &[sql::ObjectName],
-        if_exists: bool,
-    ) -> Result<Outcome, Error> {
-        let mut found = Vec::with_capacity(names.len());
-        for name in names {
-            let name = sql::table_name(name)?;
-            let table = self.catalog().table(&name).map(|t| t.id);
-            match table {
-                Some(id) => found.push(id),
-                None if self.catalog().has_relation(&name) => {
-                    return Err(self.is_not("a table", &name));
-                }
-                None if if_exists => {
-                    self.notice(
-                        Severity::Notice,
-                        SqlState::SUCCESSFUL_COMPLETION,
-                        format!("table \"{name}\" does not exist, skipping"),
-                    );
-                }
-                None => {
-                    let message = format!("table \"{name}\" does not exist");
-                    return Err(Error::new(SqlState::UNDEFINED_TABLE, message));
-                }
-            }
-        }
-        if !found.is_empty() {
-            self.change_catalog(found.into_iter().map(Change::DropTable).collect())
-                .await?;
-        }
-        done("DROP TABLE")
-    }
-
     /// 42809: something else has that name.
     pub(super) fn is_not(&self, what: &str, name: &str) -> Error {
         let catalog = self.catalog();
@@ -312,14 +315,7 @@ impl Session {
                 }
             }
         }
-        if !edits.is_empty() {
-            let change = CatalogChange {
-                base: catalog.version,
-                unchanged: vec![],
-                edits,
-            };
-            self.change_catalog(vec![Change::Catalog(change)]).await?;
-        }
+        self.edit_catalog(&catalog, edits).await?;
         done("DROP SEQUENCE")
     }
 
@@ -426,6 +422,20 @@ impl Session {
             )),
         }
     }
+}
+
+/// Whether a command is worked out on the catalog and then changes it.
+fn changes_catalog(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::AlterTable(_)
+            | Command::DropTables(..)
+            | Command::CreateView(_)
+            | Command::DropViews(..)
+            | Command::DropSequences(..)
+            | Command::CreateIndex(_)
+            | Command::Comment(_)
+    )
 }
 
 /// 2BP01 if a column needs the sequence.

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_row, Change, Expect, IndexSchema, Key, Kind, RowChange, SqlState, TableId, TableSchema,
-    Uniqueness, Value,
+    decode_row, Catalog, Change, Expect, IndexSchema, Key, Kind, RowChange, SqlState, TableId,
+    TableSchema, Uniqueness, Value,
 };
 use chronos_query::{ddl, sql};
 use chronos_store::ReadView;
@@ -37,6 +37,16 @@ impl Session {
         }
         let catalog = self.catalog();
         let schema = ddl::create_index(create, &catalog)?;
+        self.add_index(schema, &catalog).await?;
+        done("CREATE INDEX")
+    }
+
+    /// Creates an index and waits until it is complete.
+    pub(super) async fn add_index(
+        &mut self,
+        schema: IndexSchema,
+        catalog: &Catalog,
+    ) -> Result<(), Error> {
         let name = schema.name.clone();
         // It names columns by position.
         let shape = catalog.table_by_id(schema.table);
@@ -52,7 +62,7 @@ impl Session {
         if let Some(transaction) = &mut self.transaction {
             transaction.view = self.node.inner.replica.store.read_view();
         }
-        done("CREATE INDEX")
+        Ok(())
     }
 
     pub(super) async fn drop_indexes(

@@ -19,6 +19,7 @@ mod read;
 mod settings;
 mod time;
 mod transaction;
+mod view;
 mod write;
 
 use std::sync::atomic::{AtomicBool, Ordering};

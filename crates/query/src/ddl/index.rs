@@ -245,6 +245,45 @@ fn check_constraint(unique: &ast::UniqueConstraint) -> Result<(), QueryError> {
     }
 }
 
+/// The index that keeps the UNIQUE constraint which is all that an ALTER TABLE adds; `None`:
+/// it does something else.
+pub fn added_unique(
+    alter: &ast::AlterTable,
+    catalog: &Catalog,
+) -> Result<Option<IndexSchema>, QueryError> {
+    let [ast::AlterTableOperation::AddConstraint {
+        constraint: ast::TableConstraint::Unique(unique),
+        not_valid: false,
+    }] = alter.operations.as_slice()
+    else {
+        return Ok(None);
+    };
+    let name = crate::sql::table_name(&alter.name)?;
+    let Some(table) = catalog.table(&name) else {
+        return Ok(None);
+    };
+    check_constraint(unique)?;
+    let columns = index_columns(table, &unique.columns).map_err(named_in_key)?;
+    let name = unique.name.as_ref().map(fold);
+    if let Some(name) = &name {
+        if is_taken(catalog, name) {
+            let message = format!("relation \"{name}\" already exists");
+            return Err(QueryError::new(SqlState::DUPLICATE_TABLE, message));
+        }
+    }
+    let listed: Vec<usize> = columns.iter().map(|c| c.column).collect();
+    let name =
+        name.unwrap_or_else(|| free_name(table, &listed, "key", |name| is_taken(catalog, name)));
+    // Another with the same columns is no reason not to make this one.
+    let mut indexes = Vec::new();
+    add_constraint(&mut indexes, table, catalog, Some(name), columns)?;
+    let index = indexes.pop().map(|mut index| {
+        index.table = table.id;
+        index
+    });
+    Ok(index)
+}
+
 fn plain_column(table: &TableSchema, column: usize) -> Result<IndexColumn, QueryError> {
     let data_type = &table.columns[column].data_type;
     if !data_type.is_key_type() {

@@ -41,6 +41,11 @@ pub const PAIR_COLUMN: &str = "__row";
 
 fn find_table(catalog: &Catalog, name: &ast::ObjectName) -> Result<Arc<TableSchema>, QueryError> {
     let name = table_name(name)?;
+    if catalog.views.contains_key(&name) {
+        return Err(QueryError::unsupported(format!(
+            "writing to the view \"{name}\""
+        )));
+    }
     catalog
         .table(&name)
         .cloned()

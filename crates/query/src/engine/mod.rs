@@ -266,8 +266,9 @@ impl Engine {
         temporaries: &[(String, RecordBatch)],
         parameter_types: &[Option<DataType>],
     ) -> Result<QueryPlan, QueryError> {
-        let stack = Stack::of(statement);
-        let statement = statement.clone();
+        let mut statement = statement.clone();
+        crate::views::expand(&mut statement, catalog)?;
+        let stack = Stack::of(&statement);
         stack.run(|| {
             self.plan_on(
                 stack,

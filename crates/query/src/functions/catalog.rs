@@ -10,7 +10,7 @@ use super::definition::{
 };
 use crate::system_tables::{
     format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
-    relation_name, relation_oid, role_oid, type_oid,
+    relation_name, relation_oid, role_oid, table_oid, type_oid,
 };
 use crate::QueryError;
 
@@ -52,7 +52,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
             call.scope.objects().constraint_definition(call.int(0)?),
         ))
     }),
-    strict("pg_get_viewdef", (1, 2), text, nothing),
+    strict("pg_get_viewdef", (1, 2), text, view_definition),
     strict("pg_get_ruledef", (1, 2), text, nothing),
     strict("pg_get_triggerdef", (1, 2), text, nothing),
     strict("pg_get_functiondef", (1, 1), text, nothing),
@@ -69,9 +69,17 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         Ok(Value::Text(String::new()))
     }),
     strict("pg_filenode_relation", (2, 2), oid, nothing),
-    strict("obj_description", (1, 2), text, nothing),
+    strict("obj_description", (1, 2), text, |call| {
+        let is_relation = call.args.len() < 2 || call.text(1)? == "pg_class";
+        let found = call.scope.objects().comment(call.int(0)?, 0);
+        Ok(optional(found.filter(|_| is_relation)))
+    }),
     strict("shobj_description", (2, 2), text, nothing),
-    strict("col_description", (2, 2), text, nothing),
+    strict("col_description", (2, 2), text, |call| {
+        let number = call.int(1)?;
+        let found = call.scope.objects().comment(call.int(0)?, number);
+        Ok(optional(found.filter(|_| number > 0)))
+    }),
     strict("pg_relation_size", (1, 2), bigint, nothing),
     strict("pg_table_size", (1, 1), bigint, nothing),
     strict("pg_indexes_size", (1, 1), bigint, nothing),
@@ -135,6 +143,18 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     }),
     strict("__subscripts", (2, 2), subscripts_type, subscripts),
 ];
+
+/// A view's query.
+fn view_definition(call: &Call<'_>) -> Result<Value, QueryError> {
+    let objects = call.scope.objects();
+    let oid = match call.args.first() {
+        Some(Value::Text(name)) => relation_oid(&objects, name)?.unwrap_or(0),
+        _ => call.int(0)?,
+    };
+    let mut views = call.scope.catalog.views.values();
+    let found = views.find(|v| table_oid(v.id) == oid);
+    Ok(optional(found.map(|view| format!(" {};", view.query))))
+}
 
 /// The sequence that a column's numbers come from.
 fn serial_sequence(call: &Call<'_>) -> Result<Value, QueryError> {

@@ -69,6 +69,16 @@ fn tables(objects: &Objects<'_>) -> Rows {
             yes_or_no(false),
         ]);
     }
+    for view in objects.catalog.views.values() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&view.name),
+            text("VIEW"),
+            yes_or_no(false),
+            yes_or_no(false),
+        ]);
+    }
     for r in relations::all() {
         let kind = if r.is_view { "VIEW" } else { "BASE TABLE" };
         rows.push([
@@ -88,15 +98,28 @@ fn views(objects: &Objects<'_>) -> Rows {
         "table_catalog",
         "table_schema",
         "table_name",
+        "view_definition",
         "check_option",
         "is_updatable",
         "is_insertable_into",
     ]);
+    for view in objects.catalog.views.values() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&view.name),
+            text(&view.query),
+            text("NONE"),
+            yes_or_no(false),
+            yes_or_no(false),
+        ]);
+    }
     for r in relations::all().iter().filter(|r| r.is_view) {
         rows.push([
             database(objects),
             text(r.schema),
             text(r.name),
+            Value::Null,
             text("NONE"),
             yes_or_no(false),
             yes_or_no(false),
@@ -230,6 +253,24 @@ fn columns(objects: &Objects<'_>) -> Rows {
                     Identity::Always => "ALWAYS",
                     Identity::ByDefault => "BY DEFAULT",
                 }),
+            );
+        }
+    }
+    for view in objects.catalog.views.values() {
+        for (position, c) in view.columns.iter().enumerate() {
+            let oid = i64::from(c.data_type.oid());
+            let name = &view.name;
+            push(
+                "public",
+                name,
+                &c.name,
+                position,
+                None,
+                true,
+                &c.data_type,
+                oid,
+                None,
+                None,
             );
         }
     }

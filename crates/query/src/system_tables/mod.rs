@@ -25,6 +25,7 @@ mod pg_catalog;
 mod relations;
 pub(crate) mod rewrite;
 mod rows;
+mod sequences;
 mod settings;
 mod types;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronos_model::{Catalog, CheckSchema, TableId, TableSchema};
+use chronos_model::{Catalog, CheckSchema, ColumnId, TableId, TableSchema};
 
 use crate::engine::SessionFacts;
 
@@ -79,6 +79,44 @@ impl<'a> Objects<'a> {
                 position,
             })
         })
+    }
+
+    /// The object id of a table, index, sequence or view.
+    pub(crate) fn relation_oid(&self, id: TableId) -> i64 {
+        match self.catalog.index_by_id(id) {
+            Some(_) => index_oid(id),
+            None => table_oid(id),
+        }
+    }
+
+    /// `attnum` of a column of a table or view.
+    pub(crate) fn attribute_number(&self, id: TableId, column: ColumnId) -> Option<i64> {
+        let position = match self.catalog.table_by_id(id) {
+            Some(table) => table.position_of(column)?,
+            None => column.0 as usize,
+        };
+        Some(position as i64 + 1)
+    }
+
+    /// The comment on a relation, or on one of its columns.
+    pub(crate) fn comment(&self, oid: i64, column: i64) -> Option<String> {
+        let comments = &self.catalog.comments;
+        let text = match column {
+            0 => comments
+                .relations
+                .iter()
+                .find(|(id, _)| self.relation_oid(TableId(**id)) == oid)
+                .map(|(_, text)| text),
+            number => comments
+                .columns
+                .iter()
+                .find(|(id, column, _)| {
+                    self.relation_oid(*id) == oid
+                        && self.attribute_number(*id, *column) == Some(number)
+                })
+                .map(|(_, _, text)| text),
+        };
+        text.cloned()
     }
 
     /// The tables by name.

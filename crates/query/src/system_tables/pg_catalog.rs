@@ -4,6 +4,7 @@ use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::rows::{int, ints, text, yes, Rows};
+use super::sequences::{pg_description, pg_sequence, pg_sequences};
 use super::settings::SETTINGS;
 use super::types::{self, function_oid, modifier};
 use super::{relations, Fill};
@@ -28,6 +29,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_sequence", pg_sequence),
     ("pg_sequences", pg_sequences),
     ("pg_database", pg_database),
+    ("pg_description", pg_description),
     ("pg_index", pg_index),
     ("pg_indexes", pg_indexes),
     ("pg_language", pg_language),
@@ -76,6 +78,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         "relispopulated",
         "relreplident",
         "reloptions",
+        "relchecks",
     ]);
     let mut push = |oid: i64,
                     name: &str,
@@ -84,7 +87,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
                     has_index: bool,
                     kind: &str,
                     columns: usize,
-                    options: Value| {
+                    options: Value,
+                    checks: usize| {
         let replica_identity = if kind == "r" { "d" } else { "n" };
         rows.push([
             int(oid),
@@ -101,6 +105,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             yes(true),
             text(replica_identity),
             options,
+            int(checks as i64),
         ]);
     };
     for table in objects.tables() {
@@ -113,6 +118,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "r",
             table.columns.len(),
             options(table),
+            table.rules.checks.len(),
         );
     }
     for index in objects.indexes() {
@@ -125,11 +131,36 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "i",
             index.all_columns().len(),
             Value::Null,
+            0,
         );
     }
     for sequence in objects.catalog.sequences.values() {
         let oid = table_oid(sequence.id);
-        push(oid, &sequence.name, PUBLIC, 0, false, "S", 3, Value::Null);
+        push(
+            oid,
+            &sequence.name,
+            PUBLIC,
+            0,
+            false,
+            "S",
+            3,
+            Value::Null,
+            0,
+        );
+    }
+    for view in objects.catalog.views.values() {
+        let (oid, columns) = (table_oid(view.id), view.columns.len());
+        push(
+            oid,
+            &view.name,
+            PUBLIC,
+            0,
+            false,
+            "v",
+            columns,
+            Value::Null,
+            0,
+        );
     }
     for relation in relations::all() {
         let (kind, am) = if relation.is_view {
@@ -146,6 +177,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             kind,
             relation.columns.len(),
             Value::Null,
+            0,
         );
     }
     rows
@@ -242,6 +274,20 @@ fn pg_attribute(objects: &Objects<'_>) -> Rows {
             );
         }
     }
+    for view in objects.catalog.views.values() {
+        for (number, column) in view.columns.iter().enumerate() {
+            push(
+                table_oid(view.id),
+                &column.name,
+                i64::from(column.data_type.oid()),
+                number,
+                modifier(&column.data_type),
+                false,
+                false,
+                ["", ""],
+            );
+        }
+    }
     for index in objects.indexes() {
         for (number, position) in index.all_columns().into_iter().enumerate() {
             let column = &index.table().columns[position];
@@ -291,67 +337,6 @@ fn pg_attrdef(objects: &Objects<'_>) -> Rows {
                 oid += 1;
             }
         }
-    }
-    rows
-}
-
-fn pg_sequence(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "seqrelid",
-        "seqtypid",
-        "seqstart",
-        "seqincrement",
-        "seqmax",
-        "seqmin",
-        "seqcache",
-        "seqcycle",
-    ]);
-    for s in objects.catalog.sequences.values() {
-        rows.push([
-            int(table_oid(s.id)),
-            int(i64::from(s.data_type.oid())),
-            int(s.start),
-            int(s.increment),
-            int(s.max),
-            int(s.min),
-            int(1),
-            yes(s.cycle),
-        ]);
-    }
-    rows
-}
-
-fn pg_sequences(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "schemaname",
-        "sequencename",
-        "sequenceowner",
-        "data_type",
-        "start_value",
-        "min_value",
-        "max_value",
-        "increment_by",
-        "cycle",
-        "cache_size",
-        "last_value",
-    ]);
-    for s in objects.catalog.sequences.values() {
-        rows.push([
-            text("public"),
-            text(&s.name),
-            text(&objects.facts.user),
-            int(i64::from(s.data_type.oid())),
-            int(s.start),
-            int(s.min),
-            int(s.max),
-            int(s.increment),
-            yes(s.cycle),
-            int(1),
-            match s.is_called {
-                true => int(s.last),
-                false => Value::Null,
-            },
-        ]);
     }
     rows
 }
@@ -746,9 +731,14 @@ fn pg_tables(objects: &Objects<'_>) -> Rows {
 }
 
 fn pg_views(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["schemaname", "viewname", "viewowner"]);
+    let mut rows = Rows::of(&["schemaname", "viewname", "viewowner", "definition"]);
+    let user = || text(&objects.facts.user);
+    for view in objects.catalog.views.values() {
+        let definition = text(format!("{};", view.query));
+        rows.push([text("public"), text(&view.name), user(), definition]);
+    }
     for r in relations::all().iter().filter(|r| r.is_view) {
-        rows.push([text(r.schema), text(r.name), text(&objects.facts.user)]);
+        rows.push([text(r.schema), text(r.name), user(), Value::Null]);
     }
     rows
 }

@@ -318,7 +318,7 @@ impl Run {
             DataType::Float4 => Some(DataType::Float8),
             _ => None,
         };
-        match wider.filter(|_| how % 3 > 0) {
+        match wider.filter(|_| !how.is_multiple_of(3)) {
             Some(wider) => schema.widen_column(position, wider).unwrap(),
             None => {
                 let (data_type, missing) = match how % 5 {

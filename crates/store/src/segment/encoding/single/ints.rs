@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use chronos_model::Decoder;
 
+use super::super::bitpack::{self, Sink};
 use super::super::ints::{
     self, unzigzag, CONSTANT, DELTA, DEPTH_MAX, DICTIONARY, DICTIONARY_MAX, PACKED, PCO, RAW, RUNS,
 };
-use super::super::{bitpack, BlockError};
+use super::super::BlockError;
 use super::packed::PackedAt;
 
 /// So many steps are added up at most.
@@ -176,21 +177,34 @@ fn delta(block: &Bytes, d: &mut Decoder<'_>, count: usize) -> Result<IntsAt, Blo
     let factor = d.varint()?;
     let step = unzigzag(d.varint()?).wrapping_mul(factor);
     let steps = PackedAt::parse(block, &mut d.clone(), count)?;
-    let mut sums = Vec::with_capacity(count.div_ceil(STEPS_MAX));
-    let mut sum = 0u64;
-    bitpack::unpack(d, count, |_, run| {
-        for steps in run.chunks(STEPS_MAX) {
-            sums.push(sum);
-            sum = steps.iter().fold(sum, |sum, step| sum.wrapping_add(*step));
-        }
-    })?;
+    let mut sums = Sums {
+        sums: Vec::with_capacity(count.div_ceil(STEPS_MAX)),
+        sum: 0,
+    };
+    bitpack::unpack(d, count, &mut sums)?;
     Ok(IntsAt::Delta {
         first,
         factor,
         step,
-        sums: sums.into(),
+        sums: sums.sums.into(),
         steps,
     })
+}
+
+/// Takes steps for the sum of those before each [`STEPS_MAX`] of them.
+struct Sums {
+    sums: Vec<u64>,
+    sum: u64,
+}
+
+impl Sink for Sums {
+    fn take<W: Copy + Into<u64>>(&mut self, _: usize, run: &[W]) {
+        for steps in run.chunks(STEPS_MAX) {
+            self.sums.push(self.sum);
+            let add = |sum: u64, step: &W| sum.wrapping_add((*step).into());
+            self.sum = steps.iter().fold(self.sum, add);
+        }
+    }
 }
 
 fn runs(
