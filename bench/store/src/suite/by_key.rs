@@ -160,7 +160,7 @@ fn key(i: u64) -> String {
 fn value(i: u64, change: u64) -> String {
     let mut random = Random::new(i << 20 | change);
     let (a, b, c) = (random.next(), random.next(), random.next() as u32);
-    format!("{{\"token\":\"{a:016x}{b:016x}\",\"state\":\"active\",\"plan\":\"basic\",\"visits\":\"{c:08x}\"}}..........")
+    format!("{{\"token\":\"{a:016x}{b:016x}\",\"state\":\"active\",\"plan\":\"basic\",\"visits\":\"{c:08x}\"}}....")
 }
 
 /// The key that is inserted as number `n` of `rows`: all in turn, neighbours far apart.
