@@ -33,7 +33,7 @@ pub use index::{
 pub use key::{encode_key, encode_keys, key_values, Key, KeyError, Keys};
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use row::{decode_column, decode_row, encode_row};
-pub use rules::{CheckSchema, ColumnAttributes, ForeignKey, Identity, TableRules};
+pub use rules::{CheckSchema, ColumnAttributes, Identity, TableRules};
 pub use schema::{
     Catalog, ColumnSchema, Comments, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN,
 };
