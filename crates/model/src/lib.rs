@@ -40,7 +40,7 @@ pub use key::{
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
 pub use row::{decode_column, decode_row, encode_row};
-pub use rules::{CheckSchema, ColumnAttributes, ForeignKey, Identity, TableRules};
+pub use rules::{CheckSchema, ColumnAttributes, Identity, TableRules};
 pub use schema::{
     Catalog, ColumnSchema, Comments, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN,
 };

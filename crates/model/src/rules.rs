@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::TableId;
-
 /// What is said of a column beside name, type, NULL and DEFAULT.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ColumnAttributes {
@@ -45,9 +43,6 @@ pub struct TableRules {
     /// CHECK constraints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckSchema>,
-    /// FOREIGN KEY constraints.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub foreign_keys: Vec<ForeignKey>,
 }
 
 impl TableRules {
@@ -63,15 +58,4 @@ pub struct CheckSchema {
     pub name: String,
     /// The condition as SQL text.
     pub expression: String,
-}
-
-/// A FOREIGN KEY constraint.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ForeignKey {
-    /// Name, already folded; unique among the table's constraints.
-    pub name: String,
-    /// Positions of the referring columns, in the order of the key they refer to.
-    pub columns: Vec<usize>,
-    /// The table referred to, by its primary key.
-    pub table: TableId,
 }

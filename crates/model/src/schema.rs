@@ -316,3 +316,28 @@ impl Catalog {
         self.tables.values().cloned().chain(entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the first version wrote it.
+    const FIRST: &str = r#"{"version":3,"next_table_id":2,"tables":{"t":{"id":1,"name":"t","columns":[
+        {"name":"a","data_type":"bigint","nullable":false},
+        {"name":"b","data_type":"text","nullable":true,"default":"'x'"}],
+        "primary_key":[0],"options":{}}}}"#;
+
+    #[test]
+    fn a_catalog_of_the_first_version_reads_and_is_written_alike() {
+        let catalog: Catalog = serde_json::from_str(FIRST).unwrap();
+        let table = catalog.table("t").unwrap();
+        assert_eq!(table.column_id(1), ColumnId(1));
+        assert_eq!(table.position_of(ColumnId(0)), Some(0));
+        assert_eq!((table.shape.version, table.has_row_rules()), (0, false));
+        assert!(catalog.sequences.is_empty() && catalog.views.is_empty());
+        // What has nothing new in it can still be read by who knows nothing of it.
+        let written = serde_json::to_value(&catalog).unwrap();
+        let first: serde_json::Value = serde_json::from_str(FIRST).unwrap();
+        assert_eq!(written, first);
+    }
+}

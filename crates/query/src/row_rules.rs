@@ -6,7 +6,8 @@
 //!                               -> SELECT .. FROM rows WHERE NOT (a > 0)   none may be found
 //! ```
 //!
-//! Both are queries like any other, planned once and run on each statement's rows.
+//! Both are queries like any other, planned once. Where they depend on the rows alone, which is
+//! nearly always so, they are compiled to expressions, and each statement's rows need no engine.
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use chronos_model::{Catalog, SqlState, TableSchema};
 use futures::StreamExt;
 
 use crate::dml::{check_not_null, check_violation, row_values, PAIR_COLUMN};
+use crate::engine::Compiled;
 use crate::sql::{parse_query, quote};
 use crate::{coerce_batch, Engine, QueryError, QueryPlan, ReadContext, SessionFacts};
 
@@ -28,10 +30,18 @@ const ROWS_TABLE: &str = "__chronos_rows";
 #[derive(Clone)]
 pub struct RowRules {
     table: Arc<TableSchema>,
-    generated: Option<QueryPlan>,
-    checks: Option<QueryPlan>,
+    generated: Option<Asked>,
+    checks: Option<Asked>,
     /// Names of the constraints in the order in which they are tested.
     names: Vec<String>,
+}
+
+/// What is asked of rows.
+#[derive(Clone)]
+struct Asked {
+    plan: QueryPlan,
+    /// The same of each row in its place, if that can be done without the engine.
+    compiled: Option<Compiled>,
 }
 
 impl RowRules {
@@ -48,17 +58,23 @@ impl RowRules {
             return Ok(None);
         }
         let none = [(ROWS_TABLE.to_owned(), numbered(table, &empty(table))?)];
-        let plan = |query: Option<String>| -> Result<Option<QueryPlan>, QueryError> {
-            let Some(query) = query else { return Ok(None) };
-            let planned = engine.plan(&parse_query(&query)?, catalog, facts, &none, &[]);
-            planned.map(Some)
+        let plan = |query: &str| engine.plan(&parse_query(query)?, catalog, facts, &none, &[]);
+        let asked = |queries: Option<Queries>| -> Result<Option<Asked>, QueryError> {
+            let Some(queries) = queries else {
+                return Ok(None);
+            };
+            let each = plan(&queries.each)?;
+            Ok(Some(Asked {
+                compiled: engine.compile(&each),
+                plan: plan(&queries.numbered)?,
+            }))
         };
         let mut checks: Vec<_> = table.rules.checks.iter().collect();
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let expressions: Vec<&str> = checks.iter().map(|c| c.expression.as_str()).collect();
         Ok(Some(RowRules {
-            generated: plan(generated_query(table))?,
-            checks: plan(checks_query(table, &expressions))?,
+            generated: asked(generated_queries(table))?,
+            checks: asked(check_queries(table, &expressions))?,
             names: checks.iter().map(|c| c.name.clone()).collect(),
             table: table.clone(),
         }))
@@ -66,7 +82,8 @@ impl RowRules {
 
     /// Whether generated values depend on nothing but the row.
     pub fn is_immutable(&self) -> bool {
-        self.generated.as_ref().is_none_or(QueryPlan::is_immutable)
+        let generated = self.generated.as_ref();
+        generated.is_none_or(|asked| asked.plan.is_immutable())
     }
 
     /// The rows as they are to be stored.
@@ -81,12 +98,12 @@ impl RowRules {
         if rows.num_rows() == 0 {
             return Ok(rows);
         }
-        if let Some(plan) = &self.generated {
-            rows = self.generate(engine, plan, rows, context).await?;
+        if let Some(asked) = &self.generated {
+            rows = self.generate(engine, asked, rows, context).await?;
             check_not_null(&self.table, &rows)?;
         }
-        if let Some(plan) = &self.checks {
-            self.check(engine, plan, &rows, context).await?;
+        if let Some(asked) = &self.checks {
+            self.check(engine, asked, &rows, context).await?;
         }
         Ok(rows)
     }
@@ -94,29 +111,40 @@ impl RowRules {
     async fn generate(
         &self,
         engine: &Engine,
-        plan: &QueryPlan,
+        asked: &Asked,
         rows: RecordBatch,
         context: &ReadContext,
     ) -> Result<RecordBatch, QueryError> {
         let given = numbered(&self.table, &rows)?;
-        let batches = run(engine, plan, given, context).await?;
-        let Some(first) = batches.first() else {
-            return Err(internal("generated columns gave no rows"));
+        let computed = match &asked.compiled {
+            Some(compiled) => compiled.evaluate(&given)?,
+            None => {
+                let batches = run(engine, &asked.plan, given, context).await?;
+                let Some(first) = batches.first() else {
+                    return Err(internal("generated columns gave no rows"));
+                };
+                let found = arrow_select::concat::concat_batches(&first.schema(), &batches);
+                in_order(&found.map_err(internal)?)?.columns()[1..].to_vec()
+            }
         };
-        let found = arrow_select::concat::concat_batches(&first.schema(), &batches);
-        let found = in_order(&found.map_err(internal)?)?;
-        if found.num_rows() != rows.num_rows() {
+        if computed
+            .iter()
+            .any(|column| column.len() != rows.num_rows())
+        {
             return Err(internal("generated columns gave another number of rows"));
         }
-        let mut computed = 1;
-        let schema = found.schema();
+        let mut computed = computed.into_iter().zip(&asked.plan.schema.fields()[1..]);
         let mut fields = rows.schema().fields().to_vec();
         let mut columns = rows.columns().to_vec();
         for (i, column) in self.table.columns.iter().enumerate() {
             if column.attributes.generated.is_some() {
-                fields[i] = schema.fields()[computed].clone();
-                columns[i] = found.column(computed).clone();
-                computed += 1;
+                let (array, field) = computed
+                    .next()
+                    .ok_or_else(|| internal("a generated column was not computed"))?;
+                // Texts come in one layout or another.
+                let data_type = array.data_type().clone();
+                fields[i] = Arc::new(field.as_ref().clone().with_data_type(data_type));
+                columns[i] = array;
             }
         }
         coerce_batch(&self.table, &fields, &columns, rows.num_rows())
@@ -125,31 +153,50 @@ impl RowRules {
     async fn check(
         &self,
         engine: &Engine,
-        plan: &QueryPlan,
+        asked: &Asked,
         rows: &RecordBatch,
         context: &ReadContext,
     ) -> Result<(), QueryError> {
         let given = numbered(&self.table, rows)?;
-        let batches = run(engine, plan, given, context).await?;
-        let mut worst: Option<(i64, usize)> = None;
-        for batch in &batches {
-            let numbers = batch.column(0).as_primitive::<Int64Type>();
-            for row in 0..batch.num_rows() {
-                let fails = |check: &usize| {
-                    let failed = batch.column(check + 1).as_boolean();
-                    failed.is_valid(row) && failed.value(row)
-                };
-                let failed = (0..self.names.len()).find(fails);
-                let found = failed.map(|check| (numbers.value(row), check));
-                worst = worst.into_iter().chain(found).min();
+        let mut worst: Option<(usize, usize)> = None;
+        match &asked.compiled {
+            Some(compiled) => {
+                let failed = compiled.evaluate(&given)?;
+                self.note_worst(&failed, |row| row, &mut worst);
+            }
+            None => {
+                for batch in run(engine, &asked.plan, given, context).await? {
+                    let numbers = batch.column(0).as_primitive::<Int64Type>();
+                    let number = |row: usize| numbers.value(row) as usize;
+                    self.note_worst(&batch.columns()[1..], number, &mut worst);
+                }
             }
         }
         match worst {
             None => Ok(()),
             Some((row, check)) => {
-                let values = row_values(&self.table, rows, row as usize)?;
+                let values = row_values(&self.table, rows, row)?;
                 Err(check_violation(&self.table, &self.names[check], &values))
             }
+        }
+    }
+
+    /// Notes the first row that fails, and the first CHECK that it fails.
+    fn note_worst(
+        &self,
+        failed: &[ArrayRef],
+        number: impl Fn(usize) -> usize,
+        worst: &mut Option<(usize, usize)>,
+    ) {
+        for (check, failed) in failed.iter().enumerate().take(self.names.len()) {
+            let failed = failed.as_boolean();
+            if failed.true_count() == 0 {
+                continue;
+            }
+            let fails = |row: &usize| failed.is_valid(*row) && failed.value(*row);
+            let first = (0..failed.len()).filter(fails).map(&number).min();
+            let found = first.map(|row| (row, check));
+            *worst = worst.take().into_iter().chain(found).min();
         }
     }
 }
@@ -159,33 +206,44 @@ pub fn is_false(expression: &str) -> String {
     format!("(({expression}) IS FALSE)")
 }
 
-fn checks_query(table: &TableSchema, checks: &[&str]) -> Option<String> {
+/// What is asked of rows, in two forms.
+struct Queries {
+    /// Of each row in its place.
+    each: String,
+    /// With the rows' numbers in front; a query does not promise an order.
+    numbered: String,
+}
+
+fn check_queries(table: &TableSchema, checks: &[&str]) -> Option<Queries> {
     if checks.is_empty() {
         return None;
     }
     let failed: Vec<String> = checks.iter().map(|c| is_false(c)).collect();
     let shown = failed.iter().enumerate();
     let shown: Vec<String> = shown.map(|(i, f)| format!("{f} AS \"__f{i}\"")).collect();
-    Some(format!(
-        "SELECT {PAIR_COLUMN}, {} FROM {ROWS_TABLE} AS {} WHERE {}",
-        shown.join(", "),
-        quote(&table.name),
-        failed.join(" OR ")
-    ))
+    let (shown, name) = (shown.join(", "), quote(&table.name));
+    Some(Queries {
+        each: format!("SELECT {shown} FROM {ROWS_TABLE} AS {name}"),
+        numbered: format!(
+            "SELECT {PAIR_COLUMN}, {shown} FROM {ROWS_TABLE} AS {name} WHERE {}",
+            failed.join(" OR ")
+        ),
+    })
 }
 
-fn generated_query(table: &TableSchema) -> Option<String> {
+fn generated_queries(table: &TableSchema) -> Option<Queries> {
     let columns = table.columns.iter().enumerate();
     let computed: Vec<String> = columns
         .filter_map(|(i, c)| Some((i, c.attributes.generated.as_ref()?)))
         .map(|(i, expression)| format!("({expression}) AS \"__c{i}\""))
         .collect();
-    (!computed.is_empty()).then(|| {
-        format!(
-            "SELECT {PAIR_COLUMN}, {} FROM {ROWS_TABLE} AS {}",
-            computed.join(", "),
-            quote(&table.name)
-        )
+    if computed.is_empty() {
+        return None;
+    }
+    let (computed, name) = (computed.join(", "), quote(&table.name));
+    Some(Queries {
+        each: format!("SELECT {computed} FROM {ROWS_TABLE} AS {name}"),
+        numbered: format!("SELECT {PAIR_COLUMN}, {computed} FROM {ROWS_TABLE} AS {name}"),
     })
 }
 

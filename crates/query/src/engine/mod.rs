@@ -9,6 +9,7 @@ mod casts;
 mod checked;
 mod checks;
 mod coerce;
+mod compiled;
 mod conjunctions;
 mod context;
 mod dialect;
@@ -71,6 +72,7 @@ use crate::functions::{self, Scope};
 use crate::QueryError;
 pub(crate) use casts::{cast_column, checked};
 pub use coerce::{coerce_array, coerce_batch};
+pub(crate) use compiled::Compiled;
 use context::PlanContext;
 pub(crate) use dialect::parse_expression;
 use memory::Limits;
@@ -357,6 +359,11 @@ impl Engine {
             reads_instants,
             stack,
         })
+    }
+
+    /// The plan without the engine around it, if it takes the rows of one table as they come.
+    pub(crate) fn compile(&self, plan: &QueryPlan) -> Option<Compiled> {
+        Compiled::of(plan, &self.state)
     }
 
     /// Runs a plan. The stream's schema is the physical one: its fields may differ

@@ -543,7 +543,7 @@ fn rectangles(
 #[test]
 fn rows_are_the_rectangles_of_a_replay() {
     let case = || (prop::collection::vec(op(), 1..22), any::<u64>());
-    run_cases(3000, case, |(ops, seed)| {
+    run_cases(1500, case, |(ops, seed)| {
         let mut run = Run::new();
         for op in &ops {
             run.run(op);

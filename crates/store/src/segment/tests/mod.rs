@@ -4,6 +4,7 @@ mod damage;
 mod golden;
 mod read;
 mod round_trip;
+mod shaped;
 
 use std::path::Path;
 use std::sync::Arc;
