@@ -19,8 +19,10 @@ mod overriding;
 mod reserved;
 mod sequence_options;
 mod strings;
+mod shorthand;
 mod time;
 
+pub use shorthand::shorthand;
 pub use time::{setting, DefaultClause, Erase, Setting};
 
 pub use crate::views::CreateView;

@@ -230,7 +230,8 @@ impl Session {
         } else if let Some(setting) = sql::setting(sql)? {
             self.plan_setting(setting, catalog)?
         } else {
-            match sql::parse(sql)? {
+            let meant = sql::shorthand(sql, catalog)?;
+            match sql::parse(meant.as_deref().unwrap_or(sql))? {
                 Command::Query(statement) => {
                     let plan = self.node.inner.engine.plan(
                         &statement,
