@@ -183,7 +183,7 @@ fn next_of(sequence: &str) -> String {
     format!("nextval('{name}'::regclass)")
 }
 
-/// Whether an expression that is kept asks a sequence, as [`next_of`] writes it or by name.
+/// Whether an expression that is kept asks a sequence: as the default of a column that owns it does, or by name.
 pub fn asks_sequence(default: &str, sequence: &str) -> bool {
     let name = quote_ident(sequence).replace('\'', "''");
     default.contains(&format!("('{name}'"))
