@@ -81,6 +81,7 @@ fn write_set() -> Vec<u8> {
         data_type,
         nullable: true,
         default: None,
+        attributes: Default::default(),
     };
     let schema = TableSchema {
         id: TableId(1),
@@ -88,6 +89,8 @@ fn write_set() -> Vec<u8> {
         columns: vec![column("k", DataType::Int8), column("v", DataType::Text)],
         primary_key: vec![0],
         options: TableOptions::default(),
+        rules: Default::default(),
+        shape: Default::default(),
     };
     let rows: Vec<Vec<Value>> = (0..20)
         .map(|n| vec![Value::Int8(n), Value::Text("x".repeat(n as usize).into())])

@@ -79,9 +79,12 @@ fn schema(name: &str) -> TableSchema {
             data_type: DataType::Int8,
             nullable: false,
             default: None,
+            attributes: Default::default(),
         }],
         primary_key: vec![0],
         options: TableOptions::default(),
+        rules: Default::default(),
+        shape: Default::default(),
     }
 }
 

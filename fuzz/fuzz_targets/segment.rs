@@ -69,10 +69,13 @@ fn schema() -> TableSchema {
                 data_type: DataType::parse(data_type).unwrap(),
                 nullable: i > 1,
                 default: None,
+                attributes: Default::default(),
             })
             .collect(),
         primary_key: vec![0, 1],
         options: TableOptions::default(),
+        rules: Default::default(),
+        shape: Default::default(),
     }
 }
 

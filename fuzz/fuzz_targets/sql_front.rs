@@ -47,6 +47,7 @@ static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
             .into_iter()
             .map(|t| (t.name.clone(), t))
             .collect::<BTreeMap<_, _>>(),
+        ..Catalog::default()
     }
 });
 
@@ -56,6 +57,7 @@ fn table(name: &str, types: &[&str], key: &[usize]) -> Arc<TableSchema> {
         data_type: DataType::parse(t).expect("a type"),
         nullable: !key.contains(&index),
         default: (index == 0).then(|| "7".to_owned()),
+        attributes: Default::default(),
     });
     Arc::new(TableSchema {
         id: TableId(0),
@@ -63,6 +65,8 @@ fn table(name: &str, types: &[&str], key: &[usize]) -> Arc<TableSchema> {
         columns: columns.collect(),
         primary_key: key.to_vec(),
         options: TableOptions::default(),
+        rules: Default::default(),
+        shape: Default::default(),
     })
 }
 

@@ -18,8 +18,8 @@ mod maintenance;
 mod overriding;
 mod reserved;
 mod sequence_options;
-mod strings;
 mod shorthand;
+mod strings;
 mod time;
 
 pub use shorthand::shorthand;

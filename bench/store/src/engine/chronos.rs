@@ -152,6 +152,7 @@ pub(crate) fn column(name: &str, data_type: DataType) -> ColumnSchema {
         data_type,
         nullable: false,
         default: None,
+        attributes: Default::default(),
     }
 }
 
@@ -163,6 +164,8 @@ pub(crate) fn table(name: &str, columns: Vec<ColumnSchema>, primary_key: &[usize
         columns,
         primary_key: primary_key.to_vec(),
         options: TableOptions::default(),
+        rules: Default::default(),
+        shape: Default::default(),
     }
 }
 

@@ -66,7 +66,9 @@ pub fn shorthand(sql: &str, catalog: &Catalog) -> Result<Option<String>, QueryEr
     if !is_get {
         let literal = name.replace('\'', "''");
         let arguments: String = values.iter().map(|v| format!(", {v}")).collect();
-        return Ok(Some(format!("SELECT * FROM history('{literal}'{arguments})")));
+        return Ok(Some(format!(
+            "SELECT * FROM history('{literal}'{arguments})"
+        )));
     }
     let conditions: Vec<String> = (key.iter().zip(&values))
         .map(|(column, value)| format!("{} = ({value})", quote(column)))

@@ -37,6 +37,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+#[cfg(feature = "engine")]
 pub(crate) use bounds::Words;
 
 use crate::lex::LexError;

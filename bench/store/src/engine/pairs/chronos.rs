@@ -41,6 +41,7 @@ impl Chronos {
                 expect: Expect::Any,
                 kind: Kind::Put,
                 row: bytes.into(),
+                valid: None,
             }],
         })))
     }
