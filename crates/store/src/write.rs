@@ -78,6 +78,11 @@ impl Shared {
                 self.give_way(written - before)?;
             }
             let mut batch = version_batch(merged)?;
+            debug_assert!(
+                first_versions_are_first(&batch),
+                "a version of {} is older than the first of its key",
+                schema.name
+            );
             let expired = expired(schema, splitter.retained(), &batch)?;
             let split = splitter.split(ToSplit {
                 keys: &batch.keys,
@@ -105,6 +110,12 @@ impl Shared {
         }
         files.finish()
     }
+}
+
+/// Whether no version in key order, newest first, follows a first one of its key.
+fn first_versions_are_first(batch: &VersionBatch) -> bool {
+    let same_key = |row: usize| batch.keys.get(row) == batch.keys.get(row - 1);
+    (1..batch.num_rows()).all(|row| !batch.first.value(row - 1) || !same_key(row))
 }
 
 /// Which versions are expired; `None`: none is.
