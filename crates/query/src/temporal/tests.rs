@@ -162,7 +162,6 @@ fn leaves_other_text_alone() {
         "SELECT $$ FOR SYSTEM_TIME ALL $$, \"SYSTEM_TIME\"",
         "SELECT substring(s FROM 1 FOR system_time) FROM t",
         "SELECT substring(s FOR valid_time + 1) FROM t",
-        "CREATE TABLE t (a int, PERIOD FOR SYSTEM_TIME (a, b))",
         "SELECT system_time, valid_time FROM t",
         "SELECT portion OF FROM t FOR UPDATE OF portion",
     ];
@@ -173,6 +172,38 @@ fn leaves_other_text_alone() {
             "{sql}"
         );
         assert_eq!(rewritten.original_position(5), 5);
+    }
+}
+
+#[test]
+fn predicates_of_periods_compare_their_bounds() {
+    let rewritten = [
+        (
+            "WHERE a._valid_time IMMEDIATELY PRECEDES PERIOD(x, y + 1) AND z",
+            "WHERE ((a._valid_to = (x)) IS TRUE) AND z",
+        ),
+        (
+            "WHERE _system_time CONTAINS now()",
+            "WHERE ((_system_from IS NULL OR _system_from <= (now())) AND (_system_to IS NULL OR (now()) < _system_to))",
+        ),
+        (
+            "ON PERIOD(a, b) * x._valid_time SUCCEEDS y._valid_time",
+            "ON ((y._valid_to <= greatest((a), x._valid_from)) IS TRUE)",
+        ),
+        (
+            "PRIMARY KEY (id, VALID_TIME WITHOUT OVERLAPS))",
+            "PRIMARY KEY (id))",
+        ),
+    ];
+    for (sql, expected) in rewritten {
+        assert_eq!(rewrite(sql).unwrap().sql, expected);
+    }
+    let untouched = [
+        "SELECT period(1), \"period\" FROM period",
+        "SELECT '_valid_time'",
+    ];
+    for sql in untouched {
+        assert_eq!(rewrite(sql).unwrap().sql, sql);
     }
 }
 
@@ -212,6 +243,8 @@ fn refuses_what_no_table_argument_can_carry() {
         "UPDATE t AS x FOR SYSTEM_TIME AS OF a SET c = 1",
         "INSERT INTO t FOR VALID_TIME FROM a TO b VALUES (1)",
         "FROM t FOR SYSTEM_TIME BETWEEN SYMMETRIC a AND b",
+        "CREATE TABLE t (a int, PERIOD FOR SYSTEM_TIME (a, b))",
+        "CREATE TABLE t (a int, b int, UNIQUE (a, VALID_TIME WITHOUT OVERLAPS))",
     ];
     for sql in unsupported {
         let error = rewrite(sql).unwrap_err();
