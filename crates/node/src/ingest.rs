@@ -215,8 +215,15 @@ impl Node {
             };
             match replica.propose(set).await {
                 Ok(_) => {}
-                // Somebody else was first.
-                Err(e) if e.code == SqlState::DUPLICATE_TABLE => {}
+                Err(e) if e.code == SqlState::DUPLICATE_TABLE => {
+                    let catalog = replica.store.catalog();
+                    if catalog.table(READINGS).is_none() && catalog.has_relation(READINGS) {
+                        let message =
+                            "\"readings\" is not a table, but ingest needs one of that name";
+                        return Err(Error::new(SqlState("42809"), message));
+                    }
+                    // Else somebody was first.
+                }
                 Err(e) => return Err(e),
             }
         }

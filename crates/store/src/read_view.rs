@@ -98,6 +98,11 @@ impl ReadView {
         &self.state
     }
 
+    /// When it was made, in microseconds since the epoch: what it takes for the present.
+    pub fn now_micros(&self) -> i64 {
+        self.now_micros
+    }
+
     /// The stamp of the last commit it contains.
     pub fn stamp(&self) -> Stamp {
         self.stamp

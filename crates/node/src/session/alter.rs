@@ -156,11 +156,16 @@ impl Session {
 
     /// Whether a table has a row for which a condition is true.
     async fn has_row(&mut self, table: &str, condition: &str) -> Result<bool, Error> {
-        let query = format!(
-            "SELECT 1 FROM {} WHERE {condition} LIMIT 1",
-            sql::quote(table)
-        );
         let catalog = self.catalog();
+        let schema = catalog.table(table);
+        let view = self.read_context()?.view;
+        // Rows that will be true only later, too.
+        let from_now = match schema.is_some_and(|schema| view.has_periods(schema)) {
+            true => "(__valid_from_to(now(), NULL))",
+            false => "",
+        };
+        let table = sql::quote(table);
+        let query = format!("SELECT 1 FROM {table}{from_now} WHERE {condition} LIMIT 1");
         let plan = self.plan_over(&sql::parse_query(&query)?, &[], &[], &catalog)?;
         let mut held = self.write_memory();
         let batches = self.collect(&plan, &[], &mut held).await?;

@@ -177,6 +177,7 @@ impl Session {
     }
 
     pub(super) fn may_change_catalog(&self) -> Result<(), Error> {
+        self.refuse_other_time("a change of tables")?;
         if let Some(transaction) = &self.transaction {
             if transaction.read_only {
                 return Err(Error::new(
@@ -345,12 +346,18 @@ impl Session {
             }
         };
         match &mut self.transaction {
-            Some(t) if t.implicit => t.implicit = false,
-            Some(_) => self.notice(
-                Severity::Warning,
-                SqlState::ACTIVE_TRANSACTION,
-                "there is already a transaction in progress",
-            ),
+            Some(t) if t.implicit => {
+                t.implicit = false;
+                t.read_only |= read_only;
+            }
+            Some(_) => {
+                self.notice(
+                    Severity::Warning,
+                    SqlState::ACTIVE_TRANSACTION,
+                    "there is already a transaction in progress",
+                );
+                return done("BEGIN");
+            }
             None => {
                 let read_only = read_only || as_of.is_some();
                 self.transaction = Some(self.new_transaction(false, read_only));

@@ -33,12 +33,7 @@ impl Session {
         match &copy.direction {
             CopyDirection::From { table, columns } => {
                 let table = self.copy_table(table)?;
-                if self.transaction.as_ref().is_some_and(|t| t.read_only) {
-                    return Err(Error::new(
-                        SqlState::READ_ONLY_TRANSACTION,
-                        "cannot execute COPY FROM in a read-only transaction",
-                    ));
-                }
+                self.refuse_read_only("COPY FROM")?;
                 let columns = positions(&table, columns)?;
                 Ok(Outcome::CopyIn(CopyIn {
                     table,
@@ -103,6 +98,7 @@ impl Session {
     }
 
     async fn copy_rows(&mut self, mut copy: CopyIn) -> Result<u64, Error> {
+        self.refuse_read_only("COPY FROM")?;
         let table = Arc::clone(&copy.table);
         let rows: u64 = copy.batches.iter().map(|b| b.num_rows() as u64).sum();
         let has_other_defaults = table

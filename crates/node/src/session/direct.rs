@@ -11,7 +11,7 @@ use chronos_query::direct::{
 use chronos_query::dml;
 use chronos_store::{Found, ReadView};
 
-use super::write::current_row;
+use super::write::{current_row, planned_without_periods};
 use super::Session;
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
 
@@ -174,6 +174,9 @@ impl Session {
         let Some(key) = key else { return Ok(None) };
         self.unbatch(&plan.table)?;
         let view = self.read_context()?.view;
+        if view.has_periods(&plan.table) {
+            return Err(planned_without_periods(&plan.table));
+        }
         Ok(current_row(&view, &plan.table, key)?.map(|row| (key.clone(), view, row)))
     }
 }

@@ -48,6 +48,13 @@ impl Session {
         catalog: &Catalog,
     ) -> Result<(), Error> {
         let name = schema.name.clone();
+        let table = catalog.table_by_id(schema.table);
+        if let Some(table) = table.filter(|_| schema.unique != Uniqueness::No) {
+            if self.read_context()?.view.has_periods(table) {
+                let message = format!("a unique index on \"{}\", whose rows are true for periods of their own, is not supported", table.name);
+                return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+            }
+        }
         // It names columns by position.
         let shape = catalog.table_by_id(schema.table);
         let shape = shape.map(|table| Change::ExpectShape(table.id, table.shape.version));

@@ -173,7 +173,8 @@ impl Session {
                     if e.code == SqlState::SERIALIZATION_FAILURE
                         && !self.in_transaction()
                         && current.plan.depends_on_catalog()
-                        && current.catalog_version != self.catalog_version() => {}
+                        && (current.catalog_version != self.catalog_version()
+                            || self.planned_for_time(&current)?.is_some()) => {}
                 other => return other,
             }
         }
@@ -336,13 +337,9 @@ impl Session {
 
     fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
         let view = self.node.inner.replica.store.read_view();
-        Transaction::new(
-            view,
-            self.now_micros(),
-            implicit,
-            read_only,
-            self.write_memory(),
-        )
+        // What it writes from now on must be true for it.
+        let now_micros = view.now_micros();
+        Transaction::new(view, now_micros, implicit, read_only, self.write_memory())
     }
 
     /// What a query reads. Outside of a transaction, whose view is older anyway, one that names
@@ -446,13 +443,7 @@ async fn interruption(token: &CancellationToken, limit: Option<std::time::Durati
 fn has_same_columns(a: &Option<SchemaRef>, b: &Option<SchemaRef>) -> bool {
     let told = |schema: &SchemaRef| -> Vec<_> {
         let fields = schema.fields().iter();
-        let told = fields.map(|f| {
-            (
-                f.name().clone(),
-                f.data_type().clone(),
-                f.metadata().clone(),
-            )
-        });
+        let told = fields.map(|f| (f.name().clone(), chronos_model::DataType::of_field(f)));
         told.collect()
     };
     a.as_ref().map(told) == b.as_ref().map(told)

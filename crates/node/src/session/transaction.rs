@@ -118,8 +118,20 @@ impl Transaction {
     }
 
     /// Rows of batches become single rows, so that they can be changed again.
-    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
-        self.writes.unbatch(table)
+    /// Those of a table without a primary key get keys with this stamp.
+    ///
+    /// Errors: there is no memory for it (53200).
+    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+        if !self.writes.has_batch_of(table) {
+            return Ok(());
+        }
+        self.overlaid = None;
+        self.writes.unbatch(table, stamp)?;
+        let bytes = self.bytes();
+        match bytes.checked_sub(self.held.bytes()) {
+            Some(more) => self.held.try_grow(more).map_err(Error::from),
+            None => Ok(()),
+        }
     }
 
     /// Goes back to the writes at a savepoint, which stays.
@@ -169,16 +181,25 @@ impl Writes {
         }
     }
 
-    fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+    fn has_batch_of(&self, table: &TableSchema) -> bool {
+        self.batches.iter().any(|batch| batch.table == table.id)
+    }
+
+    fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.batches.drain(..).partition(|b| b.table == table.id);
         self.batches = others;
+        let mut position = 0;
         for batch in own {
             let rows = self.rows.entry(table.id).or_default();
             for row in 0..batch.batch.num_rows() {
                 let values = chronos_query::dml::row_values(table, &batch.batch, row)?;
-                let key = chronos_query::dml::key_of(table, &values)?;
-                merge(rows, chronos_query::dml::put(key, &values, batch.expect));
+                let (key, expect) = match table.has_hidden_key() {
+                    true => (super::write::hidden_key(stamp, position), Expect::Any),
+                    false => (chronos_query::dml::key_of(table, &values)?, batch.expect),
+                };
+                position += 1;
+                merge(rows, chronos_query::dml::put(key, &values, expect));
             }
         }
         Ok(())

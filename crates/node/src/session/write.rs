@@ -152,7 +152,12 @@ impl Session {
         parameters: &[Value],
     ) -> Result<Written, Error> {
         let table = &plan.insert.table;
-        let mut change = dml::insertions(table, rows.clone(), expect, periods)?;
+        // What a transaction leaves out it must know at once, row by row.
+        let by_row = self.transaction.is_some() && expect != Expect::Absent;
+        let mut change = match by_row {
+            true => dml::row_insertions(table, &rows, expect, periods)?,
+            false => dml::insertions(table, rows.clone(), expect, periods)?,
+        };
         if self.transaction.is_some() {
             let kept = self.resolve_in_transaction(table, &mut change)?;
             let rows = match kept {
@@ -330,7 +335,11 @@ impl Session {
         if plan.modify.portion != Portion::UntilChanged {
             self.check_takes_periods(&plan.modify.table)?;
         }
-        let begin = self.read_context()?.view.stamp();
+        let view = self.read_context()?.view;
+        if plan.modify.portion == Portion::UntilChanged && view.has_periods(&plan.modify.table) {
+            return Err(planned_without_periods(&plan.modify.table));
+        }
+        let begin = view.stamp();
         let mut held = self.write_memory();
         let batches = self.collect(&plan.source, parameters, &mut held).await?;
         let mut seen = HashSet::new();
@@ -423,9 +432,27 @@ impl Session {
         Ok(())
     }
 
+    /// Single rows that a transaction keeps have keys of their own.
+    fn give_hidden_keys(&self, table: &TableSchema, changes: &mut [Change]) {
+        if self.transaction.is_none() || !table.has_hidden_key() {
+            return;
+        }
+        let stamp = self.node.inner.replica.next_stamp();
+        let rows = changes.iter_mut().filter_map(|change| match change {
+            Change::Rows(rows) => Some(&mut rows.rows),
+            _ => None,
+        });
+        let fresh = rows.flatten().filter(|row| row.key.0.is_empty());
+        for (position, row) in fresh.enumerate() {
+            row.key = hidden_key(stamp, position as u64);
+            row.expect = Expect::Any;
+        }
+    }
+
     pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
+        let stamp = self.node.inner.replica.next_stamp();
         match &mut self.transaction {
-            Some(t) => t.unbatch(table),
+            Some(t) => t.unbatch(table, stamp),
             None => Ok(()),
         }
     }
@@ -438,6 +465,7 @@ impl Session {
         begin: Stamp,
     ) -> Result<Option<Applied>, Error> {
         changes.retain(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()));
+        self.give_hidden_keys(table, &mut changes);
         match &mut self.transaction {
             Some(transaction) => {
                 for change in changes {
@@ -527,6 +555,12 @@ pub(super) fn hidden_key(stamp: Stamp, position: u64) -> Key {
     bytes.extend_from_slice(&stamp.0.to_be_bytes());
     bytes.extend_from_slice(&position.to_be_bytes());
     Key(bytes.into())
+}
+
+/// Rows were given periods since the statement was planned: it has to be planned again.
+pub(super) fn planned_without_periods(table: &TableSchema) -> Error {
+    let message = format!("rows of \"{}\" are true for periods by now", table.name);
+    Error::new(SqlState::SERIALIZATION_FAILURE, message)
 }
 
 /// Whether a row of its key is there when this one is to be.

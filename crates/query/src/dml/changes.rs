@@ -113,9 +113,19 @@ pub fn insertions(
             batch,
         }));
     }
+    row_insertions(table, &rows, expect, periods)
+}
+
+/// New rows as single changes.
+pub fn row_insertions(
+    table: &TableSchema,
+    rows: &RecordBatch,
+    expect: Expect,
+    periods: &[Option<Period>],
+) -> Result<Change, QueryError> {
     let rows = (0..rows.num_rows())
         .map(|row| {
-            let values = row_values(table, &rows, row)?;
+            let values = row_values(table, rows, row)?;
             Ok(RowChange {
                 valid: periods.get(row).copied().flatten(),
                 ..put(key_of(table, &values)?, &values, expect)

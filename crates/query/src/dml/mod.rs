@@ -21,7 +21,7 @@ pub use datafusion::sql::sqlparser::ast::DoUpdate;
 pub(crate) use changes::{check_given_not_null, check_violation, not_assignable, not_updatable};
 pub use changes::{
     check_not_null, erasure, expected_shape, insertions, key_of, keys, not_null_violation, put,
-    removal, row_values,
+    removal, row_insertions, row_values,
 };
 pub use constants::{check_insert, check_update};
 pub use insert::{insert, ConflictTarget, Insert, OnConflict};

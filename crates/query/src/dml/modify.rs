@@ -270,9 +270,10 @@ impl Found<'_> {
 
     fn assigned_columns(&self) -> Vec<usize> {
         let assigned = self.assigned.iter().enumerate();
-        assigned
-            .filter_map(|(i, expr)| expr.as_ref().map(|_| i))
-            .collect()
+        let given = assigned.filter_map(|(i, expr)| expr.as_ref().map(|_| i));
+        // What is computed follows from the others.
+        let is_generated = |i: &usize| self.table.columns[*i].attributes.generated.is_some();
+        given.filter(|i| !is_generated(i)).collect()
     }
 
     fn query(&self, carried: &[String]) -> Result<ast::Statement, QueryError> {

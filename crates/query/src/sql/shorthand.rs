@@ -9,6 +9,7 @@
 
 use chronos_model::{Catalog, SqlState};
 
+use super::time::begins_with;
 use super::{lexical, name_text, quote, string_text};
 use crate::lex::{tokens, LexError, TokenKind};
 use crate::temporal::Words;
@@ -18,14 +19,14 @@ use crate::QueryError;
 ///
 /// Errors: it begins as one and goes on otherwise; a table that is not there.
 pub fn shorthand(sql: &str, catalog: &Catalog) -> Result<Option<String>, QueryError> {
+    if !begins_with(sql, &["GET", "HISTORY"]) {
+        return Ok(None);
+    }
     let all: Vec<_> = tokens(sql)
         .filter(|t| t.kind != TokenKind::Comment && t.text(sql) != ";")
         .collect();
     let words = Words { sql, tokens: &all };
     let is_get = words.is_word(0, "GET");
-    if !is_get && !words.is_word(0, "HISTORY") {
-        return Ok(None);
-    }
     let name = match words.get(1) {
         Some(token) if token.kind == TokenKind::String => string_text(token, sql),
         Some(token) if token.is_name() => name_text(token, sql),

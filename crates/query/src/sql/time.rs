@@ -36,13 +36,13 @@ pub struct Setting {
 ///
 /// Errors: it begins so and goes on otherwise.
 pub fn setting(sql: &str) -> Result<Option<Setting>, QueryError> {
+    if !begins_with(sql, &["SETTING"]) {
+        return Ok(None);
+    }
     let all: Vec<_> = tokens(sql)
         .filter(|t| t.kind != TokenKind::Comment)
         .collect();
     let words = Words { sql, tokens: &all };
-    if !words.is_word(0, "SETTING") {
-        return Ok(None);
-    }
     let (defaults, end) = defaults(words).map_err(lexical)?;
     let Some(first) = words.get(end) else {
         return Err(lexical(LexError::at_end(sql)));
@@ -112,13 +112,13 @@ fn default_clause(
 
 /// `BEGIN .. AS OF SYSTEM TIME x`: what stands before, and the expression.
 pub(super) fn begin_as_of(sql: &str) -> Result<Option<(String, String)>, QueryError> {
+    if !begins_with(sql, &["BEGIN", "START"]) {
+        return Ok(None);
+    }
     let all: Vec<_> = tokens(sql)
         .filter(|t| t.kind != TokenKind::Comment)
         .collect();
     let words = Words { sql, tokens: &all };
-    if !words.is_word(0, "BEGIN") && !words.is_word(0, "START") {
-        return Ok(None);
-    }
     let is_clause = |at: &usize| {
         words.are_words(*at, &["AS", "OF", "SYSTEM", "TIME"])
             || words.are_words(*at, &["AS", "OF", "SYSTEM_TIME"])
@@ -157,13 +157,13 @@ pub struct Erase {
 
 /// `None`: the text is something else.
 pub(super) fn erase(sql: &str) -> Result<Option<Erase>, QueryError> {
+    if !begins_with(sql, &["ERASE"]) {
+        return Ok(None);
+    }
     let all: Vec<_> = tokens(sql)
         .filter(|t| t.kind != TokenKind::Comment)
         .collect();
     let words = Words { sql, tokens: &all };
-    if !words.is_word(0, "ERASE") {
-        return Ok(None);
-    }
     let from = words.expect(1, "FROM").map_err(lexical)?;
     if !words.is_name(from) {
         return Err(lexical(words.unexpected(from)));
@@ -189,9 +189,7 @@ pub(super) fn erase(sql: &str) -> Result<Option<Erase>, QueryError> {
         return Err(lexical(words.unexpected(end)));
     };
     let table = match query.body.as_ref() {
-        ast::SetExpr::Select(select)
-            if query.order_by.is_none() && query.limit_clause.is_none() =>
-        {
+        ast::SetExpr::Select(select) if is_only_where(query, select) => {
             match select.from.as_slice() {
                 [ast::TableWithJoins {
                     relation: ast::TableFactor::Table { name, .. },
@@ -203,6 +201,26 @@ pub(super) fn erase(sql: &str) -> Result<Option<Erase>, QueryError> {
         _ => return Err(lexical(words.unexpected(end))),
     };
     Ok(Some(Erase { table, keys }))
+}
+
+/// Whether a query has nothing behind its FROM but a condition.
+fn is_only_where(query: &ast::Query, select: &ast::Select) -> bool {
+    let groups = matches!(&select.group_by, ast::GroupByExpr::Expressions(by, with) if by.is_empty() && with.is_empty());
+    let is_plain_query = query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && query.locks.is_empty();
+    let is_plain_select = groups
+        && select.having.is_none()
+        && select.qualify.is_none()
+        && select.named_window.is_empty();
+    is_plain_query && is_plain_select
+}
+
+/// Whether a text begins with one of these words.
+pub(super) fn begins_with(sql: &str, wanted: &[&str]) -> bool {
+    let first = tokens(sql).find(|t| t.kind != TokenKind::Comment);
+    first.is_some_and(|first| wanted.iter().any(|word| first.is_word(sql, word)))
 }
 
 #[cfg(test)]

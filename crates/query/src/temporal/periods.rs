@@ -12,6 +12,23 @@ use crate::lex::LexError;
 struct Operand {
     from: String,
     to: String,
+    /// Columns that are NULL where there is no row at all, as beside an outer join.
+    rows: Vec<String>,
+}
+
+impl Operand {
+    /// An expression over it, which is NULL where there is no row.
+    fn of_rows(&self, others: &[String], sql: &str) -> String {
+        let all = self.rows.iter().chain(others);
+        let missing: Vec<String> = all.map(|row| format!("{row} IS NULL")).collect();
+        match missing.is_empty() {
+            true => format!("({sql})"),
+            false => format!(
+                "(CASE WHEN {} THEN NULL ELSE {sql} END)",
+                missing.join(" OR ")
+            ),
+        }
+    }
 }
 
 /// SQL that means what the period expression at `at` means, and the token behind it; `None`:
@@ -20,37 +37,41 @@ pub(super) fn expression(words: Words<'_>, at: usize) -> Result<Option<(String, 
     let Some((left, mut end)) = intersection(words, at)? else {
         return Ok(None);
     };
-    let predicate = |sql: String, end| Ok(Some((format!("({sql})"), end)));
     if words.is_word(end, "CONTAINS") {
         if let Some((right, end)) = intersection(words, end + 1)? {
-            return predicate(contains(&left, &right), end);
+            let sql = left.of_rows(&right.rows, &contains(&left, &right));
+            return Ok(Some((sql, end)));
         }
         let point_end = words.expression_end(end + 1)?;
         let point = words.text(end + 1, point_end);
-        return predicate(contains_point(&left, &point), point_end);
+        let sql = left.of_rows(&[], &contains_point(&left, &point));
+        return Ok(Some((sql, point_end)));
     }
     let immediately = words.is_word(end, "IMMEDIATELY");
-    let compare: fn(&Operand, &Operand, bool) -> String =
-        if immediately || words.is_word(end, "PRECEDES") || words.is_word(end, "SUCCEEDS") {
-            end += usize::from(immediately);
-            if words.is_word(end, "PRECEDES") {
-                precedes
-            } else if words.is_word(end, "SUCCEEDS") {
-                |left, right, immediately| precedes(right, left, immediately)
-            } else {
-                return Err(words.unexpected(end));
-            }
-        } else if words.is_word(end, "OVERLAPS") {
-            |left, right, _| overlaps(left, right)
-        } else if words.is_word(end, "EQUALS") {
-            |left, right, _| equals(left, right)
-        } else {
-            return Ok(Some((text(&left), end)));
-        };
-    let Some((right, after)) = intersection(words, end + 1)? else {
-        return Err(words.unexpected(end + 1));
+    end += usize::from(immediately);
+    let operator = if immediately { "=" } else { "<=" };
+    let after = |at: usize| match intersection(words, at + 1)? {
+        Some(found) => Ok(found),
+        None => Err(words.unexpected(at + 1)),
     };
-    predicate(compare(&left, &right, immediately), after)
+    let (sql, right, end) = if words.is_word(end, "PRECEDES") {
+        let (right, after) = after(end)?;
+        (precedes(&left, &right, operator), right, after)
+    } else if words.is_word(end, "SUCCEEDS") {
+        let (right, after) = after(end)?;
+        (precedes(&right, &left, operator), right, after)
+    } else if immediately {
+        return Err(words.unexpected(end));
+    } else if words.is_word(end, "OVERLAPS") {
+        let (right, after) = after(end)?;
+        (overlaps(&left, &right), right, after)
+    } else if words.is_word(end, "EQUALS") {
+        let (right, after) = after(end)?;
+        (equals(&left, &right), right, after)
+    } else {
+        return Ok(Some((left.of_rows(&[], &text(&left)), end)));
+    };
+    Ok(Some((left.of_rows(&right.rows, &sql), end)))
 }
 
 /// One operand, or several joined by `*`.
@@ -65,6 +86,7 @@ fn intersection(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>,
         left = Operand {
             from: format!("greatest({}, {})", left.from, right.from),
             to: format!("least({}, {})", left.to, right.to),
+            rows: [left.rows, right.rows].concat(),
         };
         end = after;
     }
@@ -84,6 +106,7 @@ fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexE
         let operand = Operand {
             from: format!("({})", words.text(at + 2, to)),
             to: format!("({})", words.text(to + 1, end)),
+            rows: Vec::new(),
         };
         return Ok(Some((operand, end + 1)));
     }
@@ -108,6 +131,8 @@ fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexE
     let operand = Operand {
         from: format!("{qualifier}{time}_from"),
         to: format!("{qualifier}{time}_to"),
+        // No stored row has NULL there.
+        rows: vec![format!("{qualifier}_system_from")],
     };
     Ok(Some((operand, last + 1)))
 }
@@ -116,10 +141,11 @@ fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexE
 // true, for the other as good as false.
 
 fn overlaps(a: &Operand, b: &Operand) -> String {
-    format!(
-        "({} < {}) IS NOT FALSE AND ({} < {}) IS NOT FALSE",
-        a.from, b.to, b.from, a.to
-    )
+    let is_before = |from: &str, to: &str| format!("({from} < {to}) IS NOT FALSE");
+    // Nothing overlaps an empty period, such as the intersection of two that do not meet.
+    let bounds = [(a, b), (b, a), (a, a), (b, b)];
+    let all: Vec<String> = bounds.map(|(x, y)| is_before(&x.from, &y.to)).into();
+    all.join(" AND ")
 }
 
 fn contains(a: &Operand, b: &Operand) -> String {
@@ -131,13 +157,12 @@ fn contains(a: &Operand, b: &Operand) -> String {
 
 fn contains_point(a: &Operand, point: &str) -> String {
     format!(
-        "({0} IS NULL OR {0} <= ({2})) AND ({1} IS NULL OR ({2}) < {1})",
+        "({2}) IS NOT NULL AND ({0} IS NULL OR {0} <= ({2})) AND ({1} IS NULL OR ({2}) < {1})",
         a.from, a.to, point
     )
 }
 
-fn precedes(a: &Operand, b: &Operand, immediately: bool) -> String {
-    let operator = if immediately { "=" } else { "<=" };
+fn precedes(a: &Operand, b: &Operand, operator: &str) -> String {
     format!("({} {operator} {}) IS TRUE", a.to, b.from)
 }
 
@@ -151,8 +176,9 @@ fn equals(a: &Operand, b: &Operand) -> String {
 /// As PostgreSQL writes a range of timestamps.
 fn text(a: &Operand) -> String {
     format!(
-        "(CASE WHEN {0} IS NULL THEN '(' ELSE '[\"' || CAST({0} AS TEXT) || '\"' END || ',' || \
-         CASE WHEN {1} IS NULL THEN ')' ELSE '\"' || CAST({1} AS TEXT) || '\")' END)",
+        "CASE WHEN ({0} < {1}) IS FALSE THEN 'empty' ELSE \
+         CASE WHEN {0} IS NULL THEN '(' ELSE '[\"' || CAST({0} AS TEXT) || '\"' END || ',' || \
+         CASE WHEN {1} IS NULL THEN ')' ELSE '\"' || CAST({1} AS TEXT) || '\")' END END",
         a.from, a.to
     )
 }

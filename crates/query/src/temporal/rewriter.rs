@@ -112,11 +112,32 @@ impl Writer<'_> {
                 || words.is_word(at - 1, "FOR")
                 || words.is_word(at - 1, "OF")
                 || words.is_word(at - 1, "DEFAULT")
-                || words.is_word(at - 1, "AS"));
+                || words.is_word(at - 1, "AS")
+                || (words.is_word(at, "PERIOD") && self.names_a_table(at)));
         match goes_on {
             true => Ok(None),
             false => periods::expression(words, at),
         }
+    }
+
+    /// Whether a name, which a list in parentheses follows, is that of a table.
+    fn names_a_table(&self, at: usize) -> bool {
+        let words = self.words;
+        let before = [
+            "INTO",
+            "COPY",
+            "WITH",
+            "JOIN",
+            "FROM",
+            "UPDATE",
+            "TABLE",
+            "REFERENCES",
+            "RECURSIVE",
+        ];
+        let makes_index = words.is_word(0, "CREATE") && words.is_word(at - 1, "ON");
+        makes_index
+            || words.is_punct(at - 1, b')')
+            || before.iter().any(|word| words.is_word(at - 1, word))
     }
 
     /// Writes something else for the tokens `at..end`.
@@ -269,7 +290,8 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let Some(period) = period_at(words, start + 1) else {
         return Ok(None);
     };
-    if start > 0 && words.is_word(start - 1, "PERIOD") {
+    let declares = words.is_word(0, "CREATE") || words.is_word(0, "ALTER");
+    if declares && start > 0 && words.is_word(start - 1, "PERIOD") {
         return Err(refusal(
             "PERIOD FOR is not supported: every table has the periods _valid_from, _valid_to and _system_from, _system_to",
             words.get(start - 1),
