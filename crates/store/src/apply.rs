@@ -11,9 +11,10 @@ use arrow_array::UInt32Array;
 use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     key_values, Catalog, CatalogChange, Expect, IndexSchema, IndexState, Keys, Kind, NodeId,
-    OptionChange, Period, Reserved, Stamp, TableId, TableSchema,
+    OptionChange, Period, Reserved, RowChange, Stamp, TableId, TableSchema, Uniqueness,
 };
 
+use crate::erase::erased_before;
 use crate::error::{ApplyError, StoreError};
 use crate::first::FirstVersions;
 use crate::index;
@@ -398,10 +399,10 @@ impl<'a> Checker<'a> {
         let mut skips = false;
         for (i, change) in rows.changes.rows.iter().enumerate() {
             let key = &change.key.0;
+            self.check_period(table, change)?;
             let verdict = if key.is_empty() {
                 Verdict::WriteFirst
             } else {
-                self.check_period(table, change.valid)?;
                 self.verdict(table, key, change.expect, change.valid)?
             };
             first.push(matches!(verdict, Verdict::WriteFirst));
@@ -455,7 +456,8 @@ impl<'a> Checker<'a> {
                 let valid = valid_when_recorded(valid, self.recorded);
                 let stored = !self.truncated.contains(&id);
                 let retained = self.retained(table);
-                table.is_true_within(key, valid, &earlier, stored, &retained)?
+                let of_present = valid.from >= self.recorded.micros();
+                table.is_true_within(key, valid, &earlier, (stored, of_present), &retained)?
             }
             Some(earlier) => earlier.is.kind == Kind::Put,
             None if self.truncated.contains(&id) => false,
@@ -469,8 +471,9 @@ impl<'a> Checker<'a> {
                 let newest = table.unexpired(key, newest, &retained)?;
                 if expect == Expect::Unchanged {
                     let forgotten = Retained::of(&table.schema, self.previous.micros()).history;
-                    if self.begin < forgotten {
-                        // A delete since then may not be known any more.
+                    let is_gone = newest.is_none() && self.begin < erased_before(self.previous);
+                    if self.begin < forgotten || is_gone {
+                        // A delete since then, or an erasure, may not be known any more.
                         return Err(ApplyError::Conflict {
                             table: table.schema.name.clone(),
                         });
@@ -500,14 +503,39 @@ impl<'a> Checker<'a> {
         valid.is_some() || table.has_periods() || earlier.iter().any(|e| e.is.valid != open)
     }
 
-    fn check_period(&self, table: &TableState, valid: Option<Period>) -> Result<(), ApplyError> {
-        match valid {
-            Some(valid) if valid.is_empty() => Err(ApplyError::Shape {
+    /// Whether a row may be given a period at all. What is stored does not matter: some of it
+    /// may be gone when the log is replayed.
+    fn check_period(&self, table: &TableState, change: &RowChange) -> Result<(), ApplyError> {
+        let Some(valid) = change.valid else {
+            return Ok(());
+        };
+        let refused = |reason: &str| {
+            Err(ApplyError::Period {
                 table: table.schema.name.clone(),
-                reason: "a row's period ends before it begins".into(),
-            }),
-            _ => Ok(()),
+                reason: reason.into(),
+            })
+        };
+        if valid.is_empty() {
+            return refused("it ends before it begins");
         }
+        if table.indexes.iter().any(|i| i.unique != Uniqueness::No) {
+            return refused("the table has a unique index, which knows one row of a key");
+        }
+        // What was true then is asked of superseded versions.
+        let is_past = valid.from < self.recorded.micros();
+        if is_past && !matches!(change.expect, Expect::Any | Expect::Unchanged) {
+            let retained = self.retained(table);
+            if retained.keep.is_some() {
+                return refused(
+                    "it begins in the past, and history_keep does not keep all that was true then",
+                );
+            }
+            let horizon = retained.history;
+            if horizon > Stamp::MIN && valid.from < horizon.micros() {
+                return refused("it begins before the table's horizon");
+            }
+        }
+        Ok(())
     }
 
     /// Notes a change of a key, which replaces those made earlier in the set as far as its

@@ -119,5 +119,7 @@ fn is_damaged(state: &StoreState, id: TableId) -> bool {
     };
     let indexes = table.indexes.iter().filter_map(|i| state.tables.get(&i.id));
     let mut files = indexes.chain([table]).flat_map(|table| &table.segments);
-    files.any(|file| file.has_lost_versions())
+    // What is inserted for the past is compared with what was true then.
+    let mut history = table.history.iter().filter(|_| table.has_periods());
+    files.any(|file| file.has_lost_versions()) || history.any(|file| file.has_lost_versions())
 }

@@ -19,6 +19,16 @@ use crate::state::TableState;
 /// The kind of an erasure, as it is stored.
 pub(crate) const ERASE: u8 = Kind::Erase as u8;
 
+/// How old an erasure is when it may be forgotten: who began before it and writes what it erased
+/// must have been refused by then.
+const FORGOTTEN_AFTER_MICROS: i64 = 3_600_000_000;
+
+/// Erasures recorded before may be forgotten when `stamp` is that of the last commit.
+pub(crate) fn erased_before(stamp: Stamp) -> Stamp {
+    let micros = stamp.micros() - FORGOTTEN_AFTER_MICROS;
+    u64::try_from(micros).map_or(Stamp::MIN, Stamp::from_micros)
+}
+
 /// Which versions are erased, of a table or of the entries of an index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Erased {
@@ -32,7 +42,9 @@ impl Erased {
     /// What the erasures in a table's segments erase.
     pub(crate) fn of(table: &TableState) -> Result<Erased, StoreError> {
         let mut before: HashMap<Box<[u8]>, u64> = HashMap::new();
-        for segment in &table.segments {
+        // What is damaged is not rewritten, and its erasures are not forgotten.
+        let whole = table.segments.iter().filter(|s| !s.has_lost_versions());
+        for segment in whole {
             for (number, page) in segment.pages().iter().enumerate() {
                 if !page.has_cuts() {
                     continue;
@@ -68,6 +80,16 @@ impl Erased {
     /// Whether a version is erased.
     pub(crate) fn has(&self, key: &[u8], recorded: Stamp) -> bool {
         self.before(key).is_some_and(|before| recorded.0 < before)
+    }
+
+    /// The last of the erasures; `MIN`: there is none.
+    pub(crate) fn last(&self) -> Stamp {
+        Stamp(self.before.values().copied().max().unwrap_or(0))
+    }
+
+    /// The first of them; `MAX`: there is none.
+    pub(crate) fn first(&self) -> Stamp {
+        Stamp(self.before.values().copied().min().unwrap_or(u64::MAX))
     }
 
     /// Whether it is the last of the erasures that all this is of.

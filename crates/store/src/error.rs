@@ -314,6 +314,14 @@ pub enum ApplyError {
     /// A key column is NULL or a value has the wrong type.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A row cannot be written for the period that it was given.
+    #[error("a row of \"{table}\" cannot be written for this period: {reason}")]
+    Period {
+        /// The table's name.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A batch does not have the table's columns.
     #[error("rows do not fit table \"{table}\": {reason}")]
     Shape {
@@ -343,6 +351,7 @@ impl ApplyError {
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),
             ApplyError::Shape { .. } => SqlState::DATATYPE_MISMATCH,
+            ApplyError::Period { .. } => SqlState::INVALID_PARAMETER,
             ApplyError::Storage(e) => e.sqlstate(),
         }
     }

@@ -135,8 +135,8 @@ pub(crate) struct SplitRules {
     pub(crate) forget_deletes: Stamp,
     /// What need not be written because it is erased.
     pub(crate) erased: Erased,
-    /// Whether erasures hide nothing that is anywhere else.
-    pub(crate) forget_erasures: bool,
+    /// Erasures recorded before hide nothing that is anywhere else.
+    pub(crate) forget_erasures: Stamp,
 }
 
 impl SplitRules {
@@ -149,7 +149,7 @@ impl SplitRules {
             truncated,
             forget_deletes: Stamp::MIN,
             erased: Erased::default(),
-            forget_erasures: false,
+            forget_erasures: Stamp::MIN,
         }
     }
 }
@@ -281,7 +281,8 @@ impl Splitter {
         if kind == ERASE {
             // It stays with the newest versions, whatever is newer: readers of any time need it.
             self.erasing = true;
-            let is_done = self.rules.forget_erasures && self.rules.erased.is_of(key, recorded);
+            let is_done =
+                recorded < self.rules.forget_erasures && self.rules.erased.is_of(key, recorded);
             return match is_done {
                 true => Fate::Dropped,
                 false => Fate::Newest,
@@ -387,7 +388,7 @@ mod tests {
             truncated: Arc::from([]),
             forget_deletes: Stamp::MIN,
             erased: Erased::default(),
-            forget_erasures: false,
+            forget_erasures: Stamp::MIN,
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct KeyAsked<'a> {
     pub(crate) view: Stamp,
     pub(crate) valid: ValidFilter,
     pub(crate) retained: &'a Retained,
+    /// Whether only what is true from the view on is asked for: history does not matter.
+    pub(crate) of_present: bool,
 }
 
 impl TableState {
@@ -45,6 +47,7 @@ impl TableState {
             view,
             valid: ValidFilter::AsOf(moment),
             retained,
+            of_present: true,
         };
         let columns = (0..self.schema.columns.len()).map(PageColumn::Column);
         let columns: Vec<_> = std::iter::once(PageColumn::Recorded)
@@ -81,6 +84,7 @@ impl TableState {
                 inclusive_to: false,
             },
             retained,
+            of_present: valid.from >= view.micros(),
         };
         let columns: Vec<_> = (0..self.schema.columns.len())
             .map(PageColumn::Column)
@@ -100,13 +104,14 @@ impl TableState {
     }
 
     /// Whether a row of a key is true at some moment of a period, after the `earlier` changes
-    /// of the same write set; with `stored` false, nothing else counts.
+    /// of the same write set; unless it is `stored`, nothing else counts. `of_present`: the period
+    /// begins no earlier than the last commit.
     pub(crate) fn is_true_within(
         &self,
         key: &[u8],
         valid: Period,
         earlier: &[EarlierChange],
-        stored: bool,
+        (stored, of_present): (bool, bool),
         retained: &Retained,
     ) -> Result<bool, StoreError> {
         let filter = PieceFilter {
@@ -132,6 +137,7 @@ impl TableState {
             view: Stamp::MAX,
             valid: filter.valid,
             retained,
+            of_present,
         };
         let mut found = false;
         self.pieces_of(asked, &[], |merged, i| {
@@ -153,6 +159,7 @@ impl TableState {
             view,
             valid,
             retained,
+            of_present,
         } = asked;
         let request = MergeRequest {
             schema: self.schema.clone(),
@@ -168,8 +175,11 @@ impl TableState {
             },
             batch_rows: 1024,
         };
-        // Superseded versions may be the ones that are true in the past.
-        let sources = self.sources(Resolution::Everything, Wants::default());
+        let sources = match of_present {
+            true => self.sources(Resolution::Snapshot { at: view }, Wants::default()),
+            // Superseded versions may be the ones that are true in the past.
+            false => self.sources(Resolution::Everything, Wants::default()),
+        };
         let sources = sources.into_iter().filter(|source| match source {
             Source::Segment(segment) => segment.may_contain(key),
             _ => true,

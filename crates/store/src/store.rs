@@ -159,6 +159,8 @@ pub(crate) struct Shared {
     pub(crate) files: Mutex<HashMap<SegmentId, Weak<FileName>>>,
     pub(crate) signals: Signals,
     pub(crate) counters: Counters,
+    /// Up to which erasure each table was compacted.
+    pub(crate) purged: Mutex<HashMap<TableId, Stamp>>,
     /// What flushes and compactions hold.
     pub(crate) background_bytes: AtomicU64,
     stopped: AtomicBool,
@@ -248,6 +250,7 @@ impl Store {
             files: Mutex::new(files),
             signals: Signals::default(),
             counters: Counters::default(),
+            purged: Mutex::default(),
             background_bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             trouble: Mutex::default(),

@@ -7,7 +7,7 @@ use chronos_model::{Catalog, Floors, Stamp, TableId};
 
 use super::policy::{choose, families, Candidate, Decision};
 use crate::buckets::{Bucket, Division, Times};
-use crate::erase::Erased;
+use crate::erase::{erased_before, Erased};
 use crate::error::StoreError;
 use crate::history::{SplitRules, Splitter, Superseded};
 use crate::manifest::{Compact, Edit};
@@ -52,7 +52,8 @@ impl FlushedTables {
 #[derive(Debug)]
 struct Purge {
     erased: Erased,
-    forgets: bool,
+    /// Erasures recorded before are forgotten.
+    forgets: Stamp,
 }
 
 impl Shared {
@@ -99,7 +100,7 @@ impl Shared {
             let erased = self.erased_in(id)?;
             let purge = Purge {
                 erased: erased.clone(),
-                forgets: false,
+                forgets: Stamp::MIN,
             };
             // History is merged once all of it is apart.
             for history in [false, true] {
@@ -113,11 +114,22 @@ impl Shared {
         Ok(())
     }
 
+    /// What is erased of a table and still has to be purged, or can be forgotten.
     fn erased_in(&self, id: TableId) -> Result<Erased, StoreError> {
         let table = self.published.read().state.tables.get(&id).cloned();
-        match table.filter(|table| table.has_erasures()) {
-            Some(table) => Erased::of(&table),
-            None => Ok(Erased::default()),
+        let Some(table) = table.filter(|table| table.has_erasures()) else {
+            return Ok(Erased::default());
+        };
+        let erased = match Erased::of(&table) {
+            Err(error) if error.is_damage() => return Ok(Erased::default()),
+            erased => erased?,
+        };
+        let purged = self.purged.lock().get(&id).copied();
+        let is_purged = purged.is_some_and(|purged| erased.last() <= purged);
+        let is_young = erased.first() >= erased_before(self.flushed_tables().floor);
+        match is_purged && is_young {
+            true => Ok(Erased::default()),
+            false => Ok(erased),
         }
     }
 
@@ -130,19 +142,23 @@ impl Shared {
         for index in table.indexes.iter() {
             let purge = Purge {
                 erased: erased.entries(index.clone(), table.schema.clone()),
-                forgets: false,
+                forgets: Stamp::MIN,
             };
             while !self.compact_families(index.id, false, true, &purge)? {}
         }
+        self.purged.lock().insert(id, erased.last());
+        let state = self.published.read().state.clone();
+        let own = table.indexes.iter().map(|index| index.id).chain([id]);
+        let mut tables = own.filter_map(|id| state.tables.get(&id));
         // What is damaged was not rewritten.
-        if table.files().any(|file| file.has_lost_versions()) {
+        if tables.any(|table| table.files().any(|file| file.has_lost_versions())) {
             return Ok(());
         }
-        let purge = Purge {
-            erased,
-            forgets: true,
-        };
-        while !self.compact_families(id, false, true, &purge)? {}
+        let forgets = erased_before(self.flushed_tables().floor);
+        if erased.first() < forgets {
+            let purge = Purge { erased, forgets };
+            while !self.compact_families(id, false, true, &purge)? {}
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use chronos_model::{IndexSchema, Keys, NodeId, Stamp, TableId, TableSchema, Valu
 use super::entries::{entries_run, prefixes};
 use super::scan::ENTRY;
 use super::unique::{has_values, SeenAt};
+use crate::erase::ERASE;
 use crate::error::StoreError;
 use crate::history::{SplitRules, Splitter};
 use crate::manifest::{Compact, Edit};
@@ -239,12 +240,20 @@ impl EntryWriter<'_> {
         let request = MergeRequest::everything(table.schema.clone(), columns, BATCH_ROWS);
         let sources = table.sources(Resolution::Everything, Wants::default());
         let mut merger = Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)?;
+        let mut erased: Option<Vec<u8>> = None;
         while let Some(merged) = merger.next_batch()? {
             self.shared.check_usable()?;
             let kinds = merged.columns[0].as_primitive::<UInt8Type>();
             let prefixes = prefixes(index, table, &merged.columns[1..])?;
             for row in 0..merged.rows {
                 let is_older = merged.recorded[row] <= self.created.0;
+                if kinds.value(row) == ERASE {
+                    erased = Some(merged.keys.get(row).to_vec());
+                }
+                // The newest of a key come first.
+                if erased.as_deref() == Some(merged.keys.get(row)) {
+                    continue;
+                }
                 match prefixes.get(row) {
                     Some(prefix) if is_older && kinds.value(row) == 0 => {
                         self.add([prefix, merged.keys.get(row)].concat())?;

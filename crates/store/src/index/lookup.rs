@@ -173,6 +173,7 @@ impl Lookup {
         };
         let horizon = self.resolution.horizon(&self.truncated);
         let mut timeline = Timeline::default();
+        let mut superseded = Stamp::MAX;
         for version in versions.filter(|v| v.recorded <= self.view) {
             if version.kind == ERASE {
                 break;
@@ -197,12 +198,19 @@ impl Lookup {
                         piece: Some(piece),
                         place: version.place.clone(),
                     });
-                } else if cut_is_met(self.resolution, piece.system_to) {
-                    return Err(self
-                        .resolution
-                        .before_horizon(&self.schema, piece.system_to));
+                    continue;
+                }
+                let last = superseded.min(piece.system_to);
+                // Of valid time as a whole what is left is taken.
+                let ended = match filter.valid.takes_what_is_there() {
+                    true => last,
+                    false => piece.system_to,
+                };
+                if cut_is_met(self.resolution, ended) {
+                    return Err(self.resolution.before_horizon(&self.schema, last));
                 }
             }
+            superseded = recorded;
             timeline.cover(valid, recorded);
         }
         Ok(())

@@ -24,6 +24,8 @@ pub(super) struct PieceResolver {
     /// The key of the versions before.
     last_key: Option<(Arc<Keys>, usize)>,
     timeline: Timeline,
+    /// When the version before was recorded.
+    last_recorded: Stamp,
     /// Nothing older of that key is seen.
     decided: bool,
     /// A key's history was asked for from before this stamp, and is cut there.
@@ -47,6 +49,7 @@ impl PieceResolver {
             want_system_to,
             last_key: None,
             timeline: Timeline::default(),
+            last_recorded: Stamp::MAX,
             decided: false,
             cut_met: None,
         }
@@ -69,6 +72,7 @@ impl PieceResolver {
             if !same {
                 self.last_key = Some(block.shared_key(i));
                 self.timeline.clear();
+                self.last_recorded = Stamp::MAX;
                 self.decided = false;
             }
             let recorded = Stamp(block.recorded.get(i));
@@ -107,14 +111,24 @@ impl PieceResolver {
         let ended = ended_by(&self.truncated, recorded);
         if (is_cut || !block.is_delete(i)) && recorded >= self.horizon {
             let cut_met = &mut self.cut_met;
-            let system = self.filter.system;
+            let (system, superseded) = (self.filter.system, self.last_recorded);
+            let takes_what_is_there = self.filter.valid.takes_what_is_there();
             self.timeline
-                .pieces(valid, recorded, ended, &self.filter, |piece| match is_cut {
-                    true if cut_is_met(system, piece.system_to) => *cut_met = Some(piece.system_to),
-                    true => {}
-                    false => out.add_piece(pinned, i, piece),
+                .pieces(valid, recorded, ended, &self.filter, |piece| {
+                    if !is_cut {
+                        return out.add_piece(pinned, i, piece);
+                    }
+                    // Of valid time as a whole what is left is taken.
+                    let ended = match takes_what_is_there {
+                        true => superseded.min(piece.system_to),
+                        false => piece.system_to,
+                    };
+                    if cut_is_met(system, ended) {
+                        *cut_met = Some(superseded.min(piece.system_to));
+                    }
                 });
         }
+        self.last_recorded = recorded;
         self.timeline.cover(valid, recorded);
     }
 }

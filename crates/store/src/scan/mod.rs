@@ -87,6 +87,11 @@ impl ValidFilter {
         }
     }
 
+    /// Whether what is no longer kept is not missed.
+    pub(crate) fn takes_what_is_there(self) -> bool {
+        matches!(self, ValidFilter::All | ValidFilter::Written)
+    }
+
     /// What lies outside of it does not matter.
     pub(crate) fn window(self) -> Period {
         match self {

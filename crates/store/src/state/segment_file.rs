@@ -74,7 +74,8 @@ impl SegmentFile {
             superseded: place.superseded,
             bucket: place.bucket,
             ranges: KeyRanges::of_pages(schema, segment.pages()),
-            has_periods: segment.pages().iter().any(|page| !page.open_valid),
+            // Of one that is lost nothing is known; what there was of it is refused.
+            has_periods: !segment.is_lost() && segment.pages().iter().any(|page| !page.open_valid),
             segment,
             name: Arc::new(FileName {
                 env,
