@@ -31,6 +31,8 @@ mod error;
 #[cfg(feature = "engine")]
 mod functions;
 #[cfg(feature = "engine")]
+mod json;
+#[cfg(feature = "engine")]
 mod precedence;
 #[cfg(feature = "engine")]
 mod row_rules;

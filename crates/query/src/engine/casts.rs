@@ -24,7 +24,9 @@ use datafusion::logical_expr::{
 };
 
 use super::coerce_array;
+use super::operators::Operand;
 use crate::functions::columnar;
+use crate::json;
 use crate::QueryError;
 
 /// The cast of an expression as a call of ours.
@@ -48,9 +50,6 @@ pub(super) fn check(expr: &Expr, schema: &dyn ExprSchema) -> Result<(), QueryErr
         return Ok(());
     }
     let (from, to) = (DataType::of_field(&from), DataType::of_field(&cast.field));
-    if matches!(from, DataType::Jsonb) && (to.is_number() || to == DataType::Bool) {
-        return Err(QueryError::unsupported(format!("a cast of jsonb to {to}")));
-    }
     if is_castable(&from, &to) {
         return Ok(());
     }
@@ -71,6 +70,7 @@ fn is_castable(from: &DataType, to: &DataType) -> bool {
         (T::Timestamp | T::TimestampTz | T::Interval | T::Time, T::Time) => true,
         (T::Time | T::Interval, T::Interval) => true,
         (T::Json | T::Jsonb, T::Json | T::Jsonb) => true,
+        (T::Jsonb, to) if to.is_number() || *to == T::Bool => true,
         (T::Array(from), T::Array(to)) => is_castable(from, to),
         (T::Array(item), T::Vector(_)) | (T::Vector(_), T::Array(item)) => item.is_number(),
         (T::Vector(_), T::Vector(_)) => true,
@@ -144,6 +144,7 @@ fn differs(from: &DataType, to: &DataType) -> bool {
         (_, T::Text | T::Varchar(None)) => true,
         (T::Text | T::Varchar(_), _) => true,
         (T::Json, T::Jsonb) => true,
+        (T::Jsonb, to) if to.is_number() || *to == T::Bool => true,
         (T::Float4 | T::Float8 | T::Numeric(_), T::Int2 | T::Int4 | T::Int8) => true,
         (T::Int8, T::Int2 | T::Int4) | (T::Int4, T::Int2) => true,
         (T::Float8, T::Float4) => true,
@@ -273,6 +274,7 @@ pub(crate) fn cast_column(
             )))
         }
         (T::Json, T::Jsonb) => read(column, to),
+        (T::Jsonb, to) if to.is_number() || *to == T::Bool => scalars(column, to),
         (T::Bool, T::Text | T::Varchar(None)) => arrow_cast::cast(column, &Arrow::Utf8View)
             .map_err(|e| QueryError::from(datafusion::error::DataFusionError::from(e))),
         _ => coerce_array(column, &from.to_field("", true), to),
@@ -309,6 +311,50 @@ fn read(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, QueryError> {
         }
     }
     Ok(builder.finish())
+}
+
+/// Values of `jsonb` as numbers or conditions, which they must be.
+fn scalars(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, QueryError> {
+    let wanted = match to {
+        DataType::Bool => json::Kind::Boolean,
+        _ => json::Kind::Number,
+    };
+    let mut builder = column_builder(to, column.len());
+    for value in column.as_string_view() {
+        let Some(json) = value else {
+            builder.append_null();
+            continue;
+        };
+        let kind = json::kind(json);
+        if kind != wanted {
+            let kind = match kind {
+                json::Kind::Number => "numeric",
+                other => other.name(),
+            };
+            let to = Operand::Of(to.clone()).name();
+            return Err(json::wrong_kind(format!(
+                "cannot cast jsonb {kind} to type {to}"
+            )));
+        }
+        let value = match to.is_integer() {
+            true => rounded(json).ok_or_else(|| out_of_range(to))?.coerce(to)?,
+            false => text::parse(to, json)?,
+        };
+        append_value(&mut builder, &value)?;
+    }
+    Ok(builder.finish())
+}
+
+/// A decimal without exponent, rounded half away from zero; `None`: it does not fit.
+fn rounded(written: &str) -> Option<Value> {
+    let (whole, fraction) = written.split_once('.').unwrap_or((written, ""));
+    let away = i64::from(fraction.starts_with(['5', '6', '7', '8', '9']));
+    let whole_number: i64 = whole.parse().ok()?;
+    let rounded = match whole.starts_with('-') {
+        true => whole_number.checked_sub(away)?,
+        false => whole_number.checked_add(away)?,
+    };
+    Some(Value::Int8(rounded))
 }
 
 fn truncated(column: &ArrayRef, max_chars: u32) -> ArrayRef {

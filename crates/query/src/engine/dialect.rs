@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::from_functions;
+use crate::functions::JSON_AGGREGATES;
 use crate::QueryError;
 
 /// Rewrites the statement, or refuses it.
@@ -25,6 +26,7 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
 
         fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<QueryError> {
             from_functions::rewrite_list(select);
+            from_functions::rewrite_whole_rows(select);
             match select.selection.as_mut().map_or(Ok(()), row_conditions) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(e) => ControlFlow::Break(e),
@@ -54,7 +56,7 @@ pub(super) fn rewrite(statement: &mut ast::Statement) -> Result<(), QueryError> 
             if let Some(rewritten) = quantified(expr) {
                 *expr = rewritten;
             }
-            for rewrite in [row_membership, array_of_columns] {
+            for rewrite in [row_membership, array_of_columns, json_aggregate] {
                 match rewrite(expr) {
                     Ok(Some(rewritten)) => *expr = rewritten,
                     Ok(None) => {}
@@ -200,6 +202,26 @@ fn array_of_columns(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
         }
         _ => Ok(None),
     }
+}
+
+/// `json_agg(x ORDER BY y)` is an array of what each x is as JSON, joined.
+fn json_aggregate(expr: &ast::Expr) -> Result<Option<ast::Expr>, QueryError> {
+    let ast::Expr::Function(function) = expr else {
+        return Ok(None);
+    };
+    let name = function.name.to_string().to_ascii_lowercase();
+    let Some((_, item, join)) = JSON_AGGREGATES.iter().find(|(of, ..)| *of == name) else {
+        return Ok(None);
+    };
+    let mut inner = function.clone();
+    let ast::FunctionArguments::List(list) = &mut inner.args else {
+        return Ok(None);
+    };
+    let args: Vec<String> = list.args.iter().map(ToString::to_string).collect();
+    let item = parse_expression(&format!("{item}({})", args.join(", ")))?;
+    list.args = vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(item))];
+    inner.name = ast::ObjectName::from(vec![ast::Ident::new("array_agg")]);
+    parse_expression(&format!("{join}({inner})")).map(Some)
 }
 
 /// VALUES that name columns of an outer query, as a SELECT for each row.

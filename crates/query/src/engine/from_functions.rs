@@ -4,6 +4,7 @@
 //! FROM unnest(t.a, ..) f        LATERAL (SELECT unnest(l.c0) AS f, .. FROM (SELECT t.a AS c0, ..) l) f
 //! FROM generate_series(..) f    the same over the series as an array, unless it is of plain
 //!                               integers: those the engine makes row by row
+//! FROM jsonb_each(..) f         the same over its keys and its values as arrays
 //! .. WITH ORDINALITY            and beside it the positions
 //! SELECT generate_series(..)    SELECT unnest(the series as an array)
 //! ```
@@ -14,6 +15,7 @@
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
 
+use crate::functions::ROW_FUNCTIONS;
 use crate::sql::{fold, parse_query, quote};
 use crate::QueryError;
 
@@ -94,7 +96,9 @@ fn series_call(
     alias: &Option<ast::TableAlias>,
 ) -> Option<Call> {
     let function = name.0.last()?.as_ident().map(fold)?;
-    if !matches!(function.as_str(), "generate_series" | "unnest") {
+    let is_known = matches!(function.as_str(), "generate_series" | "unnest")
+        || json_columns(&function).is_some();
+    if !is_known {
         return None;
     }
     let arguments = arguments
@@ -121,9 +125,19 @@ fn is_plain_number(expr: &ast::Expr) -> bool {
     }
 }
 
+/// The columns of a function of JSON that gives rows, if it is one.
+fn json_columns(function: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    ROW_FUNCTIONS
+        .iter()
+        .find(|(name, _)| *name == function)
+        .map(|(_, columns)| *columns)
+}
+
 /// How many columns hold values.
 fn width(call: &Call) -> usize {
-    if call.function == "unnest" {
+    if let Some(columns) = json_columns(&call.function) {
+        columns.len()
+    } else if call.function == "unnest" {
         call.arguments.len()
     } else {
         1
@@ -142,7 +156,16 @@ fn column_names(call: &Call) -> Vec<ast::Ident> {
         1 => own.clone(),
         _ => ast::Ident::with_quote('"', super::names::repeated(&own.value, uses)),
     });
-    let default = repeated.chain(ordinality);
+    let named = json_columns(&call.function)
+        .filter(|columns| columns.iter().all(|(name, _)| !name.is_empty()));
+    let of_values: Vec<ast::Ident> = match named {
+        Some(columns) => columns
+            .iter()
+            .map(|(name, _)| ast::Ident::new(*name))
+            .collect(),
+        None => repeated.collect(),
+    };
+    let default = of_values.into_iter().chain(ordinality);
     let mut names: Vec<ast::Ident> = given.iter().map(|c| c.name.clone()).collect();
     names.extend(default.skip(given.len()));
     names
@@ -171,12 +194,22 @@ fn as_query(call: &Call) -> Result<ast::Query, QueryError> {
     let list: Vec<String> = call.arguments.iter().map(ToString::to_string).collect();
     let arrays = match call.function.as_str() {
         "generate_series" => vec![format!("{SERIES}({})", list.join(", "))],
+        json if json_columns(json).is_some() => json_columns(json)
+            .unwrap_or_default()
+            .iter()
+            .map(|(_, values)| format!("{values}({})", list.join(", ")))
+            .collect(),
         _ => list,
     };
     let (mut made, mut shown) = (Vec::new(), Vec::new());
     for (i, array) in arrays.iter().enumerate() {
         made.push(format!("({array}) AS c{i}"));
-        shown.push(format!("unnest(__lists.c{i}) AS v{i}"));
+        let item = format!("unnest(__lists.c{i})");
+        let item = match item_type(array) {
+            Some(item_type) => format!("CAST({item} AS {item_type})"),
+            None => item,
+        };
+        shown.push(format!("{item} AS v{i}"));
     }
     if call.with_ordinality {
         let lengths: Vec<String> = (0..arrays.len())
@@ -205,6 +238,67 @@ fn as_query(call: &Call) -> Result<ast::Query, QueryError> {
     }
 }
 
+/// The function that gives as an array what `name` gives as rows of one column.
+fn array_function(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    if name == "generate_series" {
+        return Some(SERIES);
+    }
+    match json_columns(&name) {
+        Some([(_, values)]) => Some(values),
+        _ => None,
+    }
+}
+
+/// `elements` in `FROM jsonb_array_elements(..) AS elements` is its only column, `value`.
+pub(super) fn rewrite_whole_rows(select: &mut ast::Select) {
+    let joined = select.from.iter().flat_map(|table| {
+        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation))
+    });
+    let aliases: Vec<String> = joined
+        .filter_map(call_of)
+        .filter(|call| matches!(json_columns(&call.function), Some([("value", _)])))
+        .filter_map(|call| call.alias.filter(|alias| alias.columns.is_empty()))
+        .map(|alias| fold(&alias.name))
+        .collect();
+    if aliases.is_empty() {
+        return;
+    }
+    let is_alias = |expr: &ast::Expr| match expr {
+        ast::Expr::Identifier(name) => aliases.contains(&fold(name)),
+        _ => false,
+    };
+    for item in &mut select.projection {
+        if let ast::SelectItem::UnnamedExpr(expr) = item {
+            if let (true, ast::Expr::Identifier(name)) = (is_alias(expr), &expr) {
+                let (alias, expr) = (name.clone(), expr.clone());
+                *item = ast::SelectItem::ExprWithAlias { expr, alias };
+            }
+        }
+    }
+    struct Whole<F>(F);
+    impl<F: Fn(&ast::Expr) -> bool> VisitorMut for Whole<F> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            if let (true, ast::Expr::Identifier(name)) = (self.0(expr), &expr) {
+                let value = ast::Ident::new("value");
+                *expr = ast::Expr::CompoundIdentifier(vec![name.clone(), value]);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = select.visit(&mut Whole(is_alias));
+}
+
+/// The type of the items that a call makes, where the engine takes them for texts.
+fn item_type(call: &str) -> Option<&'static str> {
+    match call.split('(').next()? {
+        "__json_items" | "__json_values" => Some("JSON"),
+        "__jsonb_items" | "__jsonb_values" => Some("JSONB"),
+        _ => None,
+    }
+}
+
 /// In a SELECT list a series is a set of rows.
 pub(super) fn rewrite_list(select: &mut ast::Select) {
     struct Series;
@@ -214,12 +308,8 @@ pub(super) fn rewrite_list(select: &mut ast::Select) {
             let ast::Expr::Function(function) = expr else {
                 return ControlFlow::Continue(());
             };
-            if function
-                .name
-                .to_string()
-                .eq_ignore_ascii_case("generate_series")
-            {
-                function.name = ast::ObjectName::from(vec![ast::Ident::new(SERIES)]);
+            if let Some(array) = array_function(&function.name.to_string()) {
+                function.name = ast::ObjectName::from(vec![ast::Ident::new(array)]);
                 let series = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr.clone()));
                 if let Ok(mut unnest) = super::dialect::parse_expression("unnest(NULL)") {
                     if let ast::Expr::Function(ast::Function {
@@ -229,7 +319,11 @@ pub(super) fn rewrite_list(select: &mut ast::Select) {
                     {
                         list.args = vec![series];
                     }
-                    *expr = unnest;
+                    let typed = item_type(array).and_then(|item_type| {
+                        let cast = format!("CAST({unnest} AS {item_type})");
+                        super::dialect::parse_expression(&cast).ok()
+                    });
+                    *expr = typed.unwrap_or(unnest);
                 }
             }
             ControlFlow::Continue(())

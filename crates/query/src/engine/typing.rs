@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::operators::{self, interval_key, literal, resolve, Op, Operand};
+use super::operators::{self, interval_key, jsonb_key, literal, resolve, Op, Operand};
 use super::{casts, signatures};
 use crate::QueryError;
 
@@ -55,7 +55,7 @@ impl AnalyzerRule for Typing {
                     })
                 })
             })?;
-            let node = node.map_data(|node| sorted_intervals(node, &schema))?;
+            let node = node.map_data(|node| sorted_by_keys(node, &schema))?;
             if node.transformed {
                 return node.map_data(LogicalPlan::recompute_schema);
             }
@@ -390,7 +390,14 @@ fn arguments(
                 .map(|e| Operand::of(e, schema))
                 .collect();
             signatures::check(name, &operands)?;
-            return Ok(None);
+            let (Some(Operand::Unknown(written)), Some(wanted)) =
+                (operands.first(), crate::functions::first_json_type(name))
+            else {
+                return Ok(None);
+            };
+            let mut changed = function.clone();
+            changed.args[0] = literal(written, &wanted)?;
+            return Ok(Some(Expr::ScalarFunction(changed)));
         }
     };
     let mut changed = function.clone();
@@ -480,34 +487,30 @@ fn aggregate(
 
 /// Windows are ordered by the length of intervals.
 fn window(function: &WindowFunction, schema: &dyn ExprSchema) -> Result<Option<Expr>, QueryError> {
-    let params = &function.params;
-    let is_interval =
-        |e: &Expr| Operand::of(e, schema) == Operand::Of(DataType::Interval) && !is_key(e);
-    let has_interval = params.order_by.iter().any(|s| is_interval(&s.expr))
-        || params.partition_by.iter().any(is_interval);
-    if !has_interval {
-        return Ok(None);
-    }
+    let key_of = |e: &Expr| match Operand::of(e, schema) {
+        Operand::Of(DataType::Interval) if !is_key(e) => Some(interval_key(e.clone())),
+        Operand::Of(DataType::Jsonb) => Some(jsonb_key(e.clone())),
+        _ => None,
+    };
     let mut changed = function.clone();
-    for sort in &mut changed.params.order_by {
-        if is_interval(&sort.expr) {
-            sort.expr = interval_key(sort.expr.clone());
+    let mut is_changed = false;
+    let by = &mut changed.params;
+    let ordered = by.order_by.iter_mut().map(|sort| &mut sort.expr);
+    for expr in ordered.chain(by.partition_by.iter_mut()) {
+        if let Some(key) = key_of(expr) {
+            *expr = key;
+            is_changed = true;
         }
     }
-    for expr in &mut changed.params.partition_by {
-        if is_interval(expr) {
-            *expr = interval_key(expr.clone());
-        }
-    }
-    Ok(Some(Expr::WindowFunction(Box::new(changed))))
+    Ok(is_changed.then(|| Expr::WindowFunction(Box::new(changed))))
 }
 
 fn is_key(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(f) if f.func.name() == "interval_key")
 }
 
-/// ORDER BY an interval is by its length.
-fn sorted_intervals(plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPlan> {
+/// ORDER BY an interval is by its length, by a `jsonb` by what it compares by.
+fn sorted_by_keys(plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPlan> {
     let LogicalPlan::Sort(mut sort) = plan else {
         return Ok(plan);
     };
@@ -516,9 +519,12 @@ fn sorted_intervals(plan: LogicalPlan, schema: &DFSchema) -> DfResult<LogicalPla
             Expr::Alias(Alias { expr, .. }) => expr.as_ref(),
             other => other,
         };
-        if Operand::of(expr, schema) == Operand::Of(DataType::Interval) {
-            key.expr = interval_key(expr.clone());
-        }
+        let by = match Operand::of(expr, schema) {
+            Operand::Of(DataType::Interval) => interval_key(expr.clone()),
+            Operand::Of(DataType::Jsonb) => jsonb_key(expr.clone()),
+            _ => continue,
+        };
+        key.expr = by;
     }
     Ok(LogicalPlan::Sort(sort))
 }

@@ -87,9 +87,6 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_stat_get_numscans", (1, 1), bigint, |_| {
         Ok(Value::Int8(0))
     }),
-    lenient("json_build_object", (0, 20), json, |_| {
-        refuse("json_build_object")
-    }),
     lenient("pg_typeof", (1, 1), text, |call| {
         Ok(optional(call.types.first().map(plain_type_name)))
     }),
@@ -176,10 +173,6 @@ fn serial_sequence(call: &Call<'_>) -> Result<Value, QueryError> {
     ))
 }
 
-fn json(_: &Arguments<'_>) -> Result<DataType, QueryError> {
-    Ok(DataType::Json)
-}
-
 fn subscripts_type(_: &Arguments<'_>) -> Result<DataType, QueryError> {
     Ok(DataType::Array(Box::new(DataType::Int4)))
 }
@@ -191,10 +184,6 @@ fn always(_: &Call<'_>) -> Result<Value, QueryError> {
 /// For objects that do not exist here and sizes that are not kept by table.
 fn nothing(_: &Call<'_>) -> Result<Value, QueryError> {
     Ok(Value::Null)
-}
-
-fn refuse(name: &str) -> Result<Value, QueryError> {
-    Err(QueryError::unsupported(format!("the function {name}")))
 }
 
 fn optional(value: Option<String>) -> Value {

@@ -200,7 +200,10 @@ impl Function {
                 TypeSignature::Any(n)
             }
         });
-        let signature = if most == VARIADIC {
+        let signature = if most == VARIADIC && least == 0 {
+            let any = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+            Signature::one_of(any, volatility)
+        } else if most == VARIADIC {
             Signature::variadic_any(volatility)
         } else {
             Signature::one_of(counts.collect(), volatility)

@@ -12,6 +12,7 @@ mod definition;
 mod extremes;
 mod fields;
 mod floats;
+mod json;
 mod lenient;
 mod numbers;
 mod sequences;
@@ -34,6 +35,9 @@ use crate::system_tables::Objects;
 use crate::QueryError;
 pub(crate) use columnar::columnar;
 use definition::{Definition, Function};
+pub(crate) use json::{
+    first_type as first_json_type, AGGREGATES as JSON_AGGREGATES, ROW_FUNCTIONS,
+};
 pub(crate) use lenient::lenient;
 pub(crate) use sequences::NAMES as SEQUENCE_FUNCTIONS;
 pub(crate) use series::of_instants as series_of_instants;
@@ -96,6 +100,7 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         times::FUNCTIONS,
         arrays::FUNCTIONS,
         strings::FUNCTIONS,
+        json::FUNCTIONS,
     ]
     .into_iter()
     .flatten()
@@ -119,6 +124,7 @@ pub(crate) fn is_pure(function: &ScalarUDF) -> bool {
         times::FUNCTIONS,
         arrays::FUNCTIONS,
         strings::FUNCTIONS,
+        json::FUNCTIONS,
     ];
     own.into_iter().flatten().any(|d| is_it(&d))
         || function.signature().volatility == Volatility::Immutable

@@ -15,6 +15,7 @@
 //! `Utf8View`, which tells the two apart.
 
 mod arrays;
+mod json;
 mod kernels;
 mod operand;
 mod resolve;
@@ -29,6 +30,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, GetFieldAccess, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator as Sql;
 
+pub(super) use json::jsonb_key;
 pub(super) use kernels::{float, interval_key};
 pub(super) use operand::{literal, Operand};
 pub(super) use resolve::{boolean, resolve, resolve_binary, Op};
@@ -139,6 +141,14 @@ fn operator(sql: &Sql) -> Option<Op> {
         Sql::StringConcat => Operator::StringConcat,
         Sql::AtArrow => Operator::AtArrow,
         Sql::ArrowAt => Operator::ArrowAt,
+        Sql::Arrow => Operator::Arrow,
+        Sql::LongArrow => Operator::LongArrow,
+        Sql::HashArrow => Operator::HashArrow,
+        Sql::HashLongArrow => Operator::HashLongArrow,
+        Sql::HashMinus => Operator::HashMinus,
+        Sql::Question => Operator::Question,
+        Sql::QuestionAnd => Operator::QuestionAnd,
+        Sql::QuestionPipe => Operator::QuestionPipe,
         Sql::PGExp => return Some(Op::Power),
         Sql::PGOverlap => return Some(Op::Overlap),
         Sql::Custom(name) => match name.as_str() {

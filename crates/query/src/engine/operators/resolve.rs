@@ -4,7 +4,7 @@ use chronos_model::{DataType, SqlState};
 use datafusion::common::{ExprSchema, ScalarValue};
 use datafusion::logical_expr::{binary_expr, cast, lit, BinaryExpr, Expr, Operator};
 
-use super::{arrays, kernels, literal, times, undefined, Operand};
+use super::{arrays, json, kernels, literal, times, undefined, Operand};
 use crate::engine::casts;
 use crate::QueryError;
 
@@ -60,6 +60,13 @@ pub(in crate::engine) fn resolve(
         return logical(op, (left, &l), (right, &r));
     }
     let (left, right, l, r) = match (&l, &r) {
+        (Operand::Of(known), Operand::Open) if matches!(right, Expr::Placeholder(_)) => {
+            let Some(wanted) = json_operand(op, known) else {
+                return Ok(None);
+            };
+            let right = json::parameter_as(right, &wanted);
+            (left.clone(), right, known.clone(), wanted)
+        }
         (Operand::Open, _) | (_, Operand::Open) => return Ok(None),
         (Operand::Of(l), Operand::Of(r)) => (left.clone(), right.clone(), l.clone(), r.clone()),
         (Operand::Of(known), _) => {
@@ -73,6 +80,14 @@ pub(in crate::engine) fn resolve(
         _ => return both_unknown(op, (left, &l), (right, &r)),
     };
     typed(op, left, &l, right, &r).map(Some)
+}
+
+/// The type of what stands on the right of a JSON value, when it has none of its own.
+fn json_operand(op: Op, left: &DataType) -> Option<DataType> {
+    match op {
+        Op::Sql(operator) => json::right_type(operator, left),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -90,7 +105,21 @@ fn meet(
     side: Side,
 ) -> Result<(Expr, DataType), QueryError> {
     use DataType as T;
+    let of_json = json_operand(op, known).filter(|_| side == Side::Right);
     let wanted = match (op, known) {
+        _ if of_json.is_some() => of_json.unwrap_or(T::Text),
+        (Op::Sql(Operator::Question | Operator::QuestionAnd | Operator::QuestionPipe), _)
+        | (Op::Sql(Operator::HashMinus), _)
+            if side == Side::Left =>
+        {
+            T::Jsonb
+        }
+        (Op::Sql(operator), _) if json::is_json_only(operator) && side == Side::Left => {
+            let known = Operand::Of(known.clone()).name();
+            return Err(ambiguous("unknown", &op.symbol(), &known));
+        }
+        (Op::Sql(Operator::Minus), T::Json) => T::Text,
+        (Op::Sql(operator), _) if json::is_json_only(operator) => T::Text,
         (Op::Sql(Operator::StringConcat), T::Array(_) | T::Bytea | T::Jsonb) => known.clone(),
         (Op::Sql(Operator::StringConcat), _) => T::Text,
         (
@@ -171,10 +200,33 @@ fn both_unknown(
                 | Operator::BitwiseAnd
                 | Operator::BitwiseOr
                 | Operator::BitwiseXor
+                | Operator::AtArrow
+                | Operator::ArrowAt
+                | Operator::Arrow
+                | Operator::LongArrow
+                | Operator::HashArrow
+                | Operator::HashLongArrow
         ) | Op::Overlap
     );
     if is_arithmetic && (l, r) != (&Operand::Null, &Operand::Null) {
         return Err(ambiguous("unknown", &op.symbol(), "unknown"));
+    }
+    if let (Op::Sql(operator), Some(wanted)) = (op, json_operand(op, &DataType::Jsonb)) {
+        if json::is_json_only(operator) {
+            let as_type = |expr: &Expr, operand: &Operand, to: &DataType| match operand {
+                Operand::Unknown(written) => literal(written, to),
+                _ => Ok(json::parameter_as(expr, to)),
+            };
+            let left = as_type(left, l, &DataType::Jsonb)?;
+            let right = as_type(right, r, &wanted)?;
+            return Ok(json::apply(
+                operator,
+                left,
+                &DataType::Jsonb,
+                right,
+                &wanted,
+            ));
+        }
     }
     if op == Op::Power {
         let as_float = |expr: &Expr, operand: &Operand| match operand {
@@ -263,6 +315,15 @@ fn typed(op: Op, left: Expr, l: &DataType, right: Expr, r: &DataType) -> Result<
         Op::Sql(operator) => operator,
         Op::Power | Op::Negate => return Err(missing()),
     };
+    if json::right_type(operator, l).is_some() || json::is_json_only(operator) {
+        if let Some(expr) = json::apply(operator, left.clone(), l, right.clone(), r) {
+            return Ok(expr);
+        }
+        // `jsonb || text` is the concatenation of texts.
+        if operator != Operator::StringConcat {
+            return Err(missing());
+        }
+    }
     match operator {
         Operator::Plus
         | Operator::Minus
@@ -307,9 +368,6 @@ fn typed(op: Op, left: Expr, l: &DataType, right: Expr, r: &DataType) -> Result<
             Ok(binary_expr(left, operator, right))
         }
         Operator::AtArrow | Operator::ArrowAt => {
-            if *l == DataType::Jsonb {
-                return Err(QueryError::unsupported("operators on JSON"));
-            }
             let (whole, w, part, p) = match operator {
                 Operator::AtArrow => (left, l, right, r),
                 _ => (right, r, left, l),
@@ -399,6 +457,7 @@ pub(super) fn comparable(
     use DataType as T;
     match (l, r) {
         (T::Json, _) | (_, T::Json) => None,
+        (T::Jsonb, T::Jsonb) => Some((json::jsonb_key(left), json::jsonb_key(right))),
         (T::Interval, T::Interval) => {
             Some((kernels::interval_key(left), kernels::interval_key(right)))
         }
@@ -434,9 +493,6 @@ fn concatenation(
     }
     if (l, r) == (&T::Bytea, &T::Bytea) {
         return Ok(Some(binary_expr(left, Operator::StringConcat, right)));
-    }
-    if (l, r) == (&T::Jsonb, &T::Jsonb) {
-        return Err(QueryError::unsupported("operators on JSON"));
     }
     if !l.is_text() && !r.is_text() {
         return Ok(None);
