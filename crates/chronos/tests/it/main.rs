@@ -1,7 +1,8 @@
 //! Tests of the whole program: the real binary, as a child process, spoken to as its users do.
 //!
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
-//! and `value`), foreign clients (`clients`), kill tests (`crash`, and `tpcb` with its sums), data directories that cannot be used (`data_dir`), checks of what is
+//! and `value`), foreign clients (`clients`), kill tests (`crash`, and `tpcb` with its sums), isolation (`isolation`,
+//! judged by `list_append`), data directories that cannot be used (`data_dir`), checks of what is
 //! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`), indexes that are built
 //! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series
 //! (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
@@ -21,6 +22,8 @@ mod crash;
 mod data_dir;
 mod engine;
 mod index;
+mod isolation;
+mod list_append;
 mod memory;
 mod node;
 mod random;
