@@ -73,7 +73,8 @@ impl TableSchema {
             })
     }
 
-    /// Whether rows written for `other` have the same columns and a key of the same kind, so that they can be read as
+    /// Whether rows written for `other` have the same columns and the same kind of key, so that
+    /// they can be read as
     /// they are.
     pub fn stores_like(&self, other: &TableSchema) -> bool {
         self.shape.version == other.shape.version

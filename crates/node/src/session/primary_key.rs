@@ -48,7 +48,7 @@ impl Session {
             Severity::Notice,
             SqlState::SUCCESSFUL_COMPLETION,
             format!(
-                "table \"{}\" has rows: they keep their hidden keys, and \"{name}\" is a UNIQUE constraint over columns that are NOT NULL",
+                "table \"{}\" has rows, now or in the past: they keep their hidden keys, and \"{name}\" is a UNIQUE constraint over columns that are NOT NULL",
                 key.table.name
             ),
         );

@@ -14,7 +14,7 @@ use chronos_model::{Catalog, IndexSchema, TableSchema, Uniqueness};
 use datafusion::sql::sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation};
 
 use super::{check_primary_key, index, key_column, set_primary_key};
-use crate::sql::{fold, table_name};
+use crate::sql::table_name;
 use crate::QueryError;
 
 /// A primary key for a table that was created without.
@@ -58,10 +58,10 @@ pub fn added_primary_key(
     }
     keyed.primary_key = columns.clone();
     keyed.reshape();
-    let name = key.name.as_ref().map(fold);
-    let name = name.unwrap_or_else(|| table.primary_key_name());
+    // Whatever it is called in the statement, as in CREATE TABLE.
+    let name = ast::Ident::with_quote('"', table.primary_key_name());
     let unique = ast::UniqueConstraint {
-        name: Some(ast::Ident::with_quote('"', name)),
+        name: Some(name),
         index_name: None,
         index_type_display: ast::KeyOrIndexDisplay::None,
         index_type: key.index_type.clone(),
