@@ -74,8 +74,7 @@ impl TableSchema {
     }
 
     /// Whether rows written for `other` have the same columns and the same kind of key, so that
-    /// they can be read as
-    /// they are.
+    /// they can be read as they are.
     pub fn stores_like(&self, other: &TableSchema) -> bool {
         self.shape.version == other.shape.version
             || (self.has_hidden_key() == other.has_hidden_key()
