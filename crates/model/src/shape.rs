@@ -73,11 +73,12 @@ impl TableSchema {
             })
     }
 
-    /// Whether rows written for `other` have the same columns, so that they can be read as
-    /// they are.
+    /// Whether rows written for `other` have the same columns and the same kind of key, so that
+    /// they can be read as they are.
     pub fn stores_like(&self, other: &TableSchema) -> bool {
         self.shape.version == other.shape.version
-            || self.stored_columns().eq(other.stored_columns())
+            || (self.has_hidden_key() == other.has_hidden_key()
+                && self.stored_columns().eq(other.stored_columns()))
     }
 
     /// Notes that rows made from now on are different from those before.

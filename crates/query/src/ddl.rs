@@ -3,6 +3,7 @@
 mod alter;
 mod index;
 mod predicate;
+mod primary_key;
 mod rules;
 mod sequences;
 
@@ -13,6 +14,7 @@ use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
 pub use index::{added_unique, create_index, is_taken, unique_constraints};
+pub use primary_key::{added_primary_key, AddedKey};
 pub(crate) use rules::columns_in;
 pub use sequences::{asks_sequence, create_sequence, owned_sequences};
 

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::{depth, temporal, QueryError};
 
+mod copy_options;
 mod created;
 mod maintenance;
 mod overriding;
@@ -136,6 +137,7 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
     let text = sequence_options::sorted(&text);
+    let text = copy_options::with_truth_values(&text);
     let (text, overriding) = overriding::without_overriding(&text);
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)

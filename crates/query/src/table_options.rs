@@ -9,6 +9,9 @@ use datafusion::sql::sqlparser::ast;
 use crate::sql::fold;
 use crate::QueryError;
 
+/// An option of PostgreSQL's that dumps and tools write; taken, without effect.
+const FILLFACTOR: &str = "fillfactor";
+
 const HOUR: i64 = 3_600_000_000;
 
 /// Widths that are chosen for windows of time when none is given.
@@ -35,6 +38,7 @@ pub(crate) fn of_new_table(
     let mut parsed = TableOptions::default();
     for (name, value) in written(options)? {
         match name.as_str() {
+            FILLFACTOR => check_fillfactor(&value)?,
             "time_column" => {
                 parsed.time_column = Some(time_column(&value, columns, primary_key)?);
             }
@@ -72,15 +76,33 @@ pub fn changes(
     options: &[(String, Option<String>)],
     table: &TableSchema,
 ) -> Result<Vec<OptionChange>, QueryError> {
-    let change = |(name, value): &(String, Option<String>)| match name.as_str() {
-        "time_column" | "bucket" => {
-            let message = format!("{name} of table \"{}\" cannot be changed", table.name);
-            Err(QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
-                .with_hint("It is fixed when the table is created."))
+    let mut changes = Vec::with_capacity(options.len());
+    for (name, value) in options {
+        match name.as_str() {
+            FILLFACTOR => value.as_deref().map_or(Ok(()), check_fillfactor)?,
+            "time_column" | "bucket" => {
+                let message = format!("{name} of table \"{}\" cannot be changed", table.name);
+                return Err(QueryError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                    .with_hint("It is fixed when the table is created."));
+            }
+            _ => changes.push(change(name, value.as_deref())?),
         }
-        _ => change(name, value.as_deref()),
-    };
-    options.iter().map(change).collect()
+    }
+    Ok(changes)
+}
+
+/// Pages are written once, and full: there is no room to be left in them.
+fn check_fillfactor(value: &str) -> Result<(), QueryError> {
+    let range = 10..=100;
+    match value.trim().parse::<u32>() {
+        Ok(percent) if range.contains(&percent) => Ok(()),
+        Ok(percent) => {
+            let message = format!("value {percent} out of bounds for option \"{FILLFACTOR}\"");
+            Err(QueryError::new(SqlState::INVALID_PARAMETER, message)
+                .with_detail("Valid values are between \"10\" and \"100\"."))
+        }
+        Err(_) => Err(invalid(FILLFACTOR, value)),
+    }
 }
 
 /// The options as `WITH` would give them, names and values.
@@ -265,6 +287,17 @@ mod tests {
             panic!("{sql}");
         };
         crate::ddl::table_schema(&create).map(|schema| schema.options)
+    }
+
+    #[test]
+    fn a_fill_factor_is_checked_and_has_no_effect() {
+        let with = |percent: &str| {
+            options(&format!(
+                "create table t (a int) with (fillfactor={percent})"
+            ))
+        };
+        assert_eq!(with("100").unwrap(), TableOptions::default());
+        assert!(with("9").is_err() && with("101").is_err() && with("much").is_err());
     }
 
     #[test]

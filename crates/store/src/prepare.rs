@@ -225,9 +225,9 @@ fn rows(
     let schema = schema_of(catalog, changes.table)?;
     let keys = || changes.rows.iter().map(|r| &*r.key.0);
     if !schema.has_hidden_key() && keys().any(<[u8]>::is_empty) {
-        return Err(ApplyError::Shape {
+        // Made before the table was given its key.
+        return Err(ApplyError::Conflict {
             table: schema.name.clone(),
-            reason: "a row has no key".into(),
         });
     }
     if !*repeats && changes.rows.len() > 1 && !keys().is_sorted_by(|a, b| a < b) {

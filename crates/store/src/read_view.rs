@@ -429,6 +429,11 @@ impl ReadView {
         ((in_memory + in_segments).saturating_sub(2 * deletes), false)
     }
 
+    /// Whether no version of any row is stored of a table, current or past.
+    pub fn is_blank(&self, table: &TableSchema) -> Result<bool, StoreError> {
+        Ok(self.table(table)?.last_recorded() == Stamp::MIN)
+    }
+
     /// How many versions of a table may be current: at least as many as it has rows. Costs
     /// no look at pages.
     pub fn table_versions(&self, table: &TableSchema) -> u64 {

@@ -71,6 +71,15 @@ fn psql() {
 }
 
 #[test]
+fn pgbench() {
+    if works("pgbench", &["--version"]) && works("psql", &["--version"]) {
+        run("bash", &[], "pgbench.sh");
+    } else {
+        skip("pgbench", "pgbench or psql is not in PATH");
+    }
+}
+
+#[test]
 fn psycopg() {
     python("psycopg", "psycopg", "psycopg_test.py");
 }

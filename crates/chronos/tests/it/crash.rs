@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
 use crate::node::{post, Node};
+use crate::random::{variable, SplitMix};
 
 /// Rounds unless `CHRONOS_CRASH_ROUNDS` says otherwise.
 const ROUNDS: u64 = 200;
@@ -39,23 +40,6 @@ const FULL_CHECK_EVERY: u64 = 20;
 const STATE_EVERY: u64 = 4;
 /// States kept.
 const STATES_MAX: usize = 20;
-
-/// Steele, Lea, Flood: "Fast splittable pseudorandom number generators" (2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// A sequence of steps: the first `done` were acknowledged; the next one may have been under way.
 #[derive(Debug, Clone, Copy, Default)]
@@ -354,15 +338,6 @@ fn nothing_acknowledged_is_lost() {
     let begun = Instant::now();
     let reached = runtime.block_on(all_rounds(rounds, seed));
     println!("{rounds} rounds in {:?}: {reached:?}", begun.elapsed());
-}
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
-    )
 }
 
 async fn all_rounds(rounds: u64, seed: u64) -> Reached {

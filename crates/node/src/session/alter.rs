@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    value_at, CatalogChange, Change, SqlState, Stamp, TableId, TableSchema, Value,
+    value_at, Catalog, CatalogChange, Change, SqlState, Stamp, TableId, TableSchema, Value,
 };
 use chronos_query::ddl::{self, Alteration, Demand};
 use chronos_query::{sql, RowRules};
@@ -20,7 +20,20 @@ impl Session {
             self.add_index(index, &catalog).await?;
             return done("ALTER TABLE");
         }
-        let Some(mut alteration) = ddl::alter_table(alter, &catalog)? else {
+        if let Some(key) = ddl::added_primary_key(alter, &catalog)? {
+            self.add_primary_key(key, &catalog).await?;
+            return done("ALTER TABLE");
+        }
+        self.change_table(alter, &catalog).await
+    }
+
+    /// Carries out actions that change nothing but the catalog.
+    pub(super) async fn change_table(
+        &mut self,
+        alter: &sql::AlterTable,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Outcome, Error> {
+        let Some(mut alteration) = ddl::alter_table(alter, catalog)? else {
             self.notice(
                 Severity::Notice,
                 SqlState::SUCCESSFUL_COMPLETION,
@@ -44,8 +57,8 @@ impl Session {
             unchanged,
             edits: alteration.edits(),
         };
-        if let Ok(after) = change.applied(&catalog) {
-            self.check_views(&alteration.table, &catalog, after)?;
+        if let Ok(after) = change.applied(catalog) {
+            self.check_views(&alteration.table, catalog, after)?;
         }
         if !alteration.schema.stores_like(&alteration.table) {
             // Applying flushes what is in memory. What can be flushed before keeps nobody
@@ -106,7 +119,7 @@ impl Session {
     }
 
     /// Looks at stored rows; gives the table and as of when, if there was something to look at.
-    async fn check_demands(
+    pub(super) async fn check_demands(
         &mut self,
         alteration: &Alteration,
     ) -> Result<Vec<(TableId, Stamp)>, Error> {

@@ -15,6 +15,7 @@ mod direct;
 mod index;
 mod maintenance;
 mod prepare;
+mod primary_key;
 mod read;
 mod settings;
 mod time;

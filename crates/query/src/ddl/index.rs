@@ -262,6 +262,15 @@ pub fn added_unique(
     let Some(table) = catalog.table(&name) else {
         return Ok(None);
     };
+    added_constraint(unique, table, catalog).map(Some)
+}
+
+/// The index that keeps a UNIQUE constraint which is added to a table.
+pub(super) fn added_constraint(
+    unique: &ast::UniqueConstraint,
+    table: &TableSchema,
+    catalog: &Catalog,
+) -> Result<IndexSchema, QueryError> {
     check_constraint(unique)?;
     let columns = index_columns(table, &unique.columns).map_err(named_in_key)?;
     let name = unique.name.as_ref().map(fold);
@@ -275,13 +284,11 @@ pub fn added_unique(
     let name =
         name.unwrap_or_else(|| free_name(table, &listed, "key", |name| is_taken(catalog, name)));
     // Another with the same columns is no reason not to make this one.
-    let mut indexes = Vec::new();
-    add_constraint(&mut indexes, table, catalog, Some(name), columns)?;
-    let index = indexes.pop().map(|mut index| {
-        index.table = table.id;
-        index
-    });
-    Ok(index)
+    check_count(columns.len())?;
+    Ok(IndexSchema {
+        table: table.id,
+        ..constraint_index(name, columns)
+    })
 }
 
 fn plain_column(table: &TableSchema, column: usize) -> Result<IndexColumn, QueryError> {
@@ -317,7 +324,13 @@ fn add_constraint(
             is_taken(catalog, name) || name == table.name || indexes.iter().any(|i| i.name == name)
         }),
     };
-    indexes.push(IndexSchema {
+    indexes.push(constraint_index(name, columns));
+    Ok(())
+}
+
+/// The index of a constraint, the table of which is still to be given.
+fn constraint_index(name: String, columns: Vec<IndexColumn>) -> IndexSchema {
+    IndexSchema {
         id: TableId(0),
         name,
         table: TableId(0),
@@ -327,8 +340,7 @@ fn add_constraint(
         conditions: vec![],
         state: IndexState::Building,
         created: 0,
-    });
-    Ok(())
+    }
 }
 
 /// Whether a table, an index or a primary key has that name.
