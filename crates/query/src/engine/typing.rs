@@ -463,6 +463,15 @@ fn aggregate(
     let operands: Vec<Operand> = params.args.iter().map(|e| Operand::of(e, schema)).collect();
     signatures::check(function.func.name(), &operands)?;
     let is_extreme = matches!(function.func.name(), "min" | "max");
+    if is_extreme {
+        if let [json @ Operand::Of(DataType::Json | DataType::Jsonb)] = operands.as_slice() {
+            let call = format!("{}({})", function.func.name(), json.name());
+            return Err(QueryError::new(
+                SqlState::UNDEFINED_FUNCTION,
+                format!("function {call} does not exist"),
+            ));
+        }
+    }
     if is_extreme && operands == [Operand::Of(DataType::Interval)] {
         let params = changed.unwrap_or_else(|| params.clone());
         let ascending = function.func.name() == "min";

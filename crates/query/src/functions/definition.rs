@@ -284,6 +284,11 @@ impl ScalarUDFImpl for Function {
             .iter()
             .map(|f| DataType::of_field(f))
             .collect();
+        let is_row =
+            |field: &FieldRef| matches!(field.data_type(), Arrow::Struct(_) | Arrow::Map(..));
+        if self.name().contains("json") && args.arg_fields.iter().any(is_row) {
+            return Err(QueryError::unsupported("JSON of rows").into());
+        }
         let returns = (self.definition.returns)(&Arguments {
             types: &types,
             constants: args.scalar_arguments,

@@ -424,7 +424,7 @@ fn build_array(call: &Call<'_>) -> Result<String, QueryError> {
 }
 
 fn build_object(call: &Call<'_>) -> Result<String, QueryError> {
-    if call.args.len() % 2 != 0 {
+    if !call.args.len().is_multiple_of(2) {
         return Err(
             json::wrong_kind("argument list must have even number of elements").with_hint(
                 "The arguments of json_build_object() must consist of alternating keys and values.",
