@@ -17,6 +17,7 @@ mod part;
 mod partition;
 mod plan;
 mod prune;
+mod shape;
 mod share;
 
 use std::ops::Bound;
@@ -24,9 +25,9 @@ use std::ops::Bound;
 use chronos_model::{Period, Stamp, SystemColumn, Value};
 
 pub use pages::{PageUse, PassingPage};
-pub(crate) use partition::ScanShape;
 pub use partition::{PageCounts, ScanPartition};
 pub(crate) use plan::{plan, Order};
+pub(crate) use shape::ScanShape;
 
 /// Which versions of each row a scan returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,8 +9,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::partition::{PageFilter, ScanShape};
+use super::partition::PageFilter;
 use super::plan::{Item, Passing};
+use super::shape::ScanShape;
 use super::share::share_out;
 use super::ScanPartition;
 use crate::merge::Source;

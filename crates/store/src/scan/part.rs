@@ -16,8 +16,8 @@ use arrow_array::types::{
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use chronos_model::{TableSchema, Value};
 
-use super::partition::ScanShape;
 use super::prune::{order_of_constant, whole_key};
+use super::shape::ScanShape;
 use super::KeyRange;
 use crate::error::StoreError;
 use crate::segment::{PageColumn, PageMeta, Segment};

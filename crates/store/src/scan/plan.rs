@@ -15,8 +15,8 @@ use chronos_model::{Stamp, TableSchema};
 
 use super::apart::pass_apart;
 use super::part::Ends;
-use super::partition::ScanShape;
 use super::prune::{bounds_of_range, excludes, ColumnBounds};
+use super::shape::ScanShape;
 use super::share::share_out;
 use super::{KeyRange, ScanPartition, ScanRequest};
 use crate::memtable::{key_of, Memtable, Run};
