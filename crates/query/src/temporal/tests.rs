@@ -180,15 +180,15 @@ fn predicates_of_periods_compare_their_bounds() {
     let rewritten = [
         (
             "WHERE a._valid_time IMMEDIATELY PRECEDES PERIOD(x, y + 1) AND z",
-            "WHERE ((a._valid_to = (x)) IS TRUE) AND z",
+            "WHERE (CASE WHEN a._system_from IS NULL THEN NULL ELSE (a._valid_to = (x)) IS TRUE END) AND z",
         ),
         (
             "WHERE _system_time CONTAINS now()",
-            "WHERE ((_system_from IS NULL OR _system_from <= (now())) AND (_system_to IS NULL OR (now()) < _system_to))",
+            "WHERE (CASE WHEN _system_from IS NULL THEN NULL ELSE (now()) IS NOT NULL AND (_system_from IS NULL OR _system_from <= (now())) AND (_system_to IS NULL OR (now()) < _system_to) END)",
         ),
         (
             "ON PERIOD(a, b) * x._valid_time SUCCEEDS y._valid_time",
-            "ON ((y._valid_to <= greatest((a), x._valid_from)) IS TRUE)",
+            "ON (CASE WHEN x._system_from IS NULL OR y._system_from IS NULL THEN NULL ELSE (y._valid_to <= greatest((a), x._valid_from)) IS TRUE END)",
         ),
         (
             "PRIMARY KEY (id, VALID_TIME WITHOUT OVERLAPS))",
