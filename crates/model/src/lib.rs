@@ -19,6 +19,7 @@ mod sequence;
 mod shape;
 mod stamp;
 pub mod text;
+mod transactions;
 mod types;
 mod value;
 mod view;
@@ -47,6 +48,7 @@ pub use schema::{
 pub use sequence::{Reserved, SequenceSchema};
 pub use shape::{ColumnId, Shape, StoredColumn};
 pub use stamp::{Hlc, NodeId, Stamp, MAX_CLOCK_SKEW_MICROS};
+pub use transactions::{Author, Transaction, TransactionLog, TRANSACTIONS_TABLE};
 pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};
 pub use view::{ViewColumn, ViewSchema};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ColumnAttributes, ColumnId, DataType, IndexSchema, SequenceSchema, Shape, TableOptions,
-    TableRules, ViewSchema,
+    TableRules, TransactionLog, ViewSchema,
 };
 
 /// Name under which the key of a row can be asked for, in every table.
@@ -184,6 +184,9 @@ pub struct Catalog {
     /// of tables and views.
     #[serde(default, skip_serializing_if = "Comments::is_empty")]
     pub comments: Comments,
+    /// Where transactions are noted; `None`: never were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<TransactionLog>,
 }
 
 /// Comments on what the catalog has.
@@ -242,9 +245,21 @@ impl Catalog {
         self.tables.get(name)
     }
 
-    /// A table by id.
+    /// A table by id, that of transactions included.
     pub fn table_by_id(&self, id: TableId) -> Option<&Arc<TableSchema>> {
-        self.tables.values().find(|t| t.id == id)
+        let transactions = self.transactions.iter().map(|log| &log.table);
+        self.tables
+            .values()
+            .chain(transactions)
+            .find(|t| t.id == id)
+    }
+
+    /// Puts a table in the place of the one that has its id and its name.
+    pub fn replace_table(&mut self, schema: Arc<TableSchema>) {
+        match &mut self.transactions {
+            Some(log) if log.table.id == schema.id => log.table = schema,
+            _ => drop(self.tables.insert(schema.name.clone(), schema)),
+        }
     }
 
     /// A secondary index by id.
@@ -313,7 +328,12 @@ impl Catalog {
     /// What is stored: the tables, and the entries of secondary indexes as tables.
     pub fn stored(&self) -> impl Iterator<Item = Arc<TableSchema>> + '_ {
         let entries = self.indexes.values().map(|i| Arc::new(i.entry_table()));
-        self.tables.values().cloned().chain(entries)
+        let transactions = self.transactions.iter().map(|log| Arc::clone(&log.table));
+        self.tables
+            .values()
+            .cloned()
+            .chain(entries)
+            .chain(transactions)
     }
 }
 

@@ -217,7 +217,7 @@ fn propose(replica: &Weak<Replica>, change: Change) -> Result<(), Error> {
         begin: Stamp::MAX,
         changes: vec![change],
     };
-    futures::executor::block_on(replica.propose(set)).map(drop)
+    futures::executor::block_on(replica.propose(set, None)).map(drop)
 }
 
 fn not_unique(store: &Store, index: &IndexSchema, values: &[Value]) -> Error {

@@ -194,7 +194,7 @@ impl Node {
                 .chain([change])
                 .collect(),
         };
-        let committal = self.inner.replica.propose(set).await?;
+        let committal = self.inner.replica.propose(set, None).await?;
         let duplicates = committal.applied.skipped;
         Ok(Ingested {
             rows: given - duplicates,
@@ -213,7 +213,7 @@ impl Node {
                 begin: Stamp::MAX,
                 changes: vec![Change::CreateTable(readings_schema())],
             };
-            match replica.propose(set).await {
+            match replica.propose(set, None).await {
                 Ok(_) => {}
                 Err(e) if e.code == SqlState::DUPLICATE_TABLE => {
                     let catalog = replica.store.catalog();

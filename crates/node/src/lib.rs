@@ -15,6 +15,7 @@ mod replica;
 mod sequences;
 mod session;
 mod status;
+mod transactions;
 
 pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
@@ -33,3 +34,4 @@ pub use status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
+pub use transactions::NoteTransactions;

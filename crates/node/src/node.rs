@@ -21,6 +21,7 @@ use crate::status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
+use crate::transactions::{self, NoteTransactions};
 use crate::{Error, Session};
 
 /// Planned statements that a node remembers for all its sessions, at most.
@@ -52,6 +53,8 @@ pub struct NodeOptions {
     pub compaction_bytes_per_second: Option<u64>,
     /// Where queries put what they cannot hold in memory.
     pub spill: Spill,
+    /// Which transactions are noted; `None`: as before, in a new database those of 30 days.
+    pub transactions: Option<NoteTransactions>,
 }
 
 /// Where queries put what they cannot hold in memory.
@@ -74,6 +77,7 @@ impl NodeOptions {
             float_codec: FloatCodec::Auto,
             compaction_bytes_per_second: None,
             spill: Spill::SystemTemporary,
+            transactions: None,
         }
     }
 }
@@ -150,6 +154,7 @@ impl Node {
             );
         }
         let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
+        transactions::establish(&replica, options.transactions)?;
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
             memory: Arc::clone(&memory),

@@ -11,7 +11,8 @@
 //! apply thread reads no clock and no random source: everything that a replica
 //! must agree on stands in the entry.
 //!
-//! Entry payload: `[format: 1] [recorded stamp: u64] [node: u32] [write set]`.
+//! Entry payload: `[format: 2] [recorded stamp: u64] [node: u32] [user: u8 length, bytes] [write
+//! set]`; in format 1 there is no user.
 
 mod replay;
 
@@ -21,7 +22,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{Author, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
 use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
 use chronos_store::{
     with_causes, Applied, ApplyError, MemoryAccount, MemoryClass, PreparedWriteSet, Reason,
@@ -36,8 +37,9 @@ use replay::replay;
 use crate::indexes::{shown_key, Indexes};
 use crate::Error;
 
-const PAYLOAD_FORMAT: u8 = 1;
-const HEADER_BYTES: usize = 13;
+const PAYLOAD_FORMAT: u8 = 2;
+/// Before the user's name.
+const HEADER_BYTES: usize = 14;
 /// The only term there is until nodes vote.
 const TERM: Term = Term(1);
 
@@ -52,6 +54,7 @@ type Reply = oneshot::Sender<Result<Committal, Error>>;
 struct Committed {
     index: LogIndex,
     recorded: Stamp,
+    author: Author,
     durable: Result<(), LogError>,
     set: PreparedWriteSet,
     reply: Reply,
@@ -134,7 +137,6 @@ impl Replica {
         let applier = Applier {
             store: store.clone(),
             log: log.clone(),
-            node: NodeId(0),
             fault: Arc::clone(&fault),
             next_index: Arc::clone(&next_index),
             cut_below: store.flushed_index(),
@@ -170,11 +172,16 @@ impl Replica {
     }
 
     /// Commits a write set: returns after it is durable and applied. What the set itself takes in
-    /// memory is for the caller to have reserved; its form in the log is reserved here.
+    /// memory is for the caller to have reserved; its form in the log is reserved here. `user`:
+    /// who makes it, if it is not the node by itself.
     ///
     /// Errors: a precondition does not hold (23505, 40001), there is no memory for it (53200),
     /// or the node cannot write any more.
-    pub(crate) async fn propose(&self, set: WriteSet) -> Result<Committal, Error> {
+    pub(crate) async fn propose(
+        &self,
+        set: WriteSet,
+        user: Option<&str>,
+    ) -> Result<Committal, Error> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::new(
                 SqlState::ADMIN_SHUTDOWN,
@@ -183,7 +190,14 @@ impl Replica {
         }
         let mut held = self.write_memory();
         held.try_grow(set.memory_bytes() as u64)?;
-        let mut payload = set.encode_behind(HEADER_BYTES)?;
+        let author = Author {
+            node: self.node,
+            user: user.map(|user| Arc::from(shortened(user))),
+        };
+        let name = author.user.as_deref().unwrap_or_default().as_bytes();
+        let mut payload = set.encode_behind(HEADER_BYTES + name.len())?;
+        payload[HEADER_BYTES - 1] = name.len() as u8;
+        payload[HEADER_BYTES..HEADER_BYTES + name.len()].copy_from_slice(name);
         let prepared = self
             .store
             .prepare(set, &self.store.catalog())
@@ -225,6 +239,7 @@ impl Replica {
                 let committed = Committed {
                     index,
                     recorded,
+                    author,
                     durable,
                     set: prepared,
                     reply,
@@ -318,7 +333,6 @@ impl Outcome {
 struct Applier {
     store: Store,
     log: Log,
-    node: NodeId,
     fault: Arc<Mutex<Option<Fault>>>,
     next_index: Arc<Mutex<LogIndex>>,
     cut_below: LogIndex,
@@ -383,9 +397,10 @@ impl Applier {
             }
             return Outcome::known(Err(error));
         }
+        let author = entry.author.clone();
         match self
             .store
-            .apply(entry.index, entry.recorded, self.node, &entry.set)
+            .apply(entry.index, entry.recorded, author, &entry.set)
         {
             Ok(applied) => {
                 for index in &applied.created_indexes {
@@ -451,6 +466,11 @@ impl Applier {
             reason: error.message.clone(),
         });
     }
+}
+
+/// As much of a user's name as an entry has room for.
+fn shortened(user: &str) -> &str {
+    &user[..user.floor_char_boundary(usize::from(u8::MAX))]
 }
 
 fn stopped(fault: &Fault) -> Error {

@@ -137,7 +137,7 @@ fn commit(replica: &Replica, change: Change) -> Result<Committal, Error> {
         begin: Stamp::MAX,
         changes: vec![change],
     };
-    wait(replica.propose(set))
+    wait(replica.propose(set, None))
 }
 
 struct Unpark(Thread);

@@ -267,7 +267,7 @@ impl<'a> Checker<'a> {
         };
         let mut schema = TableSchema::clone(table);
         schema.options = schema.options.changed(changes, now);
-        catalog.tables.insert(schema.name.clone(), Arc::new(schema));
+        catalog.replace_table(Arc::new(schema));
         catalog.version += 1;
         Ok(())
     }

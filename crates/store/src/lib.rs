@@ -53,6 +53,7 @@ mod scan;
 mod sequences;
 mod state;
 mod store;
+mod transactions;
 pub mod verify;
 mod write;
 

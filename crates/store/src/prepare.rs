@@ -103,6 +103,22 @@ impl PreparedWriteSet {
         self.changes.iter().filter_map(of).collect()
     }
 
+    /// The tables that it changes, whether their rows or what the catalog says of them.
+    pub(crate) fn changed_tables(&self) -> std::collections::BTreeSet<TableId> {
+        let mut changed = self.tables();
+        for change in &self.changes {
+            match change {
+                Prepared::DropTable(id)
+                | Prepared::Truncate(id)
+                | Prepared::AlterOptions(id, _) => drop(changed.insert(*id)),
+                Prepared::Catalog(change) => changed.extend(change.edited()),
+                Prepared::CreateIndex(schema) => drop(changed.insert(schema.table)),
+                _ => {}
+            }
+        }
+        changed
+    }
+
     /// How many rows it changes if none is skipped.
     pub fn rows(&self) -> u64 {
         let of = |change: &Prepared| match change {

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chronos_env::Env;
-use chronos_model::{Catalog, NodeId, Stamp, TableId, WriteSet};
+use chronos_model::{Author, Catalog, Stamp, TableId, WriteSet};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::apply::{self, Applied};
@@ -35,6 +35,7 @@ use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::state::{FileName, SegmentFile, StoreState, TableState};
+use crate::transactions;
 
 /// How a store behaves. The defaults fit a small server.
 #[derive(Clone, PartialEq, Debug)]
@@ -313,10 +314,10 @@ impl Store {
         &self,
         index: LogIndex,
         recorded: Stamp,
-        node: NodeId,
+        author: impl Into<Author>,
         set: &PreparedWriteSet,
     ) -> Result<Applied, ApplyError> {
-        self.shared().apply(index, recorded, node, set)
+        self.shared().apply(index, recorded, &author.into(), set)
     }
 
     /// Prepares and applies a write set: what replaying the log does.
@@ -324,11 +325,11 @@ impl Store {
         &self,
         index: LogIndex,
         recorded: Stamp,
-        node: NodeId,
+        author: impl Into<Author>,
         set: &WriteSet,
     ) -> Result<Applied, ApplyError> {
         match self.prepare(set.clone(), &self.catalog()) {
-            Ok(prepared) => self.apply(index, recorded, node, &prepared),
+            Ok(prepared) => self.apply(index, recorded, author, &prepared),
             Err(error) => {
                 self.skip(index, recorded)?;
                 Err(error)
@@ -411,14 +412,14 @@ impl Shared {
         &self,
         index: LogIndex,
         recorded: Stamp,
-        node: NodeId,
+        author: &Author,
         set: &PreparedWriteSet,
     ) -> Result<Applied, ApplyError> {
         let mut apply = self.apply.lock();
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;
         self.wait_for_room()?;
-        let (state, previous) = {
+        let (mut state, previous) = {
             let published = self.published.read();
             (published.state.clone(), published.stamp)
         };
@@ -434,9 +435,11 @@ impl Shared {
             // What is in memory has the columns from before. Segments say which they have.
             self.freeze_locked(&mut apply);
             self.flush_frozen()?;
+            state = self.published.read().state.clone();
         }
-        let written = apply::write(&state, recorded, node, set, &checked);
+        let written = apply::write(&state, recorded, author.node, set, &checked);
         let written = written.inspect_err(|error| self.poison(error))?;
+        let written = written + transactions::note(&state, index, recorded, author, set, &checked);
         apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(catalog) = checked.catalog {

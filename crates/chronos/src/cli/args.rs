@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use chronos_node::NoteTransactions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::values::parse_delimiter;
@@ -145,6 +146,15 @@ pub(crate) struct StartArgs {
         value_parser = at_least_64_kib
     )]
     pub(crate) compaction_io_limit: Option<ByteSize>,
+
+    /// How long chronos.transactions tells who changed which tables, such as 90d; off: nothing new
+    /// is noted [default: as before; in a new database 30d]
+    #[arg(
+        long,
+        value_name = "DURATION|forever|off",
+        env = "CHRONOS_KEEP_TRANSACTIONS"
+    )]
+    pub(crate) keep_transactions: Option<NoteTransactions>,
 
     /// Encode FLOAT columns with Chimp128 in tables that do not say otherwise (float_codec)
     #[arg(long, env = "CHRONOS_CHIMP_ENABLE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -518,7 +528,8 @@ mod tests {
     fn promised_names_parse() {
         let line = "chronos start --data-dir d --address 0.0.0.0:8000 --pg-address [::1]:5433 \
                     --profile potato --durability interval=100ms --memory-limit 256MiB \
-                    --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l --compaction-io-limit 20MiB";
+                    --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l --compaction-io-limit 20MiB \
+                    --keep-transactions 90d";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Start(start) = cli.command else {
             panic!("expected start")
@@ -531,6 +542,8 @@ mod tests {
         );
         assert_eq!(start.memory_limit, Some(ByteSize(256 << 20)));
         assert_eq!(start.compaction_io_limit, Some(ByteSize(20 << 20)));
+        let days = 90 * 86_400_000_000;
+        assert_eq!(start.keep_transactions, Some(NoteTransactions::For(days)));
     }
 
     #[test]

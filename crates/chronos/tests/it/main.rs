@@ -31,4 +31,5 @@ mod random;
 mod series;
 mod slt;
 mod tpcb;
+mod transactions;
 mod value;

@@ -55,7 +55,7 @@ impl Node {
     fn write(&self, out: &mut String) {
         match self {
             Node::Plain(text) => out.push_str(text),
-            Node::Text(text) => write_string(text, out),
+            Node::Text(text) => write_json_string(text, out),
             Node::Array(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -72,7 +72,7 @@ impl Node {
                     if at > 0 {
                         out.push_str(", ");
                     }
-                    write_string(key, out);
+                    write_json_string(key, out);
                     out.push_str(": ");
                     value.write(out);
                 }
@@ -82,7 +82,8 @@ impl Node {
     }
 }
 
-fn write_string(text: &str, out: &mut String) {
+/// Writes a text as a JSON string, quotes included, as PostgreSQL writes one.
+pub fn write_json_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -44,6 +44,7 @@ pub use self::datetime_writer::{write_date, write_time, write_timestamp, write_t
 pub use self::decimal::{format_decimal, parse_decimal, write_decimal, write_decimal_trimmed};
 pub use self::interval::write_interval;
 pub use self::interval_reader::parse_interval;
+pub use self::json::write_json_string;
 pub use self::number::{
     parse_bool, parse_f32, parse_f64, parse_i64, write_f32, write_f64, write_i64,
 };

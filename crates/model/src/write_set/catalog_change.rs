@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Catalog, ColumnId, DataError, IndexSchema, Stamp, TableId, TableSchema, ViewSchema};
+use crate::{
+    Catalog, ColumnId, DataError, IndexSchema, Stamp, TableId, TableSchema, TransactionLog,
+    ViewSchema,
+};
 
 /// Edits of the catalog, all of them or none.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -38,12 +41,21 @@ pub enum CatalogEdit {
     DropView(TableId),
     /// A comment on a relation, or on one of its columns; `None`: no longer.
     Comment(TableId, Option<ColumnId>, Option<String>),
+    /// Transactions are noted from now on, or no longer; those noted before stay. Says how long
+    /// they are kept if none were noted before.
+    NoteTransactions(bool, Option<i64>),
 }
 
 impl CatalogChange {
     /// The tables it is about.
     pub fn tables(&self) -> Vec<TableId> {
-        let edited = self.edits.iter().filter_map(|edit| match edit {
+        let unchanged = self.unchanged.iter().map(|(id, _)| *id);
+        self.edited().chain(unchanged).collect()
+    }
+
+    /// The tables that it edits.
+    pub fn edited(&self) -> impl Iterator<Item = TableId> + '_ {
+        self.edits.iter().filter_map(|edit| match edit {
             CatalogEdit::Table(schema) => Some(schema.id),
             CatalogEdit::DropTable(id) => Some(*id),
             CatalogEdit::Index(_)
@@ -51,11 +63,9 @@ impl CatalogChange {
             | CatalogEdit::DropSequence(_)
             | CatalogEdit::View(_)
             | CatalogEdit::DropView(_)
-            | CatalogEdit::Comment(..) => None,
-        });
-        edited
-            .chain(self.unchanged.iter().map(|(id, _)| *id))
-            .collect()
+            | CatalogEdit::Comment(..)
+            | CatalogEdit::NoteTransactions(..) => None,
+        })
     }
 
     /// The catalog after the edits.
@@ -135,6 +145,12 @@ impl CatalogEdit {
             }
             CatalogEdit::Comment(id, column, text) => {
                 catalog.comments.set(*id, *column, text.as_deref());
+            }
+            CatalogEdit::NoteTransactions(enabled, ttl_micros) => {
+                let log = catalog
+                    .transactions
+                    .get_or_insert_with(|| TransactionLog::new(*ttl_micros));
+                log.enabled = *enabled;
             }
         }
         Ok(())

@@ -7,19 +7,24 @@
 //! the file is back (docs/decisions/0037).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use chronos_model::{Change, Decoder, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{Author, Change, Decoder, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
 use chronos_store::log::{Log, LogEntry, LogError, LogIndex};
 use chronos_store::{ApplyError, Store, StoreError};
 
 use super::{describe, log_error, Fault, HEADER_BYTES, PAYLOAD_FORMAT};
 use crate::Error;
 
+/// A payload without a user.
+const FIRST_FORMAT: u8 = 1;
+const FIRST_HEADER_BYTES: usize = 13;
+
 /// An entry's payload, decoded.
 pub(crate) struct Content {
     pub(crate) recorded: Stamp,
-    pub(crate) node: NodeId,
+    pub(crate) author: Author,
     pub(crate) set: WriteSet,
 }
 
@@ -65,7 +70,12 @@ pub(super) fn replay(
 /// Applies an entry of the log again. What was refused the first time is again. Gives the
 /// damage that leaves no answer, if there is such.
 fn apply(store: &Store, index: LogIndex, content: &Content) -> Result<Option<StoreError>, Error> {
-    match store.apply_write_set(index, content.recorded, content.node, &content.set) {
+    match store.apply_write_set(
+        index,
+        content.recorded,
+        content.author.clone(),
+        &content.set,
+    ) {
         Err(ApplyError::Storage(e)) if e.is_damage() => Ok(Some(e)),
         Err(e @ ApplyError::Storage(_)) => Err(describe(e, store)),
         _ => Ok(None),
@@ -127,14 +137,24 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
 /// Decodes the payload of an entry.
 pub(crate) fn decode(payload: &Bytes) -> Result<Content, Error> {
     let mut d = Decoder::new("log entry", payload);
-    if d.u8()? != PAYLOAD_FORMAT {
+    let format = d.u8()?;
+    if !matches!(format, FIRST_FORMAT | PAYLOAD_FORMAT) {
         return Err(d.damaged("an unknown format version").into());
     }
     let recorded = Stamp(d.u64()?);
-    let node = NodeId(d.u32()?);
+    let mut author = Author::from(NodeId(d.u32()?));
+    let mut header_bytes = FIRST_HEADER_BYTES;
+    if format == PAYLOAD_FORMAT {
+        let length = usize::from(d.u8()?);
+        header_bytes = HEADER_BYTES + length;
+        let name = payload.get(HEADER_BYTES..header_bytes);
+        let name = name.and_then(|name| std::str::from_utf8(name).ok());
+        let name = name.ok_or_else(|| d.damaged("a user's name that is none"))?;
+        author.user = Some(name).filter(|name| !name.is_empty()).map(Arc::from);
+    }
     Ok(Content {
         recorded,
-        node,
-        set: WriteSet::decode(&payload.slice(HEADER_BYTES..))?,
+        author,
+        set: WriteSet::decode(&payload.slice(header_bytes..))?,
     })
 }

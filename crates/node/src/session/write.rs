@@ -510,7 +510,8 @@ impl Session {
         set: WriteSet,
     ) -> Result<crate::replica::Committal, Error> {
         self.committing.store(true, Ordering::Release);
-        self.node.inner.replica.propose(set).await
+        let user = self.facts.user.as_str();
+        self.node.inner.replica.propose(set, Some(user)).await
     }
 }
 

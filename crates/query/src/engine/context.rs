@@ -118,13 +118,24 @@ impl Names {
         if let Some(temporary) = self.temporaries.get(table) {
             return Ok(Arc::clone(temporary) as _);
         }
-        if matches!(schema, None | Some("public")) {
-            if let Some(found) = self.scope.catalog.table(table) {
-                return Ok(Arc::new(self.chronos_table(found, TemporalClause::Current)));
-            }
+        if let Some(found) = self.stored(schema, table) {
+            return Ok(Arc::new(self.chronos_table(found, TemporalClause::Current)));
         }
         let system = system_tables::table(schema, table, &self.scope.catalog, &self.scope.facts)?;
         system.ok_or_else(|| QueryError::unknown_table(&unqualified(schema, table)))
+    }
+
+    /// The stored table of that name; `schema` is `None` when none was written.
+    fn stored(&self, schema: Option<&str>, table: &str) -> Option<&Arc<TableSchema>> {
+        let catalog = &self.scope.catalog;
+        match schema {
+            None | Some("public") => catalog.table(table),
+            Some("chronos") => {
+                let log = catalog.transactions.as_ref();
+                log.map(|log| &log.table).filter(|t| t.name == table)
+            }
+            Some(_) => None,
+        }
     }
 
     fn chronos_table(&self, schema: &Arc<TableSchema>, clause: TemporalClause) -> ChronosTable {
@@ -330,10 +341,7 @@ impl TemporalRelations {
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<LogicalPlan> {
         let name = table.table().to_owned();
-        let schema = match table.schema() {
-            None | Some("public") => self.names.scope.catalog.table(&name),
-            _ => None,
-        };
+        let schema = self.names.stored(table.schema(), &name);
         let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
         let mut system = TemporalClause::Current;
         let mut valid = TemporalClause::Current;

@@ -20,10 +20,12 @@ pub(crate) use edit::{
 };
 pub(crate) use order::key;
 pub(crate) use scan::{
-    get, get_path, get_position, items, kind, members, quoted, scalar_text, unquoted, Kind,
+    get, get_path, get_position, items, kind, members, scalar_text, unquoted, Kind,
 };
 pub(crate) use tree::{has_key, Node};
 
+/// Writes a text as a JSON string.
+pub(crate) use chronos_model::text::write_json_string as quoted;
 use chronos_model::SqlState;
 
 use crate::QueryError;

@@ -151,25 +151,6 @@ pub(crate) fn unquoted(string: &str) -> Result<Cow<'_, str>, QueryError> {
     Ok(Cow::Owned(plain))
 }
 
-/// Writes a text as a JSON string.
-pub(crate) fn quoted(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
 /// `json -> 'key'`: of equal keys the last.
 pub(crate) fn get<'a>(json: &'a str, key: &str) -> Result<Option<&'a str>, QueryError> {
     let mut found = None;

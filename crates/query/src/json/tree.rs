@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::scan::{items, kind, members, quoted, unquoted, Kind};
-use super::{malformed, order};
+use super::scan::{items, kind, members, unquoted, Kind};
+use super::{malformed, order, quoted};
 use crate::QueryError;
 
 /// Arrays and objects within each other, as the model allows.
