@@ -20,7 +20,7 @@ use chronos_model::{
     columns_bytes, Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions,
     TableSchema, WriteSet,
 };
-use chronos_query::{dml, ReadContext, RowRules, SessionFacts};
+use chronos_query::dml;
 
 use crate::{Error, Node};
 
@@ -171,19 +171,18 @@ impl Node {
             return Ok(Ingested::default());
         }
         let table = self.readings_table().await?;
-        let mut batch = coerce_to(&table, rows.into_batch()?)?;
-        let facts = SessionFacts::default();
-        let catalog = self.inner.replica.store.catalog();
-        let engine = &self.inner.engine;
-        if let Some(rules) = RowRules::plan(engine, &table, &catalog, &facts)? {
-            let context = ReadContext {
-                view: self.inner.replica.store.read_view(),
-                now_micros: self.inner.env.clock.now_micros() as i64,
-                settings: Arc::default(),
-                defaults: Default::default(),
-            };
-            batch = rules.finish(engine, batch, &context).await?;
+        let batch = rows.into_batch()?;
+        check_columns(&table)?;
+        if needs_more(&table) {
+            let mut held = self.inner.replica.write_memory();
+            held.try_grow(columns_bytes(batch.columns()) as u64)?;
+            let new = self.session().insert_new(&table, &COLUMNS, batch).await?;
+            return Ok(Ingested {
+                rows: new,
+                duplicates: given - new,
+            });
         }
+        let batch = coerce_to(&table, batch)?;
         let mut held = self.inner.replica.write_memory();
         held.try_grow(columns_bytes(batch.columns()) as u64)?;
         let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &[])?;
@@ -233,6 +232,9 @@ impl Node {
 /// The name of the table that ingest fills.
 pub const READINGS: &str = "readings";
 
+const COLUMNS: [&str; 5] = ["device_id", "metric", "ts", "seq", "value"];
+const KEY: [&str; 4] = ["device_id", "metric", "ts", "seq"];
+
 fn readings_schema() -> TableSchema {
     let column = |name: &str, data_type| ColumnSchema {
         name: name.into(),
@@ -258,29 +260,37 @@ fn readings_schema() -> TableSchema {
     }
 }
 
-/// The batch in the columns of a `readings` that a user may have made himself.
-fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch, Error> {
-    let own = readings_schema();
-    if table.columns == own.columns && table.primary_key == own.primary_key {
-        return Ok(batch);
-    }
-    let given = batch.schema();
-    let missing = own
-        .columns
-        .iter()
-        .find(|c| table.column_index(&c.name).is_none());
-    let same_key = table
-        .primary_key
-        .iter()
-        .map(|&c| table.columns[c].name.as_str())
-        .eq(["device_id", "metric", "ts", "seq"]);
-    if missing.is_some() || !same_key {
-        return Err(Error::new(
+/// Of the table that a user may have made or altered himself: has it what readings are?
+fn check_columns(table: &TableSchema) -> Result<(), Error> {
+    let has_columns = COLUMNS.iter().all(|c| table.column_index(c).is_some());
+    let names = |&c: &usize| table.columns[c].name.as_str();
+    let has_key = table.primary_key.iter().map(names).eq(KEY);
+    match has_columns && has_key {
+        true => Ok(()),
+        false => Err(Error::new(
             SqlState::INVALID_TABLE_DEFINITION,
             "the table \"readings\" does not have the columns and key that ingest needs",
         )
-        .with_hint("It needs device_id, metric, ts, seq, value and the primary key (device_id, metric, ts, seq)."));
+        .with_hint("It needs device_id, metric, ts, seq, value and the primary key (device_id, metric, ts, seq).")),
     }
+}
+
+/// Whether values of other columns have to be found, or rows to be judged.
+fn needs_more(table: &TableSchema) -> bool {
+    let others = table.columns.iter();
+    let mut others = others.filter(|c| !COLUMNS.contains(&c.name.as_str()));
+    table.has_row_rules()
+        || table.has_identity()
+        || others.any(|c| c.default.is_some() || !c.nullable)
+}
+
+/// The batch in the columns of a `readings` that has others that may be NULL, or other types.
+fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch, Error> {
+    let own = readings_schema();
+    if table.columns == own.columns {
+        return Ok(batch);
+    }
+    let given = batch.schema();
     let mut fields = Vec::with_capacity(table.columns.len());
     let mut columns = Vec::with_capacity(table.columns.len());
     for column in &table.columns {

@@ -3,7 +3,7 @@
 use chronos_model::SqlState;
 use datafusion::sql::sqlparser::ast;
 
-use crate::sql::{fold, quote, table_name};
+use crate::sql::{fold, table_name};
 use crate::QueryError;
 
 /// COPY, its options not yet checked.
@@ -30,6 +30,13 @@ pub struct CopyStatement {
 pub enum CopyDirection {
     /// Into a table: its name and columns (none named: all).
     From {
+        /// Folded name.
+        table: String,
+        /// Folded names.
+        columns: Vec<String>,
+    },
+    /// Out of a table or a view: its name and columns (none named: all that can be written).
+    Of {
         /// Folded name.
         table: String,
         /// Folded names.
@@ -81,17 +88,10 @@ pub fn copy(statement: &ast::Statement) -> Result<CopyStatement, QueryError> {
                 columns,
             },
             true,
-        ) => {
-            let columns: Vec<String> = columns.iter().map(|c| quote(&fold(c))).collect();
-            let list = if columns.is_empty() {
-                "*".to_owned()
-            } else {
-                columns.join(", ")
-            };
-            CopyDirection::To {
-                query: format!("SELECT {list} FROM {}", quote(&table_name(name)?)),
-            }
-        }
+        ) => CopyDirection::Of {
+            table: table_name(name)?,
+            columns: columns.iter().map(fold).collect(),
+        },
         (ast::CopySource::Query(query), true) => CopyDirection::To {
             query: query.to_string(),
         },

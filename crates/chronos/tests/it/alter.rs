@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -179,4 +180,55 @@ async fn no_number_comes_twice_after_kills() {
     assert_eq!(seen.len(), 4 * 3 * 60);
     let client = connect(&node).await;
     assert_eq!(shown(&client, "SELECT count(*) FROM t").await, ["720"]);
+}
+
+/// Readings that come for a table with more columns than they have get their defaults.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ingest_goes_on_when_its_table_is_altered() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    let post = |seq: u64| {
+        let reading = format!(
+            r#"{{"device_id":"p1","ts":1704067200,"seq":{seq},"metrics":{{"temp":20.5}}}}"#
+        );
+        let (status, answer) =
+            crate::node::post(node.http, "/ingest", &reading).expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+        answer.trim_end().to_owned()
+    };
+    run(
+        &client,
+        "CREATE TABLE readings (device_id TEXT, metric TEXT, ts TIMESTAMPTZ, seq INT8, value FLOAT8,
+         twice FLOAT8 GENERATED ALWAYS AS (value * 2) STORED, PRIMARY KEY (device_id, metric, ts, seq))",
+    )
+    .await;
+    assert_eq!(post(1), r#"{"rows":1,"duplicates":0}"#);
+    run(
+        &client,
+        "ALTER TABLE readings ADD COLUMN site TEXT NOT NULL DEFAULT 'barn';
+         ALTER TABLE readings ALTER COLUMN site SET DEFAULT 'stable'",
+    )
+    .await;
+    assert_eq!(post(2), r#"{"rows":1,"duplicates":0}"#);
+    assert_eq!(post(1), r#"{"rows":0,"duplicates":1}"#);
+    let rows = client
+        .query("SELECT seq, site, twice FROM readings ORDER BY seq", &[])
+        .await
+        .expect("the readings");
+    let found: Vec<(i64, String, f64)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let expected = [(1, "barn".to_owned(), 41.0), (2, "stable".to_owned(), 41.0)];
+    assert_eq!(found, expected);
+    // What goes out can come in again: no generated columns.
+    let stream = client
+        .copy_out("COPY readings TO STDOUT")
+        .await
+        .expect("a COPY");
+    let lines: Vec<_> = stream.try_collect().await.expect("its data");
+    assert_eq!(lines.len(), 2);
+    let line = String::from_utf8_lossy(&lines[0]).into_owned();
+    assert_eq!(line.trim_end().split('\t').count(), 6, "{line}");
 }

@@ -43,18 +43,45 @@ impl Session {
                     held: self.copy_memory(),
                 }))
             }
-            CopyDirection::To { query } => {
-                let plan = self.plan_copy_query(query)?;
-                let context = self.read_context_of(&plan).await?;
-                let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
-                let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));
-                Ok(Outcome::CopyOut(CopyOut {
-                    schema: Arc::clone(&plan.schema),
-                    options,
-                    batches,
-                }))
+            CopyDirection::Of { table, columns } => {
+                let query = self.query_of(table, columns)?;
+                self.copy_out(&query, options, token).await
             }
+            CopyDirection::To { query } => self.copy_out(query, options, token).await,
         }
+    }
+
+    async fn copy_out(
+        &mut self,
+        query: &str,
+        options: CopyOptions,
+        token: &CancellationToken,
+    ) -> Result<Outcome, Error> {
+        let plan = self.plan_copy_query(query)?;
+        let context = self.read_context_of(&plan).await?;
+        let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
+        let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));
+        Ok(Outcome::CopyOut(CopyOut {
+            schema: Arc::clone(&plan.schema),
+            options,
+            batches,
+        }))
+    }
+
+    /// The query for COPY .. TO of a table: what COPY .. FROM takes, so no generated columns.
+    fn query_of(&self, table: &str, columns: &[String]) -> Result<String, Error> {
+        let names: Vec<String> = match self.catalog().table(table) {
+            Some(schema) => positions(schema, columns)?
+                .into_iter()
+                .map(|i| sql::quote(&schema.columns[i].name))
+                .collect(),
+            None => columns.iter().map(|name| sql::quote(name)).collect(),
+        };
+        let list = match names.is_empty() {
+            true => "*".to_owned(),
+            false => names.join(", "),
+        };
+        Ok(format!("SELECT {list} FROM {}", sql::quote(table)))
     }
 
     fn plan_copy_query(&self, query: &str) -> Result<chronos_query::QueryPlan, Error> {
@@ -266,6 +293,23 @@ fn options(copy: &CopyStatement) -> Result<CopyOptions, Error> {
 }
 
 impl Session {
+    /// Inserts rows that have some of a table's columns and leaves out those whose key is there;
+    /// returns how many are new.
+    pub(crate) async fn insert_new(
+        &mut self,
+        table: &TableSchema,
+        columns: &[&str],
+        rows: RecordBatch,
+    ) -> Result<u64, Error> {
+        let names: Vec<String> = columns.iter().map(|name| sql::quote(name)).collect();
+        let names = names.join(", ");
+        let insert = format!(
+            "INSERT INTO {} ({names}) SELECT {names} FROM {RETURNING_TABLE} ON CONFLICT DO NOTHING",
+            sql::quote(&table.name)
+        );
+        self.insert_from(&insert, rows).await
+    }
+
     /// Runs an INSERT whose source reads `rows` as [`RETURNING_TABLE`].
     async fn insert_from(&mut self, insert: &str, rows: RecordBatch) -> Result<u64, Error> {
         let statement = Statement { sql: insert.into() };
