@@ -78,6 +78,10 @@ impl<'a> Decoder<'a> {
     pub fn offset(&self) -> usize {
         self.offset
     }
+    /// The next byte, which stays.
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.offset).copied()
+    }
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DataError> {
         if n > self.bytes.len() - self.offset {

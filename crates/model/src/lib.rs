@@ -12,6 +12,7 @@ mod index;
 mod key;
 mod options;
 mod period;
+mod reshape;
 mod row;
 mod rules;
 mod schema;
@@ -40,6 +41,7 @@ pub use key::{
 };
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
+pub use reshape::Reshape;
 pub use row::{decode_column, decode_row, encode_row};
 pub use rules::{CheckSchema, ColumnAttributes, Identity, TableRules};
 pub use schema::{
@@ -53,5 +55,6 @@ pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};
 pub use view::{ViewColumn, ViewSchema};
 pub use write_set::{
-    BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, RowChange, RowChanges, WriteSet,
+    BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, Migration, RowChange,
+    RowChanges, WriteSet,
 };

@@ -14,18 +14,21 @@
 //!             [6] table id: u32, changes as JSON bytes     change options
 //!             [7] table id: u32, version of its shape: u32 what rows that follow are made for
 //!             [8] catalog change as JSON bytes             change the catalog
+//!             [10] migration                               all that a transaction does to the catalog
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
 //!             [19] sequence as JSON bytes                  create sequence
 //!             [20] sequence id: u32, count: u32            reserve numbers
 //!             [21] sequence id: u32, value: u64, called: u8    set sequence
+//! migration   [base: u64] [count: varint] (table id: u32, stamp: u64)* [count: varint] change*
 //! row         [expect << 4 | period << 2 | kind] [period]? [key bytes] [row bytes]
 //! period      [from: u64] [to: u64], two's complement microseconds; there if its bit is 1
 //! ```
 
 mod batch;
 mod catalog_change;
+mod migration;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
@@ -37,8 +40,11 @@ use crate::{
 };
 
 pub use catalog_change::{CatalogChange, CatalogEdit};
+pub use migration::Migration;
 
 const FORMAT: u8 = 1;
+/// The kind of [`Change::Migrate`].
+const MIGRATION: u8 = 10;
 
 /// About what a change is encoded in besides its rows: schema and framing of a batch.
 const ENVELOPE_BYTES: usize = 2048;
@@ -130,6 +136,8 @@ pub enum Change {
     ExpectShape(TableId, u32),
     /// Changes the catalog in a way that depends on all of it.
     Catalog(CatalogChange),
+    /// All that a transaction does to the catalog; the first change of its write set.
+    Migrate(Migration),
     /// Creates a secondary index; its id is given when this is applied.
     CreateIndex(IndexSchema),
     /// Drops a secondary index.
@@ -296,6 +304,10 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(8);
             e.bytes(&serde_json::to_vec(change).map_err(|_| unencodable("a catalog change"))?);
         }
+        Change::Migrate(migration) => {
+            e.u8(MIGRATION);
+            migration.encode(e)?;
+        }
         Change::CreateIndex(schema) => {
             e.u8(16);
             e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
@@ -379,6 +391,7 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
                 .map_err(|_| d.damaged("a catalog change that does not read"))?;
             Change::Catalog(change)
         }
+        MIGRATION => Change::Migrate(Migration::decode(d, whole)?),
         16 => {
             let json = d.bytes()?;
             let schema = serde_json::from_slice(json)
@@ -543,6 +556,16 @@ mod tests {
                     base: 7,
                     unchanged: vec![(TableId(9), Stamp(8))],
                     edits: vec![CatalogEdit::Table(Box::new(table.clone()))],
+                }),
+                Change::Migrate(Migration {
+                    base: 9,
+                    unchanged: vec![(TableId(3), Stamp(4))],
+                    changes: vec![
+                        Change::CreateTable(table.clone()),
+                        Change::CreateIndex(index()),
+                        Change::Truncate(TableId(3)),
+                        Change::SetSequence(TableId(5), 6, true),
+                    ],
                 }),
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),

@@ -26,6 +26,7 @@ use crate::state::{StoreState, Stored, TableState};
 /// Periods of one key that a write set may write: their stamps share a microsecond.
 const PERIODS_OF_KEY_MAX: usize = 2048;
 
+pub(crate) mod catalog_changes;
 mod write;
 
 pub(crate) use write::write;
@@ -134,6 +135,8 @@ pub(crate) fn check(
             Prepared::ExpectShape(id, version) => checker.expect_shape(*id, *version)?,
             Prepared::Catalog(change) if set.changes.len() == 1 => checker.change(change)?,
             Prepared::Catalog(_) => return Err(ApplyError::CatalogConflict),
+            // The state that is checked is the one after it.
+            Prepared::Migrate(_) => {}
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
             Prepared::CreateSequence(schema) => {
@@ -230,46 +233,18 @@ impl<'a> Checker<'a> {
     }
 
     fn create(&mut self, schema: &TableSchema) -> Result<(), ApplyError> {
-        let catalog = self.catalog();
-        if catalog.has_relation(&schema.name) {
-            return Err(ApplyError::DuplicateTable {
-                name: schema.name.clone(),
-            });
-        }
-        let id = catalog.next_id();
-        let schema = TableSchema {
-            id,
-            ..schema.clone()
-        };
-        catalog.tables.insert(schema.name.clone(), Arc::new(schema));
-        catalog.version += 1;
+        let id = catalog_changes::create_table(self.catalog(), schema)?;
         self.applied.created = Some(id);
         Ok(())
     }
 
     fn drop_table(&mut self, id: TableId) -> Result<(), ApplyError> {
-        let name = match self.catalog().table_by_id(id) {
-            Some(table) => table.name.clone(),
-            None => return Err(ApplyError::UnknownTable { id }),
-        };
-        let catalog = self.catalog();
-        catalog.tables.remove(&name);
-        catalog.forget_owned();
-        catalog.version += 1;
-        Ok(())
+        catalog_changes::drop_table(self.catalog(), id)
     }
 
     fn alter_options(&mut self, id: TableId, changes: &[OptionChange]) -> Result<(), ApplyError> {
-        let now = self.recorded.micros();
-        let catalog = self.catalog();
-        let Some(table) = catalog.table_by_id(id) else {
-            return Err(ApplyError::UnknownTable { id });
-        };
-        let mut schema = TableSchema::clone(table);
-        schema.options = schema.options.changed(changes, now);
-        catalog.replace_table(Arc::new(schema));
-        catalog.version += 1;
-        Ok(())
+        let recorded = self.recorded;
+        catalog_changes::alter_options(self.catalog(), id, changes, recorded)
     }
 
     /// Notes what the rows that follow were made for, and whether that is how the table is.

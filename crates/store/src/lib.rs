@@ -15,6 +15,7 @@
 //! | `buckets` | which rows are stored together by their time |
 //! | `damage` | what is refused when a file cannot be read, and how it is told |
 //! | `verify` | everything read again, and what is damaged |
+//! | `migrate` | what a transaction does to the catalog |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
@@ -43,6 +44,7 @@ mod manifest;
 mod memory;
 mod memtable;
 mod merge;
+mod migrate;
 mod pace;
 mod page_size;
 mod prepare;
@@ -68,4 +70,5 @@ pub use scan::{
     KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,
     ValidFilter, VersionFilter,
 };
+pub use segment::reshaped_batch;
 pub use store::{Store, StoreOptions, StoreStats};

@@ -12,12 +12,13 @@ use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
     encode_keys, encode_row, value_at, BatchChange, Catalog, CatalogChange, Change, DataError,
-    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, OptionChange, RowChange,
+    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, Migration, OptionChange, RowChange,
     RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
 use crate::memtable::KeyRanges;
+use crate::migrate;
 
 /// A smaller batch is applied as single rows, so that runs stay worth their search.
 const BATCH_ROWS_MIN: usize = 64;
@@ -42,6 +43,7 @@ pub(crate) enum Prepared {
     AlterOptions(TableId, Vec<OptionChange>),
     ExpectShape(TableId, u32),
     Catalog(CatalogChange),
+    Migrate(Migration),
     CreateIndex(IndexSchema),
     DropIndex(TableId),
     SetIndexState(TableId, IndexState),
@@ -93,6 +95,14 @@ pub(crate) struct PreparedBatch {
 }
 
 impl PreparedWriteSet {
+    /// What it does to the catalog, if its rows are for what comes of that.
+    pub(crate) fn migration(&self) -> Option<&Migration> {
+        match self.changes.first() {
+            Some(Prepared::Migrate(migration)) => Some(migration),
+            _ => None,
+        }
+    }
+
     /// The tables whose rows it changes.
     pub(crate) fn tables(&self) -> std::collections::BTreeSet<TableId> {
         let of = |change: &Prepared| match change {
@@ -101,22 +111,6 @@ impl PreparedWriteSet {
             _ => None,
         };
         self.changes.iter().filter_map(of).collect()
-    }
-
-    /// The tables that it changes, whether their rows or what the catalog says of them.
-    pub(crate) fn changed_tables(&self) -> std::collections::BTreeSet<TableId> {
-        let mut changed = self.tables();
-        for change in &self.changes {
-            match change {
-                Prepared::DropTable(id)
-                | Prepared::Truncate(id)
-                | Prepared::AlterOptions(id, _) => drop(changed.insert(*id)),
-                Prepared::Catalog(change) => changed.extend(change.edited()),
-                Prepared::CreateIndex(schema) => drop(changed.insert(schema.table)),
-                _ => {}
-            }
-        }
-        changed
     }
 
     /// How many rows it changes if none is skipped.
@@ -133,6 +127,13 @@ impl PreparedWriteSet {
 /// Prepares a write set for tables as the catalog has them. What a change held is given up
 /// before the next one is prepared, so that the two forms are never there as a whole.
 pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteSet, ApplyError> {
+    let migrated = match set.changes.first() {
+        Some(Change::Migrate(migration)) => {
+            Some(migrate::catalog_of(migration, catalog, Stamp::MIN)?.catalog)
+        }
+        _ => None,
+    };
+    let catalog = migrated.as_ref().unwrap_or(catalog);
     let mut tables = HashSet::new();
     let mut repeats = false;
     let with_periods = tables_with_periods(&set);
@@ -160,6 +161,8 @@ pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteS
                 Prepared::ExpectShape(table, version)
             }
             Change::Catalog(change) => Prepared::Catalog(change),
+            Change::Migrate(migration) if changes.is_empty() => Prepared::Migrate(migration),
+            Change::Migrate(_) => return Err(ApplyError::CatalogConflict),
             Change::Rows(changes) => {
                 shapes.check(schema_of(catalog, changes.table)?)?;
                 repeats |= !tables.insert(changes.table);

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_column, decode_row, value_at, Catalog, IndexSchema, Key, Kind, NodeId, Period, Stamp,
-    TableId, TableSchema, Value, WriteSet,
+    decode_column, decode_row, value_at, Catalog, Change, IndexSchema, Key, Kind, NodeId, Period,
+    Stamp, TableId, TableSchema, Value, WriteSet,
 };
 
 use crate::apply::{write, Checked};
@@ -17,6 +17,7 @@ use crate::error::{ApplyError, StoreError};
 use crate::index::{self, IndexScan, IndexScanRequest};
 use crate::memtable::Memtable;
 use crate::merge::Resolution;
+use crate::migrate;
 use crate::prepare::prepare;
 use crate::retention::Retained;
 use crate::scan::{
@@ -135,6 +136,43 @@ impl ReadView {
         let unchecked = Checked::unchecked(&prepared, recorded);
         write(&state, recorded, NodeId(0), &prepared, &unchecked)?;
         Ok(ReadView::new(state, unchecked.last_stamp, self.now_micros))
+    }
+
+    /// This view of a transaction, which reads as of `begin`, with its own changes of the
+    /// catalog; the catalog's version becomes `version`. What the transaction has written itself
+    /// must not be in the view. Tables, indexes and sequences with ids from `fresh_from` on are
+    /// its own.
+    ///
+    /// Errors: a change cannot be made; damaged rows.
+    pub fn with_changes(
+        &self,
+        begin: Stamp,
+        fresh_from: TableId,
+        changes: &[Change],
+        version: u64,
+    ) -> Result<ReadView, ApplyError> {
+        // Commits differ in their microseconds, so the next stamp belongs to none.
+        let truncated_at = Stamp(begin.0.saturating_add(1));
+        let (state, truncates) = migrate::overlaid(
+            &self.state,
+            begin,
+            truncated_at,
+            fresh_from,
+            changes,
+            version,
+        )?;
+        let stamp = match truncates {
+            true => self.stamp.max(truncated_at),
+            false => self.stamp,
+        };
+        Ok(ReadView::new(state, stamp, self.now_micros))
+    }
+
+    /// Bytes of a table that are in memory, and have to be copied when its columns change in a
+    /// view.
+    pub fn bytes_in_memory(&self, table: TableId) -> u64 {
+        let table = self.state.tables.get(&table);
+        table.map_or(0, |table| table.memtables().map(|m| m.bytes()).sum())
     }
 
     pub(crate) fn retained(&self, table: &TableState) -> Retained {

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chronos_env::Env;
-use chronos_model::{Author, Catalog, Stamp, TableId, WriteSet};
+use chronos_model::{Author, Catalog, NodeId, Stamp, TableId, WriteSet};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::apply::{self, Applied};
@@ -30,6 +30,7 @@ use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
 use crate::manifest::{self, Manifest};
+use crate::migrate::{self, Migrated};
 use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
@@ -419,18 +420,26 @@ impl Shared {
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;
         self.wait_for_room()?;
-        let (mut state, previous) = {
+        let (state, previous) = {
             let published = self.published.read();
             (published.state.clone(), published.stamp)
         };
-        let checked = match apply::check(&state, set, recorded, previous) {
-            Ok(checked) => checked,
-            Err(ApplyError::Storage(error)) => return Err(ApplyError::Storage(error)),
-            Err(refused) => {
+        let before = state.catalog.clone();
+        let refused = |e| match e {
+            ApplyError::Storage(error) => ApplyError::Storage(error),
+            refused => {
                 self.publish(index, recorded);
-                return Err(refused);
+                refused
             }
         };
+        let migration = set.migration();
+        let migrated = migration.map(|m| migrate::check(&state, m, recorded));
+        let migrated = migrated.transpose().map_err(refused)?;
+        let (mut state, indexed) = match &migrated {
+            None => (state, 0),
+            Some(migrated) => self.migrate(&mut apply, migrated, recorded, author.node)?,
+        };
+        let mut checked = apply::check(&state, set, recorded, previous).map_err(refused)?;
         if checked.reshapes {
             // What is in memory has the columns from before. Segments say which they have.
             self.freeze_locked(&mut apply);
@@ -438,10 +447,19 @@ impl Shared {
             state = self.published.read().state.clone();
         }
         let written = apply::write(&state, recorded, author.node, set, &checked);
-        let written = written.inspect_err(|error| self.poison(error))?;
-        let written = written + transactions::note(&state, index, recorded, author, set, &checked);
+        let written = indexed + written.inspect_err(|error| self.poison(error))?;
+        let changed = migrated.as_ref().map(|migrated| &migrated.catalog);
+        let after = changed.or(checked.catalog.as_ref()).unwrap_or(&before);
+        let names = transactions::changed(set, &before, after);
+        let rows = checked.applied.rows;
+        let noted = transactions::note(&state, index, recorded, author, names, rows);
+        let written = written + noted;
         apply.active_bytes += written;
         let mut published = self.published.write();
+        if let Some(migrated) = migrated {
+            published.state = migrated.published(&published.state, &state, recorded)?;
+            checked.applied.created_indexes = migrated.building;
+        }
         if let Some(catalog) = checked.catalog {
             published.state = with_catalog(&published.state, catalog)?;
         }
@@ -456,6 +474,25 @@ impl Shared {
         }
         self.slow_down(&mut apply, written);
         Ok(checked.applied)
+    }
+
+    /// The state that a transaction's changes of the catalog make of the published one, which
+    /// stays as it is; and the bytes that indexes take in it.
+    fn migrate(
+        &self,
+        apply: &mut ApplyState,
+        migrated: &Migrated,
+        recorded: Stamp,
+        node: NodeId,
+    ) -> Result<(StoreState, u64), StoreError> {
+        if !migrated.reshaped.is_empty() {
+            self.freeze_locked(apply);
+            self.flush_frozen()?;
+        }
+        let state = self.published.read().state.clone();
+        let next = migrated.next_state(&state, recorded)?;
+        let bytes = migrated.complete_indexes(&next, recorded, node)?;
+        Ok((next, bytes))
     }
 
     fn publish(&self, index: LogIndex, recorded: Stamp) {
@@ -579,7 +616,7 @@ impl Shared {
 }
 
 /// The state with another catalog: tables it lacks go, those it adds begin empty.
-fn with_catalog(state: &StoreState, catalog: Catalog) -> Result<StoreState, StoreError> {
+pub(crate) fn with_catalog(state: &StoreState, catalog: Catalog) -> Result<StoreState, StoreError> {
     let mut tables = HashMap::clone(&state.tables);
     tables.retain(|id, _| catalog.stores(*id));
     for schema in catalog.stored() {
@@ -597,7 +634,7 @@ fn with_catalog(state: &StoreState, catalog: Catalog) -> Result<StoreState, Stor
     })
 }
 
-fn truncated(state: &StoreState, id: TableId, at: Stamp) -> StoreState {
+pub(crate) fn truncated(state: &StoreState, id: TableId, at: Stamp) -> StoreState {
     state.with_tables(|tables| {
         if let Some(table) = tables.get_mut(&id) {
             let mut next = (**table).clone();

@@ -2,40 +2,37 @@
 
 use chronos_model::{Author, Catalog, Stamp, TableId, Transaction, TRANSACTIONS_TABLE};
 
-use crate::apply::Checked;
 use crate::log::LogIndex;
 use crate::prepare::{Prepared, PreparedWriteSet};
 use crate::state::StoreState;
 
-/// Notes a write set that was applied to a state; returns the bytes that it takes.
+/// Notes a write set that was applied to a state and changed some tables; returns the bytes
+/// that it takes.
 ///
-/// What changes neither rows nor tables (the node gives out numbers of a sequence, an index is
-/// ready) is no transaction of anybody's.
+/// What changes no table (the node gives out numbers of a sequence, an index is ready) is no
+/// transaction of anybody's.
 pub(crate) fn note(
     state: &StoreState,
     index: LogIndex,
     recorded: Stamp,
     author: &Author,
-    set: &PreparedWriteSet,
-    checked: &Checked,
+    tables: Vec<String>,
+    rows: u64,
 ) -> u64 {
-    let Some(log) = state.catalog.transactions.as_ref().filter(|l| l.enabled) else {
+    let log = state.catalog.transactions.as_ref();
+    let Some(log) = log.filter(|log| log.enabled && !tables.is_empty()) else {
         return 0;
     };
     let Some(table) = state.tables.get(&TRANSACTIONS_TABLE) else {
         return 0;
     };
-    let tables = names(set, &state.catalog, checked);
-    if tables.is_empty() {
-        return 0;
-    }
     let transaction = Transaction {
         id: index.0,
         recorded,
         node: author.node,
         user: author.user.as_deref(),
         tables,
-        rows: checked.applied.rows,
+        rows,
     };
     let Some(row) = transaction.row(&log.table) else {
         return 0;
@@ -45,23 +42,36 @@ pub(crate) fn note(
         .insert(&row.key.0, &row, recorded, author.node, true)
 }
 
-/// The tables that a write set changed, by the names that they have afterwards, or had.
-fn names(set: &PreparedWriteSet, before: &Catalog, checked: &Checked) -> Vec<String> {
-    let after = checked.catalog.as_ref();
+/// The tables of which a write set changed rows or what the catalog says of them, by the names
+/// that they have afterwards, or had.
+pub(crate) fn changed(set: &PreparedWriteSet, before: &Catalog, after: &Catalog) -> Vec<String> {
+    if after.transactions.is_none() {
+        return Vec::new();
+    }
+    let mut changed = set.tables();
+    let mut created = Vec::new();
+    for change in &set.changes {
+        match change {
+            Prepared::CreateTable(schema) => created.push(schema.name.clone()),
+            Prepared::DropTable(id) | Prepared::Truncate(id) | Prepared::AlterOptions(id, _) => {
+                drop(changed.insert(*id))
+            }
+            Prepared::Catalog(change) => changed.extend(change.edited()),
+            Prepared::CreateIndex(schema) => drop(changed.insert(schema.table)),
+            Prepared::Migrate(migration) => {
+                changed.extend(migration.edited());
+                created.extend(migration.created().map(|schema| schema.name.clone()));
+            }
+            _ => {}
+        }
+    }
     let name = |id: TableId| {
-        let table = after
-            .and_then(|catalog| catalog.table_by_id(id))
-            .or_else(|| before.table_by_id(id));
+        let table = after.table_by_id(id).or_else(|| before.table_by_id(id));
         table.map(|table| table.name.clone())
     };
-    let created = set.changes.iter().filter_map(|change| match change {
-        Prepared::CreateTable(schema) => Some(schema.name.clone()),
-        _ => None,
-    });
-    let changed = set.changed_tables();
-    changed
-        .into_iter()
-        .filter_map(name)
-        .chain(created)
-        .collect()
+    let mut names: Vec<String> = changed.into_iter().filter_map(name).collect();
+    names.extend(created);
+    names.sort_unstable();
+    names.dedup();
+    names
 }

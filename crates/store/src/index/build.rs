@@ -27,6 +27,7 @@ use crate::error::StoreError;
 use crate::history::{SplitRules, Splitter};
 use crate::manifest::{Compact, Edit};
 use crate::merge::{MergeRequest, Merger, Resolution, Source, Wants};
+use crate::read_view::ReadView;
 use crate::scan::{KeyRange, ScanRequest};
 use crate::segment::{PageColumn, SegmentId};
 use crate::state::{SegmentFile, StoreState, TableState};
@@ -64,40 +65,127 @@ impl Store {
     /// Two current rows with the same values in a unique index that is complete and enforced;
     /// `None`: there are none, or the index was dropped.
     pub fn find_duplicate(&self, id: TableId) -> Result<Option<Duplicate>, StoreError> {
-        let view = self.read_view();
-        let state = view.state();
-        let Some((index, table)) = indexed(state, id) else {
-            return Ok(None);
-        };
-        let request = ScanRequest {
-            columns: ENTRY.to_vec(),
-            ..ScanRequest::default()
-        };
-        let entries = Arc::new(index.entry_table());
-        let mut search = Search {
-            index: &index,
-            table: &table,
-            seen_at: SeenAt {
-                view: view.stamp(),
-                retained: view.retained(&table),
-            },
-            prefix: Vec::new(),
-            seen: Seen::NoRow,
-        };
-        for partition in view.scan(&entries, request)? {
-            for batch in partition {
-                self.shared().check_usable()?;
-                let batch = batch?;
-                let entries = batch.column(0).as_binary_view();
-                for entry in entries.iter().flatten() {
-                    if let Some(found) = search.entry(entry)? {
-                        return Ok(Some(found));
-                    }
+        duplicate(&self.read_view(), id, || self.shared().check_usable())
+    }
+}
+
+impl ReadView {
+    /// Two rows that the view shows with the same values in a unique index that is complete in
+    /// it; `None`: there are none, or no such index.
+    pub fn find_duplicate(&self, id: TableId) -> Result<Option<Duplicate>, StoreError> {
+        duplicate(self, id, || Ok(()))
+    }
+}
+
+/// Looks through a view for a duplicate, as long as `may_go_on`.
+fn duplicate(
+    view: &ReadView,
+    id: TableId,
+    may_go_on: impl Fn() -> Result<(), StoreError>,
+) -> Result<Option<Duplicate>, StoreError> {
+    let Some((index, table)) = indexed(view.state(), id) else {
+        return Ok(None);
+    };
+    let request = ScanRequest {
+        columns: ENTRY.to_vec(),
+        ..ScanRequest::default()
+    };
+    let entries = Arc::new(index.entry_table());
+    let mut search = Search {
+        index: &index,
+        table: &table,
+        seen_at: SeenAt {
+            view: view.stamp(),
+            retained: view.retained(&table),
+        },
+        prefix: Vec::new(),
+        seen: Seen::NoRow,
+    };
+    for partition in view.scan(&entries, request)? {
+        for batch in partition {
+            may_go_on()?;
+            let batch = batch?;
+            let entries = batch.column(0).as_binary_view();
+            for entry in entries.iter().flatten() {
+                if let Some(found) = search.entry(entry)? {
+                    return Ok(Some(found));
                 }
             }
         }
-        Ok(None)
     }
+    Ok(None)
+}
+
+/// Adds the entries of all versions recorded up to `created` to the memtable of an index, which
+/// is new, and as of then; returns the bytes they take.
+pub(crate) fn complete(
+    state: &StoreState,
+    id: TableId,
+    created: Stamp,
+    node: NodeId,
+) -> Result<u64, StoreError> {
+    let Some((index, table)) = indexed(state, id) else {
+        return Ok(0);
+    };
+    let Some(entry_table) = state.tables.get(&id) else {
+        return Ok(0);
+    };
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    let may_go_on = || Ok(());
+    each_entry(&index, &table, created, may_go_on, |entry| {
+        entries.push(entry);
+        Ok(())
+    })?;
+    entries.sort_unstable();
+    entries.dedup();
+    let mut keys = Keys::default();
+    entries.iter().for_each(|entry| keys.push(entry));
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let run = entries_run(keys, created, node);
+    let bytes = run.bytes;
+    entry_table.active.push(run)?;
+    Ok(bytes)
+}
+
+/// Gives the entries of all versions of a table that were recorded up to `created`; some more
+/// than once.
+fn each_entry(
+    index: &IndexSchema,
+    table: &TableState,
+    created: Stamp,
+    may_go_on: impl Fn() -> Result<(), StoreError>,
+    mut give: impl FnMut(Vec<u8>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let inputs = index.inputs().into_iter().map(PageColumn::Column);
+    let columns = std::iter::once(PageColumn::Kind).chain(inputs).collect();
+    let request = MergeRequest::everything(table.schema.clone(), columns, BATCH_ROWS);
+    let sources = table.sources(Resolution::Everything, Wants::default());
+    let mut merger = Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)?;
+    let mut erased: Option<Vec<u8>> = None;
+    while let Some(merged) = merger.next_batch()? {
+        may_go_on()?;
+        let kinds = merged.columns[0].as_primitive::<UInt8Type>();
+        let prefixes = prefixes(index, table, &merged.columns[1..])?;
+        for row in 0..merged.rows {
+            let is_older = merged.recorded[row] <= created.0;
+            if kinds.value(row) == ERASE {
+                erased = Some(merged.keys.get(row).to_vec());
+            }
+            // The newest of a key come first.
+            if erased.as_deref() == Some(merged.keys.get(row)) {
+                continue;
+            }
+            match prefixes.get(row) {
+                Some(prefix) if is_older && kinds.value(row) == 0 => {
+                    give([prefix, merged.keys.get(row)].concat())?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn indexed(state: &StoreState, id: TableId) -> Option<(Arc<IndexSchema>, Arc<TableState>)> {
@@ -235,34 +323,11 @@ struct EntryWriter<'a> {
 
 impl EntryWriter<'_> {
     fn all(&mut self, index: &IndexSchema, table: &TableState) -> Result<(), StoreError> {
-        let inputs = index.inputs().into_iter().map(PageColumn::Column);
-        let columns = std::iter::once(PageColumn::Kind).chain(inputs).collect();
-        let request = MergeRequest::everything(table.schema.clone(), columns, BATCH_ROWS);
-        let sources = table.sources(Resolution::Everything, Wants::default());
-        let mut merger = Merger::open(Arc::new(request), sources.into_iter(), &KeyRange::ALL)?;
-        let mut erased: Option<Vec<u8>> = None;
-        while let Some(merged) = merger.next_batch()? {
-            self.shared.check_usable()?;
-            let kinds = merged.columns[0].as_primitive::<UInt8Type>();
-            let prefixes = prefixes(index, table, &merged.columns[1..])?;
-            for row in 0..merged.rows {
-                let is_older = merged.recorded[row] <= self.created.0;
-                if kinds.value(row) == ERASE {
-                    erased = Some(merged.keys.get(row).to_vec());
-                }
-                // The newest of a key come first.
-                if erased.as_deref() == Some(merged.keys.get(row)) {
-                    continue;
-                }
-                match prefixes.get(row) {
-                    Some(prefix) if is_older && kinds.value(row) == 0 => {
-                        self.add([prefix, merged.keys.get(row)].concat())?;
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
+        let shared = self.shared;
+        let may_go_on = || shared.check_usable();
+        each_entry(index, table, self.created, may_go_on, |entry| {
+            self.add(entry)
+        })
     }
 
     fn add(&mut self, entry: Vec<u8>) -> Result<(), StoreError> {

@@ -41,6 +41,11 @@ pub(crate) fn create(
     Ok(id)
 }
 
+/// Says of an index that was just created that it is complete.
+pub(crate) fn set_valid(catalog: &mut Catalog, id: TableId) -> Result<(), ApplyError> {
+    set_state(catalog, id, IndexState::Valid)
+}
+
 /// Takes an index away.
 pub(crate) fn drop(catalog: &mut Catalog, id: TableId) -> Result<(), ApplyError> {
     let name = match catalog.index_by_id(id) {

@@ -32,6 +32,7 @@ mod lookup;
 mod scan;
 mod unique;
 
+pub(crate) use build::complete;
 pub use build::Duplicate;
 pub(crate) use entries::{add_row, add_run, attach, count};
 pub(crate) use scan::ENTRY;

@@ -104,6 +104,23 @@ impl Run {
         Ok(run)
     }
 
+    /// The same versions with other columns.
+    pub(crate) fn with_columns(&self, columns: Vec<ArrayRef>, ranges: KeyRanges) -> Run {
+        let bytes = self.bytes - (arrays_bytes(&self.columns) as u64).min(self.bytes);
+        Run {
+            keys: self.keys.clone(),
+            recorded: self.recorded.clone(),
+            nodes: self.nodes.clone(),
+            bytes: bytes + arrays_bytes(&columns) as u64,
+            columns,
+            ranges,
+            one_version_per_key: self.one_version_per_key,
+            first: self.first.clone(),
+            min_recorded: self.min_recorded,
+            max_recorded: self.max_recorded,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }

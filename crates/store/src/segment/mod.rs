@@ -50,6 +50,8 @@ pub use error::SegmentError;
 pub use meta::{PageColumn, SegmentId, SegmentMeta, SegmentOptions};
 pub use reader::Segment;
 pub(crate) use row_cache::CachedRow;
+pub use shaped::reshaped_batch;
+pub(crate) use shaped::reshaped_columns;
 pub use stats::{ColumnRange, ColumnStats, PageMeta};
 pub use writer::SegmentWriter;
 

@@ -17,8 +17,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
 };
-use arrow_array::{new_null_array, ArrayRef};
-use chronos_model::{append_value, column_builder, DataError, DataType, TableSchema, Value};
+use arrow_array::{new_null_array, ArrayRef, RecordBatch};
+use chronos_model::{
+    append_value, column_builder, DataError, DataType, StoredColumn, TableSchema, Value,
+};
 
 use super::layout::Footer;
 use super::stats::column_stats;
@@ -53,7 +55,7 @@ impl Shaped {
             return Ok(None);
         }
         let columns = (0..schema.columns.len())
-            .map(|i| Made::of(footer, schema, i))
+            .map(|i| Made::of(&footer.columns, schema, i))
             .collect::<Result<Vec<_>, _>>()?;
         let mut missing: HashMap<(usize, u32), ColumnStats> = HashMap::new();
         let mut pages = Vec::with_capacity(footer.pages.len());
@@ -99,14 +101,17 @@ impl Shaped {
 }
 
 impl Made {
-    fn of(footer: &Footer, schema: &TableSchema, column: usize) -> Result<Made, DataError> {
+    fn of(
+        columns: &[StoredColumn],
+        schema: &TableSchema,
+        column: usize,
+    ) -> Result<Made, DataError> {
         let id = schema.column_id(column);
         let now = &schema.columns[column];
-        Ok(match footer.columns.iter().position(|c| c.id == id) {
+        Ok(match columns.iter().position(|c| c.id == id) {
             None => Made::Missing(now.missing_value()?, now.data_type.clone()),
             Some(stored) => {
-                let is_same =
-                    footer.columns[stored].data_type.to_arrow() == now.data_type.to_arrow();
+                let is_same = columns[stored].data_type.to_arrow() == now.data_type.to_arrow();
                 match is_same {
                     true => Made::Same(stored),
                     false => Made::Widened(stored, now.data_type.clone()),
@@ -142,6 +147,34 @@ impl Segment {
     pub(crate) fn is_shaped_as(&self, schema: &TableSchema) -> bool {
         self.schema.stores_like(schema)
     }
+}
+
+/// Columns of one shape of a table, `rows` long, as those of a later one.
+pub(crate) fn reshaped_columns(
+    columns: &[ArrayRef],
+    rows: usize,
+    from: &TableSchema,
+    to: &TableSchema,
+) -> Result<Vec<ArrayRef>, DataError> {
+    let stored: Vec<StoredColumn> = from.stored_columns().collect();
+    let column = |position| match Made::of(&stored, to, position)? {
+        Made::Same(before) => Ok(columns[before].clone()),
+        Made::Widened(before, data_type) => Ok(widened(columns[before].clone(), &data_type)),
+        Made::Missing(value, data_type) => repeated(&value, &data_type, rows),
+    };
+    (0..to.columns.len()).map(column).collect()
+}
+
+/// The same of a batch of rows.
+///
+/// Errors: a column's missing value is damaged.
+pub fn reshaped_batch(
+    batch: &RecordBatch,
+    from: &TableSchema,
+    to: &TableSchema,
+) -> Result<RecordBatch, StoreError> {
+    let columns = reshaped_columns(batch.columns(), batch.num_rows(), from, to)?;
+    Ok(RecordBatch::try_new(to.arrow_schema(), columns)?)
 }
 
 fn repeated(value: &Value, data_type: &DataType, rows: usize) -> Result<ArrayRef, DataError> {
