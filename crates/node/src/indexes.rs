@@ -16,7 +16,8 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use chronos_model::{
-    Change, IndexSchema, IndexState, SqlState, Stamp, TableId, Uniqueness, Value, WriteSet,
+    Change, IndexSchema, IndexState, SqlState, Stamp, TableId, TableSchema, Uniqueness, Value,
+    WriteSet,
 };
 use chronos_store::Store;
 use crossbeam_channel::{Receiver, Sender};
@@ -221,13 +222,26 @@ fn propose(replica: &Weak<Replica>, change: Change) -> Result<(), Error> {
 }
 
 fn not_unique(store: &Store, index: &IndexSchema, values: &[Value]) -> Error {
+    let catalog = store.catalog();
+    duplicated(
+        index,
+        catalog.table_by_id(index.table).map(|t| &**t),
+        values,
+    )
+}
+
+/// 23505: rows of a table are there that a new index does not allow.
+pub(crate) fn duplicated(
+    index: &IndexSchema,
+    table: Option<&TableSchema>,
+    values: &[Value],
+) -> Error {
     let name = &index.name;
     let mut error = Error::new(
         SqlState::UNIQUE_VIOLATION,
         format!("could not create unique index \"{name}\""),
     );
-    let catalog = store.catalog();
-    if let Some(table) = catalog.table_by_id(index.table) {
+    if let Some(table) = table {
         let columns: Vec<usize> = index.columns.iter().map(|c| c.column).collect();
         error.detail = Some(format!(
             "{} is duplicated.",
@@ -240,11 +254,7 @@ fn not_unique(store: &Store, index: &IndexSchema, values: &[Value]) -> Error {
 }
 
 /// `Key (a, b)=(1, 2)`.
-pub(crate) fn shown_key(
-    table: &chronos_model::TableSchema,
-    columns: &[usize],
-    values: &[Value],
-) -> String {
+pub(crate) fn shown_key(table: &TableSchema, columns: &[usize], values: &[Value]) -> String {
     let names: Vec<&str> = columns
         .iter()
         .map(|c| table.columns[*c].name.as_str())

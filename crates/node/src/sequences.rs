@@ -8,15 +8,16 @@
 //! What a node had reserved and not given when it stopped is never given. Stretches grow while
 //! numbers go fast, so that a large INSERT does not wait for the log at each few rows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use chronos_model::{Change, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{Change, SequenceSchema, SqlState, Stamp, TableId, WriteSet};
 use chronos_query::{QueryError, SequenceCall, SequenceCalls};
+use chronos_store::ApplyError;
 use parking_lot::Mutex;
 
 use crate::replica::{Committal, Replica};
@@ -83,31 +84,107 @@ impl Sequences {
     }
 }
 
-/// What `currval` and `lastval` tell of: numbers that a session was given.
+/// What one session knows of sequences.
+#[derive(Default)]
+pub(crate) struct SessionSequences(Mutex<Given>);
+
 #[derive(Default)]
 struct Given {
+    /// What `currval` and `lastval` tell of: numbers that the session was given.
     by_sequence: HashMap<TableId, i64>,
     last: Option<TableId>,
+    /// Sequences that its transaction has created: nobody else knows them yet, and their
+    /// numbers are not reserved.
+    own: BTreeMap<TableId, SequenceSchema>,
+}
+
+impl Given {
+    /// Hands out a number of a sequence of the transaction; `None`: it is not one of these.
+    fn next_of_own(&mut self, id: TableId) -> Option<Result<i64, QueryError>> {
+        let sequence = self.own.get_mut(&id)?;
+        let number = sequence.reserve(1).map(|reserved| reserved.first);
+        Some(number.ok_or_else(|| exhausted(sequence)))
+    }
+
+    fn give(&mut self, id: TableId, number: i64) -> i64 {
+        self.by_sequence.insert(id, number);
+        self.last = Some(id);
+        number
+    }
+}
+
+impl SessionSequences {
+    /// Says which sequences the session's transaction has created. Those that it knew go on where
+    /// they stand; what is not among them any more is forgotten.
+    pub(crate) fn follow<'a>(&self, own: impl Iterator<Item = &'a Arc<SequenceSchema>>) {
+        let mut given = self.0.lock();
+        let mut before = std::mem::take(&mut given.own);
+        for sequence in own {
+            let id = sequence.id;
+            let known = before.remove(&id).filter(|s| s.name == sequence.name);
+            let known = known.unwrap_or_else(|| SequenceSchema::clone(sequence));
+            given.own.insert(id, known);
+        }
+        for id in before.into_keys() {
+            given.by_sequence.remove(&id);
+        }
+    }
+
+    /// Where the sequences of the transaction stand.
+    pub(crate) fn own(&self) -> Vec<SequenceSchema> {
+        self.0.lock().own.values().cloned().collect()
+    }
+
+    /// The transaction is committed: its sequences are everybody's.
+    pub(crate) fn committed(&self) {
+        self.0.lock().own.clear();
+    }
+}
+
+/// PostgreSQL's words for [`chronos_store::ApplyError::SequenceExhausted`].
+fn exhausted(sequence: &SequenceSchema) -> QueryError {
+    let (end, bound) = match sequence.increment > 0 {
+        true => ("maximum", sequence.max),
+        false => ("minimum", sequence.min),
+    };
+    let error = ApplyError::SequenceExhausted {
+        name: sequence.name.clone(),
+        end,
+        bound,
+    };
+    QueryError::new(error.sqlstate(), error.to_string())
 }
 
 /// The functions of sequences, for one session.
-pub(crate) fn calls_of(node: &Node) -> SequenceCalls {
+pub(crate) fn calls_of(node: &Node, session: Arc<SessionSequences>) -> SequenceCalls {
     let node = node.clone();
-    let given: Mutex<Given> = Mutex::default();
     Arc::new(move |call| {
         let inner = &node.inner;
+        let given = &session.0;
         match call {
             SequenceCall::Next(id) => {
-                let number = inner.sequences.next(&inner.replica, id);
-                let number = number.map_err(in_query)?;
-                let mut given = given.lock();
-                given.by_sequence.insert(id, number);
-                given.last = Some(id);
-                Ok(Some(number))
+                let own = given.lock().next_of_own(id);
+                let number = match own {
+                    Some(number) => number?,
+                    None => {
+                        let number = inner.sequences.next(&inner.replica, id);
+                        number.map_err(in_query)?
+                    }
+                };
+                Ok(Some(given.lock().give(id, number)))
             }
             SequenceCall::Set(id, value, called) => {
-                let set = inner.sequences.set(&inner.replica, id, value, called);
-                set.map_err(in_query)?;
+                let is_own = match given.lock().own.get_mut(&id) {
+                    Some(sequence) => {
+                        sequence.set(value, called);
+                        true
+                    }
+                    None => false,
+                };
+                if !is_own {
+                    let set = inner.sequences.set(&inner.replica, id, value, called);
+                    set.map_err(in_query)?;
+                }
                 if called {
                     given.lock().by_sequence.insert(id, value);
                 }

@@ -131,6 +131,7 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
         Change::Rows(rows) => vec![rows.table],
         Change::Batch(batch) => vec![batch.table],
         Change::Catalog(change) => change.tables(),
+        Change::Migrate(migration) => migration.tables(),
     })
 }
 

@@ -60,7 +60,7 @@ impl Session {
         if let Ok(after) = change.applied(catalog) {
             self.check_views(&alteration.table, catalog, after)?;
         }
-        if !alteration.schema.stores_like(&alteration.table) {
+        if !alteration.schema.stores_like(&alteration.table) && !self.in_transaction() {
             // Applying flushes what is in memory. What can be flushed before keeps nobody
             // waiting, and a disk that is full refuses the statement and stops nothing.
             self.flush().await?;
@@ -69,7 +69,7 @@ impl Session {
         done("ALTER TABLE")
     }
 
-    async fn flush(&self) -> Result<(), Error> {
+    pub(super) async fn flush(&self) -> Result<(), Error> {
         let store = self.node.inner.replica.store.clone();
         let flushed = tokio::task::spawn_blocking(move || store.flush_now()).await;
         let flushed = flushed

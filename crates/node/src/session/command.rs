@@ -50,13 +50,10 @@ impl Session {
                 Err(e)
                     if e.code == SqlState::SERIALIZATION_FAILURE
                         && changes_catalog(command)
+                        && !self.in_transaction()
                         && attempts < ATTEMPTS_MAX =>
                 {
                     self.notices.truncate(told);
-                    if let Some(transaction) = &mut self.transaction {
-                        // Nothing is written in it yet, and DDL sees what is committed.
-                        transaction.view = self.node.inner.replica.store.read_view();
-                    }
                 }
                 other => return other,
             }
@@ -160,40 +157,29 @@ impl Session {
         }))
     }
 
-    /// Changes the catalog at once, also within a transaction, which from then on
-    /// sees the new catalog and everything committed so far.
+    /// Changes the catalog: at once, or, in a transaction, when that is committed.
     pub(super) async fn change_catalog(&mut self, changes: Vec<Change>) -> Result<Applied, Error> {
         self.may_change_catalog()?;
+        if self.in_transaction() {
+            self.change_catalog_in_transaction(changes)?;
+            return Ok(Applied::default());
+        }
         let set = WriteSet {
             begin: Stamp::MAX,
             changes,
         };
-        let applied = self.propose(set).await?.applied;
-        let view = self.node.inner.replica.store.read_view();
-        if let Some(transaction) = &mut self.transaction {
-            transaction.view = view;
-        }
-        Ok(applied)
+        Ok(self.propose(set).await?.applied)
     }
 
     pub(super) fn may_change_catalog(&self) -> Result<(), Error> {
         self.refuse_other_time("a change of tables")?;
-        if let Some(transaction) = &self.transaction {
-            if transaction.read_only {
-                return Err(Error::new(
-                    SqlState::READ_ONLY_TRANSACTION,
-                    "cannot change tables in a read-only transaction",
-                ));
-            }
-            if !transaction.writes.is_empty() {
-                return Err(Error::new(
-                    SqlState::FEATURE_NOT_SUPPORTED,
-                    "tables and indexes cannot be created, dropped or truncated in a transaction that has written rows",
-                )
-                .with_hint("Commit first: such a change takes effect at once."));
-            }
+        match &self.transaction {
+            Some(transaction) if transaction.read_only => Err(Error::new(
+                SqlState::READ_ONLY_TRANSACTION,
+                "cannot change tables in a read-only transaction",
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn create_table(&mut self, create: &sql::CreateTable) -> Result<Outcome, Error> {
@@ -380,7 +366,10 @@ impl Session {
                 );
                 done("COMMIT")
             }
-            Some(t) if t.failed => done("ROLLBACK"),
+            Some(t) if t.failed => {
+                self.sequences_follow();
+                done("ROLLBACK")
+            }
             Some(t) => {
                 self.commit_transaction(t).await?;
                 done("COMMIT")
@@ -396,6 +385,7 @@ impl Session {
                 "there is no transaction in progress",
             );
         }
+        self.sequences_follow();
         done("ROLLBACK")
     }
 
@@ -417,6 +407,7 @@ impl Session {
         let at = position(transaction, name)?;
         transaction.restore(at);
         transaction.failed = false;
+        self.sequences_follow();
         done("ROLLBACK")
     }
 
@@ -475,7 +466,7 @@ fn position(transaction: &super::Transaction, name: &str) -> Result<usize, Error
     transaction
         .savepoints
         .iter()
-        .rposition(|(n, _)| n == name)
+        .rposition(|saved| saved.name == name)
         .ok_or_else(|| {
             Error::new(
                 SqlState("3B001"),

@@ -124,7 +124,9 @@ impl Session {
         };
         match self.write(table, vec![change], begin).await {
             // Somebody inserted the row meanwhile: now it is one to update.
-            Err(e) if self.is_taken_now(plan, &fresh)? => Err(self.lost_against(e, &constraint)),
+            Err(e) if !self.in_transaction() && self.is_taken_now(plan, &fresh)? => {
+                Err(self.lost_against(e, &constraint))
+            }
             Err(e) => Err(e),
             Ok(_) => Ok(Written {
                 rows: count,

@@ -23,6 +23,10 @@ impl Session {
         &mut self,
         create: &sql::CreateIndex,
     ) -> Result<Outcome, Error> {
+        if create.concurrently && self.in_transaction() {
+            let message = "CREATE INDEX CONCURRENTLY cannot run inside a transaction block";
+            return Err(Error::new(SqlState::ACTIVE_TRANSACTION, message));
+        }
         if let Some(named) = &create.name {
             let name = sql::table_name(named)?;
             if ddl::is_taken(&self.catalog(), &name) {
@@ -55,6 +59,10 @@ impl Session {
                 return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
             }
         }
+        if self.in_transaction() {
+            self.may_change_catalog()?;
+            return self.add_index_in_transaction(schema);
+        }
         // It names columns by position.
         let shape = catalog.table_by_id(schema.table);
         let shape = shape.map(|table| Change::ExpectShape(table.id, table.shape.version));
@@ -65,9 +73,6 @@ impl Session {
         if let Some(id) = applied.created_indexes.first() {
             let replica = Arc::clone(&self.node.inner.replica);
             replica.indexes.wait(&replica.store, *id, &name).await?;
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.view = self.node.inner.replica.store.read_view();
         }
         Ok(())
     }

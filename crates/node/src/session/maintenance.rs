@@ -5,6 +5,7 @@ use chronos_query::sql::{AlterOptions, Maintenance};
 use chronos_query::{table_options, QueryError};
 
 use super::command::done;
+use super::transaction::Transaction;
 use super::Session;
 use crate::{Error, Outcome, Severity};
 
@@ -31,7 +32,8 @@ impl Session {
     /// Rewrites tables on a thread of its own. When the client goes away the work is
     /// finished all the same: it changes no rows.
     pub(super) async fn maintain(&mut self, maintenance: &Maintenance) -> Result<Outcome, Error> {
-        if self.transaction.as_ref().is_some_and(|t| !t.implicit) {
+        let is_block = |t: &Transaction| !t.implicit || !t.tables.is_empty();
+        if self.transaction.as_ref().is_some_and(is_block) {
             return Err(Error::new(
                 SqlState::ACTIVE_TRANSACTION,
                 format!("{} cannot run inside a transaction block", maintenance.verb),

@@ -14,6 +14,7 @@ mod copy;
 mod direct;
 mod index;
 mod maintenance;
+mod migration;
 mod prepare;
 mod primary_key;
 mod read;
@@ -37,6 +38,7 @@ pub use cancel::CancelHandle;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 
+use crate::sequences::SessionSequences;
 use crate::{Error, Node, Notice, Outcome, Severity, TransactionStatus};
 use prepare::Plan;
 use settings::Settings;
@@ -61,6 +63,8 @@ pub struct Session {
     facts: SessionFacts,
     /// Gives numbers of sequences.
     sequences: SequenceCalls,
+    /// What it knows of them.
+    known_sequences: Arc<SessionSequences>,
     transaction: Option<Transaction>,
     cancel: CancelHandle,
     notices: Vec<Notice>,
@@ -70,8 +74,10 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(node: Node) -> Session {
+        let known_sequences = Arc::<SessionSequences>::default();
         Session {
-            sequences: crate::sequences::calls_of(&node),
+            sequences: crate::sequences::calls_of(&node, Arc::clone(&known_sequences)),
+            known_sequences,
             node,
             settings: Settings::new(),
             given: None,
@@ -257,7 +263,10 @@ impl Session {
     /// statement of it failed.
     pub async fn end_implicit(&mut self) -> Result<(), Error> {
         match self.transaction.take() {
-            Some(t) if t.implicit && t.failed => Ok(()),
+            Some(t) if t.implicit && t.failed => {
+                self.sequences_follow();
+                Ok(())
+            }
             Some(t) if t.implicit => self.commit_transaction(t).await,
             other => {
                 self.transaction = other;
@@ -338,6 +347,8 @@ impl Session {
 
     fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
         let view = self.node.inner.replica.store.read_view();
+        // One that was cut short may have left some.
+        self.known_sequences.follow(std::iter::empty());
         // What it writes from now on must be true for it.
         let now_micros = view.now_micros();
         Transaction::new(view, now_micros, implicit, read_only, self.write_memory())

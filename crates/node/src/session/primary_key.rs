@@ -16,7 +16,10 @@ impl Session {
         catalog: &Arc<Catalog>,
     ) -> Result<(), Error> {
         self.may_change_catalog()?;
-        let view = self.node.inner.replica.store.read_view();
+        let view = match &self.transaction {
+            Some(transaction) => transaction.view.clone(),
+            None => self.node.inner.replica.store.read_view(),
+        };
         if !view.is_blank(&key.table)? {
             return self.add_unique_key(key, catalog).await;
         }
@@ -41,7 +44,9 @@ impl Session {
         if let Err(error) = self.change_table(&key.not_null, &catalog).await {
             let index = self.catalog().indexes.get(&name).map(|index| index.id);
             let drop: Vec<Change> = index.into_iter().map(Change::DropIndex).collect();
-            self.change_catalog(drop).await?;
+            if !self.in_transaction() {
+                self.change_catalog(drop).await?;
+            }
             return Err(error);
         }
         self.notice(

@@ -1,4 +1,5 @@
-//! A transaction's buffered writes: the last state of every key it touched.
+//! A transaction's buffered writes: the last state of every key it touched. What it does to the
+//! catalog is in `migration`.
 //!
 //! Nothing leaves the session before COMMIT; then all of it is one write set. The
 //! session reads through its own writes with
@@ -13,10 +14,11 @@ use chronos_model::{
 };
 use chronos_store::{ReadView, Reservation};
 
+use super::migration::TableChanges;
 use crate::Error;
 
 /// Changes by key, in order. One is enough unless rows are true for periods.
-type Changes = BTreeMap<Key, Vec<RowChange>>;
+pub(super) type Changes = BTreeMap<Key, Vec<RowChange>>;
 /// A write is there as it was given, and overlaid on what the transaction sees, or in the form
 /// in which it is committed.
 const FORMS: u64 = 2;
@@ -24,19 +26,31 @@ const FORMS: u64 = 2;
 /// Buffered writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
-    rows: BTreeMap<TableId, Changes>,
-    batches: Vec<BatchChange>,
+    pub(super) rows: BTreeMap<TableId, Changes>,
+    pub(super) batches: Vec<BatchChange>,
+}
+
+/// What ROLLBACK TO goes back to.
+pub(super) struct Savepoint {
+    pub(super) name: String,
+    writes: Writes,
+    view: ReadView,
+    tables: TableChanges,
 }
 
 /// A transaction block.
 pub(super) struct Transaction {
-    /// What it reads, fixed at its first statement.
+    /// What it read first: what its changes are compared with at COMMIT.
+    pub(super) base: ReadView,
+    /// The same with its own changes of the catalog, without its writes.
     pub(super) view: ReadView,
+    /// Its changes of the catalog.
+    pub(super) tables: TableChanges,
     /// `now()`, in microseconds since the Unix epoch.
     pub(super) now_micros: i64,
     pub(super) writes: Writes,
-    /// Names, innermost last, and the writes at that time.
-    pub(super) savepoints: Vec<(String, Writes)>,
+    /// Innermost last.
+    pub(super) savepoints: Vec<Savepoint>,
     pub(super) failed: bool,
     pub(super) read_only: bool,
     /// What it reads tables at that do not say so themselves.
@@ -44,10 +58,12 @@ pub(super) struct Transaction {
     /// Opened by a multi-statement query, not by BEGIN.
     pub(super) implicit: bool,
     /// The view with the writes, until the next write.
-    overlaid: Option<ReadView>,
+    pub(super) overlaid: Option<ReadView>,
     /// Memory for the writes, for another form of them that reading them or committing makes,
     /// and for savepoints.
-    held: Reservation,
+    pub(super) held: Reservation,
+    /// Of that, for what changes of tables have copied.
+    pub(super) copied_bytes: u64,
 }
 
 impl Transaction {
@@ -59,7 +75,10 @@ impl Transaction {
         held: Reservation,
     ) -> Transaction {
         Transaction {
+            base: view.clone(),
             view,
+            tables: TableChanges::default(),
+            copied_bytes: 0,
             now_micros,
             writes: Writes::default(),
             savepoints: Vec::new(),
@@ -107,14 +126,18 @@ impl Transaction {
     /// Remembers the writes under a name.
     pub(super) fn save(&mut self, name: &str) -> Result<(), Error> {
         self.held.try_grow(self.writes.bytes())?;
-        let writes = self.writes.clone();
-        self.savepoints.push((name.to_owned(), writes));
+        self.savepoints.push(Savepoint {
+            name: name.to_owned(),
+            writes: self.writes.clone(),
+            view: self.view.clone(),
+            tables: self.tables.clone(),
+        });
         Ok(())
     }
 
-    fn bytes(&self) -> u64 {
-        let saved = self.savepoints.iter().map(|(_, writes)| writes.bytes());
-        FORMS * self.writes.bytes() + saved.sum::<u64>()
+    pub(super) fn bytes(&self) -> u64 {
+        let saved = self.savepoints.iter().map(|s| s.writes.bytes());
+        self.copied_bytes + FORMS * self.writes.bytes() + saved.sum::<u64>()
     }
 
     /// Rows of batches become single rows, so that they can be changed again.
@@ -134,11 +157,14 @@ impl Transaction {
         }
     }
 
-    /// Goes back to the writes at a savepoint, which stays.
+    /// Goes back to the writes and the catalog at a savepoint, which stays.
     pub(super) fn restore(&mut self, savepoint: usize) {
         self.overlaid = None;
         self.savepoints.truncate(savepoint + 1);
-        self.writes = self.savepoints[savepoint].1.clone();
+        let saved = &self.savepoints[savepoint];
+        self.writes = saved.writes.clone();
+        self.view = saved.view.clone();
+        self.tables = saved.tables.clone();
         let given_up = self.held.bytes().saturating_sub(self.bytes());
         self.held.shrink(given_up);
     }
@@ -165,19 +191,8 @@ impl Writes {
                 }
             }
             Change::Batch(batch) => self.batches.push(batch),
-            // DDL does not wait for COMMIT.
-            Change::CreateTable(_)
-            | Change::DropTable(_)
-            | Change::Truncate(_)
-            | Change::AlterOptions(..)
-            | Change::ExpectShape(..)
-            | Change::Catalog(_)
-            | Change::CreateIndex(_)
-            | Change::DropIndex(_)
-            | Change::SetIndexState(..)
-            | Change::CreateSequence(_)
-            | Change::ReserveNumbers(..)
-            | Change::SetSequence(..) => {}
+            // Those are kept with the transaction's catalog.
+            _ => {}
         }
     }
 
@@ -185,7 +200,7 @@ impl Writes {
         self.batches.iter().any(|batch| batch.table == table.id)
     }
 
-    fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.batches.drain(..).partition(|b| b.table == table.id);
         self.batches = others;

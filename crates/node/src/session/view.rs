@@ -238,6 +238,9 @@ impl Session {
         }
         let written = self.write(&table, changes, chronos_model::Stamp::MAX).await;
         if let Err(e) = written {
+            if self.in_transaction() {
+                return Err(e);
+            }
             // Nobody was told of the table yet.
             let dropped = self.change_catalog(vec![Change::DropTable(table.id)]).await;
             if let Err(e) = dropped {

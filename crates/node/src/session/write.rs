@@ -9,12 +9,13 @@ use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use chronos_model::{
     columns_bytes, Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState,
-    Stamp, TableSchema, Value, WriteSet,
+    Stamp, TableId, TableSchema, Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
 use chronos_store::{Applied, ReadView, Reservation};
 
+use super::migration::TableChanges;
 use super::prepare::{known, ErasePlan, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
 use super::{Session, ATTEMPTS_MAX};
@@ -489,14 +490,32 @@ impl Session {
         &mut self,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        let view = &transaction.view;
-        let set = transaction
-            .writes
-            .to_write_set(view.stamp(), view.catalog());
-        if !set.changes.is_empty() {
-            self.propose(set).await?;
+        let set = transaction.to_write_set(self.known_sequences.own());
+        let committed = self.commit_set(set, &transaction.tables).await;
+        match &committed {
+            Ok(_) => self.known_sequences.committed(),
+            Err(_) => self.sequences_follow(),
         }
+        let indexes = committed?;
+        drop(transaction);
+        self.wait_for_indexes(&indexes).await;
         Ok(())
+    }
+
+    /// Commits all that a transaction does; gives the indexes that are still to be built.
+    async fn commit_set(
+        &mut self,
+        set: WriteSet,
+        tables: &TableChanges,
+    ) -> Result<Vec<TableId>, Error> {
+        if set.changes.is_empty() {
+            return Ok(vec![]);
+        }
+        if tables.reshapes() {
+            // As a statement does that alters a table at once.
+            self.flush().await?;
+        }
+        Ok(self.propose(set).await?.applied.created_indexes)
     }
 
     /// An empty reservation for rows and changes of a statement.
