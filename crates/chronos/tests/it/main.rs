@@ -3,7 +3,7 @@
 //! Owns the child processes (`node`), golden scripts by both query protocols (`slt`, read by `engine`
 //! and `value`), foreign clients (`clients`), kill tests (`crash`, and `tpcb` with its sums), isolation (`isolation`,
 //! judged by `list_append`), data directories that cannot be used (`data_dir`), checks of what is
-//! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`, `primary_key`), indexes that are built
+//! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`, `primary_key`), DDL in transactions (`migrations`), indexes that are built
 //! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series
 //! (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
@@ -25,6 +25,7 @@ mod index;
 mod isolation;
 mod list_append;
 mod memory;
+mod migrations;
 mod node;
 mod primary_key;
 mod random;
