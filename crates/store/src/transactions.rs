@@ -54,10 +54,10 @@ pub(crate) fn changed(set: &PreparedWriteSet, before: &Catalog, after: &Catalog)
         match change {
             Prepared::CreateTable(schema) => created.push(schema.name.clone()),
             Prepared::DropTable(id) | Prepared::Truncate(id) | Prepared::AlterOptions(id, _) => {
-                drop(changed.insert(*id))
+                changed.extend([*id])
             }
             Prepared::Catalog(change) => changed.extend(change.edited()),
-            Prepared::CreateIndex(schema) => drop(changed.insert(schema.table)),
+            Prepared::CreateIndex(schema) => changed.extend([schema.table]),
             Prepared::Migrate(migration) => {
                 changed.extend(migration.edited());
                 created.extend(migration.created().map(|schema| schema.name.clone()));

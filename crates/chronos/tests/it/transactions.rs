@@ -42,16 +42,21 @@ async fn each_commit_is_told_once_whatever_happens_to_the_process() {
     ann.batch_execute("UPDATE a SET v = v; UPDATE a SET v = 3 WHERE id = 1")
         .await
         .expect("a changed row, and one that stays as it is");
+    let migration = "BEGIN; CREATE TABLE x (y INT8); INSERT INTO x VALUES (1);
+        UPDATE a SET v = 9 WHERE id = 2; COMMIT";
+    ann.batch_execute(migration).await.expect("a migration");
     let reading = r#"{"device_id":"p1","ts":1704067200,"metrics":{"temp":20.5}}"#;
     let posted = crate::node::post(node.http, "/ingest", reading).expect("an answer");
     assert_eq!(posted.0, 200, "{}", posted.1);
-    let by = |user: Option<&str>, table: &str, rows| {
-        (user.map(str::to_owned), vec![table.to_owned()], rows)
+    let by = |user: Option<&str>, tables: &str, rows| {
+        let tables = tables.split(' ').map(str::to_owned).collect();
+        (user.map(str::to_owned), tables, rows)
     };
     let expected = [
         by(Some("ann"), "a", 0),
         by(Some("bob"), "a", 2),
         by(Some("ann"), "a", 1),
+        by(Some("ann"), "a x", 2),
         by(None, "readings", 0),
         by(None, "readings", 1),
     ];
@@ -64,7 +69,7 @@ async fn each_commit_is_told_once_whatever_happens_to_the_process() {
     let joined = "SELECT count(*) FROM a FOR SYSTEM_TIME ALL AS a
         JOIN chronos.transactions t ON t.system_time = a._system_from";
     let row = client.query_one(joined, &[]).await.expect("a count");
-    assert_eq!(row.get::<_, i64>(0), 3);
+    assert_eq!(row.get::<_, i64>(0), 4);
     let written = client
         .batch_execute("DELETE FROM chronos.transactions")
         .await;

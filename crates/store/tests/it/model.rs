@@ -196,6 +196,12 @@ impl Model {
                 }
                 return Ok(());
             }
+            Change::Migrate(migration) => {
+                for change in &migration.changes {
+                    self.change(change, recorded, begin, position, own, done)?;
+                }
+                return Ok(());
+            }
             Change::Rows(rows) => {
                 let table = self.tables.get(&rows.table).ok_or(Refused::UnknownTable)?;
                 let row = |r: &chronos_model::RowChange| {
