@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -86,7 +87,11 @@ impl Sequences {
 
 /// What one session knows of sequences.
 #[derive(Default)]
-pub(crate) struct SessionSequences(Mutex<Given>);
+pub(crate) struct SessionSequences {
+    given: Mutex<Given>,
+    /// Its transaction may not change anything.
+    is_read_only: AtomicBool,
+}
 
 #[derive(Default)]
 struct Given {
@@ -114,10 +119,23 @@ impl Given {
 }
 
 impl SessionSequences {
+    /// Says whether the session's transaction may not change anything.
+    pub(crate) fn follow_mode(&self, is_read_only: bool) {
+        self.is_read_only.store(is_read_only, Ordering::Relaxed);
+    }
+
+    fn refuse_read_only(&self, function: &str) -> Result<(), QueryError> {
+        if !self.is_read_only.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = format!("cannot execute {function}() in a read-only transaction");
+        Err(QueryError::new(SqlState::READ_ONLY_TRANSACTION, message))
+    }
+
     /// Says which sequences the session's transaction has created. Those that it knew go on where
     /// they stand; what is not among them any more is forgotten.
     pub(crate) fn follow<'a>(&self, own: impl Iterator<Item = &'a Arc<SequenceSchema>>) {
-        let mut given = self.0.lock();
+        let mut given = self.given.lock();
         let mut before = std::mem::take(&mut given.own);
         for sequence in own {
             let id = sequence.id;
@@ -132,12 +150,12 @@ impl SessionSequences {
 
     /// Where the sequences of the transaction stand.
     pub(crate) fn own(&self) -> Vec<SequenceSchema> {
-        self.0.lock().own.values().cloned().collect()
+        self.given.lock().own.values().cloned().collect()
     }
 
     /// The transaction is committed: its sequences are everybody's.
     pub(crate) fn committed(&self) {
-        self.0.lock().own.clear();
+        self.given.lock().own.clear();
     }
 }
 
@@ -160,9 +178,10 @@ pub(crate) fn calls_of(node: &Node, session: Arc<SessionSequences>) -> SequenceC
     let node = node.clone();
     Arc::new(move |call| {
         let inner = &node.inner;
-        let given = &session.0;
+        let given = &session.given;
         match call {
             SequenceCall::Next(id) => {
+                session.refuse_read_only("nextval")?;
                 let own = given.lock().next_of_own(id);
                 let number = match own {
                     Some(number) => number?,
@@ -174,6 +193,7 @@ pub(crate) fn calls_of(node: &Node, session: Arc<SessionSequences>) -> SequenceC
                 Ok(Some(given.lock().give(id, number)))
             }
             SequenceCall::Set(id, value, called) => {
+                session.refuse_read_only("setval")?;
                 let is_own = match given.lock().own.get_mut(&id) {
                     Some(sequence) => {
                         sequence.set(value, called);

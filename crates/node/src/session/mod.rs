@@ -409,6 +409,9 @@ impl Session {
     /// The settings as a statement sees them.
     fn given_settings(&mut self) -> Arc<SessionSettings> {
         self.take_written();
+        let transaction = self.transaction.as_ref();
+        let is_read_only = transaction.is_some_and(|transaction| transaction.read_only);
+        self.known_sequences.follow_mode(is_read_only);
         let changed = self.settings.changed();
         match &self.given {
             Some(given) if given.changed == changed => Arc::clone(given),
