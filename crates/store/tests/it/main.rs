@@ -12,6 +12,7 @@ mod damage;
 mod disk_faults;
 mod fixture;
 mod index;
+mod migrate;
 mod model;
 mod power_cut;
 mod random;

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use chronos_env::SimEnv;
 use chronos_model::{
-    CatalogChange, CatalogEdit, Change, ColumnSchema, DataType, Expect, Kind, NodeId, Stamp,
-    TableSchema, Value, WriteSet,
+    CatalogChange, CatalogEdit, Change, ColumnSchema, DataType, Expect, Kind, Migration, NodeId,
+    Stamp, TableId, TableSchema, Value, WriteSet,
 };
 use chronos_store::{ApplyError, KeyRange, LogIndex, ReadView, Store, StoreOptions, VersionFilter};
 use proptest::prelude::*;
@@ -337,15 +337,35 @@ impl Run {
                 schema.add_column(column);
             }
         }
-        let change = CatalogChange {
-            base: self.store.catalog().version,
-            unchanged: vec![],
-            edits: vec![CatalogEdit::Table(Box::new(schema))],
+        let catalog = self.store.catalog();
+        let edits = vec![CatalogEdit::Table(Box::new(schema))];
+        let edit = Change::Catalog(CatalogChange::unconditional(edits.clone()));
+        // As a transaction sees it that has not committed it.
+        let view = self.store.read_view();
+        let fresh_from = TableId(catalog.next_table_id);
+        let seen = view.with_changes(
+            view.stamp(),
+            fresh_from,
+            std::slice::from_ref(&edit),
+            1 << 63,
+        );
+        let change = match how.is_multiple_of(2) {
+            true => Change::Migrate(Migration {
+                base: catalog.version,
+                unchanged: vec![],
+                changes: vec![edit],
+            }),
+            false => Change::Catalog(CatalogChange {
+                base: catalog.version,
+                unchanged: vec![],
+                edits,
+            }),
         };
         self.write(WriteSet {
             begin: Stamp::MAX,
-            changes: vec![Change::Catalog(change)],
+            changes: vec![change],
         });
+        self.check(&seen.unwrap(), u64::from(how), 2, 16);
     }
 
     /// Cuts the power in the middle of something.
