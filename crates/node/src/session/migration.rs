@@ -122,8 +122,13 @@ impl Transaction {
         for edit in edits.flatten() {
             if let CatalogEdit::Table(after) = edit {
                 let before = catalog.table_by_id(after.id);
-                if before.is_some_and(|before| !before.stores_like(after)) {
-                    bytes += self.view.bytes_in_memory(after.id);
+                let Some(before) = before.filter(|before| !before.stores_like(after)) else {
+                    continue;
+                };
+                bytes += self.view.bytes_in_memory(after.id);
+                if before.has_hidden_key() != after.has_hidden_key() {
+                    // Until it is known what they take.
+                    self.held.try_grow(self.writes.bytes_as_rows(after.id))?;
                 }
             }
         }
@@ -299,6 +304,16 @@ impl Writes {
             }
         }
         Ok(())
+    }
+
+    /// About what the batches of a table take as single rows.
+    fn bytes_as_rows(&self, table: TableId) -> u64 {
+        /// Of a key, its place in the map, and the change.
+        const ROW_BYTES: u64 = 256;
+        let batches = self.batches.iter().filter(|batch| batch.table == table);
+        let bytes =
+            batches.map(|b| b.memory_bytes() as u64 + b.batch.num_rows() as u64 * ROW_BYTES);
+        bytes.sum()
     }
 
     fn reshape(&mut self, from: &TableSchema, to: &Arc<TableSchema>) -> Result<(), Error> {
