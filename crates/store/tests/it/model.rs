@@ -187,12 +187,6 @@ impl Model {
             | Change::CreateSequence(_)
             | Change::ReserveNumbers(..)
             | Change::SetSequence(..) => return Ok(()),
-            Change::Migrate(migration) => {
-                for change in &migration.changes {
-                    self.change(change, recorded, begin, position, own, done)?;
-                }
-                return Ok(());
-            }
             Change::Catalog(change) => {
                 for edit in &change.edits {
                     if let CatalogEdit::Table(schema) = edit {
