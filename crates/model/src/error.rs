@@ -64,14 +64,22 @@ states! {
     INVALID_STATEMENT_NAME = "26000";
     /// invalid_authorization_specification
     INVALID_AUTHORIZATION = "28000";
+    /// invalid_password
+    INVALID_PASSWORD = "28P01";
     /// invalid_cursor_name
     INVALID_CURSOR_NAME = "34000";
     /// invalid_catalog_name
     INVALID_CATALOG_NAME = "3D000";
+    /// transaction_timeout
+    TRANSACTION_TIMEOUT = "25P04";
     /// serialization_failure
     SERIALIZATION_FAILURE = "40001";
+    /// insufficient_privilege
+    INSUFFICIENT_PRIVILEGE = "42501";
     /// syntax_error
     SYNTAX_ERROR = "42601";
+    /// duplicate_object
+    DUPLICATE_OBJECT = "42710";
     /// duplicate_column
     DUPLICATE_COLUMN = "42701";
     /// undefined_column

@@ -13,6 +13,7 @@ mod key;
 mod options;
 mod period;
 mod reshape;
+mod role;
 mod row;
 mod rules;
 mod schema;
@@ -42,6 +43,7 @@ pub use key::{
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;
 pub use reshape::Reshape;
+pub use role::{Role, Secret, UserSchema, Users};
 pub use row::{decode_column, decode_row, encode_row};
 pub use rules::{CheckSchema, ColumnAttributes, Identity, TableRules};
 pub use schema::{

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ColumnAttributes, ColumnId, DataType, IndexSchema, SequenceSchema, Shape, TableOptions,
-    TableRules, TransactionLog, ViewSchema,
+    TableRules, TransactionLog, Users, ViewSchema,
 };
 
 /// Name under which the key of a row can be asked for, in every table.
@@ -187,6 +187,9 @@ pub struct Catalog {
     /// Where transactions are noted; `None`: never were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<TransactionLog>,
+    /// Who may log in.
+    #[serde(default, skip_serializing_if = "Users::is_empty")]
+    pub users: Users,
 }
 
 /// Comments on what the catalog has.

@@ -4,6 +4,7 @@
 //! a session plans statements with `query`, proposes write sets to the replica
 //! and reads through read views of `store`.
 
+mod auth;
 mod check;
 mod error;
 mod indexes;
@@ -17,6 +18,10 @@ mod session;
 mod status;
 mod transactions;
 
+pub use auth::{
+    wrong_password, AuthMode, AuthOptions, Binding, Exchange, Identity, ScramError, Verifier,
+    SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+};
 pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;

@@ -13,6 +13,7 @@ use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use crate::auth::{Auth, AuthOptions};
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
 use crate::sequences::Sequences;
@@ -55,6 +56,8 @@ pub struct NodeOptions {
     pub spill: Spill,
     /// Which transactions are noted; `None`: as before, in a new database those of 30 days.
     pub transactions: Option<NoteTransactions>,
+    /// How it finds out who somebody is. Embedded sessions are not asked.
+    pub auth: AuthOptions,
 }
 
 /// Where queries put what they cannot hold in memory.
@@ -78,6 +81,7 @@ impl NodeOptions {
             compaction_bytes_per_second: None,
             spill: Spill::SystemTemporary,
             transactions: None,
+            auth: AuthOptions::default(),
         }
     }
 }
@@ -94,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) replica: Arc<Replica>,
     pub(crate) plans: Cache<PlanKey, Arc<Prepared>>,
     pub(crate) sequences: Sequences,
+    pub(crate) auth: Auth,
     data_dir: PathBuf,
     profile: Profile,
     pub(crate) memory: Arc<MemoryAccount>,
@@ -162,6 +167,7 @@ impl Node {
                 .map_err(|e| failed("make a directory for queries in", e))?,
         })?;
         let inner = Inner {
+            auth: Auth::new(options.auth.clone(), &env),
             env,
             engine,
             replica,

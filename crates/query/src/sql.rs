@@ -22,6 +22,7 @@ mod sequence_options;
 mod shorthand;
 mod strings;
 mod time;
+mod users;
 
 pub use shorthand::shorthand;
 pub use time::{setting, DefaultClause, Erase, Setting};
@@ -30,6 +31,7 @@ pub use crate::views::CreateView;
 pub use created::{CommentOn, CreateTableAs};
 pub use maintenance::{AlterOptions, Maintenance};
 pub use overriding::Overriding;
+pub use users::{is_about_users, UserCommand, UserName, UserOptions};
 
 /// How deep expressions and queries may nest.
 const RECURSION_LIMIT: usize = 120;
@@ -99,6 +101,8 @@ pub enum Command {
     AlterOptions(AlterOptions),
     /// COMPACT, VACUUM
     Maintain(Maintenance),
+    /// CREATE USER, GRANT and their like.
+    Users(Box<UserCommand>),
     /// A statement that is accepted and has no effect here (LISTEN, CHECKPOINT ..);
     /// its command tag.
     NoOperation(&'static str),
@@ -115,6 +119,9 @@ pub struct ExplainOptions {
 
 /// Parses one statement. Errors carry 42601 and a byte offset where known.
 pub fn parse(sql: &str) -> Result<Command, QueryError> {
+    if let Some(command) = users::parse(sql)? {
+        return Ok(command);
+    }
     if let Some(command) = parse_session_command(sql)? {
         return Ok(command);
     }

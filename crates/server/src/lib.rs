@@ -4,5 +4,6 @@
 pub mod http;
 mod metrics;
 pub mod pgwire;
+pub mod tls;
 
 pub use metrics::register_pgwire;

@@ -45,6 +45,11 @@ impl Collector for PgCollector {
                 &stats.connections_refused,
             ),
             (
+                "logins_failed",
+                "PostgreSQL clients with a wrong name or password",
+                &stats.logins_failed,
+            ),
+            (
                 "panics",
                 "PostgreSQL connections closed by a panic",
                 &stats.panics,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Catalog, ColumnId, DataError, IndexSchema, Stamp, TableId, TableSchema, TransactionLog,
-    ViewSchema,
+    Catalog, ColumnId, DataError, IndexSchema, Secret, Stamp, TableId, TableSchema, TransactionLog,
+    UserSchema, ViewSchema,
 };
 
 /// Edits of the catalog, all of them or none.
@@ -44,6 +44,12 @@ pub enum CatalogEdit {
     /// Transactions are noted from now on, or no longer; those noted before stay. Says how long
     /// they are kept if none were noted before.
     NoteTransactions(bool, Option<i64>),
+    /// There is this user from now on, under its name; with id 0 it is a new one.
+    User(Box<UserSchema>),
+    /// The user is gone.
+    DropUser(TableId),
+    /// What answers to unknown names are made from; what was there before stays.
+    Decoy(Secret),
 }
 
 impl CatalogChange {
@@ -64,7 +70,10 @@ impl CatalogChange {
             | CatalogEdit::View(_)
             | CatalogEdit::DropView(_)
             | CatalogEdit::Comment(..)
-            | CatalogEdit::NoteTransactions(..) => None,
+            | CatalogEdit::NoteTransactions(..)
+            | CatalogEdit::User(_)
+            | CatalogEdit::DropUser(_)
+            | CatalogEdit::Decoy(_) => None,
         })
     }
 
@@ -151,6 +160,27 @@ impl CatalogEdit {
                     .transactions
                     .get_or_insert_with(|| TransactionLog::new(*ttl_micros));
                 log.enabled = *enabled;
+            }
+            CatalogEdit::User(user) => {
+                let mut user = UserSchema::clone(user);
+                match catalog.users.find(user.id, &user.name).cloned() {
+                    Some(before) => drop(catalog.users.by_name.remove(&before.name)),
+                    None => user.id = catalog.next_id(),
+                }
+                if catalog.users.get(&user.name).is_some() {
+                    return Err(wrong("the name is taken"));
+                }
+                let by_name = &mut catalog.users.by_name;
+                by_name.insert(user.name.clone(), user.into());
+            }
+            CatalogEdit::DropUser(id) => {
+                let name = catalog.users.find(*id, "").map(|u| u.name.clone());
+                let name = name.ok_or_else(|| wrong("the user is not there"))?;
+                catalog.users.by_name.remove(&name);
+            }
+            CatalogEdit::Decoy(secret) => {
+                let kept = catalog.users.decoy.take();
+                catalog.users.decoy = Some(kept.unwrap_or_else(|| secret.clone()));
             }
         }
         Ok(())

@@ -120,6 +120,7 @@ impl Session {
                 self.settings.reset_all();
                 done("DISCARD ALL")
             }
+            Command::Users(command) => self.change_users(command).await,
             Command::Deallocate(None) => done("DEALLOCATE ALL"),
             // Prepared statements live in the protocol layer, which looks for this tag.
             Command::Deallocate(Some(_)) => done("DEALLOCATE"),
@@ -433,6 +434,7 @@ fn changes_catalog(command: &Command) -> bool {
             | Command::DropSequences(..)
             | Command::CreateIndex(_)
             | Command::Comment(_)
+            | Command::Users(_)
     )
 }
 

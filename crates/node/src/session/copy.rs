@@ -33,6 +33,7 @@ impl Session {
         match &copy.direction {
             CopyDirection::From { table, columns } => {
                 let table = self.copy_table(table)?;
+                self.authorize_write(&table.name)?;
                 self.refuse_read_only("COPY FROM")?;
                 let columns = positions(&table, columns)?;
                 Ok(Outcome::CopyIn(CopyIn {
@@ -58,6 +59,7 @@ impl Session {
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
         let plan = self.plan_copy_query(query)?;
+        self.authorize_query(&plan)?;
         let context = self.read_context_of(&plan).await?;
         let stream = self.node.inner.engine.execute(&plan, &[], context).await?;
         let batches = drive(stream, Arc::clone(&plan.schema), self.stop_of(token));

@@ -7,6 +7,7 @@
 //! (40001).
 
 mod alter;
+mod authority;
 mod cancel;
 mod command;
 mod conflict;
@@ -20,7 +21,9 @@ mod primary_key;
 mod read;
 mod settings;
 mod time;
+mod timeouts;
 mod transaction;
+mod users;
 mod view;
 mod write;
 
@@ -28,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use chronos_model::{SqlState, Value};
+use chronos_model::{Role, SqlState, Value};
 use chronos_query::{
     lex, QueryError, QueryPlan, ReadContext, SequenceCalls, SessionFacts, SessionSettings,
 };
@@ -38,10 +41,12 @@ pub use cancel::CancelHandle;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 
+use crate::auth::Identity;
 use crate::sequences::SessionSequences;
 use crate::{Error, Node, Notice, Outcome, Severity, TransactionStatus};
 use prepare::Plan;
 use settings::Settings;
+use timeouts::Limit;
 use transaction::Transaction;
 
 /// How often an autocommit statement is tried against concurrent writers.
@@ -61,6 +66,9 @@ pub struct Session {
     /// The settings as the last statement was given them.
     given: Option<Arc<SessionSettings>>,
     facts: SessionFacts,
+    identity: Identity,
+    /// When the transaction began, or the last statement outside of one.
+    began_nanos: u64,
     /// Gives numbers of sequences.
     sequences: SequenceCalls,
     /// What it knows of them.
@@ -84,7 +92,10 @@ impl Session {
             facts: SessionFacts {
                 user: "chronos".into(),
                 database: "chronos".into(),
+                role: Some(Role::Admin),
             },
+            identity: Identity::Trusted,
+            began_nanos: 0,
             transaction: None,
             cancel: CancelHandle::default(),
             notices: Vec::new(),
@@ -125,10 +136,8 @@ impl Session {
         let token = self.cancel.begin();
         let committing = Arc::clone(&self.committing);
         committing.store(false, Ordering::Release);
-        let limit = self
-            .settings
-            .statement_timeout_ms()
-            .map(std::time::Duration::from_millis);
+        self.note_begin();
+        let limit = self.statement_limit();
         let result = {
             let running = self.execute_uncancelled(prepared, parameters, &token);
             tokio::pin!(running);
@@ -157,6 +166,7 @@ impl Session {
         parameters: Vec<Value>,
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
+        self.refresh_role()?;
         self.refuse_if_failed(&prepared.plan)?;
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
@@ -173,6 +183,7 @@ impl Session {
             if let Some(for_time) = self.planned_for_time(&current)? {
                 current = for_time;
             }
+            self.authorize(&current.plan)?;
             let done = self.execute_planned(&current, &parameters, token).await;
             match done {
                 // Or while it ran.
@@ -255,6 +266,7 @@ impl Session {
     /// transaction is open.
     pub fn begin_implicit(&mut self) {
         if self.transaction.is_none() {
+            self.note_begin();
             self.transaction = Some(self.new_transaction(true, false));
         }
     }
@@ -301,7 +313,8 @@ impl Session {
         match name {
             "user" => {
                 self.facts.user = value.to_owned();
-                self.settings.set("session_authorization", Some(value))
+                self.settings.tell("session_authorization", value);
+                Ok(())
             }
             "database" => {
                 self.facts.database = value.to_owned();
@@ -420,7 +433,7 @@ impl Session {
                     changed,
                     check: settings::checked,
                     written: parking_lot::Mutex::default(),
-                    sequences: Some(Arc::clone(&self.sequences)),
+                    sequences: Some(self.allowed_sequences()),
                 });
                 self.given = Some(Arc::clone(&given));
                 given
@@ -441,16 +454,14 @@ impl Session {
 }
 
 /// Waits until the statement is to stop, and says why.
-async fn interruption(token: &CancellationToken, limit: Option<std::time::Duration>) -> Error {
+async fn interruption(token: &CancellationToken, limit: Option<Limit>) -> Error {
     let Some(limit) = limit else {
         token.cancelled().await;
         return cancelled();
     };
     tokio::select! {
         () = token.cancelled() => cancelled(),
-        () = tokio::time::sleep(limit) => {
-            Error::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
-        }
+        () = tokio::time::sleep(limit.after) => limit.error(),
     }
 }
 

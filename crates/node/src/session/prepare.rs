@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType, Kind, SqlState, TableSchema};
+use chronos_model::{Catalog, DataType, Kind, Role, SqlState, TableSchema};
 use chronos_query::direct::{self, DirectPlan};
 use chronos_query::dml::{self, Portion, RETURNING_TABLE};
 use chronos_query::sql::{self, Command};
@@ -48,6 +48,7 @@ pub(crate) struct PlanKey {
     catalog_version: u64,
     declared: Vec<Option<DataType>>,
     user: String,
+    role: Option<Role>,
     database: String,
     /// Whether rows are true for periods of their own.
     by_period: bool,
@@ -183,6 +184,7 @@ impl Session {
             catalog_version: catalog.version,
             declared: declared.to_vec(),
             user: self.facts.user.clone(),
+            role: self.facts.role,
             database: self.facts.database.clone(),
         };
         if let Some(prepared) = self.node.inner.plans.get(&key) {
@@ -197,7 +199,10 @@ impl Session {
             ));
         }
         let prepared = Arc::new(self.plan_in_general(sql, declared, portion, &catalog)?);
-        self.node.inner.plans.insert(key, Arc::clone(&prepared));
+        // A text that may hold a password is not remembered.
+        if !sql::is_about_users(sql) {
+            self.node.inner.plans.insert(key, Arc::clone(&prepared));
+        }
         Ok(prepared)
     }
 

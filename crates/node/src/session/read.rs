@@ -12,6 +12,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::timeouts::Limit;
 use super::{interruption, Session};
 use crate::{CommandTag, Error, Outcome, RowData, RowStream, Rows};
 
@@ -21,19 +22,15 @@ const BATCHES_AHEAD: usize = 2;
 /// What ends a query before its end.
 pub(super) struct Stop {
     token: CancellationToken,
-    limit: Option<std::time::Duration>,
+    limit: Option<Limit>,
 }
 
 impl Session {
     /// A statement's token, and the session's time limit from now on.
     pub(super) fn stop_of(&self, token: &CancellationToken) -> Stop {
-        let limit = self
-            .settings
-            .statement_timeout_ms()
-            .map(std::time::Duration::from_millis);
         Stop {
             token: token.clone(),
-            limit,
+            limit: self.statement_limit(),
         }
     }
 

@@ -83,7 +83,12 @@ const KNOWN: &[Known] = &[
         Rule::Only(&["off", "false", "0", "no"]),
     ),
     known("extra_float_digits", "1", Rule::Advice),
-    known("idle_in_transaction_session_timeout", "0", Rule::Advice),
+    known(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Rule::Milliseconds,
+    ),
+    known("idle_session_timeout", "0", Rule::Milliseconds),
     known("in_hot_standby", "off", Rule::ReadOnly),
     known("integer_datetimes", "on", Rule::ReadOnly),
     known("intervalstyle", "postgres", Rule::Only(&["postgres"])),
@@ -97,12 +102,17 @@ const KNOWN: &[Known] = &[
     known("lc_time", "C", Rule::Advice),
     known("lock_timeout", "0", Rule::Advice),
     known("max_identifier_length", "63", Rule::ReadOnly),
+    known(
+        "password_encryption",
+        "scram-sha-256",
+        Rule::Only(&["scram-sha-256"]),
+    ),
     known("row_security", "on", ON_OFF),
     known("search_path", "\"$user\", public", Rule::Advice),
     known("server_encoding", "UTF8", Rule::ReadOnly),
     known("server_version", SERVER_VERSION, Rule::ReadOnly),
     known("server_version_num", "150000", Rule::ReadOnly),
-    known("session_authorization", "chronos", Rule::Advice),
+    known("session_authorization", "chronos", Rule::ReadOnly),
     known(
         "standard_conforming_strings",
         "on",
@@ -130,6 +140,7 @@ const KNOWN: &[Known] = &[
         "off",
         Rule::Only(&["off", "false", "0", "no"]),
     ),
+    known("transaction_timeout", "0", Rule::Milliseconds),
     known("work_mem", "4MB", Rule::Advice),
     known("xmloption", "content", Rule::Advice),
 ];
@@ -204,6 +215,8 @@ impl Settings {
             return Ok(());
         };
         match value {
+            // What cannot be set has nothing to go back to.
+            None if matches!(known.rule, Rule::ReadOnly) => return Ok(()),
             None => drop(self.change().remove(name)),
             Some(value) => {
                 let value = check(known, value)?;
@@ -232,7 +245,8 @@ impl Settings {
     }
 
     pub(super) fn reset_all(&mut self) {
-        let names: Vec<String> = self.changed.keys().cloned().collect();
+        let mut names: Vec<String> = self.changed.keys().cloned().collect();
+        names.retain(|name| !is_fact(name));
         for name in names {
             self.change().remove(&name);
             if let Some(reported) = REPORTED.iter().find(|r| r.eq_ignore_ascii_case(&name)) {
@@ -254,7 +268,10 @@ impl Settings {
 
     /// What differs from the defaults, as SHOW shows it.
     pub(super) fn changed(&self) -> Arc<BTreeMap<String, String>> {
-        if !self.changed.contains_key(TIMEOUT) {
+        if !DURATIONS
+            .iter()
+            .any(|name| self.changed.contains_key(*name))
+        {
             return Arc::clone(&self.changed);
         }
         let changed = self.changed.iter();
@@ -280,24 +297,42 @@ impl Settings {
         }
     }
 
-    /// `statement_timeout`, in milliseconds; `None`: no limit.
-    pub(super) fn statement_timeout_ms(&self) -> Option<u64> {
-        self.changed
-            .get("statement_timeout")?
-            .parse()
-            .ok()
-            .filter(|ms| *ms > 0)
+    /// A time limit in milliseconds; `None`: there is none.
+    pub(super) fn milliseconds_of(&self, name: &str) -> Option<u64> {
+        self.changed.get(name)?.parse().ok().filter(|ms| *ms > 0)
+    }
+
+    /// Notes a fact that clients read as a setting and cannot set.
+    pub(super) fn tell(&mut self, name: &'static str, value: &str) {
+        if self.changed.get(name).map(String::as_str) == Some(value) {
+            return;
+        }
+        self.change().insert(name.to_owned(), value.to_owned());
+        self.unreported
+            .extend(REPORTED.iter().filter(|r| **r == name));
     }
 }
 
 const SYSTEM_TIME: &str = "chronos.system_time";
 const VALID_TIME: &str = "chronos.valid_time";
-const TIMEOUT: &str = "statement_timeout";
+
+/// Settings in milliseconds that are shown with a unit.
+const DURATIONS: [&str; 4] = [
+    "statement_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+];
+
+fn is_fact(name: &str) -> bool {
+    let known = KNOWN.iter().find(|k| k.name == name);
+    known.is_some_and(|k| matches!(k.rule, Rule::ReadOnly))
+}
 
 /// A value with its unit: the largest one of which there is a whole number.
 fn shown(name: &str, value: &str) -> String {
     let ms = match value.parse::<u64>() {
-        Ok(ms) if name == TIMEOUT && ms > 0 => ms,
+        Ok(ms) if ms > 0 && DURATIONS.contains(&name) => ms,
         _ => return value.to_owned(),
     };
     let units = [
@@ -432,9 +467,9 @@ mod tests {
     fn timeouts_have_units() {
         let mut settings = Settings::new();
         settings.set("statement_timeout", Some("2s")).unwrap();
-        assert_eq!(settings.statement_timeout_ms(), Some(2_000));
+        assert_eq!(settings.milliseconds_of("statement_timeout"), Some(2_000));
         settings.set("statement_timeout", None).unwrap();
-        assert_eq!(settings.statement_timeout_ms(), None);
+        assert_eq!(settings.milliseconds_of("statement_timeout"), None);
         assert!(settings.set("statement_timeout", Some("soon")).is_err());
     }
 

@@ -53,13 +53,13 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType, SqlState, Value};
+use chronos_model::{Catalog, DataType, Role, SqlState, Value};
 use chronos_store::{MemoryAccount, ReadView, ValidFilter, VersionFilter};
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
@@ -206,6 +206,23 @@ impl QueryPlan {
         })
     }
 
+    /// A table that it reads, system tables excepted.
+    pub fn reads_table(&self) -> Option<String> {
+        let mut found = None;
+        let visited = self.logical.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let source = source_as_provider(&scan.source)?;
+                if source.downcast_ref::<table::ChronosTable>().is_some() {
+                    found = Some(scan.table_name.table().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        // What cannot be looked at counts as a table.
+        found.or_else(|| visited.err().map(|_| "?".to_owned()))
+    }
+
     /// Whether it explains a query instead of running it.
     pub fn is_explain(&self) -> bool {
         matches!(
@@ -222,6 +239,8 @@ pub struct SessionFacts {
     pub user: String,
     /// `current_database()`
     pub database: String,
+    /// What the user may do; `None`: ask about system tables and constants.
+    pub role: Option<Role>,
 }
 
 impl Engine {

@@ -10,7 +10,7 @@ use super::definition::{
 };
 use crate::system_tables::{
     format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
-    relation_name, relation_oid, role_oid, table_oid, type_oid,
+    relation_name, relation_oid, role_name, role_oid, table_oid, type_oid,
 };
 use crate::QueryError;
 
@@ -34,7 +34,11 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         Ok(Value::Int4(28))
     }),
     strict("pg_get_userbyid", (1, 1), text, |call| {
-        Ok(Value::Text(call.scope.facts.user.clone()))
+        let oid = call.int(0)?;
+        let name = role_name(&call.scope.objects(), oid);
+        Ok(Value::Text(
+            name.unwrap_or_else(|| format!("unknown (OID={oid})")),
+        ))
     }),
     lenient("format_type", (2, 2), text, formatted_type),
     strict("pg_get_expr", (2, 3), text, |call| {
@@ -125,7 +129,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__regrole_name", (1, 1), text, |call| {
         let oid = as_oid(regrole(call)?);
         Ok(shown(
-            (oid == 10).then(|| quote_ident(&call.scope.facts.user)),
+            role_name(&call.scope.objects(), oid).map(|name| quote_ident(&name)),
             oid,
         ))
     }),

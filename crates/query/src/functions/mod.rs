@@ -15,6 +15,7 @@ mod floats;
 mod json;
 mod lenient;
 mod numbers;
+mod privileges;
 mod sequences;
 mod series;
 mod session;
@@ -94,6 +95,7 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
     let definition = [
         session::FUNCTIONS,
         catalog::FUNCTIONS,
+        privileges::FUNCTIONS,
         sequences::FUNCTIONS,
         text::FUNCTIONS,
         numbers::FUNCTIONS,
@@ -114,7 +116,10 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
 /// Whether a function gives the same for the same arguments at all times.
 pub(crate) fn is_pure(function: &ScalarUDF) -> bool {
     let is_it = |definition: &&Definition| definition.name == function.name();
-    let mut asking = session::FUNCTIONS.iter().chain(catalog::FUNCTIONS);
+    let mut asking = session::FUNCTIONS
+        .iter()
+        .chain(catalog::FUNCTIONS)
+        .chain(privileges::FUNCTIONS);
     if asking.any(|d| is_it(&d)) {
         return false;
     }

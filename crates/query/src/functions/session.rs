@@ -66,34 +66,6 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         ))
     }),
     strict("pg_client_encoding", (0, 0), text, |_| constant("UTF8")),
-    strict("has_database_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_schema_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_table_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_any_column_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_column_privilege", (3, 4), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_function_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_sequence_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_tablespace_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("has_type_privilege", (2, 3), boolean, |_| {
-        Ok(Value::Bool(true))
-    }),
-    strict("pg_has_role", (2, 3), boolean, |_| Ok(Value::Bool(true))),
     strict("pg_database_size", (1, 1), bigint, |_| Ok(Value::Null)),
     strict("pg_tablespace_size", (1, 1), bigint, |_| Ok(Value::Null)),
 ];

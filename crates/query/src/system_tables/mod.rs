@@ -24,6 +24,7 @@ mod objects;
 mod pg_catalog;
 mod relations;
 pub(crate) mod rewrite;
+mod roles;
 mod rows;
 mod sequences;
 mod settings;
@@ -36,7 +37,9 @@ use datafusion::catalog::{MemTable, TableProvider};
 
 use crate::engine::SessionFacts;
 use crate::QueryError;
-pub(crate) use names::{namespace_name, namespace_oid, relation_name, relation_oid, role_oid};
+pub(crate) use names::{
+    namespace_name, namespace_oid, relation_name, relation_oid, role_name, role_oid,
+};
 pub(crate) use objects::{table_oid, Objects};
 use relations::Relation;
 use rows::Rows;

@@ -3,7 +3,7 @@
 
 use chronos_model::SqlState;
 
-use super::objects::{table_oid, Objects, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
+use super::objects::{table_oid, Objects, INFORMATION_SCHEMA, PG_CATALOG, PUBLIC};
 use super::relations;
 use super::types::quote_ident;
 use crate::QueryError;
@@ -86,9 +86,13 @@ pub(crate) fn namespace_name(oid: i64) -> Option<&'static str> {
 /// Object id of a role.
 pub(crate) fn role_oid(objects: &Objects<'_>, written: &str) -> Option<i64> {
     let written = written.trim();
-    (written == objects.facts.user)
-        .then_some(OWNER)
-        .or_else(|| written.parse().ok())
+    let named = objects.role_named(written).map(|role| role.oid);
+    named.or_else(|| written.parse().ok())
+}
+
+/// Name of a role.
+pub(crate) fn role_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
+    objects.role_of_oid(oid).map(|role| role.name.to_owned())
 }
 
 /// The parts of a dotted name, folded unless quoted.

@@ -3,6 +3,7 @@
 use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
+use super::roles::{pg_auth_members, pg_authid, pg_roles, pg_user};
 use super::rows::{int, ints, text, yes, Rows};
 use super::sequences::{pg_description, pg_sequence, pg_sequences};
 use super::settings::SETTINGS;
@@ -23,7 +24,8 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_am", pg_am),
     ("pg_attrdef", pg_attrdef),
     ("pg_attribute", pg_attribute),
-    ("pg_authid", pg_roles),
+    ("pg_auth_members", pg_auth_members),
+    ("pg_authid", pg_authid),
     ("pg_class", pg_class),
     ("pg_constraint", pg_constraint),
     ("pg_sequence", pg_sequence),
@@ -594,60 +596,6 @@ fn pg_database(objects: &Objects<'_>) -> Rows {
 fn pg_tablespace(_: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["oid", "spcname", "spcowner"]);
     rows.push([int(PG_DEFAULT), text("pg_default"), int(OWNER)]);
-    rows
-}
-
-fn pg_roles(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "oid",
-        "rolname",
-        "rolsuper",
-        "rolinherit",
-        "rolcreaterole",
-        "rolcreatedb",
-        "rolcanlogin",
-        "rolreplication",
-        "rolconnlimit",
-        "rolpassword",
-        "rolbypassrls",
-    ]);
-    let name = text(&objects.facts.user);
-    let hidden = text("********");
-    rows.push([
-        int(OWNER),
-        name,
-        yes(true),
-        yes(true),
-        yes(true),
-        yes(true),
-        yes(true),
-        yes(false),
-        int(-1),
-        hidden,
-        yes(true),
-    ]);
-    rows
-}
-
-fn pg_user(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "usename",
-        "usesysid",
-        "usecreatedb",
-        "usesuper",
-        "userepl",
-        "usebypassrls",
-        "passwd",
-    ]);
-    rows.push([
-        text(&objects.facts.user),
-        int(OWNER),
-        yes(true),
-        yes(true),
-        yes(false),
-        yes(true),
-        text("********"),
-    ]);
     rows
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
     let facts = SessionFacts {
         user: "ada".into(),
         database: "farm".into(),
+        role: Some(chronos_model::Role::Admin),
     };
     let statement = crate::sql::parse_query(sql)?;
     let plan = engine.plan(&statement, &Arc::new(catalog()), &facts, &[], &[])?;

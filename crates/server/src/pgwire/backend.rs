@@ -53,6 +53,33 @@ pub(super) fn authentication_ok(out: &mut BytesMut) {
     message(out, b'R', |out| out.put_u32(0));
 }
 
+/// `AuthenticationSASL`: the client must say who it is, in one of these ways.
+pub(super) fn authentication_sasl(out: &mut BytesMut, mechanisms: &[&str]) {
+    message(out, b'R', |out| {
+        out.put_u32(10);
+        for mechanism in mechanisms {
+            put_text(out, mechanism);
+        }
+        out.put_u8(0);
+    });
+}
+
+/// `AuthenticationSASLContinue`
+pub(super) fn authentication_sasl_continue(out: &mut BytesMut, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.put_u32(11);
+        out.put_slice(data);
+    });
+}
+
+/// `AuthenticationSASLFinal`
+pub(super) fn authentication_sasl_final(out: &mut BytesMut, data: &[u8]) {
+    message(out, b'R', |out| {
+        out.put_u32(12);
+        out.put_slice(data);
+    });
+}
+
 /// `NegotiateProtocolVersion`: we speak 3.0, and these options mean nothing to us.
 pub(super) fn negotiate_protocol_version(out: &mut BytesMut, unknown_options: &[String]) {
     message(out, b'v', |out| {

@@ -73,6 +73,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
             match self.handle(frame).await {
                 Ok(()) => {}
+                Err(Failure::Statement(error)) if self.session.is_ended_by(&error) => {
+                    return Err(Failure::Fatal(error));
+                }
                 Err(Failure::Statement(error)) => {
                     self.report(&error);
                     self.extended.skipping = true;
@@ -88,6 +91,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if self.at_rest && self.shutdown.is_cancelled() {
             return Err(shut_down());
         }
+        let mut silence = None;
         loop {
             if let Some(frame) = self.wire.pop()? {
                 return Ok(frame);
@@ -96,21 +100,33 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             if self.at_rest {
                 self.wire.rest();
             }
-            let idle_timeout = self.idle_timeout;
-            let silence = async {
-                match idle_timeout {
-                    Some(timeout) => tokio::time::sleep(timeout).await,
-                    None => std::future::pending().await,
-                }
-            };
+            // Counts from the first wait on: a message that comes byte by byte is silence, too.
+            let silence = silence.get_or_insert_with(|| Box::pin(self.silence()));
             tokio::select! {
                 biased;
                 filled = self.wire.fill() => filled?,
                 () = self.shutdown_ordered.as_mut() => return Err(shut_down()),
-                () = silence => return Err(Failure::fatal(
-                    SqlState("57P05"),
-                    "terminating connection due to idle-session timeout",
-                )),
+                error = silence => return Err(Failure::Fatal(Box::new(error))),
+            }
+        }
+    }
+
+    /// Ready when the client has been silent for too long.
+    fn silence(&self) -> impl std::future::Future<Output = Error> + 'static {
+        let of_server = self.idle_timeout.map(|timeout| {
+            let message = "terminating connection due to idle-session timeout";
+            (timeout, Error::new(SqlState("57P05"), message))
+        });
+        let of_session = self.session.silence_limit(self.at_rest);
+        let limits = of_server.into_iter().chain(of_session);
+        let limit = limits.min_by_key(|(after, _)| *after);
+        async {
+            match limit {
+                Some((after, error)) => {
+                    tokio::time::sleep(after).await;
+                    error
+                }
+                None => std::future::pending().await,
             }
         }
     }
@@ -237,6 +253,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     /// Reports a failed statement and goes on; passes on what ends the connection.
     pub(super) fn conclude(&mut self, result: Handled) -> Handled {
         match result {
+            Err(Failure::Statement(error)) if self.session.is_ended_by(&error) => {
+                Err(Failure::Fatal(error))
+            }
             Err(Failure::Statement(error)) => {
                 self.report(&error);
                 Ok(())

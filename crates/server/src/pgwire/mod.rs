@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!     server      accepts, limits, shuts down
-//!       startup   what a client came for: a session, or to cancel one
+//!       startup   what a client came for: a session, or to cancel one; TLS
+//!       login     who it is
 //!       connection, execute, copy
 //!                 messages in, calls of Session, replies out
 //!         extended    prepared statements and portals
@@ -26,6 +27,7 @@ mod extended;
 mod failure;
 pub mod format;
 mod frontend;
+mod login;
 mod rows;
 mod server;
 mod startup;
@@ -34,5 +36,5 @@ mod stats;
 mod tests;
 mod wire;
 
-pub use server::{serve, serve_streams, PgOptions};
+pub use server::{serve, serve_streams, Admission, PgOptions};
 pub use stats::{Counter, PgStats};

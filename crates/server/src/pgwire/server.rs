@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chronos_env::{Env, Random};
 use chronos_model::SqlState;
-use chronos_node::{Error, Session};
+use chronos_node::{Error, Identity, Session};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -26,9 +26,11 @@ use super::backend::{self, ErrorSeverity};
 use super::cancel::{Cancellations, Interrupt};
 use super::connection::Connection;
 use super::failure::{Failure, Handled};
+use super::login::log_in;
 use super::startup::{greet, Hello};
 use super::stats::PgStats;
 use super::wire::Wire;
+use crate::tls::TlsServer;
 
 /// Sockets beyond the connection limit that may be in start-up: they are told that
 /// there are too many, or they came to cancel.
@@ -39,6 +41,15 @@ const LINGER: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long to wait when the system is out of sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// Whom the node lets in ([`chronos_node::AuthOptions`]).
+    AsNodeSays,
+    /// Everybody: the clients are of this process.
+    Everybody,
+}
 
 /// How the PostgreSQL server behaves.
 #[derive(Clone, Debug)]
@@ -53,6 +64,10 @@ pub struct PgOptions {
     pub idle_timeout: Option<Duration>,
     /// How long running statements may go on at shutdown.
     pub shutdown_grace: Duration,
+    /// Who is let in.
+    pub admission: Admission,
+    /// How connections are encrypted; `None`: not at all.
+    pub tls: Option<Arc<TlsServer>>,
     /// Where the secrets for cancel requests come from.
     pub random: Arc<dyn Random>,
     /// Counters, shared with whoever serves metrics.
@@ -69,6 +84,8 @@ impl PgOptions {
             startup_timeout: Duration::from_secs(60),
             idle_timeout: None,
             shutdown_grace: Duration::from_secs(10),
+            admission: Admission::AsNodeSays,
+            tls: None,
             random: env.random.clone(),
             stats: Arc::default(),
         }
@@ -162,7 +179,7 @@ async fn accept<F: Fn() -> Session + Send + Sync + 'static>(
                         continue;
                     }
                     tracing::debug!(%peer, "PostgreSQL client connected");
-                    connections.spawn(serve_socket(stream, shared.clone()));
+                    connections.spawn(serve_socket(stream, peer.ip().is_loopback(), shared.clone()));
                 }
                 Err(error) if is_transient(&error) => {
                     tracing::warn!(%error, "cannot accept a PostgreSQL connection");
@@ -214,16 +231,28 @@ async fn all(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve_socket<F: Fn() -> Session>(stream: TcpStream, shared: Arc<Shared<F>>) {
+async fn serve_socket<F: Fn() -> Session>(
+    stream: TcpStream,
+    is_local: bool,
+    shared: Arc<Shared<F>>,
+) {
     // Replies are whole when they are written: holding them back gains nothing.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    serve_stream(stream, &shared).await;
+    serve_client(stream, is_local, &shared).await;
 }
 
-/// Serves one client on any stream.
+/// Serves one client on any stream of this machine.
 pub(super) async fn serve_stream<S, F>(stream: S, shared: &Shared<F>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Fn() -> Session,
+{
+    serve_client(stream, true, shared).await;
+}
+
+async fn serve_client<S, F>(stream: S, is_local: bool, shared: &Shared<F>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Fn() -> Session,
@@ -231,7 +260,7 @@ where
     let options = &shared.options;
     let mut wire = Wire::new(stream, options.message_bytes_max, options.stats.clone());
     // Unwinding drops the session and leaves the wire, whose output is discarded.
-    let conversation = AssertUnwindSafe(converse(&mut wire, shared));
+    let conversation = AssertUnwindSafe(converse(&mut wire, is_local, shared));
     let farewell = match conversation.catch_unwind().await {
         Ok(Ok(()) | Err(Failure::Closed)) => None,
         Ok(Err(Failure::Fatal(error) | Failure::Statement(error))) => Some(error),
@@ -268,18 +297,17 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("unknown reason")
 }
 
-async fn converse<S, F>(wire: &mut Wire<S>, shared: &Shared<F>) -> Handled
+async fn converse<S, F>(wire: &mut Wire<S>, is_local: bool, shared: &Shared<F>) -> Handled
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Fn() -> Session,
 {
     let stats = shared.options.stats.clone();
-    let hello = greet_in_time(wire, shared).await.inspect_err(|_| {
-        stats.connections_refused.add(1);
-    })?;
-    let settings = match hello {
-        Hello::Start(settings) => settings,
-        Hello::Cancel { process_id, secret } => {
+    let arrival = arrive_in_time(wire, is_local, shared).await;
+    let arrival = arrival.inspect_err(|_| stats.connections_refused.add(1))?;
+    let (mut session, settings) = match arrival {
+        Arrival::Session(session, settings) => (session, settings),
+        Arrival::Cancel { process_id, secret } => {
             if shared.cancellations.cancel(process_id, secret) {
                 stats.cancels.add(1);
             }
@@ -293,7 +321,6 @@ where
             "sorry, too many clients already",
         ));
     };
-    let mut session = (shared.node_sessions)();
     for (name, value) in &settings {
         session.set_startup(name, value).map_err(|error| {
             stats.connections_refused.add(1);
@@ -312,25 +339,86 @@ where
     let _open = Open::new(&stats);
     let shutdown = shared.shutdown.child_token();
     let idle_timeout = shared.options.idle_timeout;
-    Connection::new(wire, session, interrupt, shutdown, idle_timeout)
+    Connection::new(wire, *session, interrupt, shutdown, idle_timeout)
         .run()
         .await
 }
 
-/// Reads the start-up packets, for as long as is allowed and the server runs.
-async fn greet_in_time<S, F>(wire: &mut Wire<S>, shared: &Shared<F>) -> Handled<Hello>
+/// What came of a client's start-up.
+enum Arrival {
+    /// A session that belongs to it, and the settings that it asks for.
+    Session(Box<Session>, Vec<(String, String)>),
+    /// It wants another connection's statement cancelled.
+    Cancel { process_id: u32, secret: u32 },
+}
+
+/// Reads the start-up packets and logs in, for as long as is allowed and the server runs.
+async fn arrive_in_time<S, F>(
+    wire: &mut Wire<S>,
+    is_local: bool,
+    shared: &Shared<F>,
+) -> Handled<Arrival>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    F: Fn() -> Session,
 {
-    let greeting = timeout(shared.options.startup_timeout, greet(wire));
+    let arriving = timeout(
+        shared.options.startup_timeout,
+        arrive(wire, is_local, shared),
+    );
     tokio::select! {
         biased;
-        hello = greeting => hello.unwrap_or(Err(Failure::Closed)),
+        arrived = arriving => arrived.unwrap_or(Err(Failure::Closed)),
         () = shared.shutdown.cancelled() => Err(Failure::fatal(
             SqlState::CANNOT_CONNECT_NOW,
             "the database system is shutting down",
         )),
     }
+}
+
+async fn arrive<S, F>(wire: &mut Wire<S>, is_local: bool, shared: &Shared<F>) -> Handled<Arrival>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Fn() -> Session,
+{
+    let tls = shared.options.tls.as_deref();
+    let settings = match greet(wire, tls).await? {
+        Hello::Start(settings) => settings,
+        Hello::Cancel { process_id, secret } => return Ok(Arrival::Cancel { process_id, secret }),
+    };
+    let is_clear = !wire.is_encrypted();
+    if is_clear && tls.is_some_and(|tls| !tls.allows_plain(is_local)) {
+        return Err(Failure::Fatal(Box::new(
+            Error::new(
+                SqlState::INVALID_AUTHORIZATION,
+                "connections without TLS are refused: no encryption",
+            )
+            .with_hint("Connect with sslmode=require, or better verify-full."),
+        )));
+    }
+    let mut session = Box::new((shared.node_sessions)());
+    if shared.options.admission == Admission::Everybody {
+        return Ok(Arrival::Session(session, settings));
+    }
+    let named = settings.iter().find(|(name, _)| name == "user");
+    let user = named.map(|(_, user)| user.clone()).unwrap_or_default();
+    let node = session.node().clone();
+    let identity = log_in(wire, &node, &user).await.inspect_err(|failure| {
+        if let Failure::Fatal(error) = failure {
+            tracing::warn!(
+                user,
+                reason = error.message,
+                "a PostgreSQL client was not let in"
+            );
+            shared.options.stats.logins_failed.add(1);
+        }
+    })?;
+    // A name that nobody had to prove stays as it was given.
+    if identity != Identity::Trusted {
+        let logged_in = session.log_in(identity);
+        logged_in.map_err(|error| Failure::Fatal(Box::new(error)))?;
+    }
+    Ok(Arrival::Session(session, settings))
 }
 
 /// Counts an open connection for as long as it lives.

@@ -2,8 +2,8 @@
 //! start-up message itself.
 //!
 //! Knows nothing of sessions: it turns bytes into a [`Hello`], which the connection
-//! acts upon. Encryption is declined with `N`; the client then goes on in clear or
-//! leaves, as its `sslmode` says.
+//! acts upon. TLS begins when it is asked for, or with the first byte. Where there is none, it is
+//! declined with `N`; the client then goes on in clear or leaves, as its `sslmode` says.
 
 use bytes::BufMut;
 use chronos_model::SqlState;
@@ -13,6 +13,7 @@ use super::backend;
 use super::failure::{Failure, Handled};
 use super::frontend::utf8;
 use super::wire::Wire;
+use crate::tls::TlsServer;
 
 const CANCEL_REQUEST: u32 = (1234 << 16) | 5678;
 const SSL_REQUEST: u32 = (1234 << 16) | 5679;
@@ -35,10 +36,23 @@ pub(super) enum Hello {
 /// Reads packets until the client has said what it came for. Replies to declined
 /// requests are sent; a NegotiateProtocolVersion is left in the output, ahead of
 /// AuthenticationOk.
-pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Handled<Hello> {
+pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    tls: Option<&TlsServer>,
+) -> Handled<Hello> {
     let mut ssl_declined = false;
     let mut gss_declined = false;
     loop {
+        if let Some(tls) = tls.filter(|_| !ssl_declined && wire.begins_with_tls()) {
+            wire.start_tls(&tls.loaded()).await?;
+            // As in PostgreSQL: other protocols must not be talked into this one.
+            if wire.alpn() != Some(b"postgresql") {
+                return Err(violation(
+                    "received direct SSL connection request without ALPN protocol negotiation extension",
+                ));
+            }
+            ssl_declined = true;
+        }
         let Some(packet) = wire.pop_startup()? else {
             wire.flush().await?;
             wire.fill().await?;
@@ -51,7 +65,17 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>)
         match u32::from_be_bytes(*code) {
             SSL_REQUEST if body.is_empty() && !ssl_declined => {
                 ssl_declined = true;
-                wire.output.put_u8(b'N');
+                let Some(tls) = tls else {
+                    wire.output.put_u8(b'N');
+                    continue;
+                };
+                // Whoever sits between could have put it there (CVE-2021-23214).
+                if wire.has_input() {
+                    return Err(violation("received unencrypted data after SSL request"));
+                }
+                wire.output.put_u8(b'S');
+                wire.flush().await?;
+                wire.start_tls(&tls.loaded()).await?;
             }
             GSS_ENCRYPTION_REQUEST if body.is_empty() && !gss_declined => {
                 gss_declined = true;

@@ -33,6 +33,8 @@ pub struct PgStats {
     pub connections_total: Counter,
     /// Connections turned away: too many, or a start-up that failed.
     pub connections_refused: Counter,
+    /// Log-ins that failed.
+    pub logins_failed: Counter,
     /// Connections closed because their task panicked.
     pub panics: Counter,
     /// Cancel requests that named a connection and its secret.

@@ -26,6 +26,7 @@ use super::cancel::Interrupt;
 use super::failure::{Failure, Handled};
 use super::frontend;
 use super::stats::PgStats;
+use crate::tls::{Loaded, Transport};
 
 /// Output beyond this many bytes is written before more is produced.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
@@ -49,7 +50,9 @@ pub(super) struct Frame {
 
 /// A connection's stream and buffers.
 pub(super) struct Wire<S> {
-    stream: S,
+    stream: Transport<S>,
+    /// What channel binding binds to, once the stream is encrypted.
+    end_point: Option<Vec<u8>>,
     input: BytesMut,
     /// Replies that wait to be sent; whole messages only.
     pub(super) output: BytesMut,
@@ -64,7 +67,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A fresh connection that takes messages up to `message_bytes_max`.
     pub(super) fn new(stream: S, message_bytes_max: usize, stats: Arc<PgStats>) -> Wire<S> {
         Wire {
-            stream,
+            stream: Transport::Plain(stream),
+            end_point: None,
             input: BytesMut::new(),
             output: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
@@ -94,6 +98,74 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut packet = self.input.split_to(length);
         packet.advance(4);
         Ok(Some(packet.freeze()))
+    }
+
+    /// Whether the client began with TLS, without asking for it first.
+    pub(super) fn begins_with_tls(&self) -> bool {
+        /// The type of a TLS record that holds a handshake.
+        const HANDSHAKE: u8 = 0x16;
+        self.input.first() == Some(&HANDSHAKE) && !self.stream.is_encrypted()
+    }
+
+    /// Goes over to TLS; what is in the input belongs to its handshake.
+    ///
+    /// Errors: the handshake failed; nothing can be said to the client any more.
+    pub(super) async fn start_tls(&mut self, loaded: &Loaded) -> Handled {
+        let read = self.input.split().freeze();
+        let config = Arc::clone(&loaded.pgwire);
+        if let Err(error) = self.stream.start_tls(config, read).await {
+            tracing::info!(%error, "a PostgreSQL client failed at TLS");
+            return Err(Failure::Closed);
+        }
+        self.end_point.clone_from(&loaded.end_point);
+        Ok(())
+    }
+
+    /// Whether bytes are waiting that were sent before anybody could expect them.
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Whether nobody else can read what is said.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// The protocol that was agreed upon in TLS.
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        self.stream.alpn()
+    }
+
+    /// What channel binding binds to; `None`: there is none.
+    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+        self.end_point.clone()
+    }
+
+    /// Takes a message of the log-in off the input, if it is complete.
+    pub(super) fn pop_authentication(&mut self) -> Handled<Option<Bytes>> {
+        /// The messages of SCRAM are far smaller.
+        const BYTES_MAX: usize = 10_000;
+        let violation = |message: String| Failure::fatal(SqlState::PROTOCOL_VIOLATION, message);
+        match self.input.first() {
+            None => return Ok(None),
+            Some(b'p') => {}
+            Some(tag) => {
+                let message = format!("expected SASL response, got message type {tag}");
+                return Err(violation(message));
+            }
+        }
+        let Some(length) = frame_length(&self.input) else {
+            return Ok(None);
+        };
+        if !(4..=BYTES_MAX).contains(&length) {
+            return Err(violation("invalid message length".to_owned()));
+        }
+        if self.input.len() <= length {
+            return Ok(None);
+        }
+        let mut frame = self.input.split_to(1 + length);
+        frame.advance(HEADER_BYTES);
+        Ok(Some(frame.freeze()))
     }
 
     /// Takes a message off the input, if it is complete.

@@ -1,0 +1,1 @@
+//! Certificates that go together, and others.
