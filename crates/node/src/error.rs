@@ -67,6 +67,8 @@ impl Error {
             SqlState::OUT_OF_MEMORY => 507,
             SqlState::INTERNAL | SqlState::IO_ERROR | SqlState::DATA_CORRUPTED => 500,
             SqlState::UNDEFINED_TABLE => 404,
+            SqlState::INSUFFICIENT_PRIVILEGE => 403,
+            SqlState::INVALID_AUTHORIZATION | SqlState::INVALID_PASSWORD => 401,
             _ => 400,
         }
     }

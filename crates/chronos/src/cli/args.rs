@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use chronos_node::NoteTransactions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::security::{LoginArgs, ServeSecurityArgs};
 use super::values::parse_delimiter;
 pub(crate) use super::values::{ByteSize, Durability, HostPort};
 
@@ -100,6 +101,12 @@ Examples:
   chronos start --data-dir /var/lib/chronos --pg-address 127.0.0.1:5432
   chronos start --profile potato --durability interval=100ms
   chronos start --memory-limit 256MiB
+  chronos start --pg-address 0.0.0.0:5433 --admin-password-file /etc/chronos/password \\
+      --tls-cert server.crt --tls-key server.key --tls require
+
+Without a user with a password, and listening on loopback only, everybody on this machine may do \
+everything. CHRONOS_AUTH_TOKEN_ADMIN and CHRONOS_AUTH_TOKEN_READONLY are tokens for HTTP. SIGHUP reads \
+certificates again, as does a change of their files.
 
 Stop it with Ctrl-C or SIGTERM: what is in flight is finished and flushed; a second signal stops \
 at once. RUST_LOG sets the log level, for example RUST_LOG=chronos_store=debug,info.";
@@ -183,6 +190,9 @@ pub(crate) struct StartArgs {
     /// Write the log to this file instead of stderr
     #[arg(long, value_name = "FILE", env = "CHRONOS_LOG_FILE")]
     pub(crate) log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) security: ServeSecurityArgs,
 }
 
 impl StartArgs {
@@ -257,6 +267,9 @@ pub(crate) struct ClientArgs {
     pub(crate) url: Option<String>,
 
     #[command(flatten)]
+    pub(crate) login: LoginArgs,
+
+    #[command(flatten)]
     pub(crate) script: ScriptArgs,
 }
 
@@ -287,6 +300,9 @@ pub(crate) struct ImportArgs {
     /// The node's connection URL [default: postgres://127.0.0.1:5433/chronos]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 
     /// Create the table, and fail when it exists [default: create it when missing]
     #[arg(long, conflicts_with = "no_create")]
@@ -372,6 +388,9 @@ pub(crate) struct AdminCheckArgs {
     /// A running node by its HTTP address
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "address")]
     pub(crate) http_address: Option<HostPort>,
+
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 
     /// Print one JSON document
     #[arg(long)]
@@ -462,6 +481,9 @@ pub(crate) struct DemoArgs {
         default_value = "postgres://127.0.0.1:5433/chronos"
     )]
     pub(crate) pg_url: String,
+
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
 }
 
 /// Hardware profile of a node.

@@ -19,11 +19,15 @@ use serde_json::{json, Value};
 use super::args::{AdminCheckArgs, HostPort, SnapshotVerifyArgs};
 use super::error::CliError;
 use super::http::Client;
+use super::security::authorization;
 
 /// Checks a running node, or a directory.
 pub(super) async fn admin_check(args: AdminCheckArgs, env: Env) -> Result<(), CliError> {
     match args.http_address() {
-        Some(address) => online(&address, args.json).await,
+        Some(address) => {
+            let client = Client::new().with_authorization(authorization(&args.login)?);
+            online(&client, &address, args.json).await
+        }
         None => offline(args.data_dir, args.json, env).await,
     }
 }
@@ -66,7 +70,7 @@ fn refused(error: &chronos_node::Error, dir: &Path) -> CliError {
     CliError::Usage(format!("{error}{hint}"))
 }
 
-async fn online(address: &HostPort, json: bool) -> Result<(), CliError> {
+async fn online(client: &Client, address: &HostPort, json: bool) -> Result<(), CliError> {
     let uri: Uri = format!("http://{address}/admin/check")
         .parse()
         .map_err(|_| CliError::Usage(format!("{address} is no address")))?;
@@ -75,7 +79,7 @@ async fn online(address: &HostPort, json: bool) -> Result<(), CliError> {
         reason,
         hint: String::new(),
     };
-    let mut lines = Client::new().post_for_lines(&uri).await.map_err(failed)?;
+    let mut lines = client.post_for_lines(&uri).await.map_err(failed)?;
     let mut output = Output::new(json);
     while let Some(line) = lines.next().await.map_err(CliError::Lost)? {
         let event: Value = serde_json::from_slice(&line)

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::CliError;
 
@@ -49,6 +49,49 @@ pub(crate) fn open(name: &str) -> Result<Input, CliError> {
         reader: Box::new(file),
         size_bytes: metadata.is_file().then_some(metadata.len()),
     })
+}
+
+/// The whole of a small file: a password, a certificate.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+pub(crate) fn read_all(name: &Path) -> Result<Vec<u8>, CliError> {
+    /// No such file is larger.
+    const BYTES_MAX: u64 = 1 << 20;
+    let fail = |source| CliError::File {
+        action: "read",
+        name: name.display().to_string(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(name).map_err(fail)?;
+    file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
+
+/// What becomes other when a file is replaced or written; `None`: it is not there.
+pub(crate) fn state_of(name: &Path) -> Option<(u64, u64, std::time::SystemTime)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(name).ok()?;
+    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+}
+
+/// Whether only its owner can read a file; `None`: it is not there.
+pub(crate) fn is_private(name: &Path) -> Option<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(name).ok()?;
+    Some(metadata.mode() & 0o077 == 0)
+}
+
+/// The terminal of whoever started the program, for questions.
+#[allow(
+    clippy::disallowed_types,
+    reason = "the terminal, not a file of the database"
+)]
+pub(crate) fn terminal() -> Option<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).open("/dev/tty").ok()
 }
 
 /// Opens a script for reading line by line; `-` is stdin.

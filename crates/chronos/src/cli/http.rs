@@ -36,6 +36,8 @@ pub(crate) struct Answer {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
+    /// The header of that name.
+    authorization: Option<String>,
 }
 
 impl Client {
@@ -46,6 +48,23 @@ impl Client {
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
         Self {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
+            authorization: None,
+        }
+    }
+
+    /// The same, saying who it is.
+    pub(crate) fn with_authorization(self, authorization: Option<String>) -> Self {
+        Self {
+            authorization,
+            ..self
+        }
+    }
+
+    fn request(&self, method: Method, uri: &Uri) -> hyper::http::request::Builder {
+        let request = Request::builder().method(method).uri(uri);
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
         }
     }
 
@@ -61,7 +80,8 @@ impl Client {
 
     /// Posts nothing, and gives the answer's lines as they come, however long that takes.
     pub(crate) async fn post_for_lines(&self, uri: &Uri) -> Result<Lines, String> {
-        let request = Request::post(uri)
+        let request = self
+            .request(Method::POST, uri)
             .body(Full::new(Bytes::new()))
             .map_err(|error| error.to_string())?;
         let response = self.pool.request(request).await.map_err(innermost)?;
@@ -78,9 +98,8 @@ impl Client {
         body: Bytes,
         wait: Duration,
     ) -> Result<Answer, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
+        let request = self
+            .request(method, uri)
             .header("content-type", "application/json")
             .header("accept", "application/json")
             .body(Full::new(body))

@@ -24,6 +24,7 @@ mod output;
 mod repl;
 mod reply;
 mod run;
+mod security;
 mod single_node;
 mod start;
 mod values;

@@ -60,9 +60,10 @@ where
 
 async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
     let target = match &args.leader {
-        Some(leader) => leader_target(leader).await,
+        Some(leader) => leader_target(leader).await?,
         None => Target::from_option(args.url.as_deref())?,
     };
+    let target = target.with_login(&args.login)?;
     let session = Session::connect(&target).await?;
     repl::run(Backend::Wire(Box::new(session)), &args.script, env).await
 }
@@ -72,7 +73,7 @@ async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
 /// The node's `/health` (HTTP port = gRPC port + 1000) names its SQL port in
 /// `pg_address`. A node that does not answer there is tried on the default SQL port,
 /// and then at `leader` itself, in case that is a SQL address.
-async fn leader_target(leader: &HostPort) -> Target {
+async fn leader_target(leader: &HostPort) -> Result<Target, CliError> {
     let mut ports = Vec::new();
     if let Some(port) = leader.port.checked_add(HTTP_PORT_OFFSET) {
         let http = HostPort {
@@ -85,7 +86,7 @@ async fn leader_target(leader: &HostPort) -> Target {
         ports.extend([DEFAULT_PG_PORT, leader.port]);
     }
     ports.dedup();
-    let mut target = Target::at(leader.clone());
+    let mut target = Target::at(leader.clone())?;
     target.endpoints = ports
         .into_iter()
         .map(|port| {
@@ -95,5 +96,5 @@ async fn leader_target(leader: &HostPort) -> Target {
             })
         })
         .collect();
-    target
+    Ok(target)
 }

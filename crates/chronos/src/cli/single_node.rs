@@ -5,7 +5,7 @@
 
 use chronos_env::Env;
 use chronos_node::{Node, NodeOptions, Spill};
-use chronos_server::pgwire::{serve_streams, PgOptions};
+use chronos_server::pgwire::{serve_streams, Admission, PgOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::args::SingleNodeArgs;
@@ -32,7 +32,10 @@ pub(super) async fn run(args: SingleNodeArgs, env: Env) -> Result<(), CliError> 
     let server = tokio::spawn(serve_streams(
         incoming,
         move || sessions.session(),
-        PgOptions::new(&env),
+        PgOptions {
+            admission: Admission::Everybody,
+            ..PgOptions::new(&env)
+        },
         stop.clone(),
     ));
     let ended = match Session::connect(&Target::embedded(streams)).await {

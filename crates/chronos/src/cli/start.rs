@@ -20,6 +20,7 @@ use super::allocator;
 use super::args::{self, HostPort, StartArgs};
 use super::error::{tell, CliError};
 use super::files;
+use super::security;
 
 /// Stack of a thread that plans queries: deep expressions recurse.
 const STACK_BYTES: usize = 8 << 20;
@@ -71,6 +72,7 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
     options.compaction_bytes_per_second = args.compaction_io_limit.map(|limit| limit.0);
     options.transactions = args.keep_transactions;
     options.spill = Spill::BesideData;
+    options.auth = security::auth_options(args)?;
     if args.chimp {
         options.float_codec = FloatCodec::Chimp;
     }
@@ -88,6 +90,8 @@ pub(super) fn node_error(e: &chronos_node::Error) -> CliError {
 }
 
 async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
+    let tls = security::tls_server(&args.security)?;
+    security::prepare_users(args, node).await?;
     let pg = bind("PostgreSQL", &args.pg_address).await?;
     let web = bind("HTTP", &args.http_address()).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
@@ -99,6 +103,7 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     let env = node.env();
     let sessions = node.clone();
     let mut pg_options = PgOptions::new(env);
+    pg_options.tls.clone_from(&tls);
     let memory = usize::try_from(node.memory().shares().limit).unwrap_or(usize::MAX);
     let message_bytes_max = &mut pg_options.message_bytes_max;
     *message_bytes_max = (*message_bytes_max).min(memory / MESSAGE_PART);
@@ -106,8 +111,12 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
         ingest_max_body_bytes: usize::try_from(args.ingest_max_body_bytes.0).unwrap_or(usize::MAX),
         ingest_max_inflight: args.ingest_max_inflight as usize,
         clock: Arc::clone(&env.clock),
+        tls: tls.clone(),
         ..HttpOptions::default()
     };
+    if let Some(tls) = tls {
+        tokio::spawn(security::watch_certificates(args.security.clone(), tls));
+    }
     chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
     let pg_stop = stop.clone();
     let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, pg_stop);

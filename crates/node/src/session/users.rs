@@ -2,13 +2,30 @@
 
 use std::sync::Arc;
 
-use chronos_model::{CatalogEdit, Role, SqlState, TableId, UserSchema, Users};
+use chronos_model::{CatalogEdit, Role, Secret, SqlState, TableId, UserSchema, Users};
 use chronos_query::sql::{UserCommand, UserName, UserOptions};
 
 use super::command::done;
 use super::Session;
 use crate::auth::Identity;
-use crate::{Error, Outcome, Severity};
+use crate::{Error, Node, Outcome, Severity};
+
+impl Node {
+    /// Makes an admin of that name and password, unless there is such a user. Whether it did.
+    pub async fn ensure_admin(&self, name: &str, password: &str) -> Result<bool, Error> {
+        if self.inner.replica.store.catalog().users.get(name).is_some() {
+            return Ok(false);
+        }
+        let options = UserOptions {
+            can_login: Some(true),
+            password: Some(Some(Secret::new(password))),
+            is_admin: Some(true),
+            ..UserOptions::default()
+        };
+        self.session().create_user(name, &options).await?;
+        Ok(true)
+    }
+}
 
 impl Session {
     pub(super) async fn change_users(&mut self, command: &UserCommand) -> Result<Outcome, Error> {

@@ -8,14 +8,15 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{header, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chronos_model::SqlState;
-use chronos_node::{CheckEvent, CheckSummary};
+use chronos_model::{Role, SqlState};
+use chronos_node::{CheckEvent, CheckSummary, Identity};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::auth;
 use super::error::Failure;
 use super::metrics::Kind;
 use super::App;
@@ -29,8 +30,15 @@ enum Last {
     Summary(CheckSummary),
 }
 
-pub(super) async fn post(State(app): State<App>) -> Response {
+pub(super) async fn post(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+) -> Response {
     let request = app.metrics.begin(Kind::Check);
+    if let Err(failure) = auth::demand(&app, &identity, Role::Admin) {
+        request.finish(failure.status);
+        return failure.into_response();
+    }
     let Ok(permit) = app.check_permit.clone().try_acquire_owned() else {
         let failure = Failure::new(
             StatusCode::TOO_MANY_REQUESTS,

@@ -138,7 +138,7 @@ impl IntoResponse for Failure {
         };
         let mut response = json_response(self.status, &document);
         for (name, value) in self.headers {
-            response.headers_mut().insert(name, value);
+            response.headers_mut().append(name, value);
         }
         response
     }

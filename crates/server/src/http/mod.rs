@@ -1,7 +1,9 @@
 //! The HTTP face: SQL, readings of sensors, health and metrics.
 //!
 //! ```text
-//!     connection.rs   accepts, counts, shuts down
+//!     connection.rs   accepts, counts, encrypts, shuts down
+//!         │
+//!     auth.rs         who is there
 //!         │
 //!     Router ── GET /health, GET /ready ── health.rs
 //!         │ ─── GET /metrics ───────────── metrics.rs
@@ -16,6 +18,7 @@
 //! browser sends on behalf of another site are refused: a database on loopback is in
 //! reach of every page that its user opens. `docs/http.md` is the manual.
 
+mod auth;
 mod body;
 mod check;
 mod connection;
@@ -46,6 +49,7 @@ use tokio::sync::Semaphore;
 
 use self::error::Failure;
 use self::metrics::Metrics;
+use crate::tls::TlsServer;
 
 /// Limits of the HTTP face and what it shares with the rest of the process.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub struct HttpOptions {
     /// Metrics of other parts of the process, shown by `GET /metrics` beside ours. Names
     /// are registered in full (`chronos_pgwire_connections`).
     pub registry: Registry,
+    /// How connections are encrypted; `None`: not at all.
+    pub tls: Option<Arc<TlsServer>>,
     /// For durations.
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +87,7 @@ impl Default for HttpOptions {
             body_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
             registry: Registry::default(),
+            tls: None,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -137,6 +144,7 @@ impl App {
             .route("/ingest", routing::post(ingest::post))
             .fallback(error::not_found)
             .method_not_allowed_fallback(error::method_not_allowed)
+            .layer(middleware::from_fn_with_state(self.clone(), auth::identify))
             .layer(middleware::from_fn(refuse_other_sites))
             .with_state(self.clone())
     }

@@ -49,8 +49,12 @@ pub(super) struct Counts {
 }
 
 impl Feed {
-    /// A feed to the node whose HTTP address is `url`.
-    pub(super) fn new(url: &str, env: &Env) -> Result<Self, CliError> {
+    /// A feed to the node whose HTTP address is `url`, and who it is from.
+    pub(super) fn new(
+        url: &str,
+        authorization: Option<String>,
+        env: &Env,
+    ) -> Result<Self, CliError> {
         let page = |name: &str| {
             format!("{}/{name}", url.trim_end_matches('/'))
                 .parse::<Uri>()
@@ -62,7 +66,7 @@ impl Feed {
             return Err(CliError::Usage(message));
         }
         Ok(Self {
-            client: Client::new(),
+            client: Client::new().with_authorization(authorization),
             uri,
             health,
             env: env.clone(),
@@ -222,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_busy_node_is_tried_again_with_the_same_message() {
         let (url, served) = node(&[(429, ""), (503, ""), (200, "{\"rows\":1}")]).await;
-        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
         feed.post(&[reading()]).await.unwrap();
         let expected = Counts {
             rows: 1,
@@ -242,7 +246,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_final_and_quoted() {
         let (url, served) = node(&[(400, "{\"error\":\"bad ts\"}")]).await;
-        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
         let error = feed.post(&[reading()]).await.unwrap_err().to_string();
         assert!(error.contains("400") && error.contains("bad ts"), "{error}");
         served.await.unwrap();
@@ -254,7 +258,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let feed = Feed::new(&url, &Env::simulated(1)).unwrap();
+        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
         let error = feed.check().await.unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("chronos start"));

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use super::args::DemoArgs;
 use super::error::CliError;
+use super::security::basic;
 use super::wire::{Session, Target};
 use feed::{Counts, Feed};
 use queries::{Shown, WrongReading};
@@ -42,8 +43,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the demo.
 pub(crate) async fn run(args: DemoArgs, env: &Env) -> Result<(), CliError> {
-    let feed = Feed::new(&args.url, env)?;
-    let target = Target::parse(&args.pg_url)?;
+    let target = Target::parse(&args.pg_url)?.with_login(&args.login)?;
+    let password = target.password.as_deref();
+    let authorization = password.map(|password| basic(&target.user, password));
+    let feed = Feed::new(&args.url, authorization, env)?;
     feed.check().await?;
     let mut session = Session::connect(&target).await?;
     let mut stop = listen_for_interrupt();

@@ -41,7 +41,7 @@ const BATCHES_AHEAD: usize = 2;
 
 /// Loads the file.
 pub(crate) async fn run(args: ImportArgs, env: &Env) -> Result<(), CliError> {
-    let target = Target::from_option(args.url.as_deref())?;
+    let target = Target::from_option(args.url.as_deref())?.with_login(&args.login)?;
     let mut source = Source::open(&args.file, args.delimiter)?;
     let mut session = Session::connect(&target).await?;
     let started = env.clock.monotonic_nanos();

@@ -57,7 +57,11 @@ impl FakeNode {
 
     /// How to reach it.
     pub(in crate::cli) fn target(&self) -> Target {
-        Target::parse(&format!("postgres://tester@{}/testdb", self.address)).unwrap()
+        Target::parse(&format!(
+            "postgres://tester@{}/testdb?sslmode=disable",
+            self.address
+        ))
+        .unwrap()
     }
 
     /// Everything clients sent so far.

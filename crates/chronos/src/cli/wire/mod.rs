@@ -10,7 +10,7 @@
 //!                             Canceller: a second connection that stops the running statement
 //! ```
 //!
-//! Refuses TLS (not built yet) and anything but UTF-8.
+//! TLS is as `sslmode` says ([`tls`]). Refuses anything but UTF-8.
 
 mod connect;
 #[cfg(test)]
@@ -18,6 +18,7 @@ pub(in crate::cli) mod fake;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 
@@ -27,6 +28,7 @@ use postgres_protocol::message::backend::{ErrorFields, Message, RowDescriptionBo
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::reply::{
     Column, Event, Kind, Progress, RunError, Sink, SmallResult, SqlError, Transaction,
@@ -42,6 +44,7 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -50,6 +53,7 @@ impl Socket {
         into.reserve(READ_BYTES);
         match self {
             Self::Tcp(stream) => stream.read_buf(into).await,
+            Self::Tls(stream) => stream.read_buf(into).await,
             Self::Unix(stream) => stream.read_buf(into).await,
         }
     }
@@ -57,6 +61,10 @@ impl Socket {
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
             Self::Unix(stream) => stream.write_all(bytes).await,
         }
     }

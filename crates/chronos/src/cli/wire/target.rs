@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::{Config, Host};
 
+use super::tls::TlsWish;
 use crate::cli::args::{HostPort, DEFAULT_PG_PORT};
 use crate::cli::error::CliError;
+use crate::cli::security::{from_password_file, from_pgpass, LoginArgs};
 
 /// Database and user where a URL names none.
 const DEFAULT_NAME: &str = "chronos";
@@ -59,11 +61,13 @@ pub(crate) struct Target {
     pub(crate) database: String,
     /// Start-up options (`-c name=value`), as in libpq.
     pub(crate) options: Option<String>,
+    /// How it is encrypted.
+    pub(crate) tls: TlsWish,
 }
 
 impl Target {
     /// The node `chronos start` runs with its defaults.
-    pub(crate) fn local() -> Self {
+    pub(crate) fn local() -> Result<Self, CliError> {
         Self::at(HostPort {
             host: "127.0.0.1".into(),
             port: DEFAULT_PG_PORT,
@@ -71,14 +75,33 @@ impl Target {
     }
 
     /// A node by the address of its PostgreSQL port.
-    pub(crate) fn at(address: HostPort) -> Self {
-        Self {
+    pub(crate) fn at(address: HostPort) -> Result<Self, CliError> {
+        Ok(Self {
             endpoints: vec![Endpoint::Tcp(address)],
             user: default_user(),
             password: environment_password(),
             database: DEFAULT_NAME.into(),
             options: None,
+            tls: TlsWish::of_environment()?,
+        })
+    }
+
+    /// The same with who logs in; a password that nothing gives is looked for in `~/.pgpass`.
+    pub(crate) fn with_login(mut self, login: &LoginArgs) -> Result<Self, CliError> {
+        if let Some(user) = &login.user {
+            self.user.clone_from(user);
         }
+        if let Some(file) = &login.password_file {
+            self.password = Some(from_password_file(file)?.into_bytes());
+        }
+        if self.password.is_none() {
+            let found = self.endpoints.iter().find_map(|endpoint| match endpoint {
+                Endpoint::Tcp(at) => from_pgpass(&at.host, at.port, &self.database, &self.user),
+                Endpoint::Unix(_) | Endpoint::Embedded(_) => None,
+            });
+            self.password = found.map(String::into_bytes);
+        }
+        Ok(self)
     }
 
     /// The database opened by this process.
@@ -89,20 +112,19 @@ impl Target {
             password: None,
             database: DEFAULT_NAME.into(),
             options: None,
+            tls: TlsWish::none(),
         }
     }
 
     /// Parses `postgres://user:password@host:port/database`, or `host=.. port=..` pairs.
     pub(crate) fn parse(url: &str) -> Result<Self, CliError> {
         let usage = |reason: String| CliError::Usage(format!("the connection URL: {reason}"));
-        let config = Config::from_str(url).map_err(|error| {
+        let (tls, url) = TlsWish::taken_from(url)?;
+        let config = Config::from_str(&url).map_err(|error| {
             let reason = std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), ToString::to_string);
             usage(format!("{reason}; expected postgres://host:5433/chronos"))
         })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(usage("this client cannot use TLS yet".into()));
-        }
         let endpoints = endpoints(config.get_hosts(), config.get_ports());
         if endpoints.is_empty() {
             return Err(usage("no host is named".into()));
@@ -116,12 +138,13 @@ impl Target {
                 .or_else(environment_password),
             database: config.get_dbname().unwrap_or(DEFAULT_NAME).to_owned(),
             options: config.get_options().map(str::to_owned),
+            tls,
         })
     }
 
     /// `url`, or the local node.
     pub(crate) fn from_option(url: Option<&str>) -> Result<Self, CliError> {
-        url.map_or_else(|| Ok(Self::local()), Self::parse)
+        url.map_or_else(Self::local, Self::parse)
     }
 
     /// Whether only the machine itself can be meant.
@@ -178,7 +201,7 @@ fn endpoints(hosts: &[Host], ports: &[u16]) -> Vec<Endpoint> {
 }
 
 fn default_user() -> String {
-    ["USER", "LOGNAME"]
+    ["PGUSER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
         .unwrap_or_else(|| DEFAULT_NAME.to_owned())
@@ -215,8 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_and_nonsense_are_refused() {
-        assert!(Target::parse("postgres://h/d?sslmode=require").is_err());
+    fn nonsense_is_refused() {
         let error = Target::parse("http://h:9000").map_err(|e| e.to_string());
         assert!(error.is_err_and(|text| text.contains("expected postgres://")));
     }

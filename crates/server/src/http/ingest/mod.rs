@@ -17,15 +17,16 @@ use std::borrow::Cow;
 use std::io::Read;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chronos_model::SqlState;
-use chronos_node::{Ingested, MemoryClass, Readings, Reservation};
+use chronos_model::{Role, SqlState};
+use chronos_node::{Identity, Ingested, MemoryClass, Readings, Reservation};
 use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 
 pub use self::parse::{parse_body, IngestError, NAME_MAX_BYTES};
+use super::auth;
 use super::body::{read_body, too_large};
 use super::error::{json_response, Failure};
 use super::metrics::Kind;
@@ -48,9 +49,18 @@ struct Stored {
 }
 
 /// `POST /ingest`
-pub(crate) async fn post(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
+pub(crate) async fn post(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let request = app.metrics.begin(Kind::Ingest);
-    let response = match ingest(&app, &headers, body).await {
+    let ingested = match auth::demand(&app, &identity, Role::ReadWrite) {
+        Ok(()) => ingest(&app, &headers, body).await,
+        Err(failure) => Err(failure.nothing_stored()),
+    };
+    let response = match ingested {
         Ok(Ingested { rows, duplicates }) => {
             app.metrics.ingest_rows.inc_by(rows);
             app.metrics.ingest_duplicates.inc_by(duplicates);

@@ -16,16 +16,17 @@ mod reply;
 mod request;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{header, HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chronos_model::SqlState;
-use chronos_node::{Error, Outcome, Session, Statement};
+use chronos_node::{Error, Identity, Outcome, Session, Statement};
 
 use self::encode::Format;
 use self::reply::{discard, reply, CancelOnDrop, Closing, Collected};
 pub(crate) use self::request::media_type;
 use self::request::{is_read_only, SqlRequest};
+use super::auth::session_of;
 use super::body::read_body;
 use super::error::Failure;
 use super::metrics::{Kind, RequestGuard};
@@ -38,6 +39,7 @@ const MULTI_RESULT_MAX_BYTES: usize = 64 << 20;
 /// `POST /sql`
 pub(crate) async fn post(
     State(app): State<App>,
+    Extension(identity): Extension<Identity>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -49,7 +51,7 @@ pub(crate) async fn post(
         Err(failure) => Err(failure),
     };
     match request {
-        Ok(request) => answer(&app, request, guard).await,
+        Ok(request) => answer(&app, &identity, request, guard).await,
         Err(failure) => fail(failure, guard),
     }
 }
@@ -57,6 +59,7 @@ pub(crate) async fn post(
 /// `GET /sql?q=..`: reading statements only.
 pub(crate) async fn get(
     State(app): State<App>,
+    Extension(identity): Extension<Identity>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
@@ -69,7 +72,9 @@ pub(crate) async fn get(
     let statements = app.node.session().split(&request.sql);
     let is_allowed = |s: &Statement| s.sql.trim().is_empty() || is_read_only(&s.sql);
     match statements {
-        Ok(statements) if statements.iter().all(is_allowed) => answer(&app, request, guard).await,
+        Ok(statements) if statements.iter().all(is_allowed) => {
+            answer(&app, &identity, request, guard).await
+        }
         Ok(_) => {
             let failure = Failure::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -90,8 +95,16 @@ fn fail(failure: Failure, guard: RequestGuard) -> Response {
     failure.into_response()
 }
 
-async fn answer(app: &App, request: SqlRequest, guard: RequestGuard) -> Response {
-    let mut session = app.node.session();
+async fn answer(
+    app: &App,
+    identity: &Identity,
+    request: SqlRequest,
+    guard: RequestGuard,
+) -> Response {
+    let mut session = match session_of(app, identity) {
+        Ok(session) => session,
+        Err(failure) => return fail(failure, guard),
+    };
     let cancel = CancelOnDrop::new(&session);
     let replied = match execute(&mut session, &request, &guard).await {
         Ok(Executed::Last(outcome, has_implicit)) => {

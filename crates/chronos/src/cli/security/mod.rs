@@ -1,0 +1,188 @@
+//! Passwords, tokens and certificates between the command line and the servers.
+//!
+//! Reads what flags and environment name, refuses to start what would let everybody in, makes the
+//! first admin, and looks after certificate files while the node runs: they are read again when
+//! they have changed, or at SIGHUP, and a state of them that cannot be used leaves the one before
+//! in force.
+
+mod args;
+mod login;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronos_model::Secret;
+use chronos_node::{AuthMode, AuthOptions, Node};
+use chronos_server::tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
+use tokio::signal::unix::{signal, SignalKind};
+
+use super::args::{HostPort, StartArgs};
+use super::error::{tell, CliError};
+use super::files;
+use super::start::node_error;
+pub(crate) use args::{LoginArgs, ServeSecurityArgs};
+pub(crate) use login::{authorization, basic, from_password_file, from_pgpass, prompt};
+
+/// Shorter tokens could be found by trying.
+const TOKEN_CHARACTERS_MIN: usize = 16;
+/// How often certificate files are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// How a node with these arguments finds out who somebody is.
+pub(super) fn auth_options(args: &StartArgs) -> Result<AuthOptions, CliError> {
+    let mode = match args.security.auth {
+        _ if args.security.insecure => AuthMode::Trust,
+        args::Auth::Trust => AuthMode::Trust,
+        args::Auth::Password => AuthMode::Required,
+        args::Auth::Auto if listens_elsewhere(args) => AuthMode::Required,
+        args::Auth::Auto => AuthMode::ByUsers,
+    };
+    Ok(AuthOptions {
+        mode,
+        token_admin: token("CHRONOS_AUTH_TOKEN_ADMIN")?,
+        token_read_only: token("CHRONOS_AUTH_TOKEN_READONLY")?,
+    })
+}
+
+fn token(variable: &str) -> Result<Option<Secret>, CliError> {
+    match std::env::var(variable) {
+        Ok(token) if token.is_empty() => Ok(None),
+        Ok(token) if token.chars().count() < TOKEN_CHARACTERS_MIN => {
+            Err(CliError::Usage(format!(
+                "{variable} has fewer than {TOKEN_CHARACTERS_MIN} characters; make one with: openssl rand -hex 32"
+            )))
+        }
+        Ok(token) => Ok(Some(Secret::new(token))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether others than this machine can connect.
+fn listens_elsewhere(args: &StartArgs) -> bool {
+    let is_local = |address: &HostPort| match address.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => address.host.eq_ignore_ascii_case("localhost"),
+    };
+    !(is_local(&args.pg_address) && is_local(&args.http_address()))
+}
+
+/// Makes the first admin if the arguments give its password, and refuses to go on if nobody
+/// could log in where somebody must.
+pub(super) async fn prepare_users(args: &StartArgs, node: &Node) -> Result<(), CliError> {
+    let given = &args.security;
+    let password = match &given.admin_password_file {
+        Some(file) => Some(from_password_file(file)?),
+        None => std::env::var("CHRONOS_ADMIN_PASSWORD").ok(),
+    };
+    if let Some(password) = password.filter(|p| !p.is_empty()) {
+        let name = &given.admin_user;
+        let made = node.ensure_admin(name, &password).await;
+        match made.map_err(|e| node_error(&e))? {
+            true => tracing::info!(name, "the admin was made"),
+            false => tracing::info!(
+                name,
+                "there is such a user already; its password is left as it is"
+            ),
+        }
+    }
+    let mode = auth_options(args)?.mode;
+    if mode == AuthMode::Required && !node.can_log_in() {
+        return Err(CliError::Usage(NOBODY.to_owned()));
+    }
+    if mode == AuthMode::Trust && listens_elsewhere(args) {
+        tell("WARNING: everybody who can reach this machine may read, change and erase everything (--auth trust)");
+    }
+    let is_clear = given.tls_cert.is_none() || given.tls == args::Tls::Allow;
+    if mode == AuthMode::Required && listens_elsewhere(args) && is_clear {
+        tell("WARNING: others on the network can read what is sent without TLS, passwords of HTTP requests too; give --tls-cert, --tls-key and --tls require");
+    }
+    Ok(())
+}
+
+const NOBODY: &str =
+    "clients must log in here, but there is neither a user with a password nor a token\n\
+Do one of these:\n  \
+- make the first admin: chronos start --admin-password-file FILE .. (or CHRONOS_ADMIN_PASSWORD)\n  \
+- the same at the prompt of the stopped node: chronos single-node --data-dir DIR -c \
+\"CREATE USER ada PASSWORD '..' IN ROLE chronos_admin\"\n  \
+- set CHRONOS_AUTH_TOKEN_ADMIN to a long random text, for HTTP\n  \
+- listen on loopback only (--pg-address 127.0.0.1:5433, --address 127.0.0.1:8000)\n  \
+- let everybody in: --auth trust";
+
+/// TLS as the arguments ask for it; `None`: not at all.
+pub(super) fn tls_server(args: &ServeSecurityArgs) -> Result<Option<Arc<TlsServer>>, CliError> {
+    let Some(files) = tls_files(args)? else {
+        return Ok(None);
+    };
+    let policy = match args.tls {
+        args::Tls::Allow => TlsPolicy::Allow,
+        args::Tls::RequireRemote => TlsPolicy::RequireRemote,
+        args::Tls::Require => TlsPolicy::Require,
+    };
+    let server = TlsServer::new(&files, policy).map_err(|e| unusable(args, &e))?;
+    Ok(Some(Arc::new(server)))
+}
+
+fn tls_files(args: &ServeSecurityArgs) -> Result<Option<TlsFiles>, CliError> {
+    let (Some(certificates), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    let demand = match args.tls_client_cert {
+        args::ClientCert::Optional => ClientCertificates::Optional,
+        args::ClientCert::Required => ClientCertificates::Required,
+    };
+    let authorities = args
+        .tls_ca_cert
+        .as_deref()
+        .map(files::read_all)
+        .transpose()?;
+    Ok(Some(TlsFiles {
+        certificates: files::read_all(certificates)?,
+        key: files::read_all(key)?,
+        client_authorities: authorities.map(|pem| (pem, demand)),
+        domain: args.tls_domain.clone(),
+    }))
+}
+
+/// The error with the name of the file that it is about.
+fn unusable(args: &ServeSecurityArgs, error: &chronos_server::tls::TlsError) -> CliError {
+    let file = match error.what {
+        "private key" => args.tls_key.as_deref(),
+        "CA certificate" => args.tls_ca_cert.as_deref(),
+        _ => args.tls_cert.as_deref(),
+    };
+    let file = file.unwrap_or(Path::new("-")).display();
+    CliError::Usage(format!("cannot use {file} for TLS: {error}"))
+}
+
+/// Reads the certificate files again when they have changed, and at SIGHUP. Ends never.
+pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsServer>) {
+    let named = [&args.tls_cert, &args.tls_key, &args.tls_ca_cert];
+    let state = || named.map(|file| file.as_deref().and_then(files::state_of));
+    let mut seen = state();
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("cannot watch for SIGHUP");
+        return;
+    };
+    loop {
+        let is_told = tokio::select! {
+            signal = hangup.recv() => signal.is_some(),
+            () = tokio::time::sleep(WATCH_EVERY) => false,
+        };
+        let now = state();
+        if !is_told && now == seen {
+            continue;
+        }
+        seen = now;
+        let reloaded = tls_files(&args).and_then(|files| match files {
+            Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
+            None => Ok(()),
+        });
+        match reloaded {
+            Ok(()) => tracing::info!("certificates were read again"),
+            Err(error) => tracing::error!(%error, "certificates stay as they were"),
+        }
+    }
+}
