@@ -164,19 +164,23 @@ impl Node {
     /// Stores readings in the table `readings`, created on first use, and returns
     /// after their commit is as durable as the node promises. All of them become
     /// visible together or none does. A row whose key (device, metric, ts, seq) is
-    /// there already is left alone and counted as a duplicate.
-    pub async fn ingest(&self, rows: Readings) -> Result<Ingested, Error> {
+    /// there already is left alone and counted as a duplicate. `user`: whose they are, if that is known.
+    pub async fn ingest(&self, rows: Readings, user: Option<&str>) -> Result<Ingested, Error> {
         let given = rows.len() as u64;
         if given == 0 {
             return Ok(Ingested::default());
         }
-        let table = self.readings_table().await?;
+        let table = self.readings_table(user).await?;
         let batch = rows.into_batch()?;
         check_columns(&table)?;
         if needs_more(&table) {
             let mut held = self.inner.replica.write_memory();
             held.try_grow(columns_bytes(batch.columns()) as u64)?;
-            let new = self.session().insert_new(&table, &COLUMNS, batch).await?;
+            let mut session = self.session();
+            if let Some(user) = user {
+                session.set_startup("user", user)?;
+            }
+            let new = session.insert_new(&table, &COLUMNS, batch).await?;
             return Ok(Ingested {
                 rows: new,
                 duplicates: given - new,
@@ -193,7 +197,7 @@ impl Node {
                 .chain([change])
                 .collect(),
         };
-        let committal = self.inner.replica.propose(set, None).await?;
+        let committal = self.inner.replica.propose(set, user).await?;
         let duplicates = committal.applied.skipped;
         Ok(Ingested {
             rows: given - duplicates,
@@ -202,7 +206,7 @@ impl Node {
     }
 
     /// The table `readings`, created if there is none.
-    async fn readings_table(&self) -> Result<Arc<TableSchema>, Error> {
+    async fn readings_table(&self, user: Option<&str>) -> Result<Arc<TableSchema>, Error> {
         let replica = &self.inner.replica;
         loop {
             if let Some(table) = replica.store.catalog().table(READINGS) {
@@ -212,7 +216,7 @@ impl Node {
                 begin: Stamp::MAX,
                 changes: vec![Change::CreateTable(readings_schema())],
             };
-            match replica.propose(set, None).await {
+            match replica.propose(set, user).await {
                 Ok(_) => {}
                 Err(e) if e.code == SqlState::DUPLICATE_TABLE => {
                     let catalog = replica.store.catalog();

@@ -72,6 +72,17 @@ pub enum Identity {
     Token(Role),
 }
 
+impl Identity {
+    /// The name by which he is known; `None`: nobody asked for it.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Identity::Trusted => None,
+            Identity::User { name, .. } => Some(name),
+            Identity::Token(role) => Some(role.name()),
+        }
+    }
+}
+
 /// A node's memory of who was let in.
 pub(crate) struct Auth {
     options: AuthOptions,

@@ -27,11 +27,7 @@ impl Session {
     ///
     /// Errors: he has been dropped meanwhile (28000).
     pub fn log_in(&mut self, identity: Identity) -> Result<(), Error> {
-        let name = match &identity {
-            Identity::Trusted => None,
-            Identity::User { name, .. } => Some(name.clone()),
-            Identity::Token(role) => Some(role.name().to_owned()),
-        };
+        let name = identity.name().map(str::to_owned);
         self.identity = identity;
         if let Some(name) = name {
             self.settings.tell("session_authorization", &name);

@@ -16,7 +16,7 @@ const INTERRUPTED: i32 = 130;
 enum Running {
     #[default]
     Nothing,
-    Statement(Option<Canceller>),
+    Statement(Option<Box<Canceller>>),
     Stopping,
 }
 
@@ -51,7 +51,7 @@ impl Interrupts {
 
     /// From now on an interrupt stops this statement.
     pub(crate) fn begin(&self, canceller: Option<Canceller>) {
-        self.set(Running::Statement(canceller));
+        self.set(Running::Statement(canceller.map(Box::new)));
     }
 
     /// From now on an interrupt ends the program.

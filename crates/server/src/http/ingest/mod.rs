@@ -57,7 +57,7 @@ pub(crate) async fn post(
 ) -> Response {
     let request = app.metrics.begin(Kind::Ingest);
     let ingested = match auth::demand(&app, &identity, Role::ReadWrite) {
-        Ok(()) => ingest(&app, &headers, body).await,
+        Ok(()) => ingest(&app, &identity, &headers, body).await,
         Err(failure) => Err(failure.nothing_stored()),
     };
     let response = match ingested {
@@ -79,7 +79,12 @@ pub(crate) async fn post(
     response
 }
 
-async fn ingest(app: &App, headers: &HeaderMap, body: Body) -> Result<Ingested, Failure> {
+async fn ingest(
+    app: &App,
+    identity: &Identity,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Ingested, Failure> {
     let Ok(_permit) = app.ingest_permits.clone().try_acquire_owned() else {
         return Err(Failure::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -100,7 +105,7 @@ async fn ingest(app: &App, headers: &HeaderMap, body: Body) -> Result<Ingested, 
     if readings.is_empty() {
         return Ok(Ingested::default());
     }
-    let stored = app.node.ingest(readings).await;
+    let stored = app.node.ingest(readings, identity.name()).await;
     stored.map_err(|e| match e.code {
         SqlState::OUT_OF_MEMORY => busy(e),
         _ => e.into(),
