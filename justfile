@@ -58,3 +58,7 @@ bench *args:
 bench-store:
     cargo run --release --locked -p chronos-store --example log_bench
     cargo run --release --locked -p chronos-store --example segment_bench
+
+# sqllogictest scripts, of whatever origin, against a node for each file: `just slt DIR`, or `--url postgres://..`; see docs/testing.md
+slt *args:
+    cargo run --release --locked -p chronos-slt -- {{args}}
