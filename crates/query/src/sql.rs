@@ -16,6 +16,7 @@ use crate::{depth, temporal, QueryError};
 mod copy_options;
 mod created;
 mod maintenance;
+mod named;
 mod overriding;
 mod reserved;
 mod sequence_options;
@@ -24,6 +25,7 @@ mod strings;
 mod time;
 mod users;
 
+pub use named::{named, no_statement, Declare, Direction, Named};
 pub use shorthand::shorthand;
 pub use time::{setting, DefaultClause, Erase, Setting};
 
@@ -340,7 +342,6 @@ fn parse_session_command(sql: &str) -> Result<Option<Command>, QueryError> {
         "end" => Command::Commit,
         "listen" => Command::NoOperation("LISTEN"),
         "unlisten" => Command::NoOperation("UNLISTEN"),
-        "close" if word(1) == "all" => Command::NoOperation("CLOSE CURSOR ALL"),
         "checkpoint" => Command::NoOperation("CHECKPOINT"),
         "analyze" | "analyse" => Command::NoOperation("ANALYZE"),
         "alter" | "compact" | "vacuum" => return maintenance::parse(sql, &tokens),

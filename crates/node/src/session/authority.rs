@@ -17,6 +17,7 @@ use chronos_query::direct::DirectKind;
 use chronos_query::sql::{Command, UserCommand, UserName};
 use chronos_query::{QueryError, QueryPlan, SequenceCall, SequenceCalls};
 
+use super::named::NamedPlan;
 use super::prepare::Plan;
 use super::Session;
 use crate::auth::Identity;
@@ -94,6 +95,14 @@ impl Session {
             Plan::Erase(plan) => self.need(Role::Admin, || {
                 format!("permission denied to ERASE from table {}", plan.table.name)
             }),
+            Plan::Named(named) => match &**named {
+                // What it reads or writes is that of the statement in it.
+                NamedPlan::Execute(of, _) | NamedPlan::Declare(_, of) => self.authorize(&of.plan),
+                NamedPlan::Prepare(..)
+                | NamedPlan::Fetch(..)
+                | NamedPlan::Move(..)
+                | NamedPlan::Close(_) => Ok(()),
+            },
             Plan::Command(command) => self.authorize_command(command),
         }
     }

@@ -118,12 +118,12 @@ impl Session {
             Command::Show(name) => self.show(name),
             Command::Discard => {
                 self.settings.reset_all();
+                self.cursors.close_all();
+                self.deallocate(None)?;
                 done("DISCARD ALL")
             }
             Command::Users(command) => self.change_users(command).await,
-            Command::Deallocate(None) => done("DEALLOCATE ALL"),
-            // Prepared statements live in the protocol layer, which looks for this tag.
-            Command::Deallocate(Some(_)) => done("DEALLOCATE"),
+            Command::Deallocate(name) => self.deallocate(name.as_deref()),
             Command::NoOperation(verb) => done(verb),
             Command::Query(_)
             | Command::ExplainWrite(..)
@@ -369,16 +369,18 @@ impl Session {
             }
             Some(t) if t.failed => {
                 self.sequences_follow();
+                self.cursors.rolled_back();
                 done("ROLLBACK")
             }
             Some(t) => {
-                self.commit_transaction(t).await?;
+                self.commit_with_cursors(t).await?;
                 done("COMMIT")
             }
         }
     }
 
     fn rollback(&mut self) -> Result<Outcome, Error> {
+        self.cursors.rolled_back();
         if self.transaction.take().is_none_or(|t| t.implicit) {
             self.notice(
                 Severity::Warning,
@@ -400,6 +402,7 @@ impl Session {
         let transaction = self.explicit("RELEASE SAVEPOINT")?;
         let at = position(transaction, name)?;
         transaction.savepoints.truncate(at);
+        self.cursors.released(at);
         done("RELEASE")
     }
 
@@ -409,6 +412,7 @@ impl Session {
         transaction.restore(at);
         transaction.failed = false;
         self.sequences_follow();
+        self.cursors.rolled_back_to(at + 1);
         done("ROLLBACK")
     }
 

@@ -12,10 +12,12 @@ mod cancel;
 mod command;
 mod conflict;
 mod copy;
+mod cursor;
 mod direct;
 mod index;
 mod maintenance;
 mod migration;
+mod named;
 mod prepare;
 mod primary_key;
 mod read;
@@ -74,6 +76,9 @@ pub struct Session {
     /// What it knows of them.
     known_sequences: Arc<SessionSequences>,
     transaction: Option<Transaction>,
+    /// What PREPARE has prepared.
+    statements: named::Statements,
+    cursors: cursor::Cursors,
     cancel: CancelHandle,
     notices: Vec<Notice>,
     /// Set once the running statement has proposed its write set.
@@ -97,6 +102,8 @@ impl Session {
             identity: Identity::Trusted,
             began_nanos: 0,
             transaction: None,
+            statements: named::Statements::default(),
+            cursors: cursor::Cursors::default(),
             cancel: CancelHandle::default(),
             notices: Vec::new(),
             committing: Arc::default(),
@@ -234,6 +241,7 @@ impl Session {
             Plan::Insert(plan) => self.execute_insert(plan, parameters).await,
             Plan::Modify(plan) => self.execute_modify(plan, parameters).await,
             Plan::Erase(plan) => self.execute_erase(plan, parameters).await,
+            Plan::Named(plan) => self.execute_named(plan, parameters, token).await,
             Plan::Command(command) => self.execute_command(command, token).await,
         }
     }
@@ -277,9 +285,10 @@ impl Session {
         match self.transaction.take() {
             Some(t) if t.implicit && t.failed => {
                 self.sequences_follow();
+                self.cursors.rolled_back();
                 Ok(())
             }
-            Some(t) if t.implicit => self.commit_transaction(t).await,
+            Some(t) if t.implicit => self.commit_with_cursors(t).await,
             other => {
                 self.transaction = other;
                 Ok(())

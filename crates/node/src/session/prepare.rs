@@ -64,6 +64,8 @@ pub(super) enum Plan {
     Insert(Box<InsertPlan>),
     Modify(Box<ModifyPlan>),
     Erase(Box<ErasePlan>),
+    /// About a prepared statement or a cursor.
+    Named(Box<super::named::NamedPlan>),
     Command(Box<Command>),
 }
 
@@ -166,6 +168,9 @@ impl Session {
         let catalog = self.catalog();
         if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
             return Ok(prepared);
+        }
+        if let Some(prepared) = self.plan_named(sql, declared)? {
+            return Ok(Arc::new(prepared));
         }
         self.plan_generally(sql, declared, Portion::UntilChanged)
     }

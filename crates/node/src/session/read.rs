@@ -25,6 +25,16 @@ pub(super) struct Stop {
     limit: Option<Limit>,
 }
 
+impl Stop {
+    /// Goes on until nobody wants the rows.
+    pub(super) fn never() -> Stop {
+        Stop {
+            token: CancellationToken::new(),
+            limit: None,
+        }
+    }
+}
+
 impl Session {
     /// A statement's token, and the session's time limit from now on.
     pub(super) fn stop_of(&self, token: &CancellationToken) -> Stop {

@@ -170,6 +170,7 @@ impl Session {
         let query = sql::parse_query(&format!("SELECT CAST(({expression}) AS TIMESTAMPTZ)"))?;
         let catalog = self.catalog();
         let plan = self.plan_over(&query, &[], &[], &catalog)?;
+        self.authorize_query(&plan)?;
         let mut held = self.write_memory();
         let batches = self.collect(&plan, &[], &mut held).await?;
         let column = batches.first().map(|batch| batch.column(0));
