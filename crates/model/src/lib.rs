@@ -57,6 +57,6 @@ pub use types::{DataType, FIELD_TYPE_KEY};
 pub use value::{Decimal, Interval, Value};
 pub use view::{ViewColumn, ViewSchema};
 pub use write_set::{
-    BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, Migration, RowChange,
+    BatchChange, CatalogChange, CatalogEdit, Change, Expect, Kind, Migration, ReadSet, RowChange,
     RowChanges, WriteSet,
 };

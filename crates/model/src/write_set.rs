@@ -15,6 +15,7 @@
 //!             [7] table id: u32, version of its shape: u32 what rows that follow are made for
 //!             [8] catalog change as JSON bytes             change the catalog
 //!             [10] migration                               all that a transaction does to the catalog
+//!             [11] reads                                   what must be as it was read
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
@@ -22,6 +23,7 @@
 //!             [20] sequence id: u32, count: u32            reserve numbers
 //!             [21] sequence id: u32, value: u64, called: u8    set sequence
 //! migration   [base: u64] [count: varint] (table id: u32, stamp: u64)* [count: varint] change*
+//! reads       [base: u64] [count: varint] (table id: u32)* [count: varint] (table id: u32, key bytes)*
 //! row         [expect << 4 | period << 2 | kind] [period]? [key bytes] [row bytes]
 //! period      [from: u64] [to: u64], two's complement microseconds; there if its bit is 1
 //! ```
@@ -29,6 +31,7 @@
 mod batch;
 mod catalog_change;
 mod migration;
+mod reads;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
@@ -41,6 +44,7 @@ use crate::{
 
 pub use catalog_change::{CatalogChange, CatalogEdit};
 pub use migration::Migration;
+pub use reads::ReadSet;
 
 const FORMAT: u8 = 1;
 /// The kind of [`Change::Migrate`].
@@ -138,6 +142,8 @@ pub enum Change {
     Catalog(CatalogChange),
     /// All that a transaction does to the catalog; the first change of its write set.
     Migrate(Migration),
+    /// What the transaction has read must be as it was; before all changes but a migration.
+    ExpectReads(ReadSet),
     /// Creates a secondary index; its id is given when this is applied.
     CreateIndex(IndexSchema),
     /// Drops a secondary index.
@@ -308,6 +314,10 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(MIGRATION);
             migration.encode(e)?;
         }
+        Change::ExpectReads(reads) => {
+            e.u8(11);
+            reads.encode(e);
+        }
         Change::CreateIndex(schema) => {
             e.u8(16);
             e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
@@ -391,6 +401,7 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
                 .map_err(|_| d.damaged("a catalog change that does not read"))?;
             Change::Catalog(change)
         }
+        11 => Change::ExpectReads(ReadSet::decode(d)?),
         MIGRATION => Change::Migrate(Migration::decode(d, whole)?),
         16 => {
             let json = d.bytes()?;
@@ -566,6 +577,11 @@ mod tests {
                         Change::Truncate(TableId(3)),
                         Change::SetSequence(TableId(5), 6, true),
                     ],
+                }),
+                Change::ExpectReads(ReadSet {
+                    base: 9,
+                    tables: vec![TableId(3)],
+                    keys: vec![(TableId(4), Key(Box::from(*b"k")))],
                 }),
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),

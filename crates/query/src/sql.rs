@@ -396,8 +396,8 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         "transaction" | "characteristics" => {
             let asks = |what: &str| (at..tokens.len()).any(|i| word(i) == what);
             if asks("serializable") {
-                return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
-                    .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
+                return Err(QueryError::unsupported("SET .. SERIALIZABLE")
+                    .with_hint("Write BEGIN ISOLATION LEVEL SERIALIZABLE."));
             }
             if asks("only") {
                 return Err(
@@ -631,19 +631,14 @@ pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement
 pub use crate::copy::{copy, CopyDirection, CopyStatement};
 pub use ast::{AlterTable, CreateIndex, CreateTable, ObjectName};
 
-/// Errors with 0A000 when BEGIN asks for an isolation that is not kept to.
-pub fn check_isolation(modes: &[ast::TransactionMode]) -> Result<(), QueryError> {
-    let serializable = modes.iter().any(|m| {
+/// Whether BEGIN asks for the isolation level SERIALIZABLE.
+pub fn is_serializable(modes: &[ast::TransactionMode]) -> bool {
+    modes.iter().any(|m| {
         matches!(
             m,
             ast::TransactionMode::IsolationLevel(ast::TransactionIsolationLevel::Serializable)
         )
-    });
-    if serializable {
-        return Err(QueryError::unsupported("ISOLATION LEVEL SERIALIZABLE")
-            .with_hint("Transactions run at REPEATABLE READ, as snapshot isolation."));
-    }
-    Ok(())
+    })
 }
 
 /// Whether BEGIN asks for a read-only transaction.

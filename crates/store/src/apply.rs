@@ -137,6 +137,8 @@ pub(crate) fn check(
             Prepared::Catalog(_) => return Err(ApplyError::CatalogConflict),
             // The state that is checked is the one after it.
             Prepared::Migrate(_) => {}
+            // Looked at before, in the state that was read.
+            Prepared::ExpectReads(_) => {}
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
             Prepared::CreateSequence(schema) => {

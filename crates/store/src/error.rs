@@ -77,6 +77,12 @@ pub enum StoreError {
         /// The table's name.
         table: String,
     },
+    /// A serializable transaction reads what may be gone when it commits.
+    #[error("table \"{table}\", whose rows or history expire, is not supported in a serializable transaction")]
+    NotSerializable {
+        /// The table's name.
+        table: String,
+    },
     /// A read of the past asks for what may be gone.
     #[error("rows of \"{table}\" as of {} are no longer kept: its history begins at {}", instant(*asked), instant(*horizon))]
     BeforeHorizon {
@@ -234,6 +240,7 @@ impl StoreError {
             | StoreError::Segment(_) => SqlState::DATA_CORRUPTED,
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
+            StoreError::NotSerializable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
             StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {

@@ -16,6 +16,7 @@
 //! | `damage` | what is refused when a file cannot be read, and how it is told |
 //! | `verify` | everything read again, and what is damaged |
 //! | `migrate` | what a transaction does to the catalog |
+//! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
 //! | `state`, `read_view` | what readers see |
@@ -53,6 +54,7 @@ mod read_view;
 mod retention;
 mod scan;
 mod sequences;
+mod serial;
 mod state;
 mod store;
 mod transactions;
@@ -71,4 +73,5 @@ pub use scan::{
     ValidFilter, VersionFilter,
 };
 pub use segment::reshaped_batch;
+pub use serial::ReadLog;
 pub use store::{Store, StoreOptions, StoreStats};

@@ -126,6 +126,7 @@ impl Migrated {
             | Change::Batch(_)
             | Change::ExpectShape(..)
             | Change::Migrate(_)
+            | Change::ExpectReads(_)
             | Change::SetIndexState(..)
             | Change::ReserveNumbers(..) => return Err(ApplyError::CatalogConflict),
         }

@@ -12,8 +12,8 @@ use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
     encode_keys, encode_row, value_at, BatchChange, Catalog, CatalogChange, Change, DataError,
-    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, Migration, OptionChange, RowChange,
-    RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
+    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, Migration, OptionChange, ReadSet,
+    RowChange, RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -44,6 +44,7 @@ pub(crate) enum Prepared {
     ExpectShape(TableId, u32),
     Catalog(CatalogChange),
     Migrate(Migration),
+    ExpectReads(ReadSet),
     CreateIndex(IndexSchema),
     DropIndex(TableId),
     SetIndexState(TableId, IndexState),
@@ -101,6 +102,14 @@ impl PreparedWriteSet {
             Some(Prepared::Migrate(migration)) => Some(migration),
             _ => None,
         }
+    }
+
+    /// What must be as it was read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &ReadSet> {
+        self.changes.iter().filter_map(|change| match change {
+            Prepared::ExpectReads(reads) => Some(reads),
+            _ => None,
+        })
     }
 
     /// The tables whose rows it changes.
@@ -163,6 +172,7 @@ pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteS
             Change::Catalog(change) => Prepared::Catalog(change),
             Change::Migrate(migration) if changes.is_empty() => Prepared::Migrate(migration),
             Change::Migrate(_) => return Err(ApplyError::CatalogConflict),
+            Change::ExpectReads(reads) => Prepared::ExpectReads(reads),
             Change::Rows(changes) => {
                 shapes.check(schema_of(catalog, changes.table)?)?;
                 repeats |= !tables.insert(changes.table);

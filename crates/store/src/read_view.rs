@@ -23,6 +23,7 @@ use crate::retention::Retained;
 use crate::scan::{
     plan, KeyRange, Order, ScanPartition, ScanRequest, ScanShape, ValidFilter, VersionFilter,
 };
+use crate::serial::ReadLog;
 use crate::state::{Newest, Place, StoreState, TableState};
 
 /// The store as it was at one stamp.
@@ -32,6 +33,8 @@ pub struct ReadView {
     stamp: Stamp,
     /// When it was made: what expired before is gone.
     now_micros: i64,
+    /// Takes note of what is read.
+    reads: Option<Arc<ReadLog>>,
 }
 
 /// A current row.
@@ -92,6 +95,15 @@ impl ReadView {
             state,
             stamp,
             now_micros: now_micros.max(stamp.micros()),
+            reads: None,
+        }
+    }
+
+    /// This view, and all that are made of it, note in `log` what is read of them.
+    pub fn noting_reads(&self, log: Arc<ReadLog>) -> ReadView {
+        ReadView {
+            reads: Some(log),
+            ..self.clone()
         }
     }
 
@@ -135,7 +147,9 @@ impl ReadView {
         });
         let unchecked = Checked::unchecked(&prepared, recorded);
         write(&state, recorded, NodeId(0), &prepared, &unchecked)?;
-        Ok(ReadView::new(state, unchecked.last_stamp, self.now_micros))
+        let reads = self.reads.clone();
+        let view = ReadView::new(state, unchecked.last_stamp, self.now_micros);
+        Ok(ReadView { reads, ..view })
     }
 
     /// This view of a transaction, which reads as of `begin`, with its own changes of the
@@ -165,7 +179,9 @@ impl ReadView {
             true => self.stamp.max(truncated_at),
             false => self.stamp,
         };
-        Ok(ReadView::new(state, stamp, self.now_micros))
+        let reads = self.reads.clone();
+        let view = ReadView::new(state, stamp, self.now_micros);
+        Ok(ReadView { reads, ..view })
     }
 
     /// Bytes of a table that are in memory, and have to be copied when its columns change in a
@@ -181,10 +197,28 @@ impl ReadView {
 
     /// Errors unless statements that were planned for a table's schema can read the view.
     pub fn check_shape(&self, table: &TableSchema) -> Result<(), StoreError> {
-        self.table(table).map(drop)
+        self.shaped_table(table).map(drop)
     }
 
+    /// A table of which anything may be read from now on.
     fn table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
+        let table = self.shaped_table(schema)?;
+        if let Some(reads) = &self.reads {
+            reads.note_table(&table.schema)?;
+        }
+        Ok(table)
+    }
+
+    /// A table of which nothing but a key is read.
+    fn table_for(&self, schema: &TableSchema, key: &[u8]) -> Result<&Arc<TableState>, StoreError> {
+        let table = self.shaped_table(schema)?;
+        if let Some(reads) = &self.reads {
+            reads.note_key(&table.schema, key)?;
+        }
+        Ok(table)
+    }
+
+    fn shaped_table(&self, schema: &TableSchema) -> Result<&Arc<TableState>, StoreError> {
         let table = self.table_by_id(schema.id, &schema.name)?;
         // Columns are asked for by position.
         match table.schema.shape.version == schema.shape.version {
@@ -212,12 +246,16 @@ impl ReadView {
     fn indexed_table(&self, index: &IndexSchema) -> Result<&Arc<TableState>, StoreError> {
         let schema = self.state.catalog.table_by_id(index.table);
         let name = schema.map_or(&index.name, |schema| &schema.name);
-        self.table_by_id(index.table, name)
+        let table = self.table_by_id(index.table, name)?;
+        if let Some(reads) = &self.reads {
+            reads.note_table(&table.schema)?;
+        }
+        Ok(table)
     }
 
     /// The current row of a key.
     pub fn get(&self, table: &TableSchema, key: &[u8]) -> Result<Option<Found>, StoreError> {
-        let table = self.table(table)?;
+        let table = self.table_for(table, key)?;
         let retained = self.retained(table);
         let found = match table.has_periods() {
             false => {

@@ -34,6 +34,7 @@ use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
+use crate::serial;
 use crate::state::{FileName, StoreState, TableState};
 use crate::transactions;
 
@@ -435,6 +436,9 @@ impl Shared {
                 refused
             }
         };
+        for reads in set.reads() {
+            serial::check(&state, reads, set.begin, previous).map_err(refused)?;
+        }
         let migration = set.migration();
         let migrated = migration.map(|m| migrate::check(&state, m, recorded));
         let migrated = migrated.transpose().map_err(refused)?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, NoTls, Row};
 
-use crate::list_append::{anomalies, Key, List, Op, Transaction};
+use crate::list_append::{anomalies, Key, List, Op, Promise, Transaction};
 use crate::node::{repository, Node};
 use crate::random::{variable, SplitMix};
 
@@ -57,15 +57,18 @@ struct Writer {
     /// The next number that nobody has appended.
     numbers: Arc<AtomicU64>,
     history: Vec<Transaction>,
+    promise: Promise,
 }
 
 impl Writer {
     async fn work(mut self) -> Vec<Transaction> {
         for _ in 0..TRANSACTIONS {
             let mut ops = Vec::new();
-            let is_committed = match self.random.below(4) {
-                0 => self.append(&mut ops).await.map_err(|e| lost(&e)).is_ok(),
-                _ => self.block(&mut ops).await,
+            // A statement alone is promised a snapshot only.
+            let alone = self.random.below(4) == 0 && self.promise == Promise::Snapshot;
+            let is_committed = match alone {
+                true => self.append(&mut ops).await.map_err(|e| lost(&e)).is_ok(),
+                false => self.block(&mut ops).await,
             };
             self.history.push(Transaction {
                 client: self.id,
@@ -78,7 +81,11 @@ impl Writer {
 
     /// Returns whether it was committed.
     async fn block(&mut self, ops: &mut Vec<Op>) -> bool {
-        self.client.batch_execute("BEGIN").await.expect("BEGIN");
+        let begin = match self.promise {
+            Promise::Snapshot => "BEGIN",
+            Promise::Serial => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        };
+        self.client.batch_execute(begin).await.expect("BEGIN");
         for _ in 0..=self.random.below(OPS_MAX) {
             let done = match self.random.below(4) {
                 0 => self.read_all(ops).await,
@@ -141,6 +148,15 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_those_of_snapshot_isolation() {
+    histories_keep(Promise::Snapshot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_of_serializable_transactions_are_serial() {
+    histories_keep(Promise::Serial).await;
+}
+
+async fn histories_keep(promise: Promise) {
     let seed = variable("CHRONOS_ISOLATION_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("CHRONOS_ISOLATION_SEED={seed}");
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -156,6 +172,7 @@ async fn histories_are_those_of_snapshot_isolation() {
             random: SplitMix(seed ^ ((id as u64 + 1) << 32)),
             numbers: Arc::clone(&numbers),
             history: Vec::with_capacity(TRANSACTIONS),
+            promise,
         };
         tasks.push(tokio::spawn(writer.work()));
     }
@@ -168,7 +185,7 @@ async fn histories_are_those_of_snapshot_isolation() {
     let end: BTreeMap<Key, List> = rows.iter().map(|r| (r.get(0), list(r, 1))).collect();
     let committed = history.iter().filter(|t| t.is_committed).count();
     println!("{committed} of {} transactions committed", history.len());
-    let found = anomalies(&history, &end);
+    let found = anomalies(&history, &end, promise);
     assert!(
         found.is_empty(),
         "{found:?} in {history:#?}, at the end {end:?}"
@@ -211,13 +228,117 @@ async fn write_skew_is_possible_and_documented() {
     let (seen, first) = on_call(first).await;
     assert_eq!(seen, 0, "each has left because of the other");
 
-    // So it is written, and what would forbid it is not promised.
-    let serializable = "BEGIN ISOLATION LEVEL SERIALIZABLE";
-    assert_eq!(refusal(&first, serializable).await, "0A000");
+    // So it is written.
     let shown = first.query_one("SHOW transaction_isolation", &[]).await;
     assert_eq!(shown.expect("SHOW").get::<_, &str>(0), "repeatable read");
     let docs = std::fs::read_to_string(repository().join("docs/sql.md")).expect("docs/sql.md");
     assert!(docs.contains("**Write skew is possible** (G2-item)"));
+}
+
+/// What two sessions do in serializable transactions side by side, and how the second one's COMMIT
+/// ends: each statement of the first, then each of the second, then both COMMIT.
+async fn side_by_side(clients: &(Client, Client), first: &str, second: &str) -> String {
+    for (client, sql) in [(&clients.0, first), (&clients.1, second)] {
+        let sql = format!("BEGIN ISOLATION LEVEL SERIALIZABLE; {sql}");
+        client.batch_execute(&sql).await.expect(&sql);
+    }
+    clients.0.batch_execute("COMMIT").await.expect("the first");
+    match clients.1.batch_execute("COMMIT").await {
+        Ok(()) => String::new(),
+        Err(e) => e.as_db_error().expect("an answer").code().code().to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn serializable_transactions_have_no_skew_and_no_phantoms() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let clients = (connect(&node).await, connect(&node).await);
+    let tables = "CREATE TABLE t (id INT PRIMARY KEY, v INT, w TEXT);
+        CREATE INDEX t_v ON t (v);
+        CREATE TABLE other (id INT PRIMARY KEY);
+        CREATE TABLE expiring (at TIMESTAMPTZ PRIMARY KEY) WITH (ttl = '1d');
+        INSERT INTO t SELECT x, x, 'w' || x FROM generate_series(1, 1000) g(x)";
+    clients.0.batch_execute(tables).await.expect("the tables");
+    for (first, second, expected) in [
+        // Each reads what the other writes: by key, by a scan, by an index, by what is not there.
+        (
+            "SELECT v FROM t WHERE id = 1; UPDATE t SET v = 0 WHERE id = 2",
+            "SELECT v FROM t WHERE id = 2; UPDATE t SET v = 0 WHERE id = 1",
+            "40001",
+        ),
+        (
+            "SELECT sum(v) FROM t; INSERT INTO t VALUES (2001, 1)",
+            "SELECT sum(v) FROM t; INSERT INTO t VALUES (2002, 1)",
+            "40001",
+        ),
+        (
+            "SELECT w FROM t WHERE v = 500; INSERT INTO t VALUES (2003, 501)",
+            "SELECT w FROM t WHERE v = 501; INSERT INTO t VALUES (2004, 500)",
+            "40001",
+        ),
+        (
+            "SELECT * FROM t WHERE id = 3001; INSERT INTO t VALUES (3002, 1)",
+            "SELECT * FROM t WHERE id = 3002; INSERT INTO t VALUES (3001, 1)",
+            "40001",
+        ),
+        (
+            "DELETE FROM t WHERE id = 7",
+            "SELECT count(*) FROM t; INSERT INTO other VALUES (1)",
+            "40001",
+        ),
+        (
+            "TRUNCATE other",
+            "SELECT * FROM other; INSERT INTO t VALUES (2005, 1)",
+            "40001",
+        ),
+        (
+            "ALTER TABLE other ADD COLUMN c INT",
+            "SELECT * FROM t WHERE id = 8; UPDATE t SET v = 1 WHERE id = 9",
+            "40001",
+        ),
+        // Rows that were inserted instead, and skipped.
+        (
+            "DELETE FROM t WHERE id = 10",
+            "INSERT INTO t VALUES (10, 1) ON CONFLICT DO NOTHING; INSERT INTO other VALUES (2)",
+            "40001",
+        ),
+        (
+            "INSERT INTO t VALUES (2006, 1)",
+            "CREATE TABLE copied AS SELECT * FROM t",
+            "40001",
+        ),
+        // They do not meet.
+        (
+            "UPDATE t SET v = 0 WHERE id = 11",
+            "SELECT v FROM t WHERE id = 12; UPDATE t SET v = 0 WHERE id = 13",
+            "",
+        ),
+        (
+            "INSERT INTO other VALUES (3)",
+            "SELECT count(*) FROM t; INSERT INTO t VALUES (2007, 1)",
+            "",
+        ),
+        // Who only reads has read one moment.
+        (
+            "UPDATE t SET v = 5 WHERE id = 14",
+            "SELECT count(*) FROM t; SELECT v FROM t WHERE id = 14",
+            "",
+        ),
+    ] {
+        let ended = side_by_side(&clients, first, second).await;
+        assert_eq!(ended, expected, "{first} | {second}");
+    }
+    let refused = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT * FROM expiring";
+    assert_eq!(refusal(&clients.0, refused).await, "0A000");
+    clients.0.batch_execute("ROLLBACK").await.expect("ROLLBACK");
+    let late = "BEGIN; SELECT * FROM t WHERE id = 1; BEGIN ISOLATION LEVEL SERIALIZABLE";
+    assert_eq!(refusal(&clients.0, late).await, "25001");
+    clients.0.batch_execute("ROLLBACK").await.expect("ROLLBACK");
+    let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+    clients.0.batch_execute(begin).await.expect(begin);
+    let shown = clients.0.query_one("SHOW transaction_isolation", &[]).await;
+    assert_eq!(shown.expect("SHOW").get::<_, &str>(0), "serializable");
 }
 
 /// The same row, read by both before either writes it.

@@ -62,10 +62,23 @@ pub(crate) enum Anomaly {
     Unrepeatable(usize, Key),
     /// Not of one snapshot: the circle has anti-dependencies, but no two in a row.
     SplitSnapshot(Vec<usize>),
+    /// G2: these are in no order in which each would have seen what it saw.
+    NotSerial(Vec<usize>),
+}
+
+/// What the transactions of a history were promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    Snapshot,
+    Serial,
 }
 
 /// Finds what is wrong, given what the lists are at the end.
-pub(crate) fn anomalies(history: &[Transaction], end: &BTreeMap<Key, List>) -> Vec<Anomaly> {
+pub(crate) fn anomalies(
+    history: &[Transaction],
+    end: &BTreeMap<Key, List>,
+    promise: Promise,
+) -> Vec<Anomaly> {
     let judge = Judge::new(history, end);
     let mut found = judge.found.clone();
     found.extend(judge.elements());
@@ -79,7 +92,7 @@ pub(crate) fn anomalies(history: &[Transaction], end: &BTreeMap<Key, List>) -> V
         views.push(view);
         found.extend(wrong);
     }
-    found.extend(judge.cycles(&views));
+    found.extend(judge.cycles(&views, promise));
     found
 }
 
@@ -217,7 +230,7 @@ impl<'a> Judge<'a> {
         self.writers.get(&(key, *n)).copied()
     }
 
-    fn cycles(&self, views: &[View]) -> Vec<Anomaly> {
+    fn cycles(&self, views: &[View], promise: Promise) -> Vec<Anomaly> {
         let none: Edges = vec![BTreeSet::new(); self.history.len()];
         let (mut ww, mut wr, mut rw, mut so) = (none.clone(), none.clone(), none.clone(), none);
         let mut found = Vec::new();
@@ -261,6 +274,9 @@ impl<'a> Judge<'a> {
             composed[from].extend(over.iter().flat_map(|over| &rw[*over]));
         }
         found.extend(cycle(&composed).map(Anomaly::SplitSnapshot));
+        if promise == Promise::Serial {
+            found.extend(cycle(&union(&ordered, &rw)).map(Anomaly::NotSerial));
+        }
         found
     }
 }
@@ -311,7 +327,7 @@ mod tests {
     }
 
     fn judge(transactions: &[&[Op]], end: &[&[u64]]) -> Vec<Anomaly> {
-        anomalies(&history(transactions), &lists(end))
+        anomalies(&history(transactions), &lists(end), Promise::Snapshot)
     }
 
     fn lists(end: &[&[u64]]) -> BTreeMap<Key, List> {
@@ -334,6 +350,9 @@ mod tests {
         let first = [read(0, &[]), Append(1, 1)];
         let second = [read(1, &[]), Append(0, 2)];
         assert_eq!(judge(&[&first, &second], &[&[2], &[1]]), []);
+        let both = history(&[&first, &second]);
+        let found = anomalies(&both, &lists(&[&[2], &[1]]), Promise::Serial);
+        assert_eq!(found, [Anomaly::NotSerial(vec![0, 1])]);
     }
 
     #[test]
@@ -352,11 +371,11 @@ mod tests {
         let mut both = history(&[&[Append(0, 1)], &[read(0, &[1])]]);
         both[0].is_committed = false;
         assert_eq!(
-            anomalies(&both, &lists(&[&[]])),
+            anomalies(&both, &lists(&[&[]]), Promise::Snapshot),
             [Anomaly::AbortedRead(1, 0)]
         );
         // At the end, too.
-        let found = anomalies(&both[..1], &lists(&[&[1]]));
+        let found = anomalies(&both[..1], &lists(&[&[1]]), Promise::Snapshot);
         assert_eq!(found, [Anomaly::AbortedRead(1, 0)]);
     }
 
@@ -419,9 +438,9 @@ mod tests {
     #[test]
     fn a_client_sees_what_it_has_committed() {
         let mut both = history(&[&[Append(0, 1)], &[read(0, &[])]]);
-        assert_eq!(anomalies(&both, &lists(&[&[1]])), []);
+        assert_eq!(anomalies(&both, &lists(&[&[1]]), Promise::Snapshot), []);
         both[1].client = both[0].client;
-        let found = anomalies(&both, &lists(&[&[1]]));
+        let found = anomalies(&both, &lists(&[&[1]]), Promise::Snapshot);
         assert_eq!(found, [Anomaly::SplitSnapshot(vec![0])]);
     }
 

@@ -101,6 +101,7 @@ impl Change {
             | Change::Batch(_)
             | Change::ExpectShape(..)
             | Change::Migrate(_)
+            | Change::ExpectReads(_)
             | Change::SetIndexState(..)
             | Change::ReserveNumbers(..) => false,
         }

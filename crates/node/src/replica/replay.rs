@@ -123,6 +123,7 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
         | Change::SetIndexState(..)
         | Change::CreateSequence(_)
         | Change::ReserveNumbers(..)
+        | Change::ExpectReads(_)
         | Change::SetSequence(..) => vec![],
         Change::DropTable(id)
         | Change::Truncate(id)

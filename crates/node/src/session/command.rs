@@ -95,8 +95,12 @@ impl Session {
                 self.execute_copy(&copy, token).await
             }
             Command::Begin(modes, as_of) => {
-                sql::check_isolation(modes)?;
-                self.begin(sql::is_read_only(modes), as_of.as_deref()).await
+                let read_only = sql::is_read_only(modes);
+                let begun = self.begin(read_only, as_of.as_deref()).await?;
+                if sql::is_serializable(modes) {
+                    self.make_serializable()?;
+                }
+                Ok(begun)
             }
             Command::Commit => self.commit().await,
             Command::Rollback(None) => self.rollback(),
@@ -145,7 +149,11 @@ impl Session {
                 .map(|(n, v)| vec![Value::Text(n), Value::Text(v)])
                 .collect()
         } else {
-            vec![vec![Value::Text(self.settings.get(name)?)]]
+            let shown = match self.shown_of_transaction(name) {
+                Some(shown) => shown,
+                None => self.settings.get(name)?,
+            };
+            vec![vec![Value::Text(shown)]]
         };
         let tag = CommandTag {
             verb: "SHOW",

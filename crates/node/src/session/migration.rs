@@ -145,12 +145,21 @@ impl Transaction {
         })
     }
 
+    /// Who only reads has read one moment, whatever has become of it.
+    fn writes_anything(&self, set: &WriteSet) -> bool {
+        !self.tables.is_empty() || !set.changes.is_empty()
+    }
+
     /// All that the transaction does, as one write set. `numbers`: where sequences stand that it
     /// has created.
     pub(super) fn to_write_set(&self, numbers: Vec<SequenceSchema>) -> WriteSet {
         let mut set = self
             .writes
             .to_write_set(self.base.stamp(), self.view.catalog());
+        if let Some(reads) = self.reads.as_ref().filter(|_| self.writes_anything(&set)) {
+            let reads = reads.read_set(self.base.catalog().version, self.fresh_from());
+            set.changes.insert(0, Change::ExpectReads(reads));
+        }
         if self.tables.is_empty() {
             return set;
         }

@@ -21,6 +21,7 @@ mod named;
 mod prepare;
 mod primary_key;
 mod read;
+mod serializable;
 mod settings;
 mod time;
 mod timeouts;

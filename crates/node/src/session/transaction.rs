@@ -12,7 +12,7 @@ use chronos_model::{
     BatchChange, Catalog, Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, TableId,
     TableSchema, WriteSet,
 };
-use chronos_store::{ReadView, Reservation};
+use chronos_store::{ReadLog, ReadView, Reservation};
 
 use super::migration::TableChanges;
 use crate::Error;
@@ -44,6 +44,10 @@ pub(super) struct Transaction {
     pub(super) base: ReadView,
     /// The same with its own changes of the catalog, without its writes.
     pub(super) view: ReadView,
+    /// What it has read, if that must be as it was at COMMIT.
+    pub(super) reads: Option<Arc<ReadLog>>,
+    /// Whether anything was read, or looked for, so far.
+    pub(super) has_read: bool,
     /// Its changes of the catalog.
     pub(super) tables: TableChanges,
     /// `now()`, in microseconds since the Unix epoch.
@@ -77,6 +81,8 @@ impl Transaction {
         Transaction {
             base: view.clone(),
             view,
+            reads: None,
+            has_read: false,
             tables: TableChanges::default(),
             copied_bytes: 0,
             now_micros,
@@ -93,6 +99,7 @@ impl Transaction {
 
     /// What the transaction sees: its view and its own writes.
     pub(super) fn read_view(&mut self) -> Result<ReadView, Error> {
+        self.has_read = true;
         if self.writes.is_empty() {
             return Ok(self.view.clone());
         }
