@@ -5,8 +5,8 @@ use std::path::Path;
 
 use chronos_env::{SimDisk, SimEnv};
 use chronos_model::{
-    CatalogChange, CatalogEdit, Change, DataType, Expect, IndexSchema, Migration, NodeId, SqlState,
-    Stamp, TableId, TableSchema, Uniqueness, Value, WriteSet,
+    CatalogChange, CatalogEdit, Change, DataType, Expect, IndexSchema, Key, Migration, NodeId,
+    ReadSet, SqlState, Stamp, TableId, TableSchema, Uniqueness, Value, WriteSet,
 };
 use chronos_store::{ApplyError, LogIndex, ReadView, Store, VersionFilter};
 
@@ -151,8 +151,60 @@ fn script() -> Vec<Step> {
     )
     .unwrap();
     w.steps.push(Step::Flush);
+    serial(&mut w, &after);
+    w.steps.push(Step::Flush);
     w.steps.push(Step::Compact);
     w.steps
+}
+
+/// Rows of transactions that have read something: written if that is still so.
+fn serial(w: &mut Writer, t: &TableSchema) {
+    let base = w.store.catalog().version;
+    let before = stamp(w.entries - 1);
+    let whole = || ReadSet {
+        base,
+        tables: vec![t.id],
+        keys: vec![],
+    };
+    let key = |n: u32| ReadSet {
+        base,
+        tables: vec![],
+        keys: vec![(t.id, Key(key_of(t, &row(n, 0)).into()))],
+    };
+    // Row 92 is the last that was written; it was no part of what was read "before".
+    let cases = [
+        (before, whole(), false),
+        (stamp(w.entries), whole(), true),
+        (before, key(92), false),
+        (before, key(3), true),
+        (before, key(7777), true),
+        (Stamp(stamp(w.entries).0 - 1), key(92), false),
+        (
+            stamp(w.entries),
+            ReadSet {
+                base: base - 1,
+                ..key(3)
+            },
+            false,
+        ),
+        // Truncated since: what was not there either might be anything.
+        (stamp(w.entries - 2), key(7777), false),
+    ];
+    for (n, (begin, reads, holds)) in (300..).zip(cases) {
+        let set = vec![
+            Change::ExpectReads(reads),
+            Change::ExpectShape(t.id, t.shape.version),
+            put(t, Expect::Absent, n, n),
+        ];
+        let done = w.write(begin, set);
+        match (holds, done) {
+            (true, done) => done.unwrap(),
+            (false, done) => {
+                let error = done.unwrap_err();
+                assert_eq!(error.sqlstate(), SqlState::SERIALIZATION_FAILURE, "{n}");
+            }
+        }
+    }
 }
 
 /// Migrations that are not carried out.

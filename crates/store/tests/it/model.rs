@@ -184,6 +184,7 @@ impl Model {
             }
             Change::DropIndex(_) | Change::SetIndexState(..) => return Ok(()),
             Change::ExpectShape(..)
+            | Change::ExpectReads(_)
             | Change::CreateSequence(_)
             | Change::ReserveNumbers(..)
             | Change::SetSequence(..) => return Ok(()),
