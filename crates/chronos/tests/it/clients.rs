@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::node::{repository, Node};
 
 /// Whether a command runs and succeeds.
-fn works(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn works(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -23,7 +23,7 @@ fn works(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn skip(client: &str, why: &str) {
+pub(crate) fn skip(client: &str, why: &str) {
     let required = std::env::var("CHRONOS_CLIENTS_REQUIRED").unwrap_or_default();
     assert!(
         !required.split(',').any(|r| r == client),
@@ -52,7 +52,7 @@ fn run(program: &str, arguments: &[&str], script: &str) {
     );
 }
 
-fn python(client: &str, modules: &str, script: &str) {
+pub(crate) fn python(client: &str, modules: &str, script: &str) {
     let python = std::env::var("CHRONOS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     if works(&python, &["-c", &format!("import {modules}")]) {
         run(&python, &[], script);

@@ -5,7 +5,8 @@
 //! judged by `list_append`), data directories that cannot be used (`data_dir`), checks of what is
 //! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`, `primary_key`), DDL in transactions (`migrations`), indexes that are built
 //! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series
-//! (`series`). Every node listens on loopback on ports of its own choice, keeps its files in a
+//! (`series`), passwords and tokens (`login`), what users may do (`roles`), certificates (`tls`) and
+//! silences (`timeouts`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
     clippy::disallowed_methods,
@@ -24,13 +25,17 @@ mod engine;
 mod index;
 mod isolation;
 mod list_append;
+mod login;
 mod memory;
 mod migrations;
 mod node;
 mod primary_key;
 mod random;
+mod roles;
 mod series;
 mod slt;
+mod timeouts;
+mod tls;
 mod tpcb;
 mod transactions;
 mod value;

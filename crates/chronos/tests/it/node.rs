@@ -25,6 +25,11 @@ impl Node {
 
     /// The same with further flags.
     pub(crate) fn start_with(data_dir: &Path, flags: &[&str]) -> Node {
+        Node::start_in(data_dir, flags, &[])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn start_in(data_dir: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_chronos"))
             .args([
                 "start",
@@ -37,6 +42,7 @@ impl Node {
             .arg(data_dir)
             .args(flags)
             .env("RUST_BACKTRACE", "1")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -70,6 +76,12 @@ impl Node {
     /// A connection URL.
     pub(crate) fn url(&self) -> String {
         format!("postgres://chronos@{}/chronos", self.pg)
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("SIGHUP");
     }
 
     /// SIGKILL, and gone when this returns.
@@ -111,12 +123,25 @@ pub(crate) fn get(to: SocketAddr, path: &str) -> std::io::Result<(u16, String)> 
 }
 
 fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let (status, answer) = request_as(to, method, path, "", body)?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok((status, body.to_owned()))
+}
+
+/// A request with further header lines, each with its line break; returns the status and the whole answer.
+pub(crate) fn request_as(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+         Content-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes())?;
@@ -127,8 +152,7 @@ fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Res
         .and_then(|rest| rest.get(..3))
         .and_then(|code| code.parse().ok())
         .ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {answer:?}")))?;
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    Ok((status, body.to_owned()))
+    Ok((status, answer))
 }
 
 /// The root of the repository.

@@ -16,7 +16,6 @@ use std::fmt;
 
 use chronos_env::Env;
 use chronos_model::{Catalog, Role, Secret, SqlState, TableId, UserSchema};
-use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use subtle::ConstantTimeEq;
 
@@ -90,8 +89,6 @@ pub(crate) struct Auth {
     remembered: Cache<String, (String, [u8; 32])>,
     /// Known to this process only.
     key: [u8; 32],
-    /// One at a time: hashing is what an attacker would have us do.
-    hashing: Mutex<()>,
 }
 
 impl fmt::Debug for Auth {
@@ -110,8 +107,12 @@ impl Auth {
             options,
             remembered: Cache::new(REMEMBERED_MAX),
             key,
-            hashing: Mutex::new(()),
         }
+    }
+
+    /// What is remembered of a password.
+    fn hash_of(&self, name: &str, password: &str) -> [u8; 32] {
+        scram::hmac(&self.key, &[name.as_bytes(), b"\0", password.as_bytes()])
     }
 }
 
@@ -163,34 +164,35 @@ impl Node {
         }
     }
 
-    /// The user of a name and a password. Hashes for some milliseconds when it has not seen them
-    /// before: call it where one may block.
+    /// The user of a name and a password that were right before, and still are. Quick.
+    pub fn remembered(&self, name: &str, password: &str) -> Option<Identity> {
+        let auth = &self.inner.auth;
+        let (of, known) = auth.remembered.get(name)?;
+        let catalog = self.inner.replica.store.catalog();
+        let (verifier, may_succeed) = self.verifier_of(name, &catalog);
+        let is_it: bool = known.ct_eq(&auth.hash_of(name, password)).into();
+        match is_it && may_succeed && of == verifier.text() {
+            true => self.identity_of(name).ok(),
+            false => None,
+        }
+    }
+
+    /// The user of a name and a password. Hashes for some milliseconds: call it where one may
+    /// block, and not too often at once.
     ///
     /// Errors: they do not go together (28P01), or the user may not log in (28000).
     pub fn check_password(&self, name: &str, password: &str) -> Result<Identity, Error> {
-        let auth = &self.inner.auth;
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(wrong_password(name));
         }
         let catalog = self.inner.replica.store.catalog();
         let (verifier, may_succeed) = self.verifier_of(name, &catalog);
-        let text = verifier.text();
-        let hash = scram::hmac(&auth.key, &[name.as_bytes(), b"\0", password.as_bytes()]);
-        let is_known = auth
-            .remembered
-            .get(name)
-            .is_some_and(|(of, known)| of == text && bool::from(known.ct_eq(&hash)));
-        if is_known && may_succeed {
-            return self.identity_of(name);
-        }
-        let is_right = {
-            let _one = auth.hashing.lock();
-            verifier.matches(password)
-        };
-        if !is_right || !may_succeed {
+        if !verifier.matches(password) || !may_succeed {
             return Err(wrong_password(name));
         }
-        auth.remembered.insert(name.to_owned(), (text, hash));
+        let auth = &self.inner.auth;
+        let hash = auth.hash_of(name, password);
+        auth.remembered.insert(name.to_owned(), (verifier.text(), hash));
         self.identity_of(name)
     }
 

@@ -68,8 +68,13 @@ async fn by_password(app: &App, credentials: &str) -> Result<Result<Identity, Fa
     let pair = pair.as_deref().and_then(|text| text.split_once(':'));
     let (user, password) =
         pair.ok_or_else(|| unknown("the credentials are not user:password in base64"))?;
+    if let Some(identity) = app.node.remembered(user, password) {
+        return Ok(Ok(identity));
+    }
     let (node, user, password) = (app.node.clone(), user.to_owned(), password.to_owned());
-    // Hashing takes milliseconds, during which others are served.
+    // Hashing takes milliseconds, during which others are served; whoever guesses passwords gets
+    // no more than a part of the machine. The semaphore is never closed.
+    let _permit = app.password_permits.acquire().await;
     let checked = tokio::task::spawn_blocking(move || node.check_password(&user, &password));
     let checked = checked.await.map_err(|e| {
         Failure::new(

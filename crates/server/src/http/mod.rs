@@ -51,6 +51,9 @@ use self::error::Failure;
 use self::metrics::Metrics;
 use crate::tls::TlsServer;
 
+/// Passwords that are hashed at the same time.
+const PASSWORDS_AT_ONCE: usize = 2;
+
 /// Limits of the HTTP face and what it shares with the rest of the process.
 #[derive(Debug)]
 pub struct HttpOptions {
@@ -103,6 +106,7 @@ pub(crate) struct AppState {
     metrics: Arc<Metrics>,
     ingest_permits: Arc<Semaphore>,
     check_permit: Arc<Semaphore>,
+    password_permits: Semaphore,
     draining: AtomicBool,
 }
 
@@ -129,6 +133,7 @@ impl App {
             metrics: Arc::new(metrics),
             ingest_permits: Arc::new(Semaphore::new(options.ingest_max_inflight)),
             check_permit: Arc::new(Semaphore::new(1)),
+            password_permits: Semaphore::new(PASSWORDS_AT_ONCE),
             draining: AtomicBool::new(false),
             options,
         }))

@@ -212,6 +212,3 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Serve
         e => wrong("certificate and private key", e),
     })
 }
-
-#[cfg(test)]
-mod tests;

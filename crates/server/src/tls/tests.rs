@@ -1,1 +1,0 @@
-//! Certificates that go together, and others.
