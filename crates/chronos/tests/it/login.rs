@@ -50,7 +50,11 @@ fn start_with_admin(directory: &Path) -> Node {
         "--admin-password-file",
         password.to_str().expect("a name in UTF-8"),
         "--log-file",
-        directory.to_str().map(|d| format!("{d}/log.txt")).expect("UTF-8").leak(),
+        directory
+            .to_str()
+            .map(|d| format!("{d}/log.txt"))
+            .expect("UTF-8")
+            .leak(),
     ];
     Node::start_with(&directory.join("data"), &flags)
 }
@@ -64,12 +68,20 @@ async fn who_has_the_password_is_let_in_and_nobody_else() {
     assert_eq!(refusal(&node, "nobody", Some(PASSWORD)).await, wrong);
     assert!(connect(&node, "chronos", None).await.is_err());
 
-    let admin = connect(&node, "chronos", Some(PASSWORD)).await.expect("the admin");
+    let admin = connect(&node, "chronos", Some(PASSWORD))
+        .await
+        .expect("the admin");
     let admin = admin.client;
     let run = |sql: &'static str| admin.batch_execute(sql);
-    run("CREATE USER ada PASSWORD 'Lovelace-1815' IN ROLE chronos_read_write").await.unwrap();
-    run("CREATE ROLE sleeper NOLOGIN PASSWORD 'x'").await.unwrap();
-    run("CREATE USER late PASSWORD 'x' VALID UNTIL '2020-01-01'").await.unwrap();
+    run("CREATE USER ada PASSWORD 'Lovelace-1815' IN ROLE chronos_read_write")
+        .await
+        .unwrap();
+    run("CREATE ROLE sleeper NOLOGIN PASSWORD 'x'")
+        .await
+        .unwrap();
+    run("CREATE USER late PASSWORD 'x' VALID UNTIL '2020-01-01'")
+        .await
+        .unwrap();
     run("CREATE USER bare").await.unwrap();
     // Of the password "pencil", as PostgreSQL's dumps have it.
     run("CREATE USER dumped PASSWORD 'SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU='").await.unwrap();
@@ -80,8 +92,13 @@ async fn who_has_the_password_is_let_in_and_nobody_else() {
     assert_eq!(refusal(&node, "dumped", Some("pencil")).await, None);
 
     // Who changes his password needs the new one from then on.
-    let ada = connect(&node, "ada", Some("Lovelace-1815")).await.unwrap().client;
-    ada.batch_execute("ALTER USER ada PASSWORD 'Byron-1816'").await.unwrap();
+    let ada = connect(&node, "ada", Some("Lovelace-1815"))
+        .await
+        .unwrap()
+        .client;
+    ada.batch_execute("ALTER USER ada PASSWORD 'Byron-1816'")
+        .await
+        .unwrap();
     assert_eq!(refusal(&node, "ada", Some("Lovelace-1815")).await, wrong);
 
     // A restart keeps all of it, also one without a farewell.
@@ -90,13 +107,22 @@ async fn who_has_the_password_is_let_in_and_nobody_else() {
     let node = start_with_admin(directory.path());
     assert_eq!(refusal(&node, "ada", Some("Byron-1816")).await, None);
     assert_eq!(refusal(&node, "ada", Some("Lovelace-1815")).await, wrong);
-    let admin = connect(&node, "chronos", Some(PASSWORD)).await.expect("the admin").client;
-    let rows = admin.query("SELECT * FROM pg_authid, pg_shadow", &[]).await.expect("rows");
+    let admin = connect(&node, "chronos", Some(PASSWORD))
+        .await
+        .expect("the admin")
+        .client;
+    let rows = admin
+        .query("SELECT * FROM pg_authid, pg_shadow", &[])
+        .await
+        .expect("rows");
     assert!(!format!("{rows:?}").contains("SCRAM"));
     node.stop();
     for secret in [PASSWORD, "Lovelace-1815", "Byron-1816"] {
         for place in ["data", "log.txt"] {
-            assert!(!is_found(secret, &directory.path().join(place)), "{secret} in {place}");
+            assert!(
+                !is_found(secret, &directory.path().join(place)),
+                "{secret} in {place}"
+            );
         }
     }
 }
@@ -117,7 +143,10 @@ fn is_found(text: &str, place: &Path) -> bool {
 async fn a_user_who_is_dropped_or_demoted_is_so_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let node = start_with_admin(directory.path());
-    let admin = connect(&node, "chronos", Some(PASSWORD)).await.expect("the admin").client;
+    let admin = connect(&node, "chronos", Some(PASSWORD))
+        .await
+        .expect("the admin")
+        .client;
     let setup = "CREATE TABLE t (a INT PRIMARY KEY);
         CREATE USER ada PASSWORD 'x'; GRANT chronos_read_write TO ada;
         CREATE USER bob PASSWORD 'x'";
@@ -125,15 +154,32 @@ async fn a_user_who_is_dropped_or_demoted_is_so_at_once() {
         admin.batch_execute(statement).await.expect(statement);
     }
     let ada = connect(&node, "ada", Some("x")).await.expect("ada");
-    ada.client.batch_execute("INSERT INTO t VALUES (1)").await.expect("she may");
+    ada.client
+        .batch_execute("INSERT INTO t VALUES (1)")
+        .await
+        .expect("she may");
     let revoke = "REVOKE chronos_read_write FROM ada";
     admin.batch_execute(revoke).await.expect(revoke);
-    let denied = ada.client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap_err();
+    let denied = ada
+        .client
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await
+        .unwrap_err();
     assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
-    assert!(ada.client.query_one("SELECT current_user::text", &[]).await.is_ok());
-    admin.batch_execute("DROP USER ada").await.expect("DROP USER");
+    assert!(ada
+        .client
+        .query_one("SELECT current_user::text", &[])
+        .await
+        .is_ok());
+    admin
+        .batch_execute("DROP USER ada")
+        .await
+        .expect("DROP USER");
     let gone = ada.client.batch_execute("SELECT 1").await.unwrap_err();
-    assert_eq!(gone.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+    assert_eq!(
+        gone.code(),
+        Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    );
     ada.ended.await.expect("the connection's task");
     assert!(ada.client.is_closed());
     let own = admin.batch_execute("DROP USER chronos").await.unwrap_err();
@@ -159,7 +205,7 @@ fn http_asks_who_is_there() {
     for path in ["/health", "/ready"] {
         assert_eq!(ask("GET", path, "", "").0, 200, "{path}");
     }
-    let reading = r#"{"device_id":"d","metric":"m","ts":"2026-01-01T00:00:00Z","value":1}"#;
+    let reading = r#"{"device_id":"d","ts":1704067200,"seq":1,"metrics":{"m":1}}"#;
     let create = r#"{"sql":"CREATE TABLE IF NOT EXISTS t (a INT)"}"#;
     let select = r#"{"sql":"SELECT current_user::text AS who"}"#;
     let (admin, reader) = (
@@ -178,10 +224,19 @@ fn http_asks_who_is_there() {
         for (who, status) in ["", admin, reader, user].into_iter().zip(statuses) {
             let (found, answer) = ask(method, path, who, body);
             assert_eq!(found, status, "{method} {path} as {who:?}: {answer}");
-            assert_eq!(status == 401, answer.contains("www-authenticate: Basic"), "{answer}");
+            assert_eq!(
+                status == 401,
+                answer.contains("www-authenticate: Basic"),
+                "{answer}"
+            );
         }
     }
-    for nobody in ["Bearer admin-0123456789abcdeg", "Basic Y2hyb25vczpwOng=", "Basic ?", "Digest x"] {
+    for nobody in [
+        "Bearer admin-0123456789abcdeg",
+        "Basic Y2hyb25vczpwOng=",
+        "Basic ?",
+        "Digest x",
+    ] {
         assert_eq!(ask("POST", "/sql", nobody, select).0, 401, "{nobody}");
     }
     let (_, answer) = ask("POST", "/sql", user, select);
@@ -198,7 +253,10 @@ fn start_and_fail(flags: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, S
         .stdin(Stdio::null())
         .output()
         .expect("the chronos binary runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -206,13 +264,19 @@ fn a_node_that_nobody_could_log_in_to_does_not_start() {
     let elsewhere = ["--pg-address", "0.0.0.0:0", "--http-address", "127.0.0.1:0"];
     let (code, said) = start_and_fail(&elsewhere, &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("--admin-password-file") && said.contains("--auth trust"), "{said}");
+    assert!(
+        said.contains("--admin-password-file") && said.contains("--auth trust"),
+        "{said}"
+    );
     let (code, said) = start_and_fail(&["--auth", "password"], &[]);
     assert_eq!(code, Some(2), "{said}");
     let short = [("CHRONOS_AUTH_TOKEN_ADMIN", "short")];
     let (code, said) = start_and_fail(&[], &short);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("CHRONOS_AUTH_TOKEN_ADMIN") && !said.contains("short"), "{said}");
+    assert!(
+        said.contains("CHRONOS_AUTH_TOKEN_ADMIN") && !said.contains("short"),
+        "{said}"
+    );
 }
 
 /// Runs `chronos client` without a terminal.
@@ -253,7 +317,10 @@ fn the_client_finds_its_password() {
     std::fs::set_permissions(&pgpass, private).expect("chmod");
     assert!(is_let_in(&[], &[("PGPASSFILE", pgpass_name)]).0);
     let (wrong, told) = is_let_in(&[], &[("PGPASSWORD", "wrong")]);
-    assert!(!wrong && told.contains("password authentication failed"), "{told}");
+    assert!(
+        !wrong && told.contains("password authentication failed"),
+        "{told}"
+    );
     let (none, told) = is_let_in(&[], &[("PGPASSFILE", "/nonexistent")]);
     assert!(!none && told.contains("--password-file"), "{told}");
 }
@@ -274,12 +341,22 @@ fn psql_logs_in() {
         let (out, err) = (output.stdout, output.stderr);
         (
             output.status.success(),
-            format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)),
+            format!(
+                "{}{}",
+                String::from_utf8_lossy(&out),
+                String::from_utf8_lossy(&err)
+            ),
         )
     };
-    assert_eq!(psql("SELECT session_user", Some(PASSWORD)), (true, "chronos\n".to_owned()));
+    assert_eq!(
+        psql("SELECT session_user", Some(PASSWORD)),
+        (true, "chronos\n".to_owned())
+    );
     let (is_in, told) = psql("SELECT 1", Some("wrong"));
-    assert!(!is_in && told.contains("password authentication failed"), "{told}");
+    assert!(
+        !is_in && told.contains("password authentication failed"),
+        "{told}"
+    );
     let (is_in, told) = psql("SELECT 1", None);
     assert!(!is_in && told.contains("no password supplied"), "{told}");
     let create = "CREATE USER ada PASSWORD 'x' IN ROLE chronos_read_only";
@@ -287,5 +364,8 @@ fn psql_logs_in() {
     let (is_in, told) = psql("\\du", Some(PASSWORD));
     assert!(is_in, "{told}");
     let line = told.lines().find(|line| line.starts_with("ada|"));
-    assert!(line.is_some_and(|line| line.contains("chronos_read_only")), "{told}");
+    assert!(
+        line.is_some_and(|line| line.contains("chronos_read_only")),
+        "{told}"
+    );
 }

@@ -104,18 +104,42 @@ fn who_must_use_tls_does_and_looks_at_the_certificate() {
     let other = files.write("other.crt", &Authority::new("other").pem);
     let node = files.start(&["--tls", "require"]);
     for (host, parameters, is_good) in [
-        ("localhost", format!("sslmode=verify-full&sslrootcert={root}"), true),
-        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={root}"), false),
-        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={root}"), true),
-        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={other}"), false),
-        ("127.0.0.1", format!("sslmode=require&sslrootcert={other}"), false),
+        (
+            "localhost",
+            format!("sslmode=verify-full&sslrootcert={root}"),
+            true,
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-full&sslrootcert={root}"),
+            false,
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-ca&sslrootcert={root}"),
+            true,
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=verify-ca&sslrootcert={other}"),
+            false,
+        ),
+        (
+            "127.0.0.1",
+            format!("sslmode=require&sslrootcert={other}"),
+            false,
+        ),
         ("127.0.0.1", "sslmode=require".to_owned(), true),
         ("127.0.0.1", "sslmode=prefer".to_owned(), true),
         ("127.0.0.1", "sslmode=disable".to_owned(), false),
     ] {
         let (is_in, told) = connects(&url(&node, host, &parameters));
         assert_eq!(is_in, is_good, "{host} {parameters}: {told}");
-        assert_eq!(told.contains("no encryption"), parameters == "sslmode=disable", "{told}");
+        assert_eq!(
+            told.contains("no encryption"),
+            parameters == "sslmode=disable",
+            "{told}"
+        );
     }
     let (status, answer) = request_as(node.http, "GET", "/health", "", "").expect("an answer");
     assert_eq!(status, 403, "{answer}");
@@ -181,13 +205,32 @@ fn files_that_cannot_be_used_are_named() {
     let other_key = files.write("b.key", &other_key);
     let empty = files.write("empty", "");
     for (flags, said) in [
-        (vec!["--tls-cert", &certificate, "--tls-key", &other_key], "it is not the key of the certificate"),
-        (vec!["--tls-cert", &empty, "--tls-key", &key], "holds no PEM certificate"),
-        (vec!["--tls-cert", &certificate, "--tls-key", &empty], "holds no PEM private key"),
-        (vec!["--tls-cert", "/nonexistent", "--tls-key", &key], "cannot read /nonexistent"),
+        (
+            vec!["--tls-cert", &certificate, "--tls-key", &other_key],
+            "it is not the key of the certificate",
+        ),
+        (
+            vec!["--tls-cert", &empty, "--tls-key", &key],
+            "holds no PEM certificate",
+        ),
+        (
+            vec!["--tls-cert", &certificate, "--tls-key", &empty],
+            "holds no PEM private key",
+        ),
+        (
+            vec!["--tls-cert", "/nonexistent", "--tls-key", &key],
+            "cannot read /nonexistent",
+        ),
         (vec!["--tls-cert", &certificate], "--tls-key"),
         (
-            vec!["--tls-cert", &certificate, "--tls-key", &key, "--tls-domain", "db.example"],
+            vec![
+                "--tls-cert",
+                &certificate,
+                "--tls-key",
+                &key,
+                "--tls-domain",
+                "db.example",
+            ],
             "it is not for \"db.example\"",
         ),
     ] {
@@ -198,7 +241,10 @@ fn files_that_cannot_be_used_are_named() {
             .output()
             .expect("the chronos binary runs");
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(said), "{flags:?}: {told}");
+        assert!(
+            !output.status.success() && told.contains(said),
+            "{flags:?}: {told}"
+        );
     }
 }
 
@@ -223,7 +269,11 @@ fn verified_node() -> (Files, Node, String) {
     files.certify(&ours, &["localhost"]);
     let root = files.write("ours.crt", &ours.pem);
     let node = files.start(&["--tls", "require"]);
-    let url = url(&node, "localhost", &format!("sslmode=verify-full&sslrootcert={root}"));
+    let url = url(
+        &node,
+        "localhost",
+        &format!("sslmode=verify-full&sslrootcert={root}"),
+    );
     (files, node, url)
 }
 

@@ -192,7 +192,8 @@ impl Node {
         }
         let auth = &self.inner.auth;
         let hash = auth.hash_of(name, password);
-        auth.remembered.insert(name.to_owned(), (verifier.text(), hash));
+        auth.remembered
+            .insert(name.to_owned(), (verifier.text(), hash));
         self.identity_of(name)
     }
 

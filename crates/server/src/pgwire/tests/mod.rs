@@ -4,6 +4,7 @@
 //! Every wait has a deadline, so a connection that hangs fails its test.
 
 mod garbage;
+mod login;
 mod messages;
 mod sending;
 mod startup;
