@@ -421,6 +421,9 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         _ => {}
     }
     let equals = (at..tokens.len()).find(|&i| text(i) == "=" || word(i) == "to");
+    if let Some(command) = users::set_role(&word(at), &word(at + 1))? {
+        return Ok(Some(command));
+    }
     let Some(equals) = equals.filter(|&e| e > at && e + 1 < tokens.len()) else {
         let message = "syntax error in SET: expected SET name = value";
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));

@@ -115,6 +115,18 @@ pub(super) fn parse(sql: &str) -> Result<Option<Command>, QueryError> {
     }
 }
 
+/// `SET ROLE x`, `SET SESSION AUTHORIZATION x`, by the word behind SET and the next one. Nobody
+/// becomes somebody else; to stay who one is, is granted. `None`: it sets something else.
+pub(super) fn set_role(what: &str, to: &str) -> Result<Option<Command>, QueryError> {
+    match (what, to) {
+        ("role" | "authorization", "=" | "to" | "") => Ok(None),
+        ("role", "none") | ("authorization", "default") => Ok(Some(Command::NoOperation("SET"))),
+        ("role", _) => Err(QueryError::unsupported("SET ROLE")),
+        ("authorization", _) => Err(QueryError::unsupported("SET SESSION AUTHORIZATION")),
+        _ => Ok(None),
+    }
+}
+
 struct Rest<'a> {
     sql: &'a str,
     tokens: &'a [Token],

@@ -267,8 +267,8 @@ mod tests {
     #[test]
     fn addresses_are_checked() {
         let env = Env::simulated(1);
-        assert!(Feed::new("https://h:1", &env).is_err());
-        assert!(Feed::new("h:1", &env).is_err());
-        assert!(Feed::new("http://h:1/", &env).is_ok_and(|f| f.uri.path() == "/ingest"));
+        assert!(Feed::new("https://h:1", None, &env).is_err());
+        assert!(Feed::new("h:1", None, &env).is_err());
+        assert!(Feed::new("http://h:1/", None, &env).is_ok_and(|f| f.uri.path() == "/ingest"));
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct Target {
     /// Start-up options (`-c name=value`), as in libpq.
     pub(crate) options: Option<String>,
     /// How it is encrypted.
-    pub(crate) tls: TlsWish,
+    pub(crate) tls: Box<TlsWish>,
 }
 
 impl Target {
@@ -82,7 +82,7 @@ impl Target {
             password: environment_password(),
             database: DEFAULT_NAME.into(),
             options: None,
-            tls: TlsWish::of_environment()?,
+            tls: Box::new(TlsWish::of_environment()?),
         })
     }
 
@@ -112,7 +112,7 @@ impl Target {
             password: None,
             database: DEFAULT_NAME.into(),
             options: None,
-            tls: TlsWish::none(),
+            tls: Box::new(TlsWish::none()),
         }
     }
 
@@ -138,7 +138,7 @@ impl Target {
                 .or_else(environment_password),
             database: config.get_dbname().unwrap_or(DEFAULT_NAME).to_owned(),
             options: config.get_options().map(str::to_owned),
-            tls,
+            tls: Box::new(tls),
         })
     }
 
