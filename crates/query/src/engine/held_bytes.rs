@@ -53,7 +53,12 @@ fn copied(column: &ArrayRef, all: &UInt32Array) -> Result<ArrayRef, ArrowError> 
 /// Operators that keep batches of all their inputs.
 const KEEPERS: [&str; 3] = ["SortExec", "SortPreservingMergeExec", "SortMergeJoinExec"];
 /// Operators that keep batches of their first input.
-const KEEPERS_OF_FIRST: [&str; 3] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec"];
+const KEEPERS_OF_FIRST: [&str; 4] = [
+    "HashJoinExec",
+    "IntervalJoinExec",
+    "NestedLoopJoinExec",
+    "CrossJoinExec",
+];
 /// Operators whose batches fit already.
 const FITTING: [&str; 3] = ["ScanExec", "IndexScanExec", "FittedExec"];
 

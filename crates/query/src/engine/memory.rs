@@ -223,11 +223,12 @@ impl fmt::Display for StatementPool {
 
 /// An operator's name as people know it.
 fn operator(consumer: &str) -> &'static str {
-    const NAMES: [(&str, &str); 9] = [
+    const NAMES: [(&str, &str); 10] = [
         ("ExternalSorter", "a sort"),
         ("TopK", "a sort"),
         ("SortPreservingMerge", "a merge"),
         ("HashJoin", "a hash join"),
+        ("IntervalJoin", "a join of periods"),
         ("NestedLoopJoin", "a join"),
         ("CrossJoin", "a join"),
         ("SMJ", "a join"),

@@ -17,6 +17,7 @@ mod filters;
 mod from_functions;
 mod held_bytes;
 mod indexes;
+mod interval_joins;
 mod key_order;
 mod literals;
 mod long_joins;

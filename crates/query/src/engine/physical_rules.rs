@@ -11,6 +11,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::interval_joins::JoinIntervals;
 use super::scan::ScanExec;
 use super::{conjunctions, held_bytes, indexes, key_order, summaries, yielding};
 
@@ -24,10 +25,14 @@ pub(super) fn all(fits_batches: bool) -> Vec<Rule> {
     for rule in PhysicalOptimizer::new().rules {
         match rule.name() {
             "aggregate_statistics" => rules.push(Arc::new(CountScans)),
+            "ProjectionPushdown" => {
+                rules.extend([Arc::new(JoinIntervals::NestedLoops) as Rule, rule])
+            }
             "PushdownSort" => rules.extend([Arc::new(key_order::OrderByKey) as Rule, rule]),
             _ => rules.push(rule),
         }
     }
+    rules.push(Arc::new(JoinIntervals::HashJoins));
     rules.push(Arc::new(yielding::YieldInJoins));
     rules.push(Arc::new(conjunctions::BalanceConjunctions));
     rules.push(Arc::new(summaries::SummarizePages));

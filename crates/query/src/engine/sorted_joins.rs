@@ -22,6 +22,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
 
+use super::interval_joins::IntervalJoinExec;
+
 /// The engine plans sorted joins for so many partitions or more only.
 const PARTITIONS_MIN: usize = 2;
 
@@ -32,6 +34,10 @@ pub(super) fn has_hash_join(plan: &Arc<dyn ExecutionPlan>) -> DfResult<bool> {
         found |= node
             .downcast_ref::<HashJoinExec>()
             .is_some_and(|join| !join.null_aware);
+        // It took the place of one.
+        found |= node
+            .downcast_ref::<IntervalJoinExec>()
+            .is_some_and(IntervalJoinExec::has_keys);
         Ok(match found {
             true => TreeNodeRecursion::Stop,
             false => TreeNodeRecursion::Continue,

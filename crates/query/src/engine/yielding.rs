@@ -14,7 +14,8 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::ExecutionPlan;
 
 /// Operators that can give many batches for one of their input.
-const MULTIPLIERS: [&str; 5] = [
+const MULTIPLIERS: [&str; 6] = [
+    "IntervalJoinExec",
     "NestedLoopJoinExec",
     "CrossJoinExec",
     "HashJoinExec",
