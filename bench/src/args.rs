@@ -10,11 +10,12 @@ use crate::suite;
 pub(crate) const HELP: &str = "\
 Chronos beside SQLite and PostgreSQL, in one run.
 
-  --suite NAME,..    only these: idle, insert, batch, point, update, copy, scan, ingest
+  --suite NAME,..    only these: idle, insert, batch, point, update, copy, scan, periods, ingest
   --chronos PATH     the binary to start [default: release/chronos in $CARGO_TARGET_DIR or target, if it exists]
   --pg-url URL       a running node, instead of starting one (memory and disk are not seen then)
   --http-url URL     its HTTP address, for the ingest suite
   --without NAME,..  leave peers out: sqlite, postgres, chronos
+  --python PATH      a Python that has DuckDB's module, for the periods suite [default: python3]
   --quick            shorter phases, fewer repetitions, 2M rows instead of 10M
   --reps N           repetitions of every phase [default: 5; 3 with --quick]
   --rows N           rows of the scan suite, a multiple of the rows of one COPY
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) dir: Option<PathBuf>,
     /// Where the figures are written as JSON.
     pub(crate) json: Option<PathBuf>,
+    /// Where DuckDB is, for the suite that has it for a peer.
+    pub(crate) python: String,
     /// How much of everything.
     pub(crate) scale: Scale,
 }
@@ -100,6 +103,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options
         without: Vec::new(),
         dir: None,
         json: None,
+        python: "python3".to_owned(),
         scale,
     };
     let mut rest = args.into_iter();
@@ -114,6 +118,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options
             "--pg-url" => options.pg_url = Some(value()?),
             "--http-url" => options.http_url = Some(value()?),
             "--dir" => options.dir = Some(value()?.into()),
+            "--python" => options.python = value()?,
             "--json" => options.json = Some(value()?.into()),
             "--reps" => options.scale.reps = count(&value()?)? as usize,
             "--rows" => options.scale.scan_rows = count(&value()?)?,

@@ -5,6 +5,7 @@ mod copy;
 mod idle;
 mod ingest;
 mod keyed;
+mod periods;
 mod scan;
 
 use std::time::Instant;
@@ -18,8 +19,8 @@ use crate::report::Report;
 use crate::sample::{Bound, Sample};
 
 /// The suites, in the order they are run.
-pub(crate) const NAMES: [&str; 8] = [
-    "idle", "insert", "batch", "point", "update", "copy", "scan", "ingest",
+pub(crate) const NAMES: [&str; 9] = [
+    "idle", "insert", "batch", "point", "update", "copy", "scan", "periods", "ingest",
 ];
 
 /// The peers and where their figures go.
@@ -59,6 +60,7 @@ pub(crate) fn run_all(options: &Options, peers: &mut Vec<Box<dyn Peer>>, report:
             "update" => keyed::update(&mut bench),
             "copy" => copy::run(&mut bench),
             "scan" => scan::run(&mut bench),
+            "periods" => periods::run(&mut bench, &options.python),
             _ => ingest::run(&mut bench),
         }
         println!("{name}: {:.0} s", start.elapsed().as_secs_f64());

@@ -45,7 +45,7 @@ pub use period::Period;
 pub use reshape::Reshape;
 pub use role::{Role, Secret, UserSchema, Users};
 pub use row::{decode_column, decode_row, encode_row};
-pub use rules::{CheckSchema, ColumnAttributes, Identity, TableRules};
+pub use rules::{CheckSchema, ColumnAttributes, Identity, PeriodBound, TableRules};
 pub use schema::{
     Catalog, ColumnSchema, Comments, SystemColumn, TableId, TableSchema, HIDDEN_KEY_COLUMN,
 };

@@ -19,6 +19,20 @@ pub struct ColumnAttributes {
     /// `GENERATED .. AS IDENTITY`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    /// `PERIOD FOR VALID_TIME (..)`: which bound of its row's valid time the column shows,
+    /// whatever is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<PeriodBound>,
+}
+
+/// A bound of a row's valid time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeriodBound {
+    /// Since when it is true.
+    From,
+    /// Until when.
+    To,
 }
 
 impl ColumnAttributes {

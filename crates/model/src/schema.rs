@@ -11,8 +11,8 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ColumnAttributes, ColumnId, DataType, IndexSchema, SequenceSchema, Shape, TableOptions,
-    TableRules, TransactionLog, Users, ViewSchema,
+    ColumnAttributes, ColumnId, DataType, IndexSchema, PeriodBound, SequenceSchema, Shape,
+    TableOptions, TableRules, TransactionLog, Users, ViewSchema,
 };
 
 /// Name under which the key of a row can be asked for, in every table.
@@ -88,6 +88,16 @@ impl TableSchema {
     /// Whether values of a column may not be given like others.
     pub fn has_identity(&self) -> bool {
         self.columns.iter().any(|c| c.attributes.identity.is_some())
+    }
+
+    /// Positions of the columns that show since when and until when a row is true, if there are
+    /// such.
+    pub fn period_columns(&self) -> Option<[usize; 2]> {
+        let shows = |bound| {
+            let mut columns = self.columns.iter();
+            columns.position(|c| c.attributes.bound == Some(bound))
+        };
+        Some([shows(PeriodBound::From)?, shows(PeriodBound::To)?])
     }
 
     /// Name of the primary key's constraint, as PostgreSQL would call it.

@@ -189,7 +189,8 @@ impl Node {
         let batch = coerce_to(&table, batch)?;
         let mut held = self.inner.replica.write_memory();
         held.try_grow(columns_bytes(batch.columns()) as u64)?;
-        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &[])?;
+        let periods = dml::given_periods(&table, &batch)?;
+        let change = dml::insertions(&table, batch, Expect::AbsentOrSkip, &periods)?;
         let set = WriteSet {
             begin: Stamp::MAX,
             changes: dml::expected_shape(&table)

@@ -2,6 +2,7 @@
 
 mod alter;
 mod index;
+mod period;
 mod predicate;
 mod primary_key;
 mod rules;
@@ -78,6 +79,10 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
     }
     for constraint in &create.constraints {
         if let ast::TableConstraint::Check(check) = constraint {
+            if period::is_declaration(check) {
+                period::declare(&mut schema, check)?;
+                continue;
+            }
             rules::add_check(&mut schema, check.name.as_ref(), &check.expr)?;
         }
     }

@@ -4,7 +4,7 @@
 //! and `value`), foreign clients (`clients`), kill tests (`crash`, and `tpcb` with its sums), isolation (`isolation`,
 //! judged by `list_append`), data directories that cannot be used (`data_dir`), checks of what is
 //! stored (`check`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`, `primary_key`), DDL in transactions (`migrations`), indexes that are built
-//! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), a small memory limit (`memory`) and a real series
+//! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), joins by periods and columns that bound them (`periods`), a small memory limit (`memory`) and a real series
 //! (`series`), passwords and tokens (`login`), what users may do (`roles`), certificates (`tls`) and
 //! silences (`timeouts`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
@@ -29,6 +29,7 @@ mod login;
 mod memory;
 mod migrations;
 mod node;
+mod periods;
 mod primary_key;
 mod random;
 mod roles;

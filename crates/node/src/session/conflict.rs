@@ -104,10 +104,10 @@ impl Session {
         let mut count = returned[0].num_rows() as u64;
         if !keys.is_empty() {
             let updated = self
-                .update_pairs(plan, update, existing, take(&rows, excluded)?, parameters)
+                .update_pairs(plan, update, &existing, take(&rows, excluded)?, parameters)
                 .await?;
             count += updated.num_rows() as u64;
-            let (new_rows, updates) = self.updates_of(plan, &updated, &keys).await?;
+            let (new_rows, updates) = self.updates_of(plan, &updated, &keys, &existing).await?;
             changes.extend(updates);
             returned.push(new_rows);
         }
@@ -164,7 +164,11 @@ impl Session {
             }
             let valid = valid_from_now(valid, context.now_micros);
             let there = context.view.pieces(table, &change.key.0, valid)?;
-            pairs.divide(row as u32, change, valid, there);
+            let shown = there.into_iter().map(|(period, mut values)| {
+                dml::show_period(table, &mut values, period);
+                (period, values)
+            });
+            pairs.divide(row as u32, change, valid, shown.collect());
         }
         let fresh = take(&rows, pairs.fresh)?;
         let mut changes = pairs.insertions;
@@ -172,9 +176,10 @@ impl Session {
         if !pairs.existing.is_empty() {
             let excluded = take_again(&rows, pairs.excluded)?;
             let updated = self
-                .update_pairs(plan, update, pairs.existing, excluded, parameters)
+                .update_pairs(plan, update, &pairs.existing, excluded, parameters)
                 .await?;
-            let (new_rows, updates) = self.updates_of(plan, &updated, &pairs.replaced).await?;
+            let (replaced, existing) = (&pairs.replaced, &pairs.existing);
+            let (new_rows, updates) = self.updates_of(plan, &updated, replaced, existing).await?;
             changes.extend(updates);
             returned.push(new_rows);
         }
@@ -193,12 +198,14 @@ impl Session {
         })
     }
 
-    /// The rows that DO UPDATE made of pairs, and the changes that write them.
+    /// The rows that DO UPDATE made of pairs, and the changes that write them. A row that is as
+    /// it was is not written.
     async fn updates_of(
         &mut self,
         plan: &InsertPlan,
         updated: &RecordBatch,
         replaced: &[(Key, Option<Period>)],
+        existing: &[Vec<Value>],
     ) -> Result<(RecordBatch, Vec<RowChange>), Error> {
         let table = &plan.insert.table;
         let pairs = updated.column(0);
@@ -211,6 +218,9 @@ impl Session {
             &updated.columns()[1..],
             updated.num_rows(),
         )?;
+        let changed = pairs.values().iter();
+        let periods = changed.map(|pair| &replaced[*pair as usize].1);
+        let new_rows = dml::show_periods(table, new_rows, periods)?;
         let new_rows = self.finish_rows(&plan.rules, new_rows).await?;
         dml::check_not_null(table, &new_rows)?;
         let mut changes = Vec::with_capacity(updated.num_rows());
@@ -227,10 +237,13 @@ impl Session {
                     "ON CONFLICT DO UPDATE cannot change the primary key",
                 ));
             }
-            changes.push(RowChange {
+            let change = RowChange {
                 valid: *valid,
                 ..dml::put(new_key, &values, Expect::Unchanged)
-            });
+            };
+            if !is_as_it_was(table, &existing[*pair as usize], &change) {
+                changes.push(change);
+            }
         }
         Ok((new_rows, changes))
     }
@@ -274,12 +287,12 @@ impl Session {
         &mut self,
         insert: &InsertPlan,
         update: &dml::DoUpdate,
-        existing: Vec<Vec<Value>>,
+        existing: &[Vec<Value>],
         excluded: RecordBatch,
         parameters: &[Value],
     ) -> Result<RecordBatch, Error> {
         let query = insert.insert.update_query(update)?;
-        let tables = paired(&insert.insert.table, &existing, Some(&excluded))?;
+        let tables = paired(&insert.insert.table, existing, Some(&excluded))?;
         let types = known(&insert.source.parameters);
         let catalog = self.catalog();
         let plan = self.plan_over(&query, &tables, &types, &catalog)?;
@@ -292,6 +305,20 @@ impl Session {
             }
         }
     }
+}
+
+/// Whether a change writes the values that are there.
+fn is_as_it_was(table: &TableSchema, before: &[Value], change: &RowChange) -> bool {
+    let mut row = Vec::with_capacity(change.row.len());
+    match change.valid {
+        None => chronos_model::encode_row(before, &mut row),
+        Some(period) => {
+            let mut before = before.to_vec();
+            dml::show_period(table, &mut before, period);
+            chronos_model::encode_row(&before, &mut row);
+        }
+    }
+    row == *change.row
 }
 
 fn twice() -> Error {

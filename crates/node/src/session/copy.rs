@@ -135,7 +135,8 @@ impl Session {
             .iter()
             .enumerate()
             .any(|(i, c)| !copy.columns.contains(&i) && c.default.is_some());
-        if has_other_defaults || table.has_row_rules() {
+        let gives_periods = table.period_columns().is_some();
+        if has_other_defaults || gives_periods || table.has_row_rules() {
             return self.copy_with_defaults(copy).await;
         }
         let mut changes = Vec::new();

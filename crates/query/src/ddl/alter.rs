@@ -312,6 +312,7 @@ impl Work<'_> {
             ));
         }
         self.refuse_generated_from(position)?;
+        super::period::refuse_drop(&self.done.schema, position)?;
         let owner = Some((self.done.table.id, self.done.schema.column_id(position)));
         let mut owned = self.catalog.sequences_of(self.done.table.id);
         if let Some(sequence) = owned.find(|s| s.owner == owner) {

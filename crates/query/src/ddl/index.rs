@@ -6,7 +6,7 @@ use chronos_model::{
 };
 use datafusion::sql::sqlparser::ast;
 
-use super::predicate;
+use super::{period, predicate};
 use crate::sql::{fold, table_name};
 use crate::QueryError;
 
@@ -50,7 +50,7 @@ pub fn create_index(
             free_name(table, &listed, "idx", |name| is_taken(catalog, name))
         }
     };
-    Ok(IndexSchema {
+    let index = IndexSchema {
         id: TableId(0),
         name,
         table: table.id,
@@ -63,7 +63,9 @@ pub fn create_index(
         conditions,
         state: IndexState::Building,
         created: 0,
-    })
+    };
+    period::check_index(table, &index)?;
+    Ok(index)
 }
 
 fn refuse_unsupported(create: &ast::CreateIndex) -> Result<(), QueryError> {
@@ -285,10 +287,12 @@ pub(super) fn added_constraint(
         name.unwrap_or_else(|| free_name(table, &listed, "key", |name| is_taken(catalog, name)));
     // Another with the same columns is no reason not to make this one.
     check_count(columns.len())?;
-    Ok(IndexSchema {
+    let index = IndexSchema {
         table: table.id,
         ..constraint_index(name, columns)
-    })
+    };
+    period::check_index(table, &index)?;
+    Ok(index)
 }
 
 fn plain_column(table: &TableSchema, column: usize) -> Result<IndexColumn, QueryError> {
@@ -324,7 +328,9 @@ fn add_constraint(
             is_taken(catalog, name) || name == table.name || indexes.iter().any(|i| i.name == name)
         }),
     };
-    indexes.push(constraint_index(name, columns));
+    let index = constraint_index(name, columns);
+    period::check_index(table, &index)?;
+    indexes.push(index);
     Ok(())
 }
 

@@ -175,6 +175,10 @@ pub fn plan_declared(
         return None;
     };
     planner.cursor.statement_end()?;
+    // What such a row shows, and how long it is true, is not in its values alone.
+    if table.period_columns().is_some() {
+        return None;
+    }
     let writes_row = matches!(kind, DirectKind::Insert { .. } | DirectKind::Update { .. });
     if writes_row && (table.has_row_rules() || table.has_identity()) {
         return None;

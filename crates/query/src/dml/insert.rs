@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use chronos_model::{
-    text, Catalog, ColumnSchema, DataType, Identity, IndexSchema, Period, SqlState, SystemColumn,
-    TableSchema, Uniqueness, Value,
+    Catalog, ColumnSchema, DataType, Identity, IndexSchema, Period, SqlState, SystemColumn,
+    TableSchema, Uniqueness,
 };
 use datafusion::sql::sqlparser::ast;
 
@@ -15,8 +15,8 @@ use super::assignments::{assigned_text, assignments, projection, qualify};
 use super::constants::type_constants;
 use super::returning::returning_query;
 use super::{
-    assignable, check_given_not_null, find_table, not_assignable, note_parameter, EXCLUDED_TABLE,
-    EXISTING_TABLE, PAIR_COLUMN,
+    assignable, bounds, check_given_not_null, find_table, not_assignable, note_parameter,
+    EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN,
 };
 use crate::engine::parse_expression;
 use crate::sql::{fold, parse_query, quote, table_name, Overriding};
@@ -396,7 +396,12 @@ fn on_conflict(
 const PERIOD: [SystemColumn; 2] = [SystemColumn::ValidFrom, SystemColumn::ValidTo];
 
 fn insertable(table: &TableSchema, column: &str) -> Result<usize, QueryError> {
-    match PERIOD.iter().position(|c| c.name() == column) {
+    let bounds = match table.period_columns() {
+        // They are given by columns of the table.
+        Some(_) => &[],
+        None => PERIOD.as_slice(),
+    };
+    match bounds.iter().position(|c| c.name() == column) {
         Some(bound) => Ok(table.columns.len() + bound),
         None => assignable(table, column),
     }
@@ -419,7 +424,8 @@ pub(super) fn column_of(table: &TableSchema, target: usize) -> Cow<'_, ColumnSch
 impl Insert {
     /// Whether rows are given periods.
     pub fn gives_periods(&self) -> bool {
-        self.targets.iter().any(|t| *t >= self.table.columns.len())
+        let is_bound = |t: &usize| *t >= self.table.columns.len();
+        self.table.period_columns().is_some() || self.targets.iter().any(is_bound)
     }
 
     /// When the rows of a batch that `source` gave are true; `None`: from when they are
@@ -431,8 +437,9 @@ impl Insert {
         batch: &RecordBatch,
         now_micros: i64,
     ) -> Result<Vec<Option<Period>>, QueryError> {
+        let columns = self.table.period_columns();
         let bound = |bound: usize| -> Result<Option<Vec<Option<i64>>>, QueryError> {
-            let wanted = self.table.columns.len() + bound;
+            let wanted = columns.map_or(self.table.columns.len() + bound, |c| c[bound]);
             let given = self.targets.iter().position(|t| *t == wanted);
             given.map(|i| self.moments(batch, i, wanted)).transpose()
         };
@@ -440,17 +447,13 @@ impl Insert {
         let at = |bounds: &Option<Vec<Option<i64>>>, row: usize| bounds.as_ref()?[row];
         let period = |row: usize| {
             let (from, to) = (at(&from, row), at(&to, row));
-            if from.is_none() && to.is_none() {
-                return Ok(None);
-            }
-            let period = Period {
-                from: from.unwrap_or(now_micros),
-                to: to.unwrap_or(Period::UNTIL_CHANGED),
+            // Columns show an open beginning as NULL, and so they give it.
+            let from = match columns {
+                Some(_) => from,
+                None if from.is_none() && to.is_none() => return Ok(None),
+                None => Some(from.unwrap_or(now_micros)),
             };
-            match period.is_empty() {
-                false => Ok(Some(period)),
-                true => Err(self.empty_period(period)),
-            }
+            bounds::not_empty(&self.table, bounds::period(from, to)).map(Some)
         };
         (0..batch.num_rows()).map(period).collect()
     }
@@ -468,17 +471,6 @@ impl Insert {
             &column_of(&self.table, target).data_type,
         )?;
         super::moments(&array)
-    }
-
-    fn empty_period(&self, period: Period) -> QueryError {
-        let shown = |micros| text::format(&Value::TimestampTz(micros));
-        let message = format!(
-            "a row of \"{}\" cannot be true from {} to {}: the period must end after it begins",
-            self.table.name,
-            shown(period.from),
-            shown(period.to)
-        );
-        QueryError::new(SqlState::INVALID_PARAMETER, message)
     }
 
     /// The rows in the table's columns, from a batch that `source` gave.
@@ -518,6 +510,13 @@ impl Insert {
         let alias = &self.alias;
         let mut assigned: Vec<Option<String>> = vec![None; self.table.columns.len()];
         for (position, mut expr) in assignments(&update.assignments, &self.table)? {
+            let column = &self.table.columns[position];
+            if column.attributes.bound.is_some() {
+                return Err(QueryError::unsupported(format!(
+                    "ON CONFLICT DO UPDATE SET of \"{}\", which bounds the period of valid time",
+                    column.name
+                )));
+            }
             qualify(&mut expr, &self.table, alias);
             assigned[position] = Some(assigned_text(&expr, &self.table, position));
         }

@@ -6,6 +6,7 @@
 //! in the table's columns with the keys of the old ones, (3) changes.
 
 mod assignments;
+mod bounds;
 mod changes;
 mod constants;
 mod insert;
@@ -18,6 +19,7 @@ use chronos_model::{Catalog, DataType, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast;
 pub use datafusion::sql::sqlparser::ast::DoUpdate;
 
+pub use bounds::{given_periods, show_period, show_periods};
 pub(crate) use changes::{check_given_not_null, check_violation, not_assignable, not_updatable};
 pub use changes::{
     check_not_null, erasure, expected_shape, insertions, key_of, keys, not_null_violation, put,

@@ -13,7 +13,8 @@ use datafusion::sql::sqlparser::ast;
 use super::assignments::{assigned_text, assignments, projection};
 use super::returning::{self, returning_query};
 use super::{
-    check_given_not_null, find_table, key_of, moments, note_parameter, put, removal, row_values,
+    bounds, check_given_not_null, find_table, key_of, moments, note_parameter, put, removal,
+    row_values,
 };
 use crate::sql::{fold, parse_query, quote};
 use crate::temporal::PORTION;
@@ -62,6 +63,15 @@ impl Portion {
         }
     }
 
+    /// Whether it was given, and is not all of time.
+    fn is_bounded(&self) -> bool {
+        let is_open = |e: &ast::Expr| e.to_string().eq_ignore_ascii_case("null");
+        match self {
+            Portion::UntilChanged | Portion::FromNow => false,
+            Portion::Of(from, to) => !(is_open(from) && is_open(to)),
+        }
+    }
+
     /// How many columns stand before those of the row.
     fn leading(&self) -> usize {
         match self {
@@ -78,6 +88,9 @@ pub struct ModifiedRows {
     /// Of each the part of its valid time that is changed; `None`: from when the change is
     /// recorded until changed.
     pub periods: Vec<Option<Period>>,
+    /// Of each the period that it is given, if that was assigned: it is no longer true in the
+    /// one in which it was.
+    pub moved: Option<Vec<Period>>,
     /// Of each whether it is other than it was.
     pub is_changed: Vec<bool>,
     /// The rows as they shall be or were, in the table's columns.
@@ -101,11 +114,13 @@ fn target_of(
     else {
         return Err(refused());
     };
+    let table = find_table(catalog, name)?;
     let portion = match args {
+        // Its rows have periods, also before there are any.
+        None if table.period_columns().is_some() => Portion::FromNow,
         None => default,
         Some(args) => portion_of(&args.args).ok_or_else(refused)?,
     };
-    let table = find_table(catalog, name)?;
     let alias = alias
         .as_ref()
         .map_or_else(|| table.name.clone(), |a| fold(&a.name));
@@ -171,6 +186,13 @@ pub fn update(
         );
         assigned[position] = Some(assigned_text(&expr, &table, position));
     }
+    let moves = moved_bound(&table, &assigned);
+    if let Some(column) = moves.filter(|_| target.portion.is_bounded()) {
+        let message =
+            format!("cannot update column \"{column}\" because it is used in FOR PORTION OF");
+        return Err(QueryError::new(SqlState::SYNTAX_ERROR, message)
+            .with_hint("Without a portion the whole row is given another period."));
+    }
     let others = match &update.from {
         Some(
             ast::UpdateTableFromKind::AfterSet(tables)
@@ -193,6 +215,13 @@ pub fn update(
         parameter_types,
         catalog,
     )
+}
+
+/// The first column that is assigned and bounds the rows' period.
+fn moved_bound(table: &TableSchema, assigned: &[Option<String>]) -> Option<String> {
+    let columns = table.period_columns()?;
+    let found = columns.into_iter().find(|c| assigned[*c].is_some());
+    found.map(|c| table.columns[c].name.clone())
 }
 
 /// Plans a DELETE, as [`update`].
@@ -402,17 +431,30 @@ impl Modify {
             &batch.columns()[self.portion.leading()..],
             batch.num_rows(),
         )?;
+        let mut rows = rows;
+        let mut moved = None;
         if self.kind == Kind::Put {
             check_given_not_null(&self.table, &rows)?;
+            match self.moves() {
+                true => moved = bounds::periods_in(&self.table, &rows)?,
+                false => rows = bounds::show_periods(&self.table, rows, periods.iter())?,
+            }
         }
         let returned = self.returned(&rows, &batch, returning)?;
         Ok(ModifiedRows {
             is_changed: self.changed_rows(&batch, &rows),
             keys,
             periods,
+            moved,
             rows,
             returned,
         })
+    }
+
+    /// Whether rows are given other periods.
+    fn moves(&self) -> bool {
+        let columns = self.table.period_columns();
+        columns.is_some_and(|columns| self.assigned.iter().any(|a| columns.contains(a)))
     }
 
     /// Which rows differ from what they were. A row that is written as it was is no new version.
@@ -424,10 +466,13 @@ impl Modify {
         let first = self.portion.leading() + self.table.columns.len();
         for (i, column) in self.assigned.iter().enumerate() {
             let (old, new) = (found.column(first + i), rows.column(*column));
-            // Types that cannot be compared count as changed.
             let same = datafusion::arrow::compute::kernels::cmp::not_distinct(old, new).ok();
             for (row, changed) in changed.iter_mut().enumerate() {
-                *changed |= !same.as_ref().is_some_and(|same| same.value(row));
+                *changed |= !match &same {
+                    Some(same) => same.value(row),
+                    // Arrays and the like, value by value.
+                    None => old.slice(row, 1).as_ref() == new.slice(row, 1).as_ref(),
+                };
             }
         }
         changed
@@ -445,6 +490,7 @@ impl Modify {
         let micros = |column: usize| moments(batch.column(column));
         let (from, to) = (micros(1)?, micros(2)?);
         let (portion_from, portion_to) = (micros(3)?, micros(4)?);
+        let shows = self.table.period_columns().is_some();
         let from_now = self.portion == Portion::FromNow;
         let period = |row: usize| {
             let own = Period {
@@ -455,7 +501,10 @@ impl Modify {
                 from: portion_from[row].unwrap_or(Period::BEGINNING),
                 to: portion_to[row].unwrap_or(Period::UNTIL_CHANGED),
             };
-            let is_open = own.from <= portion.from && own.to == Period::UNTIL_CHANGED;
+            if self.moves() {
+                return Some(own);
+            }
+            let is_open = !shows && own.from <= portion.from && own.to == Period::UNTIL_CHANGED;
             (!(from_now && is_open)).then(|| own.intersection(portion))
         };
         Ok(Some((0..batch.num_rows()).map(period).collect()))
@@ -478,6 +527,7 @@ impl Modify {
         let ModifiedRows {
             keys,
             periods,
+            moved,
             rows,
             is_changed,
             ..
@@ -500,11 +550,15 @@ impl Modify {
                         false => key_of(&self.table, &values)?,
                     };
                     let mut expect = Expect::Unchanged;
-                    if new_key != *key {
+                    let moved = moved.as_ref().map(|moved| moved[i]);
+                    if new_key != *key || moved.is_some_and(|moved| Some(moved) != *valid) {
                         changes.push(valid_for(removal(key.clone())));
                         expect = Expect::Absent;
                     }
-                    changes.push(valid_for(put(new_key, &values, expect)));
+                    changes.push(RowChange {
+                        valid: moved.or(*valid),
+                        ..put(new_key, &values, expect)
+                    });
                 }
             }
         }

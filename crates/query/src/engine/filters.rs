@@ -167,7 +167,10 @@ fn collect(filter: &Expr, table: &TableSchema, out: &mut Vec<Comparison>) {
 
 pub(super) fn column_of(expr: &Expr, table: &TableSchema) -> Option<usize> {
     match expr {
-        Expr::Column(column) => table.column_index(&column.name),
+        // What is stored of a column that shows a period is not what it shows.
+        Expr::Column(column) => table
+            .column_index(&column.name)
+            .filter(|position| table.columns[*position].attributes.bound.is_none()),
         _ => None,
     }
 }

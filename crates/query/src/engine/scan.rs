@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{SchemaRef, SortOptions};
 use chronos_model::TableSchema;
 use chronos_store::{
@@ -299,6 +300,16 @@ pub(super) fn store_error(e: StoreError) -> DataFusionError {
     error.into()
 }
 
+/// The same columns with the plan's schema, which has the table's metadata, and the names of
+/// columns that show a period.
+pub(super) fn in_plan(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
+}
+
 impl fmt::Debug for ScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ScanExec({})", self.table.name)
@@ -419,9 +430,8 @@ impl ExecutionPlan for ScanExec {
             let batch = batch?.map_err(store_error);
             Some(batch.and_then(|batch| {
                 metrics.record_output(batch.num_rows());
-                // Same columns; the plan's schema carries the table's field metadata.
                 let batch = held_bytes::within(batch, bytes_max)?;
-                Ok(batch.with_schema(Arc::clone(&expected))?)
+                Ok(in_plan(&batch, &expected)?)
             }))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use chronos_model::{Catalog, SqlState, SystemColumn, TableSchema};
+use chronos_model::{Catalog, PeriodBound, SqlState, SystemColumn, TableSchema};
 use chronos_store::{ScanColumn, ScanRequest};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result as DfResult;
@@ -124,7 +124,11 @@ impl ChronosTable {
 
     fn scan_column(&self, position: usize) -> ScanColumn {
         match position.checked_sub(self.table.columns.len()) {
-            None => ScanColumn::Column(position),
+            None => match self.table.columns[position].attributes.bound {
+                Some(PeriodBound::From) => ScanColumn::System(SystemColumn::ValidFrom),
+                Some(PeriodBound::To) => ScanColumn::System(SystemColumn::ValidTo),
+                None => ScanColumn::Column(position),
+            },
             Some(system) => ScanColumn::System(SystemColumn::ALL[system]),
         }
     }

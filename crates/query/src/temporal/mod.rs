@@ -20,6 +20,7 @@
 //! | `FOR PORTION OF VALID_TIME FROM a TO b` | `__portion(a, b)` |
 //! | `FOR VALID_TIME ALL` of UPDATE and DELETE | `__portion(NULL, NULL)` |
 //!
+//! `PERIOD FOR VALID_TIME (a, b)` in CREATE TABLE becomes a CHECK with a name of its own.
 //! Predicates of periods (`a._valid_time OVERLAPS b._valid_time`) become comparisons of
 //! their bounds, and `VALID_TIME WITHOUT OVERLAPS` is taken out of a primary key, where it is
 //! the case anyway.
@@ -68,6 +69,9 @@ pub enum Extent {
 
 /// The argument of a table that UPDATE or DELETE changes for a portion of valid time.
 pub const PORTION: &str = "__portion";
+
+/// The name of the CHECK that `PERIOD FOR VALID_TIME (a, b)` becomes.
+pub const PERIOD_DECLARATION: &str = "__period_valid_time";
 
 const CLAUSES: [(&str, Period, Extent); 9] = [
     (PORTION, Period::Valid, Extent::PortionOf),

@@ -6,7 +6,38 @@
 //! open. Standing alone an operand is the text of PostgreSQL's range.
 
 use super::bounds::Words;
+use super::rewriter;
 use crate::lex::LexError;
+
+/// Tokens, and how deep in the operands of others they stand.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) words: Words<'a>,
+    pub(super) depth: usize,
+}
+
+/// SQL in the place of a period expression.
+pub(super) struct Written {
+    pub(super) sql: String,
+    /// Behind its last token.
+    pub(super) end: usize,
+    /// Whether it is one operand alone, which has a name: `_valid_time`, `_system_time`.
+    pub(super) name: Option<&'static str>,
+}
+
+impl Place<'_> {
+    /// The text of the tokens `from..to`, the clauses and periods in it rewritten.
+    fn text(self, from: usize, to: usize) -> Result<String, LexError> {
+        let text = self.words.text(from, to);
+        let start = self.words.get(from).map_or(0, |token| token.start);
+        let rewritten = rewriter::rewrite_operand(&text, self.depth + 1);
+        let sql = rewritten.map_err(|e| LexError {
+            position: e.position + start,
+            ..e
+        })?;
+        Ok(sql)
+    }
+}
 
 /// The expressions of a period's bounds.
 struct Operand {
@@ -31,26 +62,31 @@ impl Operand {
     }
 }
 
-/// SQL that means what the period expression at `at` means, and the token behind it; `None`:
-/// there is none.
-pub(super) fn expression(words: Words<'_>, at: usize) -> Result<Option<(String, usize)>, LexError> {
-    let Some((left, mut end)) = intersection(words, at)? else {
+/// SQL that means what the period expression at `at` means; `None`: there is none.
+pub(super) fn expression(place: Place<'_>, at: usize) -> Result<Option<Written>, LexError> {
+    let Some((left, mut end)) = intersection(place, at)? else {
         return Ok(None);
     };
+    let words = place.words;
+    let written = |sql: String, end| {
+        let name = None;
+        Ok(Some(Written { sql, end, name }))
+    };
     if words.is_word(end, "CONTAINS") {
-        if let Some((right, end)) = intersection(words, end + 1)? {
+        if let Some((right, end)) = intersection(place, end + 1)? {
             let sql = left.of_rows(&right.rows, &contains(&left, &right));
-            return Ok(Some((sql, end)));
+            return written(sql, end);
         }
         let point_end = words.expression_end(end + 1)?;
-        let point = words.text(end + 1, point_end);
+        let point = place.text(end + 1, point_end)?;
         let sql = left.of_rows(&[], &contains_point(&left, &point));
-        return Ok(Some((sql, point_end)));
+        return written(sql, point_end);
     }
+    let alone = end;
     let immediately = words.is_word(end, "IMMEDIATELY");
     end += usize::from(immediately);
     let operator = if immediately { "=" } else { "<=" };
-    let after = |at: usize| match intersection(words, at + 1)? {
+    let after = |at: usize| match intersection(place, at + 1)? {
         Some(found) => Ok(found),
         None => Err(words.unexpected(at + 1)),
     };
@@ -69,18 +105,28 @@ pub(super) fn expression(words: Words<'_>, at: usize) -> Result<Option<(String, 
         let (right, after) = after(end)?;
         (equals(&left, &right), right, after)
     } else {
-        return Ok(Some((left.of_rows(&[], &text(&left)), end)));
+        return Ok(Some(Written {
+            sql: left.of_rows(&[], &text(&left)),
+            end,
+            name: name_at(words, alone - 1),
+        }));
     };
-    Ok(Some((left.of_rows(&right.rows, &sql), end)))
+    written(left.of_rows(&right.rows, &sql), end)
+}
+
+/// The name of the period of a table's rows.
+fn name_at(words: Words<'_>, at: usize) -> Option<&'static str> {
+    let names = ["_valid_time", "_system_time"];
+    names.into_iter().find(|name| words.is_word(at, name))
 }
 
 /// One operand, or several joined by `*`.
-fn intersection(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexError> {
-    let Some((mut left, mut end)) = operand(words, at)? else {
+fn intersection(place: Place<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexError> {
+    let Some((mut left, mut end)) = operand(place, at)? else {
         return Ok(None);
     };
-    while words.is_operator(end, "*") {
-        let Some((right, after)) = operand(words, end + 1)? else {
+    while place.words.is_operator(end, "*") {
+        let Some((right, after)) = operand(place, end + 1)? else {
             break;
         };
         left = Operand {
@@ -93,7 +139,8 @@ fn intersection(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>,
     Ok(Some((left, end)))
 }
 
-fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexError> {
+fn operand(place: Place<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexError> {
+    let words = place.words;
     if words.is_word(at, "PERIOD") && words.is_punct(at + 1, b'(') {
         let to = words.expression_end(at + 2)?;
         if !words.is_punct(to, b',') {
@@ -104,8 +151,8 @@ fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexE
             return Err(words.unexpected(end));
         }
         let operand = Operand {
-            from: format!("({})", words.text(at + 2, to)),
-            to: format!("({})", words.text(to + 1, end)),
+            from: format!("({})", place.text(at + 2, to)?),
+            to: format!("({})", place.text(to + 1, end)?),
             rows: Vec::new(),
         };
         return Ok(Some((operand, end + 1)));
@@ -117,11 +164,7 @@ fn operand(words: Words<'_>, at: usize) -> Result<Option<(Operand, usize)>, LexE
     while words.is_punct(last + 1, b'.') && words.is_name(last + 2) {
         last += 2;
     }
-    let time = if words.is_word(last, "_valid_time") {
-        "_valid"
-    } else if words.is_word(last, "_system_time") {
-        "_system"
-    } else {
+    let Some(time) = name_at(words, last).map(|name| name.trim_end_matches("_time")) else {
         return Ok(None);
     };
     let qualifier = match last > at {

@@ -11,13 +11,35 @@ use std::borrow::Cow;
 use chronos_model::SqlState;
 
 use super::bounds::Words;
-use super::{function_of, periods, Extent, Period, Piece, Rewritten, PORTION};
+use super::periods::{self, Place, Written};
+use super::{function_of, Extent, Period, Piece, Rewritten, PERIOD_DECLARATION, PORTION};
 use crate::lex::{tokens, LexError, Token, TokenKind};
 
 /// Clauses in bounds of clauses in bounds ..
 const DEPTH_MAX: usize = 16;
 
 pub(super) fn rewrite(sql: &str) -> Result<Rewritten<'_>, LexError> {
+    rewrite_at(sql, 0)
+}
+
+/// The text of an operand of a predicate, which stands so deep in others, rewritten.
+pub(super) fn rewrite_operand(sql: &str, depth: usize) -> Result<String, LexError> {
+    match super::may_have_clause(sql.as_bytes()) {
+        true if depth > DEPTH_MAX => Err(too_deep(0)),
+        true => Ok(rewrite_at(sql, depth)?.sql.into_owned()),
+        false => Ok(sql.to_owned()),
+    }
+}
+
+fn too_deep(position: usize) -> LexError {
+    LexError {
+        code: SqlState::TOO_COMPLEX,
+        message: format!("temporal clauses are nested more than {DEPTH_MAX} deep"),
+        position,
+    }
+}
+
+fn rewrite_at(sql: &str, depth: usize) -> Result<Rewritten<'_>, LexError> {
     let mut all = Vec::with_capacity(sql.len() / 4);
     for token in tokens(sql) {
         match token.error(sql) {
@@ -31,7 +53,7 @@ pub(super) fn rewrite(sql: &str) -> Result<Rewritten<'_>, LexError> {
         target: String::new(),
         pieces: Vec::new(),
         copied: 0,
-        depth: 0,
+        depth,
     };
     writer.range(0, all.len())?;
     if writer.pieces.is_empty() {
@@ -82,8 +104,18 @@ impl Writer<'_> {
     fn range(&mut self, from: usize, to: usize) -> Result<(), LexError> {
         let mut at = from;
         while at < to {
-            if let Some((sql, end)) = self.period_expression(from, at)? {
-                self.replace(at, end, &sql);
+            if let Some(written) = self.period_expression(from, at)? {
+                let name = written.name.filter(|_| self.is_selected(at, written.end));
+                let sql = match name {
+                    Some(name) => format!("{} AS {name}", written.sql),
+                    None => written.sql,
+                };
+                self.replace(at, written.end, &sql);
+                at = written.end;
+                continue;
+            }
+            if let Some((check, end)) = period_declaration(self.words, at) {
+                self.replace(at, end, &check);
                 at = end;
                 continue;
             }
@@ -101,11 +133,7 @@ impl Writer<'_> {
     }
 
     /// A period expression, unless the token goes on with a name or is called so.
-    fn period_expression(
-        &self,
-        from: usize,
-        at: usize,
-    ) -> Result<Option<(String, usize)>, LexError> {
+    fn period_expression(&self, from: usize, at: usize) -> Result<Option<Written>, LexError> {
         let words = self.words;
         let goes_on = at > from
             && (words.is_punct(at - 1, b'.')
@@ -116,8 +144,57 @@ impl Writer<'_> {
                 || (words.is_word(at, "PERIOD") && self.names_a_table(at)));
         match goes_on {
             true => Ok(None),
-            false => periods::expression(words, at),
+            false => {
+                let depth = self.depth;
+                periods::expression(Place { words, depth }, at)
+            }
         }
+    }
+
+    /// Whether what stands at `at..end` is all of an item of a SELECT list.
+    fn is_selected(&self, at: usize, end: usize) -> bool {
+        let words = self.words;
+        let begins = |i: usize| {
+            words.is_punct(i, b',')
+                || ["SELECT", "DISTINCT", "ALL"]
+                    .iter()
+                    .any(|w| words.is_word(i, w))
+        };
+        let ends = words.get(end).is_none()
+            || words.is_punct(end, b',')
+            || words.is_punct(end, b')')
+            || words.is_punct(end, b';')
+            || words.is_word(end, "FROM");
+        if at == 0 || !begins(at - 1) || !ends {
+            return false;
+        }
+        const OTHERS: [&str; 9] = [
+            "FROM",
+            "WHERE",
+            "BY",
+            "HAVING",
+            "ON",
+            "VALUES",
+            "SET",
+            "USING",
+            "RETURNING",
+        ];
+        let mut depth = 0usize;
+        for i in (0..at).rev() {
+            if words.is_punct(i, b')') {
+                depth += 1;
+            } else if words.is_punct(i, b'(') {
+                match depth.checked_sub(1) {
+                    Some(outer) => depth = outer,
+                    None => return false,
+                }
+            } else if depth == 0 && words.is_word(i, "SELECT") {
+                return true;
+            } else if depth == 0 && OTHERS.iter().any(|w| words.is_word(i, w)) {
+                return false;
+            }
+        }
+        false
     }
 
     /// Whether a name, which a list in parentheses follows, is that of a table.
@@ -198,11 +275,7 @@ impl Writer<'_> {
         self.insert(function_of(clause.period, clause.extent), source);
         self.insert("(", source);
         if self.depth == DEPTH_MAX {
-            return Err(LexError {
-                code: SqlState::TOO_COMPLEX,
-                message: format!("temporal clauses are nested more than {DEPTH_MAX} deep"),
-                position: source,
-            });
+            return Err(too_deep(source));
         }
         self.depth += 1;
         let bounds = match clause.extent {
@@ -293,7 +366,7 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let declares = words.is_word(0, "CREATE") || words.is_word(0, "ALTER");
     if declares && start > 0 && words.is_word(start - 1, "PERIOD") {
         return Err(refusal(
-            "PERIOD FOR is not supported: every table has the periods _valid_from, _valid_to and _system_from, _system_to",
+            "PERIOD FOR is supported as PERIOD FOR VALID_TIME (a, b) in CREATE TABLE; every table has the periods _valid_from, _valid_to and _system_from, _system_to",
             words.get(start - 1),
         ));
     }
@@ -326,6 +399,24 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let second = words.expect(to, joint)?;
     let end = words.expression_end(second)?;
     clause(period, extent, [(from, to), (second, end)], end)
+}
+
+/// A CHECK in the place of `PERIOD FOR VALID_TIME (a, b)`, and what stands behind it.
+fn period_declaration(words: Words<'_>, at: usize) -> Option<(String, usize)> {
+    let is_it = words.is_word(0, "CREATE")
+        && words.are_words(at, &["PERIOD", "FOR", "VALID_TIME"])
+        && (words.is_punct(at - 1, b',') || words.is_punct(at - 1, b'('));
+    let (from, to) = (at + 4, at + 6);
+    let is_list = words.is_punct(at + 3, b'(')
+        && words.is_name(from)
+        && words.is_punct(at + 5, b',')
+        && words.is_name(to)
+        && words.is_punct(at + 7, b')');
+    (is_it && is_list).then(|| {
+        let (from, to) = (words.text(from, from + 1), words.text(to, to + 1));
+        let check = format!("CONSTRAINT \"{PERIOD_DECLARATION}\" CHECK ({from} < {to})");
+        (check, at + 8)
+    })
 }
 
 /// Behind `, VALID_TIME WITHOUT OVERLAPS` in a primary key: at any moment a key has one row at

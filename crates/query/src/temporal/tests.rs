@@ -191,6 +191,14 @@ fn predicates_of_periods_compare_their_bounds() {
             "ON (CASE WHEN x._system_from IS NULL OR y._system_from IS NULL THEN NULL ELSE (y._valid_to <= greatest((a), x._valid_from)) IS TRUE END)",
         ),
         (
+            "WHERE PERIOD(a, (SELECT x FROM u FOR VALID_TIME ALL AS t)) PRECEDES PERIOD(b, c)",
+            "WHERE ((((SELECT x FROM u(__valid_all()) AS t)) <= (b)) IS TRUE)",
+        ),
+        (
+            "WHERE PERIOD(a, b) CONTAINS (SELECT x FROM u FOR SYSTEM_TIME AS OF y)",
+            "WHERE (((SELECT x FROM u(__sys_asof(y)))) IS NOT NULL AND ((a) IS NULL OR (a) <= ((SELECT x FROM u(__sys_asof(y))))) AND ((b) IS NULL OR ((SELECT x FROM u(__sys_asof(y)))) < (b)))",
+        ),
+        (
             "PRIMARY KEY (id, VALID_TIME WITHOUT OVERLAPS))",
             "PRIMARY KEY (id))",
         ),
@@ -205,6 +213,35 @@ fn predicates_of_periods_compare_their_bounds() {
     for sql in untouched {
         assert_eq!(rewrite(sql).unwrap().sql, sql);
     }
+}
+
+#[test]
+fn a_period_that_is_selected_has_its_name() {
+    let named = |sql: &str| rewrite(sql).unwrap().sql.matches(" AS _valid_time").count();
+    assert_eq!(named("SELECT _valid_time FROM t"), 1);
+    assert_eq!(named("SELECT a, t._valid_time, b FROM t"), 1);
+    assert_eq!(
+        named("SELECT DISTINCT _valid_time FROM (SELECT _valid_time FROM t) x"),
+        2
+    );
+    let others = [
+        "SELECT _valid_time AS x FROM t",
+        "SELECT f(a, _valid_time) FROM t",
+        "SELECT a FROM t ORDER BY b, _valid_time",
+        "SELECT a FROM t GROUP BY _valid_time",
+        "SELECT _valid_time || '' FROM t",
+        "SELECT a, _valid_time * PERIOD(x, y) FROM t",
+    ];
+    for sql in others {
+        assert_eq!(named(sql), 0, "{sql}");
+    }
+}
+
+#[test]
+fn a_declared_period_is_carried_by_a_check() {
+    let sql = "CREATE TABLE t (a TIMESTAMPTZ, \"B\" TIMESTAMPTZ, PERIOD FOR VALID_TIME (a, \"B\"))";
+    let expected = "CREATE TABLE t (a TIMESTAMPTZ, \"B\" TIMESTAMPTZ, CONSTRAINT \"__period_valid_time\" CHECK (a < \"B\"))";
+    assert_eq!(rewrite(sql).unwrap().sql, expected);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use datafusion::physical_plan::{
 };
 
 use super::choice::is_float;
-use crate::engine::scan::store_error;
+use crate::engine::scan::{in_plan, store_error};
 
 /// Reads rows of one table in the order of an index.
 pub(in crate::engine) struct IndexScanExec {
@@ -188,8 +188,7 @@ impl ExecutionPlan for IndexScanExec {
         let batches = batches.map(move |batch| {
             let batch = batch.map_err(store_error)?;
             metrics.record_output(batch.num_rows());
-            // Same columns; the plan's schema carries the table's field metadata.
-            Ok(batch.with_schema(Arc::clone(&expected))?)
+            Ok(in_plan(&batch, &expected)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             schema,
