@@ -8,6 +8,7 @@ import duckdb
 
 plan = json.load(sys.stdin)
 db = duckdb.connect()
+db.execute("SET enable_progress_bar = false")
 for statement in plan["setup"]:
     db.execute(statement)
 results = []

@@ -39,7 +39,9 @@ const QUESTIONS: [(&str, &str); 3] = [
 /// Stretches of up to half an hour in two years, one in a thousand of them over a month.
 fn setup() -> Vec<String> {
     let table = |name: &str, step: u64| {
-        let begin = format!("TIMESTAMP '2020-01-01 00:00:00' + (g * {step} % 1000003) * INTERVAL '1 minute'");
+        let begin = format!(
+            "TIMESTAMP '2020-01-01 00:00:00' + (g * {step} % 1000003) * INTERVAL '1 minute'"
+        );
         let minutes = format!("CASE WHEN g % 1000 = 0 THEN 50000 ELSE 1 + g * {step} % 30 END");
         [
             format!("CREATE TABLE {name} (n BIGINT, k BIGINT, x TIMESTAMP, y TIMESTAMP)"),

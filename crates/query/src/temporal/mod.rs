@@ -31,6 +31,7 @@
 //! the target of UPDATE, DELETE, INSERT or MERGE, and `FOR PORTION OF` elsewhere.
 
 mod bounds;
+mod declared;
 mod periods;
 mod rewriter;
 #[cfg(test)]

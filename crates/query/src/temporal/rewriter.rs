@@ -11,8 +11,9 @@ use std::borrow::Cow;
 use chronos_model::SqlState;
 
 use super::bounds::Words;
+use super::declared::{is_selected, period_declaration, without_overlaps};
 use super::periods::{self, Place, Written};
-use super::{function_of, Extent, Period, Piece, Rewritten, PERIOD_DECLARATION, PORTION};
+use super::{function_of, Extent, Period, Piece, Rewritten, PORTION};
 use crate::lex::{tokens, LexError, Token, TokenKind};
 
 /// Clauses in bounds of clauses in bounds ..
@@ -105,7 +106,9 @@ impl Writer<'_> {
         let mut at = from;
         while at < to {
             if let Some(written) = self.period_expression(from, at)? {
-                let name = written.name.filter(|_| self.is_selected(at, written.end));
+                let name = written
+                    .name
+                    .filter(|_| is_selected(self.words, at, written.end));
                 let sql = match name {
                     Some(name) => format!("{} AS {name}", written.sql),
                     None => written.sql,
@@ -149,52 +152,6 @@ impl Writer<'_> {
                 periods::expression(Place { words, depth }, at)
             }
         }
-    }
-
-    /// Whether what stands at `at..end` is all of an item of a SELECT list.
-    fn is_selected(&self, at: usize, end: usize) -> bool {
-        let words = self.words;
-        let begins = |i: usize| {
-            words.is_punct(i, b',')
-                || ["SELECT", "DISTINCT", "ALL"]
-                    .iter()
-                    .any(|w| words.is_word(i, w))
-        };
-        let ends = words.get(end).is_none()
-            || words.is_punct(end, b',')
-            || words.is_punct(end, b')')
-            || words.is_punct(end, b';')
-            || words.is_word(end, "FROM");
-        if at == 0 || !begins(at - 1) || !ends {
-            return false;
-        }
-        const OTHERS: [&str; 9] = [
-            "FROM",
-            "WHERE",
-            "BY",
-            "HAVING",
-            "ON",
-            "VALUES",
-            "SET",
-            "USING",
-            "RETURNING",
-        ];
-        let mut depth = 0usize;
-        for i in (0..at).rev() {
-            if words.is_punct(i, b')') {
-                depth += 1;
-            } else if words.is_punct(i, b'(') {
-                match depth.checked_sub(1) {
-                    Some(outer) => depth = outer,
-                    None => return false,
-                }
-            } else if depth == 0 && words.is_word(i, "SELECT") {
-                return true;
-            } else if depth == 0 && OTHERS.iter().any(|w| words.is_word(i, w)) {
-                return false;
-            }
-        }
-        false
     }
 
     /// Whether a name, which a list in parentheses follows, is that of a table.
@@ -317,7 +274,7 @@ impl Writer<'_> {
     }
 }
 
-fn refusal(message: &str, token: Option<&Token>) -> LexError {
+pub(super) fn refusal(message: &str, token: Option<&Token>) -> LexError {
     LexError {
         code: SqlState::FEATURE_NOT_SUPPORTED,
         message: message.to_owned(),
@@ -399,43 +356,6 @@ fn clause_at(words: Words<'_>, start: usize) -> Result<Option<Clause>, LexError>
     let second = words.expect(to, joint)?;
     let end = words.expression_end(second)?;
     clause(period, extent, [(from, to), (second, end)], end)
-}
-
-/// A CHECK in the place of `PERIOD FOR VALID_TIME (a, b)`, and what stands behind it.
-fn period_declaration(words: Words<'_>, at: usize) -> Option<(String, usize)> {
-    let is_it = words.is_word(0, "CREATE")
-        && words.are_words(at, &["PERIOD", "FOR", "VALID_TIME"])
-        && (words.is_punct(at - 1, b',') || words.is_punct(at - 1, b'('));
-    let (from, to) = (at + 4, at + 6);
-    let is_list = words.is_punct(at + 3, b'(')
-        && words.is_name(from)
-        && words.is_punct(at + 5, b',')
-        && words.is_name(to)
-        && words.is_punct(at + 7, b')');
-    (is_it && is_list).then(|| {
-        let (from, to) = (words.text(from, from + 1), words.text(to, to + 1));
-        let check = format!("CONSTRAINT \"{PERIOD_DECLARATION}\" CHECK ({from} < {to})");
-        (check, at + 8)
-    })
-}
-
-/// Behind `, VALID_TIME WITHOUT OVERLAPS` in a primary key: at any moment a key has one row at
-/// most, in every table.
-fn without_overlaps(words: Words<'_>, at: usize) -> Result<Option<usize>, LexError> {
-    let is_it =
-        words.is_punct(at, b',') && words.are_words(at + 1, &["VALID_TIME", "WITHOUT", "OVERLAPS"]);
-    if !is_it {
-        return Ok(None);
-    }
-    let open = (0..at).rev().find(|i| words.is_punct(*i, b'('));
-    let is_key = open.is_some_and(|open| open > 0 && words.is_word(open - 1, "KEY"));
-    match is_key {
-        true => Ok(Some(at + 4)),
-        false => Err(refusal(
-            "WITHOUT OVERLAPS is supported in PRIMARY KEY only",
-            words.get(at + 2),
-        )),
-    }
 }
 
 /// `FOR PORTION OF VALID_TIME FROM a TO b`

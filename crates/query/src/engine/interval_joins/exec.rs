@@ -6,16 +6,13 @@
 //! Between chunks it gives way to others.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow_schema::SchemaRef;
+use arrow_array::ArrayRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_err, JoinSide, JoinType, NullEquality, ScalarValue};
-use datafusion::error::{DataFusionError, Result as DfResult};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::equivalence::ProjectionMapping;
@@ -30,12 +27,11 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
 };
-use futures::StreamExt;
 use tokio::sync::OnceCell;
 
 use super::bounds::{Found, Meeting};
 use super::held::{Held, KeyColumns, Plan};
-use super::pairs::{Pairs, Probe, Wanted};
+use super::stream::{Build, Built, Joining, State};
 use super::Parts;
 
 /// The equality of keys that goes with the meeting of stretches.
@@ -50,7 +46,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    fn of(&self, side: JoinSide) -> KeyColumns {
+    pub(super) fn of(&self, side: JoinSide) -> KeyColumns {
         let of_side = |(left, right): &(Arc<dyn PhysicalExpr>, _)| match side {
             JoinSide::Left => Arc::clone(left),
             _ => Arc::clone(right),
@@ -60,11 +56,9 @@ impl Keys {
             null_equality: self.null_equality,
         }
     }
-}
 
-impl Keys {
     /// Tells the scans of the right between which keys those of the left are.
-    fn tell(&self, held: &Held) -> DfResult<()> {
+    pub(super) fn tell(&self, held: &Held) -> DfResult<()> {
         let filters = self.dynamic_filters.iter();
         for filter in filters.filter_map(|f| f.downcast_ref::<DynamicFilterPhysicalExpr>()) {
             let key = match filter.children().as_slice() {
@@ -92,8 +86,6 @@ fn between(
     let high = compared(Operator::LtEq, &highest)?;
     Ok(Arc::new(BinaryExpr::new(low, Operator::And, high)))
 }
-
-type Built = Result<Arc<Held>, Arc<DataFusionError>>;
 
 /// Joins rows whose stretches meet.
 pub(in crate::engine) struct IntervalJoinExec {
@@ -207,7 +199,7 @@ impl IntervalJoinExec {
 
 /// What is given of the left side when all of the right has been seen: rows that were met, or
 /// those that were not.
-fn of_left(join_type: JoinType) -> Option<bool> {
+pub(super) fn of_left(join_type: JoinType) -> Option<bool> {
     match join_type {
         JoinType::LeftSemi => Some(true),
         JoinType::Left | JoinType::Full | JoinType::LeftAnti => Some(false),
@@ -342,268 +334,4 @@ impl ExecutionPlan for IntervalJoinExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
-}
-
-/// What becomes the left side, when somebody asks for it.
-type Build =
-    Box<dyn FnOnce() -> DfResult<(SendableRecordBatchStream, Plan, MemoryReservation)> + Send>;
-
-enum State {
-    /// Batches of the right, one of which is looked at.
-    Right(Option<Box<Probe>>),
-    /// Rows of the left that are still to be given.
-    Left(Vec<u32>),
-    Done,
-}
-
-/// One partition of a join that is running.
-struct Joining {
-    cell: Arc<OnceCell<Built>>,
-    build: Option<Build>,
-    keys: Option<Keys>,
-    held: Option<Arc<Held>>,
-    right: SendableRecordBatchStream,
-    right_keys: Option<KeyColumns>,
-    meeting: Meeting,
-    filter: Option<JoinFilter>,
-    join_type: JoinType,
-    output: Vec<ColumnIndex>,
-    schema: SchemaRef,
-    chunk_rows: usize,
-    rows_left: Option<usize>,
-    state: State,
-    metrics: BaselineMetrics,
-}
-
-impl Joining {
-    async fn next(&mut self) -> DfResult<Option<RecordBatch>> {
-        loop {
-            if self.rows_left == Some(0) {
-                return Ok(None);
-            }
-            let Some(batch) = self.step().await? else {
-                return Ok(None);
-            };
-            if batch.num_rows() == 0 {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            let batch = match &mut self.rows_left {
-                None => batch,
-                Some(left) => {
-                    let batch = batch.slice(0, batch.num_rows().min(*left));
-                    *left -= batch.num_rows();
-                    batch
-                }
-            };
-            self.metrics.record_output(batch.num_rows());
-            return Ok(Some(batch));
-        }
-    }
-
-    /// A little more of the work, and the rows that come of it.
-    async fn step(&mut self) -> DfResult<Option<RecordBatch>> {
-        let held = self.held().await?;
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Right(None) => match self.right.next().await.transpose()? {
-                Some(rows) => {
-                    let stretch = &self.meeting.right;
-                    let probe = Probe::new(rows, stretch, self.right_keys.as_ref(), &held)?;
-                    self.state = State::Right(Some(Box::new(probe)));
-                    self.empty().map(Some)
-                }
-                None => {
-                    let asked = of_left(self.join_type).filter(|_| held.is_last());
-                    let rows = asked.map_or(vec![], |were_met| held.rows_met(were_met));
-                    self.state = State::Left(rows);
-                    self.empty().map(Some)
-                }
-            },
-            State::Right(Some(mut probe)) => {
-                let timer = self.metrics.elapsed_compute().timer();
-                let rows = self.chunk(&held, &mut probe)?;
-                timer.done();
-                self.state = State::Right((!probe.is_done()).then_some(probe));
-                Ok(Some(rows))
-            }
-            State::Left(rows) if rows.is_empty() => Ok(None),
-            State::Left(mut rows) => {
-                let rest = rows.split_off(rows.len().min(self.chunk_rows));
-                self.state = State::Left(rest);
-                let none = RecordBatch::new_empty(self.right.schema());
-                let right = UInt32Array::new_null(rows.len());
-                self.rows_of(&held, &UInt32Array::from(rows), &none, &right)
-                    .map(Some)
-            }
-            State::Done => Ok(None),
-        }
-    }
-
-    /// The left side, collected by whoever comes first.
-    async fn held(&mut self) -> DfResult<Arc<Held>> {
-        if let Some(held) = &self.held {
-            return Ok(Arc::clone(held));
-        }
-        let build = self.build.take();
-        let keys = self.keys.clone();
-        let built = self
-            .cell
-            .get_or_init(|| async move {
-                let build = build.ok_or_else(|| {
-                    Arc::new(DataFusionError::Internal("a join begins twice".into()))
-                })?;
-                let (stream, plan, reservation) = build().map_err(Arc::new)?;
-                let held = Held::collect(stream, plan, reservation).await;
-                let held = held.map_err(Arc::new)?;
-                if let Some(keys) = keys {
-                    keys.tell(&held).map_err(Arc::new)?;
-                }
-                Ok(Arc::new(held))
-            })
-            .await;
-        match built {
-            Ok(held) => {
-                self.held = Some(Arc::clone(held));
-                Ok(Arc::clone(held))
-            }
-            Err(e) => Err(DataFusionError::Shared(Arc::clone(e))),
-        }
-    }
-
-    fn empty(&self) -> DfResult<RecordBatch> {
-        Ok(RecordBatch::new_empty(Arc::clone(&self.schema)))
-    }
-
-    fn wanted(&self) -> Wanted {
-        match self.join_type {
-            JoinType::LeftSemi | JoinType::LeftAnti => Wanted::NotMet,
-            JoinType::RightSemi | JoinType::RightAnti if self.filter.is_none() => Wanted::First,
-            _ => Wanted::All,
-        }
-    }
-
-    /// Pairs of a batch, and the rows that they give.
-    fn chunk(&self, held: &Held, probe: &mut Probe) -> DfResult<RecordBatch> {
-        let first = probe.row();
-        let pairs = probe.next(held, self.wanted(), self.chunk_rows);
-        let pairs = self.filtered(held, probe, pairs)?;
-        if !held.met.is_empty() {
-            for left in &pairs.left {
-                held.met[*left as usize].store(true, Ordering::Release);
-            }
-        }
-        for right in &pairs.right {
-            probe.met[*right as usize] = true;
-        }
-        match self.join_type {
-            JoinType::Inner | JoinType::Left => {
-                let (left, right) = (
-                    UInt32Array::from(pairs.left),
-                    UInt32Array::from(pairs.right),
-                );
-                self.rows_of(held, &left, &probe.rows, &right)
-            }
-            JoinType::Right | JoinType::Full => {
-                let (left, right) = with_unmet(pairs, probe, first);
-                self.rows_of(held, &left, &probe.rows, &right)
-            }
-            JoinType::RightSemi | JoinType::RightAnti => {
-                probe.pass_met(held);
-                let asked = self.join_type == JoinType::RightSemi;
-                let done = (first..probe.row()).filter(|row| probe.met[*row] == asked);
-                let right: UInt32Array = done.map(|row| row as u32).collect();
-                let left = UInt32Array::new_null(right.len());
-                self.rows_of(held, &left, &probe.rows, &right)
-            }
-            _ => self.empty(),
-        }
-    }
-
-    /// The pairs for which the rest of the filter holds.
-    fn filtered(&self, held: &Held, probe: &Probe, pairs: Pairs) -> DfResult<Pairs> {
-        let Some(filter) = &self.filter else {
-            return Ok(pairs);
-        };
-        let (left, right) = (
-            UInt32Array::from(pairs.left),
-            UInt32Array::from(pairs.right),
-        );
-        let columns = filter.column_indices().iter().map(|column| {
-            let (rows, of) = match column.side {
-                JoinSide::Left => (&left, &held.rows),
-                _ => (&right, &probe.rows),
-            };
-            Ok(arrow_select::take::take(
-                of.column(column.index),
-                rows,
-                None,
-            )?)
-        });
-        let columns = columns.collect::<DfResult<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(left.len()));
-        let schema = Arc::clone(filter.schema());
-        let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        let hold = filter.expression().evaluate(&batch)?;
-        let hold = hold.into_array(left.len())?;
-        let hold: &BooleanArray = hold.as_boolean();
-        let kept = |rows: &UInt32Array| {
-            let rows = rows.values().iter().zip(hold.iter());
-            rows.filter(|(_, holds)| *holds == Some(true))
-                .map(|(row, _)| *row)
-                .collect::<Vec<u32>>()
-        };
-        Ok(Pairs {
-            left: kept(&left),
-            right: kept(&right),
-        })
-    }
-
-    /// The columns that are asked for of rows of both sides; a row that is none is NULLs.
-    fn rows_of(
-        &self,
-        held: &Held,
-        left: &UInt32Array,
-        right_rows: &RecordBatch,
-        right: &UInt32Array,
-    ) -> DfResult<RecordBatch> {
-        let columns = self.output.iter().map(|column| {
-            let (rows, of) = match column.side {
-                JoinSide::Left => (left, &held.rows),
-                _ => (right, right_rows),
-            };
-            Ok(arrow_select::take::take(
-                of.column(column.index),
-                rows,
-                None,
-            )?)
-        });
-        let columns = columns.collect::<DfResult<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(left.len()));
-        let schema = Arc::clone(&self.schema);
-        Ok(RecordBatch::try_new_with_options(
-            schema, columns, &options,
-        )?)
-    }
-}
-
-/// The pairs, and between them the rows of the right, from `first` on, that are done and met none.
-fn with_unmet(pairs: Pairs, probe: &Probe, first: usize) -> (UInt32Array, UInt32Array) {
-    let mut left: Vec<Option<u32>> = Vec::with_capacity(pairs.left.len());
-    let mut right = Vec::with_capacity(pairs.right.len());
-    let mut found = pairs.left.into_iter().zip(pairs.right).peekable();
-    for row in first..probe.row() {
-        while let Some((l, r)) = found.next_if(|(_, r)| *r as usize == row) {
-            left.push(Some(l));
-            right.push(r);
-        }
-        if !probe.met[row] {
-            left.push(None);
-            right.push(row as u32);
-        }
-    }
-    for (l, r) in found {
-        left.push(Some(l));
-        right.push(r);
-    }
-    (UInt32Array::from(left), UInt32Array::from(right))
 }

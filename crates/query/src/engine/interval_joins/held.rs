@@ -40,7 +40,7 @@ pub(super) struct Held {
 
 /// Which rows have which key.
 pub(super) struct HeldKeys {
-    groups: HashMap<Box<[u8]>, u32>,
+    groups: Groups,
     ranges: Vec<Range<usize>>,
 }
 
@@ -61,6 +61,44 @@ impl KeyColumns {
     fn is_null(&self, columns: &[ArrayRef], row: usize) -> bool {
         self.null_equality == NullEquality::NullEqualsNothing
             && columns.iter().any(|c| c.is_null(row))
+    }
+}
+
+/// Keys, and which group of rows each has.
+type Groups = HashMap<Box<[u8]>, u32>;
+
+impl KeyColumns {
+    /// The groups of rows with equal keys, and to which one each row belongs. The latter is left
+    /// reserved.
+    fn groups(
+        &self,
+        rows: &RecordBatch,
+        reservation: &MemoryReservation,
+    ) -> DfResult<(Groups, Vec<u32>)> {
+        let arrays = self.evaluate(rows)?;
+        let bytes = key_rows(&arrays)?;
+        reservation.try_grow(bytes.size() + rows.num_rows() * size_of::<u32>())?;
+        let mut groups = Groups::new();
+        let mut group_of = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            if self.is_null(&arrays, row) {
+                group_of.push(NO_GROUP);
+                continue;
+            }
+            let key = bytes.row(row);
+            let found = groups.get(key.as_ref()).copied();
+            group_of.push(match found {
+                Some(group) => group,
+                None => {
+                    let group = groups.len() as u32;
+                    reservation.try_grow(key.as_ref().len() + KEY_BYTES)?;
+                    groups.insert(key.as_ref().into(), group);
+                    group
+                }
+            });
+        }
+        reservation.shrink(bytes.size());
+        Ok((groups, group_of))
     }
 }
 
@@ -164,31 +202,10 @@ impl Held {
         let (intervals, keys) = match &plan.keys {
             None => (Intervals::new(&lows, &highs, None, 0).0, None),
             Some(columns) => {
-                let arrays = columns.evaluate(&rows)?;
-                let bytes = key_rows(&arrays)?;
-                reservation.try_grow(bytes.size() + count * size_of::<u32>())?;
-                let mut groups: HashMap<Box<[u8]>, u32> = HashMap::new();
-                let mut group_of = Vec::with_capacity(count);
-                for row in 0..count {
-                    if columns.is_null(&arrays, row) {
-                        group_of.push(NO_GROUP);
-                        continue;
-                    }
-                    let key = bytes.row(row);
-                    let found = groups.get(key.as_ref()).copied();
-                    group_of.push(match found {
-                        Some(group) => group,
-                        None => {
-                            let group = groups.len() as u32;
-                            reservation.try_grow(key.as_ref().len() + KEY_BYTES)?;
-                            groups.insert(key.as_ref().into(), group);
-                            group
-                        }
-                    });
-                }
+                let (groups, group_of) = columns.groups(&rows, &reservation)?;
                 let number = groups.len() as u32;
                 let (intervals, ranges) = Intervals::new(&lows, &highs, Some(&group_of), number);
-                reservation.shrink(bytes.size() + count * size_of::<u32>());
+                reservation.shrink(count * size_of::<u32>());
                 (intervals, Some(HeldKeys { groups, ranges }))
             }
         };

@@ -14,8 +14,8 @@
 //!
 //! Every pair of opposed comparisons is such a condition: overlaps, a moment in a period, one
 //! period within another, equal periods. [`bounds`] finds it in a filter, [`ranks`] makes numbers
-//! of its bounds, [`intervals`] finds the pairs, [`exec`] is the operator, which tests what is
-//! left of the filter on them.
+//! of its bounds, [`intervals`] finds the pairs, [`exec`] is the operator and [`stream`] one
+//! of its partitions, which tests what is left of the filter on them.
 
 mod bounds;
 mod exec;
@@ -23,6 +23,7 @@ mod held;
 mod intervals;
 mod pairs;
 mod ranks;
+mod stream;
 #[cfg(test)]
 mod tests;
 
