@@ -46,6 +46,8 @@ states! {
     BAD_COPY_FORMAT = "22P04";
     /// not_null_violation
     NOT_NULL_VIOLATION = "23502";
+    /// foreign_key_violation
+    FOREIGN_KEY_VIOLATION = "23503";
     /// unique_violation
     UNIQUE_VIOLATION = "23505";
     /// check_violation

@@ -51,6 +51,9 @@ pub struct IndexSchema {
     pub state: IndexState,
     /// Stamp of the commit that created it: later versions enter it as they are applied.
     pub created: u64,
+    /// Whether it was made for a foreign key, with which it goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_foreign_key: bool,
 }
 
 /// A column that an index is sorted by.
@@ -536,6 +539,7 @@ mod tests {
             conditions,
             state: IndexState::Valid,
             created: 0,
+            for_foreign_key: false,
         }
     }
 

@@ -8,6 +8,7 @@
 mod arrow;
 mod codec;
 mod error;
+mod foreign_key;
 mod index;
 mod key;
 mod options;
@@ -32,6 +33,7 @@ pub use arrow::{
 };
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
+pub use foreign_key::{types_refer, Access, Deferral, ForeignKey, ReferentialAction, Target};
 pub use index::{
     CompareWith, Condition, EntryPrefix, EntryPrefixes, IndexColumn, IndexSchema, IndexState, Test,
     Uniqueness,

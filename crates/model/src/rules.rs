@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ForeignKey;
+
 /// What is said of a column beside name, type, NULL and DEFAULT.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ColumnAttributes {
@@ -57,6 +59,9 @@ pub struct TableRules {
     /// CHECK constraints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckSchema>,
+    /// FOREIGN KEY constraints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_keys: Vec<ForeignKey>,
 }
 
 impl TableRules {

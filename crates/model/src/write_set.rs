@@ -514,6 +514,7 @@ mod tests {
             conditions: vec![condition.unwrap()],
             state: IndexState::Building,
             created: 0,
+            for_foreign_key: false,
         }
     }
 

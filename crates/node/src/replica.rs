@@ -523,6 +523,10 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             error.constraint = Some(constraint);
             error
         }
+        ApplyError::ForeignKey(violation) => crate::session::violation(&violation),
+        ApplyError::TruncatesReferenced { table, child } => {
+            crate::session::truncates_referenced(&table, &child)
+        }
         ApplyError::Conflict { table } => {
             let mut error = Error::new(
                 SqlState::SERIALIZATION_FAILURE,

@@ -1,6 +1,7 @@
 //! CREATE TABLE as a table schema, CREATE INDEX as an index schema.
 
 mod alter;
+mod foreign_keys;
 mod index;
 mod period;
 mod predicate;
@@ -14,6 +15,10 @@ use datafusion::sql::sqlparser::ast;
 use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
+pub use foreign_keys::{
+    added as added_foreign_key, check_index_unused, foreign_keys, keys_from_outside,
+    split_foreign_keys, without_keys, AddedForeignKey,
+};
 pub use index::{added_unique, create_index, is_taken, unique_constraints};
 pub use primary_key::{added_primary_key, AddedKey};
 pub(crate) use rules::columns_in;
@@ -21,8 +26,8 @@ pub use sequences::{asks_sequence, create_sequence, owned_sequences};
 
 /// The schema that a CREATE TABLE describes; its id is still to be given.
 ///
-/// Errors: what Chronos cannot keep to (CHECK, FOREIGN KEY ..) is refused by name,
-/// never dropped silently. UNIQUE is read by [`unique_constraints`].
+/// Errors: what Chronos cannot keep to is refused by name, never dropped silently. UNIQUE is read
+/// by [`unique_constraints`], FOREIGN KEY by [`foreign_keys`].
 pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError> {
     refuse_unsupported(create)?;
     let name = table_name(&create.name)?;
@@ -59,6 +64,8 @@ pub fn table_schema(create: &ast::CreateTable) -> Result<TableSchema, QueryError
             ast::TableConstraint::Unique(_) => {}
             // When all columns are known.
             ast::TableConstraint::Check(_) => {}
+            // When other tables are known.
+            ast::TableConstraint::ForeignKey(_) => {}
             other => return Err(QueryError::unsupported(format!("the constraint {other}"))),
         }
     }
@@ -168,7 +175,7 @@ fn column_schema(definition: &ast::ColumnDef) -> Result<(ColumnSchema, bool), Qu
             ast::ColumnOption::PrimaryKey(_) => is_key = true,
             ast::ColumnOption::Unique(_) => {}
             ast::ColumnOption::Comment(_) | ast::ColumnOption::Collation(_) => {}
-            ast::ColumnOption::Check(_) => {}
+            ast::ColumnOption::Check(_) | ast::ColumnOption::ForeignKey(_) => {}
             ast::ColumnOption::Generated {
                 generation_expr: Some(_),
                 generation_expr_mode: Some(ast::GeneratedExpressionMode::Stored),

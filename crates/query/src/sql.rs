@@ -71,8 +71,10 @@ pub enum Command {
     CreateTableAs(CreateTableAs),
     /// COMMENT ON
     Comment(CommentOn),
-    /// TRUNCATE
-    Truncate(Vec<ast::ObjectName>),
+    /// TRUNCATE: names, CASCADE.
+    Truncate(Vec<ast::ObjectName>, bool),
+    /// SET CONSTRAINTS: names, none for ALL, and whether they are deferred.
+    SetConstraints(Vec<String>, bool),
     /// COPY
     Copy(Box<ast::Statement>),
     /// BEGIN, START TRANSACTION
@@ -393,6 +395,7 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         at += 1;
     }
     match word(at).as_str() {
+        "constraints" => return set_constraints(sql, &tokens[at + 1..]).map(Some),
         "transaction" | "characteristics" => {
             let asks = |what: &str| (at..tokens.len()).any(|i| word(i) == what);
             if asks("serializable") {
@@ -432,6 +435,33 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
     let value = set_value(sql, &tokens[equals + 1..]);
     let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
     Ok(Some(Command::Set(name, (!is_default).then_some(value))))
+}
+
+/// `SET CONSTRAINTS { ALL | name, .. } { DEFERRED | IMMEDIATE }`
+fn set_constraints(sql: &str, tokens: &[crate::lex::Token]) -> Result<Command, QueryError> {
+    let tokens: Vec<_> = tokens.iter().filter(|t| t.text(sql) != ";").collect();
+    let wrong = || QueryError::new(SqlState::SYNTAX_ERROR, "syntax error in SET CONSTRAINTS");
+    let (when, named) = tokens.split_last().ok_or_else(wrong)?;
+    let is_deferred = match () {
+        () if when.is_word(sql, "deferred") => true,
+        () if when.is_word(sql, "immediate") => false,
+        () => return Err(wrong()),
+    };
+    if let [all] = named {
+        if all.is_word(sql, "all") {
+            return Ok(Command::SetConstraints(vec![], is_deferred));
+        }
+    }
+    let mut names = Vec::new();
+    for part in named.split(|t| t.text(sql) == ",") {
+        // Names of constraints may be qualified by a schema.
+        let name = part.last().filter(|t| t.is_name()).ok_or_else(wrong)?;
+        names.push(name_text(name, sql));
+    }
+    match names.is_empty() {
+        true => Err(wrong()),
+        false => Ok(Command::SetConstraints(names, is_deferred)),
+    }
 }
 
 fn set_value(sql: &str, tokens: &[crate::lex::Token]) -> String {
@@ -551,7 +581,9 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             ..
         } => Command::DropSequences(names, if_exists),
         S::Truncate(truncate) => {
-            Command::Truncate(truncate.table_names.into_iter().map(|t| t.name).collect())
+            let cascade = truncate.cascade == Some(ast::CascadeOption::Cascade);
+            let names = truncate.table_names.into_iter().map(|t| t.name);
+            Command::Truncate(names.collect(), cascade)
         }
         S::Copy { .. } => Command::Copy(Box::new(statement)),
         S::StartTransaction { modes, .. } => Command::Begin(modes, None),
@@ -632,7 +664,7 @@ pub fn explain(query: ast::Statement, options: ExplainOptions) -> ast::Statement
 }
 
 pub use crate::copy::{copy, CopyDirection, CopyStatement};
-pub use ast::{AlterTable, CreateIndex, CreateTable, ObjectName};
+pub use ast::{AlterTable, CreateIndex, CreateTable, ForeignKeyConstraint, ObjectName};
 
 /// Whether BEGIN asks for the isolation level SERIALIZABLE.
 pub fn is_serializable(modes: &[ast::TransactionMode]) -> bool {

@@ -16,6 +16,7 @@ use chronos_model::{
 use crate::erase::erased_before;
 use crate::error::{ApplyError, StoreError};
 use crate::first::FirstVersions;
+use crate::foreign_keys;
 use crate::index;
 use crate::prepare::{Prepared, PreparedBatch, PreparedRows, PreparedWriteSet, Shapes};
 use crate::present::EarlierChange;
@@ -160,6 +161,7 @@ pub(crate) fn check(
     if checker.has_unique {
         checker.check_unique(set)?;
     }
+    checker.check_foreign_keys(set)?;
     let Checker {
         mut applied,
         leave_out,
@@ -318,6 +320,26 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Checks that the rows which the set leaves behind have what they refer to, and that the
+    /// catalog still lets that be told.
+    fn check_foreign_keys(&self, set: &PreparedWriteSet) -> Result<(), ApplyError> {
+        if let Some(catalog) = &self.catalog {
+            if !catalog.keeps_foreign_keys() {
+                return Err(ApplyError::CatalogConflict);
+            }
+        }
+        foreign_keys::check_truncations(self.state, &self.truncated)?;
+        if !foreign_keys::concerns(self.state, set) {
+            return Ok(());
+        }
+        let at = foreign_keys::At {
+            state: self.state,
+            view: Stamp::MAX,
+            now_micros: self.recorded.micros(),
+        };
+        foreign_keys::check(&at, set, &self.leave_out, &self.truncated, |_, _| true)
+    }
+
     /// Rows written before in the same set are gone too; they have the truncation's
     /// stamp and would outlive it.
     fn truncate(&mut self, id: TableId, before: &[Prepared]) -> Result<(), ApplyError> {
@@ -472,6 +494,11 @@ impl<'a> Checker<'a> {
         }
         if table.indexes.iter().any(|i| i.unique != Uniqueness::No) {
             return refused("the table has a unique index, which knows one row of a key");
+        }
+        if !table.schema.rules.foreign_keys.is_empty() || !table.referenced_by.is_empty() {
+            return refused(
+                "the table has or is the target of a foreign key, which is about what is true now",
+            );
         }
         // What was true then is asked of superseded versions.
         let is_past = valid.from < self.recorded.micros();

@@ -16,6 +16,7 @@ use chronos_model::{TableId, TableSchema};
 
 use crate::apply;
 use crate::error::{ApplyError, Reason, StoreError};
+use crate::foreign_keys::neighbours;
 use crate::prepare::PreparedWriteSet;
 use crate::segment::{Damage, PageCache, Segment, SegmentError, SegmentMeta};
 use crate::state::StoreState;
@@ -87,7 +88,11 @@ impl Store {
             let published = self.shared().published.read();
             (published.state.clone(), published.stamp)
         };
-        if !set.tables().into_iter().any(|id| is_damaged(&state, id)) {
+        let mut looked_at = set.tables();
+        let written = looked_at.iter().filter_map(|id| state.tables.get(id));
+        let neighbours: Vec<TableId> = written.flat_map(|t| neighbours(t)).collect();
+        looked_at.extend(neighbours);
+        if !looked_at.into_iter().any(|id| is_damaged(&state, id)) {
             return Ok(());
         }
         match apply::check(&state, set, stamp, stamp) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow_schema::ArrowError;
 use chronos_model::{text, DataError, KeyError, SqlState, Stamp, TableId, Value};
 
+use crate::foreign_keys::ForeignKeyViolation;
 use crate::segment::SegmentError;
 use crate::LogIndex;
 
@@ -275,6 +276,17 @@ pub enum ApplyError {
         /// The key columns' values, in key order.
         key: Vec<Value>,
     },
+    /// A row refers to a key that is not there.
+    #[error("foreign key constraint \"{}\" of table \"{}\" is violated", .0.constraint, .0.child)]
+    ForeignKey(Box<ForeignKeyViolation>),
+    /// A table that others refer to cannot be emptied without them.
+    #[error("cannot truncate a table referenced in a foreign key constraint")]
+    TruncatesReferenced {
+        /// The table's name.
+        table: String,
+        /// One that refers to it.
+        child: String,
+    },
     /// A row was changed by another transaction since this one read it.
     #[error("could not serialize access to table \"{table}\" due to concurrent update")]
     Conflict {
@@ -347,6 +359,8 @@ impl ApplyError {
     pub fn sqlstate(&self) -> SqlState {
         match self {
             ApplyError::UniqueViolation { .. } => SqlState::UNIQUE_VIOLATION,
+            ApplyError::ForeignKey(_) => SqlState::FOREIGN_KEY_VIOLATION,
+            ApplyError::TruncatesReferenced { .. } => SqlState::FEATURE_NOT_SUPPORTED,
             ApplyError::Conflict { .. } | ApplyError::CatalogConflict => {
                 SqlState::SERIALIZATION_FAILURE
             }

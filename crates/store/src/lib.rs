@@ -38,6 +38,7 @@ mod erase;
 mod error;
 mod first;
 mod flush;
+mod foreign_keys;
 mod history;
 mod index;
 mod maintenance;
@@ -63,6 +64,7 @@ mod write;
 
 pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};
+pub use foreign_keys::{End, ForeignKeyViolation};
 pub use index::{Duplicate, IndexScan, IndexScanRequest};
 pub use log::LogIndex;
 pub use memory::{MemoryAccount, MemoryClass, MemoryShares, OutOfMemory, Reservation};

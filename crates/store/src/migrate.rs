@@ -11,7 +11,8 @@
 //! In memory a table has one shape. When a migration is applied, what is in memory is flushed first
 //! if a table's columns change; a transaction's view, which nobody flushes, has it copied.
 //! A unique index of a table that is older than the transaction is complete at once, so that it is
-//! kept from the first moment on; every other one is built afterwards, beside writers.
+//! kept from the first moment on, and so is one by which a foreign key finds the rows that refer;
+//! every other one is built afterwards, beside writers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ impl Migrated {
                 let of = catalog.index_by_id(id).map(|index| index.table);
                 if of.is_some_and(|table| table >= fresh_from) {
                     index::changes::set_valid(catalog, id)?;
-                } else if schema.unique != Uniqueness::No {
+                } else if schema.unique != Uniqueness::No || schema.for_foreign_key {
                     index::changes::set_valid(catalog, id)?;
                     self.complete.push(id);
                 } else {

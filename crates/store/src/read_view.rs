@@ -5,15 +5,17 @@
 //! compaction replaces keep their files while a view uses them.
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_column, decode_row, value_at, Catalog, Change, IndexSchema, Key, Kind, NodeId, Period,
-    Stamp, TableId, TableSchema, Value, WriteSet,
+    decode_column, decode_row, value_at, Catalog, Change, ForeignKey, IndexSchema, Key, Kind,
+    NodeId, Period, Stamp, TableId, TableSchema, Value, WriteSet,
 };
 
 use crate::apply::{write, Checked};
 use crate::error::{ApplyError, StoreError};
+use crate::foreign_keys::{self, End};
 use crate::index::{self, IndexScan, IndexScanRequest};
 use crate::memtable::Memtable;
 use crate::merge::Resolution;
@@ -393,6 +395,46 @@ impl ReadView {
         };
         let found = index::holder(&self.state, table, index, &prefix.bytes, &seen, replaced)?;
         Ok(found.map(Key))
+    }
+
+    /// Checks foreign keys as if a write set were applied to what this view shows. `asked`
+    /// chooses, by the constraint and the end at which a row is written.
+    pub fn check_foreign_keys(
+        &self,
+        set: &WriteSet,
+        asked: impl Fn(&ForeignKey, End) -> bool,
+    ) -> Result<(), ApplyError> {
+        let prepared = prepare(set.clone(), &self.state.catalog)?;
+        foreign_keys::check(&self.at(), &prepared, &[], &[], asked)
+    }
+
+    /// Calls `visit` with the keys and values of the current rows that refer to a row, all values
+    /// of a row of `parent`, by a foreign key of a table; with some of them more than once,
+    /// perhaps.
+    pub fn for_each_referring(
+        &self,
+        child: &TableSchema,
+        key: &ForeignKey,
+        parent: &TableSchema,
+        row: &[Value],
+        mut visit: impl FnMut(Key, Vec<Value>) -> ControlFlow<()>,
+    ) -> Result<(), ApplyError> {
+        let child = self.table(child)?;
+        self.at()
+            .for_each_child(parent, child, key, row, |key, row| {
+                Ok(match visit(Key(key.into()), row.all_values()?) {
+                    ControlFlow::Continue(()) => foreign_keys::Search::GoesOn,
+                    ControlFlow::Break(()) => foreign_keys::Search::Ends,
+                })
+            })
+    }
+
+    fn at(&self) -> foreign_keys::At<'_> {
+        foreign_keys::At {
+            state: &self.state,
+            view: self.stamp,
+            now_micros: self.now_micros,
+        }
     }
 
     /// The versions that a request asks for, as at most `request.partitions`

@@ -80,6 +80,8 @@ pub(crate) struct TableState {
     pub(crate) held_back: Option<Reason>,
     /// Its secondary indexes.
     pub(crate) indexes: Arc<[Arc<IndexSchema>]>,
+    /// The tables with foreign keys to it, in order.
+    pub(crate) referenced_by: Arc<[TableId]>,
 }
 
 /// The newest version of a key, and where it is.
@@ -118,6 +120,7 @@ impl TableState {
             history: Vec::new(),
             held_back: None,
             indexes: Arc::from([]),
+            referenced_by: Arc::from([]),
         }
     }
 

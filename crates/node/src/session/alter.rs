@@ -16,6 +16,9 @@ use crate::{Error, Outcome, Severity};
 impl Session {
     pub(super) async fn alter_table(&mut self, alter: &sql::AlterTable) -> Result<Outcome, Error> {
         let catalog = self.catalog();
+        if let Some((rest, keys)) = ddl::split_foreign_keys(alter)? {
+            return self.add_foreign_keys(&rest, &keys, &catalog).await;
+        }
         if let Some(index) = ddl::added_unique(alter, &catalog)? {
             self.add_index(index, &catalog).await?;
             return done("ALTER TABLE");

@@ -144,10 +144,11 @@ impl Session {
             | Command::Reset(_)
             | Command::Discard
             | Command::Deallocate(_)
+            | Command::SetConstraints(..)
             | Command::NoOperation(_) => Ok(()),
             // Judged when it is known what they read or write.
             Command::Copy(_) | Command::ExplainWrite(..) => Ok(()),
-            Command::Truncate(names) => self.need(Role::ReadWrite, || {
+            Command::Truncate(names, _) => self.need(Role::ReadWrite, || {
                 let names: Vec<String> = names.iter().map(ToString::to_string).collect();
                 of_table(&names.join(", "))
             }),

@@ -86,7 +86,10 @@ impl Session {
             Command::DropSequences(names, if_exists) => {
                 self.drop_sequences(names, *if_exists).await
             }
-            Command::Truncate(names) => self.truncate(names).await,
+            Command::Truncate(names, cascade) => self.truncate(names, *cascade).await,
+            Command::SetConstraints(names, is_deferred) => {
+                self.set_constraints(names, *is_deferred)
+            }
             Command::AlterTable(alter) => self.alter_table(alter).await,
             Command::AlterOptions(alter) => self.alter_options(alter).await,
             Command::Maintain(maintenance) => self.maintain(maintenance).await,
@@ -198,8 +201,14 @@ impl Session {
         self.check_rules(&schema)?;
         let name = schema.name.clone();
         let indexes = ddl::unique_constraints(create, &schema, &self.catalog())?;
+        let for_keys = ddl::foreign_keys(create, &mut schema, &indexes, &self.catalog())?;
+        let has_foreign_keys = !schema.rules.foreign_keys.is_empty();
+        for key in &schema.rules.foreign_keys {
+            self.refuse_periods(&self.catalog(), &schema, key)?;
+        }
         let mut changes = vec![Change::CreateTable(schema)];
         changes.extend(indexes.into_iter().map(Change::CreateIndex));
+        changes.extend(for_keys.into_iter().map(Change::CreateIndex));
         changes.extend(sequences.into_iter().map(Change::CreateSequence));
         match self.change_catalog(changes).await {
             Err(e)
@@ -213,7 +222,12 @@ impl Session {
                     format!("relation \"{name}\" already exists, skipping"),
                 );
             }
-            other => drop(other?),
+            other => {
+                other?;
+                if has_foreign_keys {
+                    self.confirm_foreign_keys(&name).await?;
+                }
+            }
         }
         done("CREATE TABLE")
     }
@@ -315,13 +329,18 @@ impl Session {
         done("DROP SEQUENCE")
     }
 
-    async fn truncate(&mut self, names: &[sql::ObjectName]) -> Result<Outcome, Error> {
+    async fn truncate(
+        &mut self,
+        names: &[sql::ObjectName],
+        cascade: bool,
+    ) -> Result<Outcome, Error> {
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let name = sql::table_name(name)?;
             let table = self.catalog().table(&name).map(|t| t.id);
             found.push(table.ok_or_else(|| QueryError::unknown_table(&name))?);
         }
+        let found = self.truncated_tables(found, cascade)?;
         self.change_catalog(found.into_iter().map(Change::Truncate).collect())
             .await?;
         done("TRUNCATE TABLE")
@@ -440,6 +459,7 @@ fn changes_catalog(command: &Command) -> bool {
     matches!(
         command,
         Command::AlterTable(_)
+            | Command::CreateTable(_)
             | Command::DropTables(..)
             | Command::CreateView(_)
             | Command::DropViews(..)

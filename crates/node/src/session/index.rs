@@ -91,6 +91,7 @@ impl Session {
                     let table = catalog.table_by_id(index.table);
                     return Err(required(&name, table.map_or("", |t| t.name.as_str())));
                 }
+                ddl::check_index_unused(index, &catalog)?;
                 if !found.contains(&index.id) {
                     found.push(index.id);
                 }

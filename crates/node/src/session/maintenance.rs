@@ -1,6 +1,6 @@
 //! Statements about how tables are kept: ALTER TABLE .. SET, COMPACT, VACUUM.
 
-use chronos_model::{Change, SqlState, TableId};
+use chronos_model::{Change, OptionChange, SqlState, TableId};
 use chronos_query::sql::{AlterOptions, Maintenance};
 use chronos_query::{table_options, QueryError};
 
@@ -24,6 +24,10 @@ impl Session {
             return done("ALTER TABLE");
         };
         let changes = table_options::changes(&alter.options, table)?;
+        let expires = |c: &OptionChange| matches!(c, OptionChange::Ttl(Some(_)));
+        if changes.iter().any(expires) {
+            self.refuse_expiry(&catalog, table)?;
+        }
         let change = Change::AlterOptions(table.id, changes);
         self.change_catalog(vec![change]).await?;
         done("ALTER TABLE")

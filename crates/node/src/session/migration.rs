@@ -223,7 +223,8 @@ impl Session {
     pub(super) fn add_index_in_transaction(&mut self, schema: IndexSchema) -> Result<(), Error> {
         let name = schema.name.clone();
         let is_unique = schema.unique != Uniqueness::No;
-        if let Some(transaction) = self.transaction.as_ref().filter(|_| is_unique) {
+        let is_complete = is_unique || schema.for_foreign_key;
+        if let Some(transaction) = self.transaction.as_ref().filter(|_| is_complete) {
             let catalog = transaction.view.catalog();
             let table = catalog.table_by_id(schema.table);
             let table = table.filter(|table| table.id < transaction.fresh_from());
@@ -283,7 +284,7 @@ fn check_is_small(view: &ReadView, table: &TableSchema) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!(
-        "a unique index on \"{}\", which has more than {INDEXED_VERSIONS_MAX} versions of rows, is not supported in a transaction block",
+        "a unique index or a foreign key on \"{}\", which has more than {INDEXED_VERSIONS_MAX} versions of rows, is not supported in a transaction block",
         table.name
     );
     Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)

@@ -14,6 +14,7 @@ mod conflict;
 mod copy;
 mod cursor;
 mod direct;
+mod foreign_keys;
 mod index;
 mod maintenance;
 mod migration;
@@ -21,6 +22,7 @@ mod named;
 mod prepare;
 mod primary_key;
 mod read;
+mod references;
 mod serializable;
 mod settings;
 mod time;
@@ -41,8 +43,10 @@ use chronos_query::{
 use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
+pub(crate) use foreign_keys::violation;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
+pub(crate) use references::truncates_referenced;
 
 use crate::auth::Identity;
 use crate::sequences::SessionSequences;

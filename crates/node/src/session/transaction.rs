@@ -61,6 +61,8 @@ pub(super) struct Transaction {
     pub(super) as_of: Option<Stamp>,
     /// Opened by a multi-statement query, not by BEGIN.
     pub(super) implicit: bool,
+    /// What it knows of foreign keys.
+    pub(super) constraints: super::foreign_keys::Constraints,
     /// The view with the writes, until the next write.
     pub(super) overlaid: Option<ReadView>,
     /// Memory for the writes, for another form of them that reading them or committing makes,
@@ -92,6 +94,7 @@ impl Transaction {
             read_only,
             as_of: None,
             implicit,
+            constraints: Default::default(),
             overlaid: None,
             held,
         }

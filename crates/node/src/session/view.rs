@@ -120,8 +120,9 @@ impl Session {
         }
         let mut dependents = views::dependents(&catalog, &found);
         dependents.retain(|view| !found.contains(&view.id));
-        if !dependents.is_empty() && !cascade {
-            return Err(needed(&catalog, &found, &dependents));
+        let (needing, keys) = self.foreign_keys_of_dropped(&catalog, &found, cascade);
+        if !(dependents.is_empty() && needing.is_empty()) && !cascade {
+            return Err(needed(&catalog, &found, &dependents, needing));
         }
         for view in &dependents {
             self.notice(
@@ -135,8 +136,11 @@ impl Session {
             Dropped::Table => CatalogEdit::DropTable(*id),
             Dropped::View => CatalogEdit::DropView(*id),
         });
-        self.edit_catalog(&catalog, views.chain(named).collect())
-            .await?;
+        self.edit_catalog(
+            &catalog,
+            keys.into_iter().chain(views).chain(named).collect(),
+        )
+        .await?;
         done(tag)
     }
 
@@ -270,13 +274,17 @@ impl Session {
 }
 
 /// 2BP01.
-fn needed(catalog: &Catalog, found: &[TableId], dependents: &[Arc<ViewSchema>]) -> Error {
+fn needed(
+    catalog: &Catalog,
+    found: &[TableId],
+    dependents: &[Arc<ViewSchema>],
+    mut details: Vec<String>,
+) -> Error {
     let named = |id: TableId| match catalog.table_by_id(id) {
         Some(table) => Some(format!("table {}", table.name)),
         None => Some(format!("view {}", catalog.view_by_id(id)?.name)),
     };
     let first = found.first().and_then(|id| named(*id)).unwrap_or_default();
-    let mut details = Vec::new();
     for view in dependents {
         let of = view
             .reads

@@ -15,6 +15,7 @@ use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
 use chronos_store::{Applied, ReadView, Reservation};
 
+use super::foreign_keys::Moves;
 use super::migration::TableChanges;
 use super::prepare::{known, ErasePlan, InsertPlan, ModifyPlan};
 use super::transaction::Transaction;
@@ -347,6 +348,8 @@ impl Session {
         let shown = plan.modify.returning_schema(&plan.source.schema);
         let (mut changes, mut returned) = (Vec::new(), Vec::new());
         let mut rows = 0;
+        let mut moves = Moves::default();
+        let moves_matter = self.moves_matter(&plan.modify.table);
         for batch in batches {
             let mut found = plan.modify.rows(&batch, &mut seen, &shown)?;
             if plan.rules.is_some() {
@@ -355,6 +358,9 @@ impl Session {
             }
             rows += found.keys.len() as u64;
             let added = plan.modify.changes(&found)?;
+            if moves_matter {
+                moves.extend(plan.modify.moves(&found)?);
+            }
             held.try_grow(added.iter().map(modification_bytes).sum())?;
             changes.extend(added);
             // RETURNING shows rows; else there are none in it.
@@ -382,7 +388,8 @@ impl Session {
             table: plan.modify.table.id,
             rows: changes,
         });
-        self.write(&plan.modify.table, vec![change], begin).await?;
+        self.write_moved(&plan.modify.table, vec![change], begin, &moves)
+            .await?;
         Ok(Written { rows, output })
     }
 
@@ -390,6 +397,13 @@ impl Session {
     /// one row of each key.
     pub(super) fn check_takes_periods(&self, table: &TableSchema) -> Result<(), Error> {
         let catalog = self.catalog();
+        if catalog.has_foreign_keys(table) {
+            let message = format!(
+                "periods of valid time are not supported in table \"{}\", which has or is the target of a foreign key",
+                table.name
+            );
+            return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+        }
         let mut indexes = catalog.indexes_of(table.id);
         let Some(index) = indexes.find(|index| index.is_enforced()) else {
             return Ok(());
@@ -462,13 +476,28 @@ impl Session {
     pub(super) async fn write(
         &mut self,
         table: &TableSchema,
+        changes: Vec<Change>,
+        begin: Stamp,
+    ) -> Result<Option<Applied>, Error> {
+        self.write_moved(table, changes, begin, &Moves::default())
+            .await
+    }
+
+    /// The same, of changes by which some rows move to other keys.
+    async fn write_moved(
+        &mut self,
+        table: &TableSchema,
         mut changes: Vec<Change>,
         begin: Stamp,
+        moves: &Moves,
     ) -> Result<Option<Applied>, Error> {
         changes.retain(|c| !matches!(c, Change::Rows(r) if r.rows.is_empty()));
         self.give_hidden_keys(table, &mut changes);
+        let acted = self.act_on_references(table, &mut changes, moves).await?;
+        self.check_references_now(&changes)?;
         match &mut self.transaction {
             Some(transaction) => {
+                transaction.constraints.note(&acted);
                 for change in changes {
                     transaction.add(change)?;
                 }
@@ -476,11 +505,14 @@ impl Session {
             }
             None if changes.is_empty() => Ok(None),
             None => {
-                let changes = dml::expected_shape(table)
-                    .into_iter()
-                    .chain(changes)
-                    .collect();
-                let committal = self.propose(WriteSet { begin, changes }).await?;
+                let others = acted.others.iter().map(|table| &**table);
+                let shapes = others.chain([table]).filter_map(dml::expected_shape);
+                let set = WriteSet {
+                    begin: begin.min(acted.begin),
+                    changes: shapes.chain(changes).collect(),
+                };
+                let committal = self.propose(set).await;
+                let committal = committal.map_err(|e| acted.lost(e, &self.catalog()))?;
                 Ok(Some(committal.applied))
             }
         }
@@ -492,6 +524,8 @@ impl Session {
     ) -> Result<(), Error> {
         let set = transaction.to_write_set(self.known_sequences.own());
         let committed = self.commit_set(set, &transaction.tables).await;
+        let (constraints, catalog) = (&transaction.constraints, transaction.view.catalog());
+        let committed = committed.map_err(|e| constraints.lost(e, catalog));
         match &committed {
             Ok(_) => self.known_sequences.committed(),
             Err(_) => self.sequences_follow(),

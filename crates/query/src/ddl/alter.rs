@@ -11,12 +11,12 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    Catalog, CatalogEdit, CheckSchema, ColumnSchema, DataType, IndexSchema, SqlState, TableSchema,
-    Uniqueness,
+    Catalog, CatalogEdit, CheckSchema, ColumnSchema, DataType, ForeignKey, IndexSchema, SqlState,
+    TableSchema, Uniqueness,
 };
 use datafusion::sql::sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation};
 
-use super::{add_rules, column_schema, default_text, is_taken, rules};
+use super::{add_rules, column_schema, default_text, foreign_keys, is_taken, rules};
 use crate::sql::{fold, table_name};
 use crate::QueryError;
 
@@ -74,6 +74,8 @@ pub fn alter_table(
             .indexes_of(table.id)
             .map(|i| IndexSchema::clone(i))
             .collect(),
+        cascades: false,
+        dropped: None,
     };
     let mut actions: Vec<&AlterTableOperation> = alter.operations.iter().collect();
     actions.sort_by_key(|action| pass(action));
@@ -102,6 +104,10 @@ struct Work<'a> {
     done: Alteration,
     /// Indexes that stay.
     indexes: Vec<IndexSchema>,
+    /// Whether what depends on something that is dropped goes, too.
+    cascades: bool,
+    /// What was dropped that others may refer to, and what of it they depend on.
+    dropped: Option<(String, String)>,
 }
 
 impl Work<'_> {
@@ -116,10 +122,14 @@ impl Work<'_> {
             AlterTableOperation::DropColumn {
                 column_names,
                 if_exists,
+                drop_behavior,
                 ..
-            } => column_names
-                .iter()
-                .try_for_each(|name| self.drop_column(&fold(name), *if_exists)),
+            } => {
+                self.note_behavior(*drop_behavior);
+                column_names
+                    .iter()
+                    .try_for_each(|name| self.drop_column(&fold(name), *if_exists))
+            }
             AlterTableOperation::RenameColumn {
                 old_column_name,
                 new_column_name,
@@ -132,8 +142,13 @@ impl Work<'_> {
                 not_valid: false,
             } => self.add_check(check),
             AlterTableOperation::DropConstraint {
-                if_exists, name, ..
-            } => self.drop_constraint(&fold(name), *if_exists),
+                if_exists,
+                name,
+                drop_behavior,
+            } => {
+                self.note_behavior(*drop_behavior);
+                self.drop_constraint(&fold(name), *if_exists)
+            }
             AlterTableOperation::RenameConstraint { old_name, new_name } => {
                 self.rename_constraint(&fold(old_name), fold(new_name))
             }
@@ -239,9 +254,16 @@ impl Work<'_> {
             self.schema().reshape();
             return Ok(());
         }
+        let keys = &mut self.done.schema.rules.foreign_keys;
+        if let Some(at) = keys.iter().position(|key| key.name == name) {
+            keys.remove(at);
+            return Ok(());
+        }
         let is_it = |i: &IndexSchema| i.name == name && i.unique == Uniqueness::Constraint;
         if let Some(at) = self.indexes.iter().position(is_it) {
             let gone = self.indexes.remove(at);
+            let on = format!("constraint {name} on table {}", self.done.schema.name);
+            self.dropped = Some((on, format!("index {name}")));
             self.done.indexes.push(CatalogEdit::DropIndex(gone.id));
             return Ok(());
         }
@@ -274,6 +296,8 @@ impl Work<'_> {
         let checks = &mut self.done.schema.rules.checks;
         if let Some(check) = checks.iter_mut().find(|c| c.name == from) {
             check.name = to;
+        } else if let Some(key) = find_key(&mut self.done.schema, from) {
+            key.name = to;
         } else if let Some(index) = self.indexes.iter_mut().find(is_index) {
             index.name = to;
         } else if rules::has_constraint(&self.done.schema, from) {
@@ -329,6 +353,11 @@ impl Work<'_> {
         let mut used = used.into_iter();
         checks.retain(|_| !used.next().unwrap_or(false));
         self.schema().rules.checks = checks;
+        let id = self.done.schema.column_id(position);
+        let keys = &mut self.schema().rules.foreign_keys;
+        keys.retain(|key| !key.columns.contains(&id));
+        let what = format!("column {name} of table {}", self.done.schema.name);
+        self.dropped = Some((what.clone(), what));
         self.schema().remove_column(position);
         let (gone, mut stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.indexes)
             .into_iter()
@@ -538,7 +567,67 @@ impl Work<'_> {
         Ok(self.schema().widen_column(position, to)?)
     }
 
+    fn note_behavior(&mut self, behavior: Option<ast::DropBehavior>) {
+        self.cascades |= behavior == Some(ast::DropBehavior::Cascade);
+    }
+
+    /// Foreign keys go with the key that they refer to, or that stays; the indexes that were made
+    /// for them go with them.
+    fn settle_foreign_keys(&mut self) -> Result<(), QueryError> {
+        let id = self.done.table.id;
+        let mut gone = Vec::new();
+        let outside = self.catalog.foreign_keys_to(id);
+        let outside = outside.filter(|(child, _)| child.id != id);
+        let outside = outside.map(|(child, key)| (child.id, child.name.clone(), key.clone()));
+        let own = self.done.schema.rules.foreign_keys.iter();
+        let own = own.filter(|key| key.table == id);
+        let own = own.map(|key| (id, self.done.schema.name.clone(), key.clone()));
+        for (child, child_name, key) in outside.chain(own) {
+            if key.target(&self.done.schema, &self.indexes).is_some() {
+                continue;
+            }
+            let (what, of) = self.dropped.clone().unwrap_or_default();
+            let depends = format!("constraint {} on table {child_name}", key.name);
+            if !self.cascades {
+                let message = format!("cannot drop {what} because other objects depend on it");
+                return Err(QueryError::new(SqlState("2BP01"), message)
+                    .with_detail(format!("{depends} depends on {of}"))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            gone.push((child, key.name, depends));
+        }
+        for (_, _, depends) in &gone {
+            let message = format!("drop cascades to {depends}");
+            self.notice(SqlState::SUCCESSFUL_COMPLETION, message);
+        }
+        let keys = &mut self.done.schema.rules.foreign_keys;
+        keys.retain(|key| {
+            !gone
+                .iter()
+                .any(|(t, name, _)| *t == id && *name == key.name)
+        });
+        let outside = gone.into_iter().filter(|(child, ..)| *child != id);
+        let outside: Vec<_> = outside.map(|(child, name, _)| (child, name)).collect();
+        let edits = foreign_keys::without_keys(self.catalog, &outside);
+        self.done.indexes.extend(edits);
+        let unused = foreign_keys::let_go(&self.done.schema, &mut self.indexes);
+        let unused = unused.into_iter().map(CatalogEdit::DropIndex);
+        self.done.indexes.extend(unused);
+        let schema = &self.done.schema;
+        for key in &schema.rules.foreign_keys {
+            if key.access(schema, &self.indexes).is_none() {
+                return Err(QueryError::unsupported(format!(
+                    "dropping an index by which the foreign key \"{}\" finds its rows",
+                    key.name
+                ))
+                .with_hint("Create another index on its columns first."));
+            }
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Alteration, QueryError> {
+        self.settle_foreign_keys()?;
         for index in self.indexes {
             let before = self.catalog.index_by_id(index.id);
             if before.is_some_and(|before| **before != index) {
@@ -561,6 +650,11 @@ impl Alteration {
         let table = CatalogEdit::Table(Box::new(self.schema.clone()));
         self.indexes.iter().cloned().chain([table]).collect()
     }
+}
+
+fn find_key<'a>(schema: &'a mut TableSchema, name: &str) -> Option<&'a mut ForeignKey> {
+    let mut keys = schema.rules.foreign_keys.iter_mut();
+    keys.find(|key| key.name == name)
 }
 
 fn unknown_column(name: &str, table: &TableSchema) -> QueryError {

@@ -63,6 +63,7 @@ pub fn create_index(
         conditions,
         state: IndexState::Building,
         created: 0,
+        for_foreign_key: false,
     };
     period::check_index(table, &index)?;
     Ok(index)
@@ -346,6 +347,7 @@ fn constraint_index(name: String, columns: Vec<IndexColumn>) -> IndexSchema {
         conditions: vec![],
         state: IndexState::Building,
         created: 0,
+        for_foreign_key: false,
     }
 }
 
@@ -356,7 +358,7 @@ pub fn is_taken(catalog: &Catalog, name: &str) -> bool {
 }
 
 /// `table_column_column_label`, with a number if that is taken.
-fn free_name(
+pub(super) fn free_name(
     table: &TableSchema,
     columns: &[usize],
     label: &str,

@@ -54,7 +54,10 @@ pub(super) fn taken(schema: &TableSchema, name: &str) -> QueryError {
 /// Whether a constraint that the table's own schema keeps has that name.
 pub(super) fn has_constraint(schema: &TableSchema, name: &str) -> bool {
     let is_key = !schema.has_hidden_key() && schema.primary_key_name() == name;
-    is_key || schema.rules.checks.iter().any(|c| c.name == name)
+    let rules = &schema.rules;
+    is_key
+        || rules.checks.iter().any(|c| c.name == name)
+        || rules.foreign_keys.iter().any(|k| k.name == name)
 }
 
 /// `table_column_label`, with a number if that is taken.

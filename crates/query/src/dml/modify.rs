@@ -99,6 +99,23 @@ pub struct ModifiedRows {
     pub returned: RecordBatch,
 }
 
+impl Modify {
+    /// The keys that rows leave, with those that they move to.
+    pub fn moves(&self, found: &ModifiedRows) -> Result<Vec<(Key, Key)>, QueryError> {
+        let mut moves = Vec::new();
+        if self.kind == Kind::Delete || self.table.has_hidden_key() {
+            return Ok(moves);
+        }
+        for (i, key) in found.keys.iter().enumerate() {
+            let new = key_of(&self.table, &row_values(&self.table, &found.rows, i)?)?;
+            if new != *key {
+                moves.push((key.clone(), new));
+            }
+        }
+        Ok(moves)
+    }
+}
+
 fn target_of(
     relation: &ast::TableFactor,
     default: Portion,
@@ -435,7 +452,7 @@ impl Modify {
         let mut moved = None;
         if self.kind == Kind::Put {
             check_given_not_null(&self.table, &rows)?;
-            match self.moves() {
+            match self.moves_periods() {
                 true => moved = bounds::periods_in(&self.table, &rows)?,
                 false => rows = bounds::show_periods(&self.table, rows, periods.iter())?,
             }
@@ -452,7 +469,7 @@ impl Modify {
     }
 
     /// Whether rows are given other periods.
-    fn moves(&self) -> bool {
+    fn moves_periods(&self) -> bool {
         let columns = self.table.period_columns();
         columns.is_some_and(|columns| self.assigned.iter().any(|a| columns.contains(a)))
     }
@@ -501,7 +518,7 @@ impl Modify {
                 from: portion_from[row].unwrap_or(Period::BEGINNING),
                 to: portion_to[row].unwrap_or(Period::UNTIL_CHANGED),
             };
-            if self.moves() {
+            if self.moves_periods() {
                 return Some(own);
             }
             let is_open = !shows && own.from <= portion.from && own.to == Period::UNTIL_CHANGED;

@@ -64,6 +64,8 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("pg_get_function_arguments", (1, 1), text, nothing),
     strict("pg_get_function_identity_arguments", (1, 1), text, nothing),
     strict("pg_get_function_sqlbody", (1, 1), text, nothing),
+    // No table is a partition: it has none.
+    strict("pg_partition_ancestors", (1, 1), oid, nothing),
     strict("pg_get_partkeydef", (1, 1), text, nothing),
     strict("pg_get_partition_constraintdef", (1, 1), text, nothing),
     strict("pg_get_serial_sequence", (2, 2), text, serial_sequence),

@@ -62,6 +62,9 @@ impl<'a> Objects<'a> {
         if let Some(check) = self.checks().find(|check| check.oid() == oid) {
             return Some(check.definition());
         }
+        if let Some(key) = self.foreign_keys().find(|key| key.oid() == oid) {
+            return Some(key.definition());
+        }
         let index = self.constraints().find(|i| i.constraint_oid() == oid)?;
         let kind = index.constraint()?.words;
         Some(format!("{kind} ({})", index.names(&index.columns())))

@@ -22,6 +22,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("schemata", schemata),
     ("check_constraints", check_constraints),
     ("sequences", sequences),
+    ("referential_constraints", referential_constraints),
     ("table_constraints", table_constraints),
     ("table_privileges", table_privileges),
     ("tables", tables),
@@ -322,6 +323,20 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
             yes_or_no(true),
         ]);
     }
+    for foreign in objects.foreign_keys() {
+        rows.push([
+            database(objects),
+            public(),
+            text(&foreign.key.name),
+            database(objects),
+            public(),
+            text(&foreign.table.name),
+            text("FOREIGN KEY"),
+            yes_or_no(foreign.is_deferrable()),
+            yes_or_no(foreign.is_deferred()),
+            yes_or_no(true),
+        ]);
+    }
     for check in objects.checks() {
         rows.push([
             database(objects),
@@ -413,6 +428,7 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
         "table_name",
         "column_name",
         "ordinal_position",
+        "position_in_unique_constraint",
     ]);
     for index in objects.constraints() {
         let t = index.table();
@@ -426,8 +442,60 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
                 text(&t.name),
                 text(&t.columns[column].name),
                 int(position as i64 + 1),
+                Value::Null,
             ]);
         }
+    }
+    for foreign in objects.foreign_keys() {
+        let t = foreign.table;
+        let key = objects.index_referred_to(foreign);
+        let key = key.map_or(vec![], |index| index.columns());
+        let pairs = foreign.columns().into_iter().zip(foreign.referenced());
+        for (position, (column, referenced)) in pairs.enumerate() {
+            let there = key.iter().position(|c| *c == referenced);
+            rows.push([
+                database(objects),
+                public(),
+                text(&foreign.key.name),
+                database(objects),
+                public(),
+                text(&t.name),
+                text(&t.columns[column].name),
+                int(position as i64 + 1),
+                there.map_or(Value::Null, |p| int(p as i64 + 1)),
+            ]);
+        }
+    }
+    rows
+}
+
+fn referential_constraints(objects: &Objects<'_>) -> Rows {
+    let mut rows = Rows::of(&[
+        "constraint_catalog",
+        "constraint_schema",
+        "constraint_name",
+        "unique_constraint_catalog",
+        "unique_constraint_schema",
+        "unique_constraint_name",
+        "match_option",
+        "update_rule",
+        "delete_rule",
+    ]);
+    for foreign in objects.foreign_keys() {
+        // A unique index that is no constraint has no name here.
+        let key = objects.index_referred_to(foreign);
+        let key = key.filter(|index| index.constraint().is_some());
+        rows.push([
+            database(objects),
+            public(),
+            text(&foreign.key.name),
+            key.map_or(Value::Null, |_| database(objects)),
+            key.map_or(Value::Null, |_| public()),
+            key.map_or(Value::Null, |index| text(index.name())),
+            text("NONE"),
+            text(foreign.key.on_update.sql()),
+            text(foreign.key.on_delete.sql()),
+        ]);
     }
     rows
 }
@@ -453,6 +521,19 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
                 database(objects),
                 public(),
                 text(index.name()),
+            ]);
+        }
+    }
+    for foreign in objects.foreign_keys() {
+        for column in foreign.referenced() {
+            rows.push([
+                database(objects),
+                public(),
+                text(&foreign.parent.name),
+                text(&foreign.parent.columns[column].name),
+                database(objects),
+                public(),
+                text(&foreign.key.name),
             ]);
         }
     }

@@ -15,8 +15,10 @@
 //! primary key's index          1_000_000 + the table's id
 //! primary key's constraint     2_000_000 + the table's id
 //! CHECK constraint             100_000_000 + 256 times the table's id + its position
+//! foreign key                  500_000_000 + 256 times the table's id + its position
 //! ```
 
+mod foreign_keys;
 mod indexes;
 mod information_schema;
 mod names;

@@ -81,6 +81,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         "relreplident",
         "reloptions",
         "relchecks",
+        "relhastriggers",
     ]);
     let mut push = |oid: i64,
                     name: &str,
@@ -90,7 +91,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
                     kind: &str,
                     columns: usize,
                     options: Value,
-                    checks: usize| {
+                    (checks, has_triggers): (usize, bool)| {
         let replica_identity = if kind == "r" { "d" } else { "n" };
         rows.push([
             int(oid),
@@ -108,6 +109,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             text(replica_identity),
             options,
             int(checks as i64),
+            yes(has_triggers),
         ]);
     };
     for table in objects.tables() {
@@ -120,7 +122,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "r",
             table.columns.len(),
             options(table),
-            table.rules.checks.len(),
+            (table.rules.checks.len(), objects.has_triggers(table)),
         );
     }
     for index in objects.indexes() {
@@ -133,7 +135,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "i",
             index.all_columns().len(),
             Value::Null,
-            0,
+            (0, false),
         );
     }
     for sequence in objects.catalog.sequences.values() {
@@ -147,7 +149,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "S",
             3,
             Value::Null,
-            0,
+            (0, false),
         );
     }
     for view in objects.catalog.views.values() {
@@ -161,7 +163,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             "v",
             columns,
             Value::Null,
-            0,
+            (0, false),
         );
     }
     for relation in relations::all() {
@@ -179,7 +181,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             kind,
             relation.columns.len(),
             Value::Null,
-            0,
+            (0, false),
         );
     }
     rows
@@ -405,15 +407,19 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         "conname",
         "connamespace",
         "contype",
+        "condeferrable",
+        "condeferred",
         "convalidated",
         "conrelid",
         "conindid",
+        "confrelid",
         "confupdtype",
         "confdeltype",
         "confmatchtype",
         "conislocal",
         "connoinherit",
         "conkey",
+        "confkey",
         "conbin",
     ]);
     for index in objects.constraints() {
@@ -423,15 +429,42 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
             text(index.name()),
             int(PUBLIC),
             text(kind),
+            yes(false),
+            yes(false),
             yes(true),
             int(table_oid(index.table().id)),
             int(index.oid()),
+            int(0),
             text(" "),
             text(" "),
             text(" "),
             yes(true),
             yes(true),
             numbers(index.columns()),
+            Value::Null,
+            Value::Null,
+        ]);
+    }
+    for foreign in objects.foreign_keys() {
+        let index = objects.index_referred_to(foreign);
+        rows.push([
+            int(foreign.oid()),
+            text(&foreign.key.name),
+            int(PUBLIC),
+            text("f"),
+            yes(foreign.is_deferrable()),
+            yes(foreign.is_deferred()),
+            yes(true),
+            int(table_oid(foreign.table.id)),
+            int(index.map_or(0, |index| index.oid())),
+            int(table_oid(foreign.parent.id)),
+            text(foreign.key.on_update.letter()),
+            text(foreign.key.on_delete.letter()),
+            text("s"),
+            yes(true),
+            yes(true),
+            numbers(foreign.columns()),
+            numbers(foreign.referenced()),
             Value::Null,
         ]);
     }
@@ -441,8 +474,11 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
             text(&check.check.name),
             int(PUBLIC),
             text("c"),
+            yes(false),
+            yes(false),
             yes(true),
             int(table_oid(check.table.id)),
+            int(0),
             int(0),
             text(" "),
             text(" "),
@@ -450,6 +486,7 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
             yes(true),
             yes(false),
             numbers(check.columns()),
+            Value::Null,
             text(&check.check.expression),
         ]);
     }

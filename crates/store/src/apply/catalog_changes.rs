@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chronos_model::{Catalog, OptionChange, Stamp, TableId, TableSchema};
 
 use crate::error::ApplyError;
+use crate::foreign_keys;
 
 /// Adds a table; returns its id.
 pub(crate) fn create_table(
@@ -17,10 +18,11 @@ pub(crate) fn create_table(
         });
     }
     let id = catalog.next_id();
-    let schema = TableSchema {
+    let mut schema = TableSchema {
         id,
         ..schema.clone()
     };
+    foreign_keys::made_own(&mut schema);
     catalog.tables.insert(schema.name.clone(), Arc::new(schema));
     catalog.version += 1;
     Ok(id)

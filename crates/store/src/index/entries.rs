@@ -5,12 +5,13 @@ use std::sync::Arc;
 use chronos_model::{
     decode_row, Catalog, EntryPrefixes, IndexSchema, Keys, Kind, NodeId, RowChange, Stamp, TableId,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::first::FirstVersions;
+use crate::foreign_keys::Search;
 use crate::memtable::{key_of, recorded_of, KeyRanges, Memtable, RowVersion, Run};
 use crate::scan::KeyRange;
 use crate::state::{SegmentFile, StoreState, TableState};
@@ -109,17 +110,27 @@ fn sorted_entries(prefixes: &EntryPrefixes, keys: &Keys) -> Keys {
     sorted
 }
 
-/// Tells every table which indexes it has, as the catalog says.
+/// Tells every table which indexes it has, and which tables refer to it, as the catalog says.
 pub(crate) fn attach(tables: &mut HashMap<TableId, Arc<TableState>>, catalog: &Catalog) {
+    let mut referring: HashMap<TableId, BTreeSet<TableId>> = HashMap::new();
+    for child in catalog.tables.values() {
+        for key in &child.rules.foreign_keys {
+            referring.entry(key.table).or_default().insert(child.id);
+        }
+    }
     for (id, table) in tables.iter_mut() {
+        let referenced_by: Vec<TableId> =
+            referring.get(id).into_iter().flatten().copied().collect();
         let mut indexes: Vec<_> = catalog.indexes_of(*id).collect();
         // The oldest first: of several that a row violates it is the one named.
         indexes.sort_by_key(|index| index.id);
-        if table.indexes.iter().eq(indexes.iter().copied()) {
+        let has_same = table.indexes.iter().eq(indexes.iter().copied());
+        if has_same && *table.referenced_by == *referenced_by {
             continue;
         }
         let mut next = TableState::clone(table);
         next.indexes = indexes.into_iter().cloned().collect();
+        next.referenced_by = referenced_by.into();
         *table = Arc::new(next);
     }
 }
@@ -132,23 +143,47 @@ pub(super) fn with_prefix(
     view: Stamp,
 ) -> Result<Vec<Box<[u8]>>, StoreError> {
     let mut found: Vec<Box<[u8]>> = Vec::new();
-    for memtable in entries.memtables() {
-        in_memory(memtable, prefix, view, &mut found);
-    }
-    for segment in &entries.segments {
-        // What is in a segment was applied before the state was published.
-        in_segment(segment, prefix, &mut found)?;
-    }
+    for_each_with_prefix(entries, prefix, view, |entry| {
+        found.push(entry.into());
+        Ok(Search::GoesOn)
+    })?;
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-fn in_memory(memtable: &Memtable, prefix: &[u8], view: Stamp, found: &mut Vec<Box<[u8]>>) {
+/// Calls `visit` with the keys of a table that begin with `prefix`, until it has enough: those of
+/// one source after those of another, so that one may come more than once.
+pub(crate) fn for_each_with_prefix(
+    entries: &TableState,
+    prefix: &[u8],
+    view: Stamp,
+    mut visit: impl FnMut(&[u8]) -> Result<Search, StoreError>,
+) -> Result<(), StoreError> {
+    for memtable in entries.memtables() {
+        if in_memory(memtable, prefix, view, &mut visit)? == Search::Ends {
+            return Ok(());
+        }
+    }
+    for segment in &entries.segments {
+        // What is in a segment was applied before the state was published.
+        if in_segment(segment, prefix, &mut visit)? == Search::Ends {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn in_memory(
+    memtable: &Memtable,
+    prefix: &[u8],
+    view: Stamp,
+    visit: &mut impl FnMut(&[u8]) -> Result<Search, StoreError>,
+) -> Result<Search, StoreError> {
     let mut entry = memtable.rows.at_or_after(prefix);
     while let Some(at) = entry.filter(|e| key_of(e.key()).starts_with(prefix)) {
-        if recorded_of(at.key()) <= view {
-            found.push(key_of(at.key()).into());
+        if recorded_of(at.key()) <= view && visit(key_of(at.key()))? == Search::Ends {
+            return Ok(Search::Ends);
         }
         entry = at.next();
     }
@@ -156,16 +191,20 @@ fn in_memory(memtable: &Memtable, prefix: &[u8], view: Stamp, found: &mut Vec<Bo
         let keys = run.keys();
         let rows = keys.lower_bound(prefix)..keys.len();
         let rows = rows.take_while(|row| keys.get(*row).starts_with(prefix));
-        let seen = rows.filter(|row| run.recorded(*row) <= view);
-        found.extend(seen.map(|row| Box::from(keys.get(row))));
+        for row in rows.filter(|row| run.recorded(*row) <= view) {
+            if visit(keys.get(row))? == Search::Ends {
+                return Ok(Search::Ends);
+            }
+        }
     }
+    Ok(Search::GoesOn)
 }
 
 fn in_segment(
     segment: &SegmentFile,
     prefix: &[u8],
-    found: &mut Vec<Box<[u8]>>,
-) -> Result<(), StoreError> {
+    visit: &mut impl FnMut(&[u8]) -> Result<Search, StoreError>,
+) -> Result<Search, StoreError> {
     let pages = segment.pages();
     let first = pages.partition_point(|page| *page.max_key < *prefix);
     for (page, meta) in pages.iter().enumerate().skip(first) {
@@ -174,10 +213,13 @@ fn in_segment(
         }
         let keys = segment.read_keys(page)?;
         let rows = keys.lower_bound(prefix)..keys.len();
-        let rows = rows.take_while(|row| keys.get(*row).starts_with(prefix));
-        found.extend(rows.map(|row| Box::from(keys.get(row))));
+        for row in rows.take_while(|row| keys.get(*row).starts_with(prefix)) {
+            if visit(keys.get(row))? == Search::Ends {
+                return Ok(Search::Ends);
+            }
+        }
     }
-    Ok(())
+    Ok(Search::GoesOn)
 }
 
 /// How many entries are in a range, counting no further than `enough`. Entries that are

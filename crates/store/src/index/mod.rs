@@ -34,7 +34,7 @@ mod unique;
 
 pub(crate) use build::complete;
 pub use build::Duplicate;
-pub(crate) use entries::{add_row, add_run, attach, count};
+pub(crate) use entries::{add_row, add_run, attach, count, for_each_with_prefix};
 pub(crate) use scan::ENTRY;
 pub use scan::{IndexScan, IndexScanRequest};
 pub(crate) use unique::{check as check_unique, holder, SeenAt};

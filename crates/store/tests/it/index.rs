@@ -132,6 +132,7 @@ fn schema(spec: &Spec, name: String, table: &TableSchema) -> IndexSchema {
         conditions,
         state: IndexState::Building,
         created: 0,
+        for_foreign_key: false,
     }
 }
 

@@ -11,6 +11,7 @@ mod cases;
 mod damage;
 mod disk_faults;
 mod fixture;
+mod foreign_keys;
 mod index;
 mod migrate;
 mod model;

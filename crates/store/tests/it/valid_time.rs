@@ -500,6 +500,7 @@ fn index_of(table: &TableSchema) -> IndexSchema {
         conditions: vec![],
         state: IndexState::Building,
         created: 0,
+        for_foreign_key: false,
     }
 }
 

@@ -440,6 +440,7 @@ mod tests {
             conditions,
             state: IndexState::Valid,
             created: 0,
+            for_foreign_key: false,
         }
     }
 
