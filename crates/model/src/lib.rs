@@ -11,6 +11,7 @@ mod error;
 mod foreign_key;
 mod index;
 mod key;
+mod names;
 mod options;
 mod period;
 mod reshape;
@@ -41,6 +42,10 @@ pub use index::{
 pub use key::{
     encode_key, encode_keys, key_integers, key_values, put_key_bytes, put_key_int, put_key_value,
     Key, KeyError, Keys,
+};
+pub use names::{
+    name_beside, name_in, name_parts, own_name, plain_message, shown_name, PUBLIC_SCHEMA,
+    SCHEMA_SEPARATOR,
 };
 pub use options::{FloatCodec, Floors, OptionChange, TableOptions};
 pub use period::Period;

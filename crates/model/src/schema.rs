@@ -190,6 +190,9 @@ pub struct Catalog {
     /// Views by folded name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub views: BTreeMap<String, Arc<ViewSchema>>,
+    /// Ids of the schemas beside `public`, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<String, u32>,
     /// What COMMENT ON says of tables, views, indexes and sequences by id, and of the columns
     /// of tables and views.
     #[serde(default, skip_serializing_if = "Comments::is_empty")]
@@ -291,6 +294,12 @@ impl Catalog {
             || self.indexes.contains_key(name)
             || self.sequences.contains_key(name)
             || self.views.contains_key(name)
+    }
+
+    /// The names of all tables, indexes, sequences and views.
+    pub fn relations(&self) -> impl Iterator<Item = &String> {
+        let stored = self.tables.keys().chain(self.indexes.keys());
+        stored.chain(self.sequences.keys()).chain(self.views.keys())
     }
 
     /// A sequence by id.

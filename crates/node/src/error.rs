@@ -1,6 +1,6 @@
 //! What a client is told when a statement fails.
 
-use chronos_model::{DataError, SqlState};
+use chronos_model::{own_name, plain_message, DataError, SqlState};
 use chronos_query::QueryError;
 use chronos_store::{with_causes, OutOfMemory, StoreError};
 
@@ -33,7 +33,7 @@ impl Error {
     pub fn new(code: SqlState, message: impl Into<String>) -> Error {
         Error {
             code,
-            message: message.into(),
+            message: plain_message(message.into()),
             detail: None,
             hint: None,
             position: None,
@@ -47,14 +47,27 @@ impl Error {
     /// With a detail.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Error {
-        self.detail = Some(detail.into());
+        self.detail = Some(plain_message(detail.into()));
         self
     }
 
     /// With a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Error {
-        self.hint = Some(hint.into());
+        self.hint = Some(plain_message(hint.into()));
+        self
+    }
+
+    /// With the names of relations as people know them.
+    pub(crate) fn with_own_names(mut self) -> Error {
+        for name in [&mut self.table, &mut self.constraint]
+            .into_iter()
+            .flatten()
+        {
+            *name = own_name(name).to_owned();
+        }
+        self.detail = self.detail.map(plain_message);
+        self.hint = self.hint.map(plain_message);
         self
     }
 

@@ -545,6 +545,7 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
             format!("relation \"{name}\" already exists"),
         ),
         ApplyError::Storage(e) => e.into(),
+        e @ ApplyError::UnknownSchema { .. } => Error::new(e.sqlstate(), e.to_string()),
         e @ ApplyError::SequenceExhausted { .. } => Error::new(e.sqlstate(), e.to_string()),
         e @ ApplyError::UnknownIndex { .. } => {
             Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())

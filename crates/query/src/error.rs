@@ -58,7 +58,10 @@ impl QueryError {
     pub fn unknown_table(name: &str) -> QueryError {
         QueryError::new(
             SqlState::UNDEFINED_TABLE,
-            format!("relation \"{name}\" does not exist"),
+            format!(
+                "relation \"{}\" does not exist",
+                chronos_model::shown_name(name)
+            ),
         )
     }
 

@@ -36,6 +36,7 @@ mod json;
 mod precedence;
 #[cfg(feature = "engine")]
 mod row_rules;
+pub mod schemas;
 #[cfg(feature = "engine")]
 pub mod sql;
 #[cfg(feature = "engine")]

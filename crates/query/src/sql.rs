@@ -5,7 +5,7 @@
 //! the engine (transactions, settings) is told apart here; what Chronos does not
 //! have is refused here, by name, and never ignored.
 
-use chronos_model::{SequenceSchema, SqlState};
+use chronos_model::{name_in, name_parts, own_name, SequenceSchema, SqlState, PUBLIC_SCHEMA};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::ast::Spanned as _;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -73,6 +73,10 @@ pub enum Command {
     Comment(CommentOn),
     /// TRUNCATE: names, CASCADE.
     Truncate(Vec<ast::ObjectName>, bool),
+    /// CREATE SCHEMA: name, IF NOT EXISTS.
+    CreateSchema(String, bool),
+    /// DROP SCHEMA
+    DropSchemas(crate::schemas::DropSchemas),
     /// SET CONSTRAINTS: names, none for ALL, and whether they are deferred.
     SetConstraints(Vec<String>, bool),
     /// COPY
@@ -432,9 +436,31 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
     };
     let name = setting_name(sql, &tokens[at..equals])?;
-    let value = set_value(sql, &tokens[equals + 1..]);
+    let value = match name.as_str() {
+        "search_path" => path_value(sql, &tokens[equals + 1..]),
+        _ => set_value(sql, &tokens[equals + 1..]),
+    };
     let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
     Ok(Some(Command::Set(name, (!is_default).then_some(value))))
+}
+
+/// Names of schemas, each of which is a word or a text, as `search_path` shows them.
+fn path_value(sql: &str, tokens: &[crate::lex::Token]) -> String {
+    use crate::lex::TokenKind;
+    let written = tokens.iter().take_while(|t| t.text(sql) != ";");
+    let written = written.filter(|t| t.text(sql) != ",");
+    let names = written.map(|token| match token.kind {
+        TokenKind::String => quote_path_name(&string_text(token, sql)),
+        _ => quote_path_name(&name_text(token, sql)),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn quote_path_name(name: &str) -> String {
+    match name.is_empty() {
+        true => "\"\"".to_owned(),
+        false => crate::system_tables::quote_ident(name),
+    }
 }
 
 /// `SET CONSTRAINTS { ALL | name, .. } { DEFERRED | IMMEDIATE }`
@@ -541,6 +567,21 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             cascade,
             ..
         } => Command::DropTables(names, if_exists, cascade),
+        S::CreateSchema {
+            schema_name,
+            if_not_exists,
+            with: None,
+            options: None,
+            default_collate_spec: None,
+            clone: None,
+        } => crate::schemas::create_schema(&schema_name, if_not_exists)?,
+        S::Drop {
+            object_type: ast::ObjectType::Schema,
+            if_exists,
+            names,
+            cascade,
+            ..
+        } => crate::schemas::drop_schemas(&names, if_exists, cascade)?,
         S::Drop {
             object_type: ast::ObjectType::View,
             if_exists,
@@ -612,8 +653,15 @@ pub fn fold(ident: &ast::Ident) -> String {
     }
 }
 
-/// A table's name, folded; a schema other than `public` is refused.
+/// A relation's name as the catalog has it; without a schema it is of `public`.
 pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
+    let written = written_name(name)?;
+    let (schema, own) = name_parts(&written);
+    Ok(name_in(schema, own))
+}
+
+/// The same, but that `public` stands before the name if it was written so.
+pub(crate) fn written_name(name: &ast::ObjectName) -> Result<String, QueryError> {
     let parts: Vec<String> = name
         .0
         .iter()
@@ -621,16 +669,26 @@ pub fn table_name(name: &ast::ObjectName) -> Result<String, QueryError> {
         .collect();
     match parts.as_slice() {
         [table] => Ok(table.clone()),
-        [schema, table] | [_, schema, table] if schema == "public" => Ok(table.clone()),
-        [schema, _] | [_, schema, _] => Err(QueryError::new(
-            SqlState("3F000"),
-            format!("schema \"{schema}\" does not exist or cannot be written to"),
-        )),
+        [schema, table] | [_, schema, table] => Ok(written_in(schema, table)),
         _ => Err(QueryError::new(
             SqlState::SYNTAX_ERROR,
             format!("improper relation name: {name}"),
         )),
     }
+}
+
+/// A name that was written with a schema.
+pub(crate) fn written_in(schema: &str, table: &str) -> String {
+    match schema {
+        // As of a schema like others.
+        PUBLIC_SCHEMA => name_in(" ", table).replacen(' ', PUBLIC_SCHEMA, 1),
+        schema => name_in(schema, table),
+    }
+}
+
+/// Whether a name was written with a schema.
+pub(crate) fn is_written_qualified(name: &str) -> bool {
+    own_name(name).len() < name.len()
 }
 
 /// A name as it must be written in SQL to be read back the same.

@@ -68,11 +68,7 @@ pub(crate) fn parse_create(sql: &str, tokens: &[Token]) -> Result<Option<Command
     at += 1;
     let text = |at: usize| tokens.get(at).map_or("", |t| t.text(sql));
     if text(at) == "." {
-        if name != "public" {
-            let message = format!("schema \"{name}\" does not exist or cannot be written to");
-            return Err(QueryError::new(SqlState("3F000"), message));
-        }
-        name = name_at(at + 1)?;
+        name = crate::sql::written_in(&name, &name_at(at + 1)?);
         at += 2;
     }
     let mut columns = Vec::new();

@@ -631,6 +631,16 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Errors unless the schema of a new relation's name is there.
+pub(crate) fn check_schema(catalog: &Catalog, relation: &str) -> Result<(), ApplyError> {
+    match catalog.has_schema_of(relation) {
+        true => Ok(()),
+        false => Err(ApplyError::UnknownSchema {
+            name: chronos_model::name_parts(relation).0.to_owned(),
+        }),
+    }
+}
+
 /// When a version is true.
 fn valid_when_recorded(valid: Option<Period>, recorded: Stamp) -> Period {
     valid.unwrap_or(Period {

@@ -324,6 +324,12 @@ pub enum ApplyError {
         /// That value.
         bound: i64,
     },
+    /// The schema of a relation's name does not exist.
+    #[error("schema \"{name}\" does not exist")]
+    UnknownSchema {
+        /// The schema's name.
+        name: String,
+    },
     /// A table of this name exists.
     #[error("relation \"{name}\" already exists")]
     DuplicateTable {
@@ -367,6 +373,7 @@ impl ApplyError {
             ApplyError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             ApplyError::UnknownIndex { .. } => SqlState::UNDEFINED_OBJECT,
             ApplyError::UnknownSequence { .. } => SqlState::UNDEFINED_TABLE,
+            ApplyError::UnknownSchema { .. } => SqlState("3F000"),
             ApplyError::SequenceExhausted { .. } => SqlState("2200H"),
             ApplyError::DuplicateTable { .. } => SqlState::DUPLICATE_TABLE,
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,

@@ -13,6 +13,7 @@ pub(crate) fn create(
     schema: &SequenceSchema,
     fresh: Option<TableId>,
 ) -> Result<(), ApplyError> {
+    crate::apply::check_schema(catalog, &schema.name)?;
     if catalog.has_relation(&schema.name) {
         return Err(ApplyError::DuplicateTable {
             name: schema.name.clone(),

@@ -1,6 +1,6 @@
 //! Noting transactions that are applied, in the table that the catalog names for it.
 
-use chronos_model::{Author, Catalog, Stamp, TableId, Transaction, TRANSACTIONS_TABLE};
+use chronos_model::{shown_name, Author, Catalog, Stamp, TableId, Transaction, TRANSACTIONS_TABLE};
 
 use crate::log::LogIndex;
 use crate::prepare::{Prepared, PreparedWriteSet};
@@ -69,8 +69,8 @@ pub(crate) fn changed(set: &PreparedWriteSet, before: &Catalog, after: &Catalog)
         let table = after.table_by_id(id).or_else(|| before.table_by_id(id));
         table.map(|table| table.name.clone())
     };
-    let mut names: Vec<String> = changed.into_iter().filter_map(name).collect();
-    names.extend(created);
+    let names = changed.into_iter().filter_map(name).chain(created);
+    let mut names: Vec<String> = names.map(|name| shown_name(&name)).collect();
     names.sort_unstable();
     names.dedup();
     names

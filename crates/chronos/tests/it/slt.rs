@@ -71,7 +71,7 @@ macro_rules! scripts {
 
 scripts! {
     alter_table arrays catalog constraints create_table dates delete errors explain foreign_key index insert json names
-    numbers on_conflict operators order_and_summary retention select sequences settings strings
+    numbers on_conflict operators order_and_summary retention schemas select sequences settings strings
     subqueries time_periods time_system time_valid transactions transactions_ddl types update users views
 }
 

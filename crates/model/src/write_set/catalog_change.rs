@@ -50,6 +50,10 @@ pub enum CatalogEdit {
     DropUser(TableId),
     /// What answers to unknown names are made from; what was there before stays.
     Decoy(Secret),
+    /// There is a schema of this name from now on.
+    Schema(String),
+    /// The schema, which has nothing in it any more, is gone.
+    DropSchema(String),
 }
 
 impl CatalogChange {
@@ -73,7 +77,9 @@ impl CatalogChange {
             | CatalogEdit::NoteTransactions(..)
             | CatalogEdit::User(_)
             | CatalogEdit::DropUser(_)
-            | CatalogEdit::Decoy(_) => None,
+            | CatalogEdit::Decoy(_)
+            | CatalogEdit::Schema(_)
+            | CatalogEdit::DropSchema(_) => None,
         })
     }
 
@@ -85,6 +91,15 @@ impl CatalogChange {
         for edit in &self.edits {
             edit.apply(&mut next)?;
         }
+        let mut names = next.relations();
+        if !names.all(|name| next.has_schema_of(name)) {
+            return Err(DataError::Damaged {
+                what: "a catalog change",
+                offset: 0,
+                reason: "a relation is in a schema that is not there",
+            });
+        }
+        drop(names);
         next.version += 1;
         Ok(next)
     }
@@ -181,6 +196,17 @@ impl CatalogEdit {
             CatalogEdit::Decoy(secret) => {
                 let kept = catalog.users.decoy.take();
                 catalog.users.decoy = Some(kept.unwrap_or_else(|| secret.clone()));
+            }
+            CatalogEdit::Schema(name) => {
+                if catalog.has_schema(name) {
+                    return Err(wrong("the name is taken"));
+                }
+                let id = catalog.next_id();
+                catalog.schemas.insert(name.clone(), id.0);
+            }
+            CatalogEdit::DropSchema(name) => {
+                let id = catalog.schemas.remove(name);
+                id.ok_or_else(|| wrong("the schema is not there"))?;
             }
         }
         Ok(())

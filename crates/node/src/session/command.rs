@@ -87,6 +87,10 @@ impl Session {
                 self.drop_sequences(names, *if_exists).await
             }
             Command::Truncate(names, cascade) => self.truncate(names, *cascade).await,
+            Command::CreateSchema(name, if_not_exists) => {
+                self.create_schema(name, *if_not_exists).await
+            }
+            Command::DropSchemas(drop) => self.drop_schemas(drop).await,
             Command::SetConstraints(names, is_deferred) => {
                 self.set_constraints(names, *is_deferred)
             }
@@ -460,6 +464,8 @@ fn changes_catalog(command: &Command) -> bool {
         command,
         Command::AlterTable(_)
             | Command::CreateTable(_)
+            | Command::CreateSchema(..)
+            | Command::DropSchemas(_)
             | Command::DropTables(..)
             | Command::CreateView(_)
             | Command::DropViews(..)

@@ -119,7 +119,7 @@ impl Session {
         if result.is_err() {
             self.fail_transaction();
         }
-        let rows = result?;
+        let rows = result.map_err(Error::with_own_names)?;
         Ok(CommandTag {
             verb: "COPY",
             rows: Some(rows),

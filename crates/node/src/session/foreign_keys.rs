@@ -286,6 +286,7 @@ impl Session {
         let Some(default) = &column.default else {
             return Ok(Value::Null);
         };
+        let default = chronos_query::schemas::stored_default(default);
         let data_type = &column.data_type;
         let query = sql::parse_query(&format!("SELECT CAST(({default}) AS {data_type})"))?;
         let catalog = self.catalog();

@@ -23,6 +23,7 @@ mod prepare;
 mod primary_key;
 mod read;
 mod references;
+mod schemas;
 mod serializable;
 mod settings;
 mod time;
@@ -102,6 +103,7 @@ impl Session {
             facts: SessionFacts {
                 user: "chronos".into(),
                 database: "chronos".into(),
+                search_path: None,
                 role: Some(Role::Admin),
             },
             identity: Identity::Trusted,
@@ -180,6 +182,7 @@ impl Session {
     ) -> Result<Outcome, Error> {
         self.refresh_role()?;
         self.refuse_if_failed(&prepared.plan)?;
+        self.take_search_path();
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
                 "bind message supplies {} parameters, but prepared statement requires {}",
@@ -216,7 +219,8 @@ impl Session {
         current: Arc<Prepared>,
         described: &Prepared,
     ) -> Result<Arc<Prepared>, Error> {
-        let is_current = current.catalog_version == self.catalog_version();
+        let is_current = current.catalog_version == self.catalog_version()
+            && current.search_path == self.facts.search_path;
         if is_current || !current.plan.depends_on_catalog() {
             return Ok(current);
         }
@@ -310,7 +314,7 @@ impl Session {
         self.notices.push(Notice {
             severity,
             code,
-            message: message.into(),
+            message: chronos_model::plain_message(message.into()),
         });
     }
 
@@ -504,7 +508,8 @@ fn characters(sql: &str, offset: usize) -> u32 {
 
 /// A planner's offset as a position in the statement. Where the planner tells none, an
 /// unknown table or column is looked up by its name.
-fn positioned(mut error: Error, sql: &str) -> Error {
+fn positioned(error: Error, sql: &str) -> Error {
+    let mut error = error.with_own_names();
     let is_unknown_name = matches!(
         error.code,
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN

@@ -103,6 +103,7 @@ impl Session {
             columns,
             plan: Plan::Named(Box::new(plan)),
             catalog_version: self.catalog_version(),
+            search_path: self.facts.search_path.clone(),
         }))
     }
 

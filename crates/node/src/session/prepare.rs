@@ -24,6 +24,8 @@ pub struct Prepared {
     pub columns: Option<SchemaRef>,
     pub(super) plan: Plan,
     pub(super) catalog_version: u64,
+    /// The search path that it was planned for.
+    pub(super) search_path: Option<Arc<str>>,
 }
 
 impl Prepared {
@@ -37,6 +39,7 @@ impl Prepared {
             columns,
             plan: Plan::Empty,
             catalog_version: 0,
+            search_path: None,
         }
     }
 }
@@ -50,6 +53,7 @@ pub(crate) struct PlanKey {
     user: String,
     role: Option<Role>,
     database: String,
+    search_path: Option<Arc<str>>,
     /// Whether rows are true for periods of their own.
     by_period: bool,
 }
@@ -137,6 +141,7 @@ impl Session {
         statement: &Statement,
         parameter_types: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, Error> {
+        self.take_search_path();
         let planned = self
             .plan(&statement.sql, parameter_types)
             .and_then(|prepared| {
@@ -166,8 +171,10 @@ impl Session {
         declared: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, Error> {
         let catalog = self.catalog();
-        if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
-            return Ok(prepared);
+        if self.facts.means_public(&catalog) {
+            if let Some(prepared) = self.plan_direct(sql, declared, &catalog) {
+                return Ok(prepared);
+            }
         }
         if let Some(prepared) = self.plan_named(sql, declared)? {
             return Ok(Arc::new(prepared));
@@ -191,6 +198,7 @@ impl Session {
             user: self.facts.user.clone(),
             role: self.facts.role,
             database: self.facts.database.clone(),
+            search_path: self.facts.search_path.clone(),
         };
         if let Some(prepared) = self.node.inner.plans.get(&key) {
             return Ok(prepared);
@@ -224,6 +232,7 @@ impl Session {
             columns: plan.columns.clone(),
             plan: Plan::Direct(Box::new(plan)),
             catalog_version: catalog.version,
+            search_path: self.facts.search_path.clone(),
         }))
     }
 
@@ -241,7 +250,9 @@ impl Session {
             self.plan_setting(setting, catalog)?
         } else {
             let meant = sql::shorthand(sql, catalog)?;
-            match sql::parse(meant.as_deref().unwrap_or(sql))? {
+            let mut command = sql::parse(meant.as_deref().unwrap_or(sql))?;
+            self.qualify(&mut command, catalog)?;
+            match command {
                 Command::Query(statement) => {
                     let plan = self.node.inner.engine.plan(
                         &statement,
@@ -288,6 +299,7 @@ impl Session {
             columns,
             plan,
             catalog_version: catalog.version,
+            search_path: self.facts.search_path.clone(),
         })
     }
 
@@ -312,7 +324,9 @@ impl Session {
         setting: sql::Setting,
         catalog: &Arc<Catalog>,
     ) -> Result<(Plan, Vec<DataType>, Option<SchemaRef>), Error> {
-        let Command::Query(statement) = sql::parse(&setting.query)? else {
+        let mut command = sql::parse(&setting.query)?;
+        self.qualify(&mut command, catalog)?;
+        let Command::Query(statement) = command else {
             let message = "SETTING DEFAULT stands before queries only";
             return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
         };

@@ -190,6 +190,11 @@ impl Settings {
         Ok(known.default.to_owned())
     }
 
+    /// What a setting was set to; `None`: it has its default.
+    pub(super) fn changed_value(&self, name: &str) -> Option<&str> {
+        self.changed.get(name).map(String::as_str)
+    }
+
     /// All settings with their values, by name.
     pub(super) fn all(&self) -> Vec<(String, String)> {
         let mut all: BTreeMap<String, String> = KNOWN

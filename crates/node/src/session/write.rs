@@ -525,7 +525,7 @@ impl Session {
         let set = transaction.to_write_set(self.known_sequences.own());
         let committed = self.commit_set(set, &transaction.tables).await;
         let (constraints, catalog) = (&transaction.constraints, transaction.view.catalog());
-        let committed = committed.map_err(|e| constraints.lost(e, catalog));
+        let committed = committed.map_err(|e| constraints.lost(e, catalog).with_own_names());
         match &committed {
             Ok(_) => self.known_sequences.committed(),
             Err(_) => self.sequences_follow(),

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    Catalog, CatalogEdit, CheckSchema, ColumnSchema, DataType, ForeignKey, IndexSchema, SqlState,
-    TableSchema, Uniqueness,
+    name_beside, own_name, Catalog, CatalogEdit, CheckSchema, ColumnSchema, DataType, ForeignKey,
+    IndexSchema, SqlState, TableSchema, Uniqueness,
 };
 use datafusion::sql::sqlparser::ast::{self, AlterColumnOperation, AlterTableOperation};
 
@@ -234,7 +234,7 @@ impl Work<'_> {
             if self
                 .indexes
                 .iter()
-                .any(|i| i.name == name && i.unique == Uniqueness::Constraint)
+                .any(|i| own_name(&i.name) == name && i.unique == Uniqueness::Constraint)
             {
                 return Err(rules::taken(&self.done.schema, &name));
             }
@@ -259,7 +259,8 @@ impl Work<'_> {
             keys.remove(at);
             return Ok(());
         }
-        let is_it = |i: &IndexSchema| i.name == name && i.unique == Uniqueness::Constraint;
+        let is_it =
+            |i: &IndexSchema| own_name(&i.name) == name && i.unique == Uniqueness::Constraint;
         if let Some(at) = self.indexes.iter().position(is_it) {
             let gone = self.indexes.remove(at);
             let on = format!("constraint {name} on table {}", self.done.schema.name);
@@ -288,8 +289,11 @@ impl Work<'_> {
     }
 
     fn rename_constraint(&mut self, from: &str, to: String) -> Result<(), QueryError> {
-        let is_index = |i: &&mut IndexSchema| i.name == from && i.unique == Uniqueness::Constraint;
-        let is_taken = rules::has_constraint(&self.done.schema, &to) || is_taken(self.catalog, &to);
+        let is_index =
+            |i: &&mut IndexSchema| own_name(&i.name) == from && i.unique == Uniqueness::Constraint;
+        let beside = name_beside(&self.done.schema.name, &to);
+        let is_taken =
+            rules::has_constraint(&self.done.schema, &to) || is_taken(self.catalog, &beside);
         if is_taken {
             return Err(rules::taken(&self.done.schema, &to));
         }
@@ -299,7 +303,7 @@ impl Work<'_> {
         } else if let Some(key) = find_key(&mut self.done.schema, from) {
             key.name = to;
         } else if let Some(index) = self.indexes.iter_mut().find(is_index) {
-            index.name = to;
+            index.name = beside;
         } else if rules::has_constraint(&self.done.schema, from) {
             return Err(QueryError::unsupported(format!(
                 "RENAME CONSTRAINT \"{from}\""
@@ -419,7 +423,7 @@ impl Work<'_> {
     }
 
     fn rename_table(&mut self, to: &ast::ObjectName) -> Result<(), QueryError> {
-        let to = table_name(to)?;
+        let to = name_beside(&self.done.schema.name, &table_name(to)?);
         if is_taken(self.catalog, &to) {
             let message = format!("relation \"{to}\" already exists");
             return Err(QueryError::new(SqlState::DUPLICATE_TABLE, message));

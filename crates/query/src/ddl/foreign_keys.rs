@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    types_refer, Access, Catalog, CatalogEdit, ColumnId, Deferral, ForeignKey, IndexColumn,
-    IndexSchema, IndexState, ReferentialAction, SqlState, TableId, TableSchema, Uniqueness,
+    own_name, types_refer, Access, Catalog, CatalogEdit, ColumnId, Deferral, ForeignKey,
+    IndexColumn, IndexSchema, IndexState, ReferentialAction, SqlState, TableId, TableSchema,
+    Uniqueness,
 };
 use datafusion::sql::sqlparser::ast::{self, AlterTableOperation};
 
@@ -148,7 +149,7 @@ pub fn added(
             rules::free_name(table, &names.join("_"), "fkey")
         }
     };
-    if rules::has_constraint(table, &name) || indexes.iter().any(|i| i.name == name) {
+    if rules::has_constraint(table, &name) || indexes.iter().any(|i| own_name(&i.name) == name) {
         return Err(rules::taken(table, &name));
     }
     let parent_name = table_name(&written.foreign_table)?;

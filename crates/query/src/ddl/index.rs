@@ -2,7 +2,8 @@
 //! would give them.
 
 use chronos_model::{
-    Catalog, IndexColumn, IndexSchema, IndexState, SqlState, TableId, TableSchema, Uniqueness,
+    name_beside, Catalog, IndexColumn, IndexSchema, IndexState, SqlState, TableId, TableSchema,
+    Uniqueness,
 };
 use datafusion::sql::sqlparser::ast;
 
@@ -40,7 +41,7 @@ pub fn create_index(
         None => vec![],
     };
     let name = match &create.name {
-        Some(name) => table_name(name)?,
+        Some(name) => name_beside(&table.name, &table_name(name)?),
         None => {
             let listed: Vec<usize> = columns
                 .iter()
@@ -192,6 +193,7 @@ pub fn unique_constraints(
             if let ast::ColumnOption::Unique(unique) = &option.option {
                 check_constraint(unique)?;
                 let name = option.name.as_ref().map(fold);
+                let name = name.map(|name| name_beside(&table.name, &name));
                 let columns = vec![plain_column(table, i)?];
                 add_constraint(&mut indexes, table, catalog, name, columns)?;
             }
@@ -201,6 +203,7 @@ pub fn unique_constraints(
         if let ast::TableConstraint::Unique(unique) = constraint {
             check_constraint(unique)?;
             let name = unique.name.as_ref().map(fold);
+            let name = name.map(|name| name_beside(&table.name, &name));
             let mut columns: Vec<IndexColumn> = Vec::with_capacity(unique.columns.len());
             for written in &unique.columns {
                 let column = index_column(table, written).map_err(named_in_key)?;
@@ -277,6 +280,7 @@ pub(super) fn added_constraint(
     check_constraint(unique)?;
     let columns = index_columns(table, &unique.columns).map_err(named_in_key)?;
     let name = unique.name.as_ref().map(fold);
+    let name = name.map(|name| name_beside(&table.name, &name));
     if let Some(name) = &name {
         if is_taken(catalog, name) {
             let message = format!("relation \"{name}\" already exists");

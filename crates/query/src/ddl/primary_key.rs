@@ -59,7 +59,8 @@ pub fn added_primary_key(
     keyed.primary_key = columns.clone();
     keyed.reshape();
     // Whatever it is called in the statement, as in CREATE TABLE.
-    let name = ast::Ident::with_quote('"', table.primary_key_name());
+    let name = table.primary_key_name();
+    let name = ast::Ident::with_quote('"', chronos_model::own_name(&name));
     let unique = ast::UniqueConstraint {
         name: Some(name),
         index_name: None,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use chronos_model::{CheckSchema, SqlState, TableSchema};
+use chronos_model::{own_name, CheckSchema, SqlState, TableSchema};
 use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
 
 use super::index::short_name;
@@ -53,7 +53,8 @@ pub(super) fn taken(schema: &TableSchema, name: &str) -> QueryError {
 
 /// Whether a constraint that the table's own schema keeps has that name.
 pub(super) fn has_constraint(schema: &TableSchema, name: &str) -> bool {
-    let is_key = !schema.has_hidden_key() && schema.primary_key_name() == name;
+    let key = schema.primary_key_name();
+    let is_key = !schema.has_hidden_key() && (key == name || own_name(&key) == name);
     let rules = &schema.rules;
     is_key
         || rules.checks.iter().any(|c| c.name == name)
@@ -69,8 +70,8 @@ pub(super) fn free_name(schema: &TableSchema, column: &str, label: &str) -> Stri
             n => format!("{label}{n}"),
         };
         let name = match column {
-            "" => format!("{}_{label}", schema.name),
-            column => short_name(&schema.name, column, &label),
+            "" => format!("{}_{label}", own_name(&schema.name)),
+            column => short_name(own_name(&schema.name), column, &label),
         };
         if !has_constraint(schema, &name) {
             return name;
@@ -127,7 +128,7 @@ impl VisitorMut for Stripper<'_> {
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
         if let ast::Expr::CompoundIdentifier(parts) = expr {
             if let [table, column] = parts.as_slice() {
-                if fold(table) == self.0.name {
+                if fold(table) == own_name(&self.0.name) {
                     *expr = ast::Expr::Identifier(column.clone());
                 }
             }

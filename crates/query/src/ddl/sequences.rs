@@ -6,7 +6,7 @@ use chronos_model::{
 use datafusion::sql::sqlparser::ast::{self, SequenceOptions};
 
 use super::index::short_name;
-use crate::sql::table_name;
+use crate::sql::written_name;
 use crate::system_tables::quote_ident;
 use crate::QueryError;
 
@@ -24,7 +24,7 @@ pub fn create_sequence(
         let message = "sequence type must be smallint, integer, or bigint";
         return Err(QueryError::new(SqlState::INVALID_PARAMETER, message));
     }
-    sequence(table_name(name)?, data_type, options)
+    sequence(written_name(name)?, data_type, options)
 }
 
 fn is_integer(data_type: &DataType) -> bool {

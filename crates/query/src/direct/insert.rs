@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronos_model::{TableSchema, Value};
+use chronos_model::{own_name, TableSchema, Value};
 
 use super::cursor::Cursor;
 use super::names::Target;
@@ -138,7 +138,7 @@ impl<'a> Planner<'a> {
         } else if self.cursor.word("ON") {
             let is_key = self.cursor.word("CONSTRAINT")
                 && !table.has_hidden_key()
-                && self.cursor.name()? == table.primary_key_name();
+                && self.cursor.name()? == own_name(&table.primary_key_name());
             if !is_key {
                 return None;
             }

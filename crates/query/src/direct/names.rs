@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema, SchemaRef};
-use chronos_model::{SystemColumn, TableSchema};
+use chronos_model::{name_in, own_name, SystemColumn, TableSchema, PUBLIC_SCHEMA};
 
 use super::{Planner, ScanItem};
 
@@ -40,7 +40,7 @@ impl Target<'_> {
     fn is_called(&self, name: &str) -> bool {
         match &self.alias {
             Some(alias) => alias == name,
-            None => self.table.name == name,
+            None => own_name(&self.table.name) == name,
         }
     }
 }
@@ -66,14 +66,15 @@ impl Projection {
 }
 
 impl<'a> Planner<'a> {
-    /// `[public.]t`
+    /// `[schema.]t`
     pub(super) fn table(&mut self) -> Option<&'a Arc<TableSchema>> {
         let mut name = self.cursor.name()?;
         if self.cursor.punct(b'.') {
-            if name != "public" {
-                return None;
-            }
-            name = self.cursor.name()?;
+            let own = self.cursor.name()?;
+            name = match &*name {
+                PUBLIC_SCHEMA => own,
+                schema => name_in(schema, &own).into(),
+            };
         } else if name.starts_with("pg_") {
             // `pg_catalog` is searched before `public`.
             return None;

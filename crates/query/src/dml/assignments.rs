@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use super::insert::is_default;
 use super::{assignable, not_updatable};
 use crate::engine::parse_expression;
+use crate::schemas::stored_default;
 use crate::sql::{fold, quote};
 use crate::QueryError;
 
@@ -104,7 +105,8 @@ fn fields_of(query: &ast::Query, width: usize) -> Result<Vec<ast::Expr>, QueryEr
 pub(super) fn assigned_text(expr: &ast::Expr, table: &TableSchema, position: usize) -> String {
     match expr {
         expr if is_default(expr) => {
-            let default = table.columns[position].default.clone();
+            let default = table.columns[position].default.as_deref();
+            let default = default.map(|d| stored_default(d).into_owned());
             default.unwrap_or_else(|| "NULL".into())
         }
         other => other.to_string(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use chronos_model::{
-    Catalog, ColumnSchema, DataType, Identity, IndexSchema, Period, SqlState, SystemColumn,
-    TableSchema, Uniqueness,
+    name_beside, own_name, Catalog, ColumnSchema, DataType, Identity, IndexSchema, Period,
+    SqlState, SystemColumn, TableSchema, Uniqueness,
 };
 use datafusion::sql::sqlparser::ast;
 
@@ -19,6 +19,7 @@ use super::{
     EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN,
 };
 use crate::engine::parse_expression;
+use crate::schemas::stored_default;
 use crate::sql::{fold, parse_query, quote, table_name, Overriding};
 use crate::{coerce_array, coerce_batch, QueryError};
 
@@ -78,7 +79,7 @@ pub fn insert(
     let alias = insert
         .table_alias
         .as_ref()
-        .map_or_else(|| table.name.clone(), |a| fold(&a.alias));
+        .map_or_else(|| own_name(&table.name).to_owned(), |a| fold(&a.alias));
     let mut targets = Vec::with_capacity(table.columns.len());
     for column in &insert.columns {
         let column = column
@@ -233,7 +234,8 @@ fn prepare_values(
             let column = column_of(table, target);
             note_parameter(parameter_types, expr, &column.data_type);
             if is_default(expr) {
-                *expr = parse_expression(column.default.as_deref().unwrap_or("NULL"))?;
+                *expr =
+                    parse_expression(&stored_default(column.default.as_deref().unwrap_or("NULL")))?;
             }
         }
     }
@@ -285,12 +287,12 @@ fn with_defaults(
     mut targets: Vec<usize>,
     table: &TableSchema,
 ) -> Result<(ast::Statement, Vec<usize>), QueryError> {
-    let missing: Vec<(usize, &str)> = table
+    let missing: Vec<(usize, std::borrow::Cow<'_, str>)> = table
         .columns
         .iter()
         .enumerate()
         .filter(|(i, _)| !targets.contains(i))
-        .filter_map(|(i, c)| Some((i, c.default.as_deref()?)))
+        .filter_map(|(i, c)| Some((i, stored_default(c.default.as_deref()?))))
         .collect();
     if missing.is_empty() {
         return Ok((source, targets));
@@ -368,7 +370,7 @@ fn on_conflict(
             }
         }
         Some(ast::ConflictTarget::OnConstraint(name)) => {
-            let name = table_name(name)?;
+            let name = name_beside(&table.name, &table_name(name)?);
             let is_constraint =
                 |i: &&Arc<IndexSchema>| i.unique == Uniqueness::Constraint && i.name == name;
             if name == table.primary_key_name() && !table.has_hidden_key() {

@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{
-    Catalog, DataType, Expect, Key, Kind, Period, RowChange, SqlState, TableSchema,
+    own_name, Catalog, DataType, Expect, Key, Kind, Period, RowChange, SqlState, TableSchema,
 };
 use datafusion::sql::sqlparser::ast;
 
@@ -140,7 +140,7 @@ fn target_of(
     };
     let alias = alias
         .as_ref()
-        .map_or_else(|| table.name.clone(), |a| fold(&a.name));
+        .map_or_else(|| own_name(&table.name).to_owned(), |a| fold(&a.name));
     Ok(Target {
         table,
         alias,

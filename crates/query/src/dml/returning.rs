@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chronos_model::{Catalog, SqlState, SystemColumn, TableSchema};
+use chronos_model::{own_name, Catalog, SqlState, SystemColumn, TableSchema};
 use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 
 use super::RETURNING_TABLE;
@@ -51,7 +51,8 @@ fn source(factor: &ast::TableFactor, catalog: &Catalog) -> Option<Source> {
         ast::TableFactor::Table { name, alias, .. } => {
             let own = table_name(name).ok()?;
             let table = catalog.table(&own).cloned();
-            let name = alias.as_ref().map_or(own, |a| fold(&a.name));
+            let name = alias.as_ref().map(|a| fold(&a.name));
+            let name = name.unwrap_or_else(|| own_name(&own).to_owned());
             Some(Source { name, table })
         }
         ast::TableFactor::Derived { alias, .. }

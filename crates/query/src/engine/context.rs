@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_schema::{DataType as Arrow, FieldRef, SchemaRef};
-use chronos_model::{Catalog, DataType, SqlState, SystemColumn, TableSchema};
+use chronos_model::{
+    name_in, own_name, Catalog, DataType, SqlState, SystemColumn, TableSchema, PUBLIC_SCHEMA,
+};
 use datafusion::catalog::{MemTable, TableFunctionArgs, TableProvider};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::config::ConfigOptions;
@@ -129,12 +131,11 @@ impl Names {
     fn stored(&self, schema: Option<&str>, table: &str) -> Option<&Arc<TableSchema>> {
         let catalog = &self.scope.catalog;
         match schema {
-            None | Some("public") => catalog.table(table),
             Some("chronos") => {
                 let log = catalog.transactions.as_ref();
                 log.map(|log| &log.table).filter(|t| t.name == table)
             }
-            Some(_) => None,
+            schema => catalog.table(&name_in(schema.unwrap_or(PUBLIC_SCHEMA), table)),
         }
     }
 
@@ -340,8 +341,8 @@ impl TemporalRelations {
         clauses: Vec<Marker<'_>>,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<LogicalPlan> {
-        let name = table.table().to_owned();
-        let schema = self.names.stored(table.schema(), &name);
+        let name = name_in(table.schema().unwrap_or(PUBLIC_SCHEMA), table.table());
+        let schema = self.names.stored(table.schema(), table.table());
         let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
         let mut system = TemporalClause::Current;
         let mut valid = TemporalClause::Current;
@@ -383,11 +384,23 @@ impl TemporalRelations {
         let provider = self.names.chronos_table(schema, TemporalClause::Current);
         let provider = provider.with_clauses(system, valid);
         LogicalPlanBuilder::scan(
-            TableReference::bare(name),
+            TableReference::bare(own_name(&name)),
             provider_as_source(Arc::new(provider)),
             None,
         )?
         .build()
+    }
+
+    /// The table that a text names, with its schema or without.
+    fn table_called(&self, name: &str) -> Result<Option<&Arc<TableSchema>>, QueryError> {
+        let scope = &self.names.scope;
+        let own = scope.catalog.table(name);
+        if own.is_some() && scope.facts.means_public(&scope.catalog) {
+            return Ok(own);
+        }
+        let objects = scope.objects();
+        let oid = system_tables::relation_oid(&objects, name)?;
+        Ok(oid.and_then(|oid| objects.table(oid)))
     }
 
     /// All versions of one key, newest first, with their periods.
@@ -409,12 +422,8 @@ impl TemporalRelations {
             Some(ast::Expr::Identifier(ident)) => fold(ident),
             _ => return Err(usage().into()),
         };
-        let schema = self
-            .names
-            .scope
-            .catalog
-            .table(&name)
-            .ok_or_else(|| QueryError::unknown_table(&name))?;
+        let schema = self.table_called(&name)?;
+        let schema = schema.ok_or_else(|| QueryError::unknown_table(&name))?;
         let values = expressions.collect::<Option<Vec<_>>>().ok_or_else(usage)?;
         if !values.is_empty()
             && (schema.has_hidden_key() || values.len() != schema.primary_key.len())

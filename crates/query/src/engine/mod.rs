@@ -54,7 +54,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use chronos_model::{Catalog, DataType, Role, SqlState, Value};
+use chronos_model::{Catalog, DataType, Role, SqlState, Value, PUBLIC_SCHEMA};
 use chronos_store::{MemoryAccount, ReadView, ValidFilter, VersionFilter};
 use datafusion::catalog::MemTable;
 use datafusion::common::metadata::ScalarAndMetadata;
@@ -242,7 +242,29 @@ pub struct SessionFacts {
     pub database: String,
     /// What the user may do; `None`: ask about system tables and constants.
     pub role: Option<Role>,
+    /// `search_path`, if it was set.
+    pub search_path: Option<Arc<str>>,
 }
+
+impl SessionFacts {
+    /// The schemas in which unqualified names are looked for.
+    pub fn path(&self, catalog: &Catalog) -> Vec<String> {
+        let written = self.search_path.as_deref();
+        crate::schemas::effective_path(written.unwrap_or(SEARCH_PATH), catalog, &self.user)
+    }
+
+    /// Whether unqualified names mean `public`.
+    pub fn means_public(&self, catalog: &Catalog) -> bool {
+        let is_own = |own: &[String]| matches!(own, [only] if only == PUBLIC_SCHEMA);
+        match &self.search_path {
+            None => !catalog.schemas.contains_key(&self.user),
+            Some(_) => is_own(&self.path(catalog)),
+        }
+    }
+}
+
+/// `search_path` as sessions begin.
+const SEARCH_PATH: &str = "\"$user\", public";
 
 impl Engine {
     /// An engine; it reads nothing before [`execute`](Self::execute).

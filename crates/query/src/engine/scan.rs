@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{SchemaRef, SortOptions};
-use chronos_model::TableSchema;
+use chronos_model::{shown_name, TableSchema};
 use chronos_store::{
     with_causes, KeyRange, PageUse, ReadView, ScanColumn, ScanPartition, ScanRequest, StoreError,
     ValidFilter, VersionFilter,
@@ -312,13 +312,13 @@ pub(super) fn in_plan(
 
 impl fmt::Debug for ScanExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScanExec({})", self.table.name)
+        write!(f, "ScanExec({})", shown_name(&self.table.name))
     }
 }
 
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScanExec: table={}", self.table.name)?;
+        write!(f, "ScanExec: table={}", shown_name(&self.table.name))?;
         let names: Vec<&str> = self
             .properties
             .eq_properties

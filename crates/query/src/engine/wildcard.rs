@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chronos_model::{Catalog, SystemColumn, TableSchema};
 use datafusion::sql::sqlparser::ast::{self, Visit, VisitMut, Visitor, VisitorMut};
 
-use crate::sql::fold;
+use crate::sql::{fold, table_name};
 
 /// Whether the statement names a system column anywhere.
 pub(super) fn mentions_system_columns(statement: &ast::Statement) -> bool {
@@ -176,7 +176,8 @@ fn from_item(relation: &ast::TableFactor, catalog: &Catalog) -> Option<FromItem>
             let is_temporal = args
                 .as_ref()
                 .is_none_or(|a| a.args.iter().all(|a| a.to_string().starts_with("__")));
-            let table = catalog.table(&fold(&own)).filter(|_| is_temporal).cloned();
+            let table = catalog.table(&table_name(name).ok()?);
+            let table = table.filter(|_| is_temporal).cloned();
             (alias.as_ref().map_or(own, |a| a.name.clone()), table)
         }
         ast::TableFactor::Derived { alias, .. }

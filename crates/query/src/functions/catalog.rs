@@ -10,7 +10,7 @@ use super::definition::{
 };
 use crate::system_tables::{
     format_type, function_name, function_oid, namespace_name, namespace_oid, quote_ident,
-    relation_name, relation_oid, role_name, role_oid, table_oid, type_oid,
+    relation_full_name, relation_name, relation_oid, role_name, role_oid, table_oid, type_oid,
 };
 use crate::QueryError;
 
@@ -42,7 +42,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     }),
     lenient("format_type", (2, 2), text, formatted_type),
     strict("pg_get_expr", (2, 3), text, |call| {
-        Ok(Value::Text(call.text(0)?))
+        Ok(Value::Text(crate::schemas::shown_sql(&call.text(0)?)))
     }),
     strict("pg_get_indexdef", (1, 3), text, |call| {
         Ok(optional(
@@ -103,7 +103,7 @@ pub(super) const FUNCTIONS: &[Definition] = &[
         Ok(type_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
     }),
     strict("to_regnamespace", (1, 1), oid, |call| {
-        Ok(namespace_oid(&call.text(0)?).map_or(Value::Null, Value::Int8))
+        Ok(namespace_oid(&call.scope.objects(), &call.text(0)?).map_or(Value::Null, Value::Int8))
     }),
     strict("to_regrole", (1, 1), oid, |call| {
         Ok(role_oid(&call.scope.objects(), &call.text(0)?).map_or(Value::Null, Value::Int8))
@@ -125,7 +125,10 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__regnamespace_oid", (1, 1), oid, regnamespace),
     strict("__regnamespace_name", (1, 1), text, |call| {
         let oid = as_oid(regnamespace(call)?);
-        Ok(shown(namespace_name(oid).map(str::to_owned), oid))
+        Ok(shown(
+            namespace_name(&call.scope.objects(), oid).map(quote_ident),
+            oid,
+        ))
     }),
     strict("__regrole_oid", (1, 1), oid, regrole),
     strict("__regrole_name", (1, 1), text, |call| {
@@ -174,9 +177,10 @@ fn serial_sequence(call: &Call<'_>) -> Result<Value, QueryError> {
     let owner = Some((table.id, table.column_id(position)));
     let mut owned = call.scope.catalog.sequences.values();
     let found = owned.find(|s| s.owner == owner);
-    Ok(optional(
-        found.map(|s| format!("public.{}", quote_ident(&s.name))),
-    ))
+    Ok(optional(found.map(|s| {
+        let (schema, name) = chronos_model::name_parts(&s.name);
+        format!("{}.{}", quote_ident(schema), quote_ident(name))
+    })))
 }
 
 fn subscripts_type(_: &Arguments<'_>) -> Result<DataType, QueryError> {
@@ -215,12 +219,18 @@ fn as_oid(value: Value) -> i64 {
     }
 }
 
-/// Relations of `public` and `pg_catalog` are found without their schema.
+/// Relations of the search path and of `pg_catalog` are found without their schema.
 fn table_is_visible(call: &Call<'_>) -> Result<Value, QueryError> {
-    let name = relation_name(&call.scope.objects(), call.int(0)?);
-    Ok(name.map_or(Value::Null, |name| {
-        Value::Bool(!name.starts_with("information_schema."))
-    }))
+    // Shown with its schema if it is not found without.
+    let objects = call.scope.objects();
+    let oid = call.int(0)?;
+    Ok(match relation_name(&objects, oid) {
+        None => Value::Null,
+        Some(name) => match relation_full_name(&objects, oid) {
+            Some(full) => Value::Bool(objects.is_visible(&full)),
+            None => Value::Bool(!name.starts_with("information_schema.")),
+        },
+    })
 }
 
 fn formatted_type(call: &Call<'_>) -> Result<Value, QueryError> {
@@ -265,7 +275,7 @@ fn regtype(call: &Call<'_>) -> Result<Value, QueryError> {
 fn regnamespace(call: &Call<'_>) -> Result<Value, QueryError> {
     object(call, |name| {
         let code = SqlState("3F000");
-        namespace_oid(name)
+        namespace_oid(&call.scope.objects(), name)
             .ok_or_else(|| QueryError::new(code, format!("schema \"{name}\" does not exist")))
     })
 }

@@ -54,7 +54,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    fn objects(&self) -> Objects<'_> {
+    pub(crate) fn objects(&self) -> Objects<'_> {
         Objects {
             catalog: &self.catalog,
             facts: &self.facts,

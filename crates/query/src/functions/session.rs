@@ -21,7 +21,10 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("session_user", (0, 0), text, user),
     strict("current_role", (0, 0), text, user),
     strict("user", (0, 0), text, user),
-    strict("current_schema", (0, 0), text, |_| constant("public")),
+    strict("current_schema", (0, 0), text, |call| {
+        let path = call.scope.facts.path(&call.scope.catalog);
+        Ok(path.into_iter().next().map_or(Value::Null, Value::Text))
+    }),
     strict("current_schemas", (1, 1), names, current_schemas),
     strict("pg_backend_pid", (0, 0), oid, |_| Ok(Value::Int4(1))),
     strict("pg_is_in_recovery", (0, 0), boolean, |_| {
@@ -99,8 +102,9 @@ fn current_schemas(call: &Call<'_>) -> Result<Value, QueryError> {
     Ok(Value::Array(
         implicit
             .into_iter()
-            .chain(["public"])
-            .map(|s| Value::Text(s.to_owned()))
+            .map(str::to_owned)
+            .chain(call.scope.facts.path(&call.scope.catalog))
+            .map(Value::Text)
             .collect(),
     ))
 }

@@ -3,7 +3,7 @@
 use chronos_model::SqlState;
 use datafusion::sql::sqlparser::ast;
 
-use super::{fold, table_name, Command};
+use super::{fold, written_name, Command};
 use crate::QueryError;
 
 /// CREATE TABLE .. AS, SELECT INTO.
@@ -45,7 +45,7 @@ pub(super) fn create_table_as(create: ast::CreateTable) -> Result<Command, Query
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, "expected a query"));
     };
     Ok(Command::CreateTableAs(CreateTableAs {
-        name: table_name(&create.name)?,
+        name: written_name(&create.name)?,
         if_not_exists: create.if_not_exists,
         query: Box::new(ast::Statement::Query(query)),
     }))
@@ -63,7 +63,7 @@ pub(super) fn select_into(
         select.into = None;
     }
     Ok(Command::CreateTableAs(CreateTableAs {
-        name: table_name(&into.name)?,
+        name: written_name(&into.name)?,
         if_not_exists: false,
         query: Box::new(ast::Statement::Query(Box::new(query))),
     }))
@@ -95,7 +95,7 @@ pub(super) fn comment_on(
     }
     Ok(CommentOn {
         kind,
-        relation: table_name(&name)?,
+        relation: written_name(&name)?,
         column,
         // An empty text is none.
         text: text.filter(|text| !text.is_empty()),

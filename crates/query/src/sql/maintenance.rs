@@ -92,17 +92,13 @@ impl<'a> Rest<'a> {
         Ok(name)
     }
 
-    /// A table's name; a schema other than `public` is refused.
+    /// A table's name, with its schema if that was written.
     fn table(&mut self) -> Result<String, QueryError> {
         let first = self.name()?;
         if !self.takes(".") {
             return Ok(first);
         }
-        if first != "public" {
-            let message = format!("schema \"{first}\" does not exist or cannot be written to");
-            return Err(QueryError::new(SqlState("3F000"), message));
-        }
-        self.name()
+        Ok(super::written_in(&first, &self.name()?))
     }
 
     fn tables(&mut self, verb: &'static str, everything: bool) -> Result<Maintenance, QueryError> {
@@ -247,15 +243,10 @@ mod tests {
         assert_eq!(maintenance("VACUUM (ANALYZE, FULL)"), all("VACUUM", true));
         assert_eq!(
             maintenance("vacuum full \"A\", public.b").tables,
-            ["A", "b"]
+            ["A".to_owned(), crate::sql::written_in("public", "b")]
         );
         assert!(!maintenance("vacuum (full off) a").everything);
-        for wrong in [
-            "COMPACT a b",
-            "VACUUM (",
-            "VACUUM other.a",
-            "COMPACT TABLE 'a'",
-        ] {
+        for wrong in ["COMPACT a b", "VACUUM (", "COMPACT TABLE 'a'"] {
             parse_statement(wrong).unwrap_err();
         }
     }

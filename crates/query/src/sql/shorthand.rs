@@ -65,7 +65,7 @@ pub fn shorthand(sql: &str, catalog: &Catalog) -> Result<Option<String>, QueryEr
         return Err(QueryError::new(SqlState::SYNTAX_ERROR, message));
     }
     if !is_get {
-        let literal = name.replace('\'', "''");
+        let literal = format!("public.{}", quote(&name)).replace('\'', "''");
         let arguments: String = values.iter().map(|v| format!(", {v}")).collect();
         return Ok(Some(format!(
             "SELECT * FROM history('{literal}'{arguments})"
@@ -75,7 +75,7 @@ pub fn shorthand(sql: &str, catalog: &Catalog) -> Result<Option<String>, QueryEr
         .map(|(column, value)| format!("{} = ({value})", quote(column)))
         .collect();
     Ok(Some(format!(
-        "SELECT * FROM {} WHERE {}",
+        "SELECT * FROM public.{} WHERE {}",
         quote(&name),
         conditions.join(" AND ")
     )))

@@ -82,7 +82,7 @@ impl Foreign<'_> {
     }
 
     /// As CREATE TABLE would write it.
-    pub(crate) fn definition(self) -> String {
+    pub(crate) fn definition(self, objects: &Objects<'_>) -> String {
         let names = |table: &TableSchema, columns: Vec<usize>| {
             let names = columns.iter().map(|c| quote_ident(&table.columns[*c].name));
             names.collect::<Vec<_>>().join(", ")
@@ -90,7 +90,7 @@ impl Foreign<'_> {
         let mut text = format!(
             "FOREIGN KEY ({}) REFERENCES {}({})",
             names(self.table, self.columns()),
-            quote_ident(&self.parent.name),
+            objects.shown(&self.parent.name),
             names(self.parent, self.referenced()),
         );
         let none = chronos_model::ReferentialAction::NoAction;

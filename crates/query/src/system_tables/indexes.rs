@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use chronos_model::{
-    text, CompareWith, Condition, DataType, IndexColumn, IndexSchema, IndexState, TableSchema,
-    Test, Uniqueness, Value,
+    name_parts, own_name, text, CompareWith, Condition, DataType, IndexColumn, IndexSchema,
+    IndexState, TableSchema, Test, Uniqueness, Value,
 };
 
 use super::objects::{constraint_oid, index_oid, Objects};
@@ -63,7 +63,7 @@ impl<'a> Objects<'a> {
             return Some(check.definition());
         }
         if let Some(key) = self.foreign_keys().find(|key| key.oid() == oid) {
-            return Some(key.definition());
+            return Some(key.definition(self));
         }
         let index = self.constraints().find(|i| i.constraint_oid() == oid)?;
         let kind = index.constraint()?.words;
@@ -202,9 +202,10 @@ impl<'a> Index<'a> {
             .map(|(column, bits)| quote_ident(&table.columns[column].name) + order(bits))
             .collect();
         let mut text = format!(
-            "CREATE {unique}INDEX {} ON public.{} USING btree ({})",
-            quote_ident(&self.name()),
-            quote_ident(&table.name),
+            "CREATE {unique}INDEX {} ON {}.{} USING btree ({})",
+            quote_ident(own_name(&self.name())),
+            quote_ident(name_parts(&table.name).0),
+            quote_ident(own_name(&table.name)),
             sorted.join(", ")
         );
         if let Index::Secondary(_, index) = self {

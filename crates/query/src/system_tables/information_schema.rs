@@ -1,6 +1,6 @@
 //! The rows of `information_schema`'s relations.
 
-use chronos_model::{DataType, Identity, Value};
+use chronos_model::{name_parts, DataType, Identity, Value};
 
 use super::objects::Objects;
 use super::rows::{int, text, yes_or_no, Rows};
@@ -33,8 +33,14 @@ fn database(objects: &Objects<'_>) -> Value {
     text(&objects.facts.database)
 }
 
-fn public() -> Value {
-    text("public")
+/// The schema of a relation's name.
+fn schema(name: &str) -> Value {
+    text(name_parts(name).0)
+}
+
+/// The relation's own name.
+fn own(name: &str) -> Value {
+    text(name_parts(name).1)
 }
 
 fn information_schema_catalog_name(objects: &Objects<'_>) -> Rows {
@@ -45,7 +51,11 @@ fn information_schema_catalog_name(objects: &Objects<'_>) -> Rows {
 
 fn schemata(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["catalog_name", "schema_name", "schema_owner"]);
-    for schema in ["information_schema", "pg_catalog", "public"] {
+    let own = objects.catalog.schemas.keys().map(String::as_str);
+    for schema in ["information_schema", "pg_catalog", "public"]
+        .into_iter()
+        .chain(own)
+    {
         rows.push([database(objects), text(schema), text(&objects.facts.user)]);
     }
     rows
@@ -63,8 +73,8 @@ fn tables(objects: &Objects<'_>) -> Rows {
     for t in objects.tables() {
         rows.push([
             database(objects),
-            public(),
-            text(&t.name),
+            schema(&t.name),
+            own(&t.name),
             text("BASE TABLE"),
             yes_or_no(true),
             yes_or_no(false),
@@ -73,8 +83,8 @@ fn tables(objects: &Objects<'_>) -> Rows {
     for view in objects.catalog.views.values() {
         rows.push([
             database(objects),
-            public(),
-            text(&view.name),
+            schema(&view.name),
+            own(&view.name),
             text("VIEW"),
             yes_or_no(false),
             yes_or_no(false),
@@ -107,8 +117,8 @@ fn views(objects: &Objects<'_>) -> Rows {
     for view in objects.catalog.views.values() {
         rows.push([
             database(objects),
-            public(),
-            text(&view.name),
+            schema(&view.name),
+            own(&view.name),
             text(&view.query),
             text("NONE"),
             yes_or_no(false),
@@ -209,7 +219,7 @@ fn columns(objects: &Objects<'_>) -> Rows {
             text(table),
             text(name),
             int(position as i64 + 1),
-            default.map_or(Value::Null, text),
+            default.map_or(Value::Null, |sql| text(crate::schemas::shown_sql(sql))),
             yes_or_no(nullable),
             text(shown),
             characters,
@@ -232,15 +242,15 @@ fn columns(objects: &Objects<'_>) -> Rows {
                 "NEVER"
             }),
             generated.map_or(Value::Null, text),
-            yes_or_no(schema == "public"),
+            yes_or_no(!matches!(schema, "pg_catalog" | "information_schema")),
         ]);
     };
     for t in objects.tables() {
         for (position, c) in t.columns.iter().enumerate() {
             let oid = i64::from(c.data_type.oid());
             push(
-                "public",
-                &t.name,
+                name_parts(&t.name).0,
+                name_parts(&t.name).1,
                 &c.name,
                 position,
                 c.default
@@ -260,9 +270,9 @@ fn columns(objects: &Objects<'_>) -> Rows {
     for view in objects.catalog.views.values() {
         for (position, c) in view.columns.iter().enumerate() {
             let oid = i64::from(c.data_type.oid());
-            let name = &view.name;
+            let (schema, name) = name_parts(&view.name);
             push(
-                "public",
+                schema,
                 name,
                 &c.name,
                 position,
@@ -312,11 +322,11 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
         let kind = index.constraint().map_or("", |kind| kind.words);
         rows.push([
             database(objects),
-            public(),
-            text(index.name()),
+            schema(&index.name()),
+            own(&index.name()),
             database(objects),
-            public(),
-            text(&index.table().name),
+            schema(&index.table().name),
+            own(&index.table().name),
             text(kind),
             yes_or_no(false),
             yes_or_no(false),
@@ -326,11 +336,11 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
     for foreign in objects.foreign_keys() {
         rows.push([
             database(objects),
-            public(),
+            schema(&foreign.table.name),
             text(&foreign.key.name),
             database(objects),
-            public(),
-            text(&foreign.table.name),
+            schema(&foreign.table.name),
+            own(&foreign.table.name),
             text("FOREIGN KEY"),
             yes_or_no(foreign.is_deferrable()),
             yes_or_no(foreign.is_deferred()),
@@ -340,11 +350,11 @@ fn table_constraints(objects: &Objects<'_>) -> Rows {
     for check in objects.checks() {
         rows.push([
             database(objects),
-            public(),
+            schema(&check.table.name),
             text(&check.check.name),
             database(objects),
-            public(),
-            text(&check.table.name),
+            schema(&check.table.name),
+            own(&check.table.name),
             text("CHECK"),
             yes_or_no(false),
             yes_or_no(false),
@@ -384,8 +394,8 @@ fn sequences(objects: &Objects<'_>) -> Rows {
         let [precision, radix, scale] = numeric_shape(&s.data_type);
         rows.push([
             database(objects),
-            public(),
-            text(&s.name),
+            schema(&s.name),
+            own(&s.name),
             text(format_type(i64::from(s.data_type.oid()), None)),
             precision,
             radix,
@@ -410,7 +420,7 @@ fn check_constraints(objects: &Objects<'_>) -> Rows {
     for check in objects.checks() {
         rows.push([
             database(objects),
-            public(),
+            schema(&check.table.name),
             text(&check.check.name),
             text(format!("({})", check.check.expression)),
         ]);
@@ -435,11 +445,11 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
         for (position, column) in index.columns().into_iter().enumerate() {
             rows.push([
                 database(objects),
-                public(),
-                text(index.name()),
+                schema(&index.name()),
+                own(&index.name()),
                 database(objects),
-                public(),
-                text(&t.name),
+                schema(&t.name),
+                own(&t.name),
                 text(&t.columns[column].name),
                 int(position as i64 + 1),
                 Value::Null,
@@ -455,11 +465,11 @@ fn key_column_usage(objects: &Objects<'_>) -> Rows {
             let there = key.iter().position(|c| *c == referenced);
             rows.push([
                 database(objects),
-                public(),
+                schema(&t.name),
                 text(&foreign.key.name),
                 database(objects),
-                public(),
-                text(&t.name),
+                schema(&t.name),
+                own(&t.name),
                 text(&t.columns[column].name),
                 int(position as i64 + 1),
                 there.map_or(Value::Null, |p| int(p as i64 + 1)),
@@ -487,11 +497,11 @@ fn referential_constraints(objects: &Objects<'_>) -> Rows {
         let key = key.filter(|index| index.constraint().is_some());
         rows.push([
             database(objects),
-            public(),
+            schema(&foreign.table.name),
             text(&foreign.key.name),
             key.map_or(Value::Null, |_| database(objects)),
-            key.map_or(Value::Null, |_| public()),
-            key.map_or(Value::Null, |index| text(index.name())),
+            key.map_or(Value::Null, |index| schema(&index.name())),
+            key.map_or(Value::Null, |index| own(&index.name())),
             text("NONE"),
             text(foreign.key.on_update.sql()),
             text(foreign.key.on_delete.sql()),
@@ -515,12 +525,12 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
         for column in index.columns() {
             rows.push([
                 database(objects),
-                public(),
-                text(&t.name),
+                schema(&t.name),
+                own(&t.name),
                 text(&t.columns[column].name),
                 database(objects),
-                public(),
-                text(index.name()),
+                schema(&index.name()),
+                own(&index.name()),
             ]);
         }
     }
@@ -528,11 +538,11 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
         for column in foreign.referenced() {
             rows.push([
                 database(objects),
-                public(),
-                text(&foreign.parent.name),
+                schema(&foreign.parent.name),
+                own(&foreign.parent.name),
                 text(&foreign.parent.columns[column].name),
                 database(objects),
-                public(),
+                schema(&foreign.table.name),
                 text(&foreign.key.name),
             ]);
         }
@@ -555,13 +565,12 @@ fn table_privileges(objects: &Objects<'_>) -> Rows {
     for t in objects.tables() {
         for privilege in ["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE"] {
             let is_read = privilege == "SELECT";
-            let schema = public();
             rows.push([
                 user(),
                 user(),
                 database(objects),
-                schema,
-                text(&t.name),
+                schema(&t.name),
+                own(&t.name),
                 text(privilege),
                 yes_or_no(true),
                 yes_or_no(is_read),

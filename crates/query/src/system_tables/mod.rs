@@ -40,7 +40,8 @@ use datafusion::catalog::{MemTable, TableProvider};
 use crate::engine::SessionFacts;
 use crate::QueryError;
 pub(crate) use names::{
-    namespace_name, namespace_oid, relation_name, relation_oid, role_name, role_oid,
+    namespace_name, namespace_oid, relation_full_name, relation_name, relation_oid, role_name,
+    role_oid,
 };
 pub(crate) use objects::{table_oid, Objects};
 use relations::Relation;

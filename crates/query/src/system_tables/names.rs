@@ -1,11 +1,10 @@
 //! Names of relations, schemas and roles as object ids, and back: what PostgreSQL's
 //! types `regclass`, `regnamespace` and `regrole` read and show.
 
-use chronos_model::SqlState;
+use chronos_model::{name_in, own_name, SqlState, TableId};
 
 use super::objects::{table_oid, Objects, INFORMATION_SCHEMA, PG_CATALOG, PUBLIC};
 use super::relations;
-use super::types::quote_ident;
 use crate::QueryError;
 
 /// Object id of a relation by its written name; `None` if there is none such.
@@ -25,18 +24,22 @@ pub(crate) fn relation_oid(
         [schema, name] | [_, schema, name] => (Some(schema.as_str()), name.as_str()),
         _ => return Err(invalid(written)),
     };
-    if matches!(schema, None | Some("public")) {
-        if let Some(table) = objects.catalog.table(name) {
-            return Ok(Some(table_oid(table.id)));
-        }
-        if let Some(index) = objects.indexes().find(|i| i.name() == name) {
-            return Ok(Some(index.oid()));
-        }
-        let catalog = objects.catalog;
-        let sequence = catalog.sequences.get(name).map(|s| s.id);
-        if let Some(id) = sequence.or_else(|| catalog.views.get(name).map(|v| v.id)) {
-            return Ok(Some(table_oid(id)));
-        }
+    let full = match schema {
+        Some(schema) => name_in(schema, name),
+        // Written by Chronos itself.
+        None if own_name(name) != name => name.to_owned(),
+        None => objects.found(name),
+    };
+    if let Some(table) = objects.catalog.table(&full) {
+        return Ok(Some(table_oid(table.id)));
+    }
+    if let Some(index) = objects.indexes().find(|i| i.name() == full) {
+        return Ok(Some(index.oid()));
+    }
+    let catalog = objects.catalog;
+    let sequence = catalog.sequences.get(&full).map(|s| s.id);
+    if let Some(id) = sequence.or_else(|| catalog.views.get(&full).map(|v| v.id)) {
+        return Ok(Some(table_oid(id)));
     }
     Ok(relations::find(schema, name).map(|r| r.oid))
 }
@@ -44,17 +47,17 @@ pub(crate) fn relation_oid(
 /// A relation's name as `regclass` shows it: qualified only where it must be.
 pub(crate) fn relation_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
     if let Some(table) = objects.table(oid) {
-        return Some(quote_ident(&table.name));
+        return Some(objects.shown(&table.name));
     }
     if let Some(index) = objects.index(oid) {
-        return Some(quote_ident(&index.name()));
+        return Some(objects.shown(&index.name()));
     }
     let catalog = objects.catalog;
     if let Some(sequence) = catalog.sequences.values().find(|s| table_oid(s.id) == oid) {
-        return Some(quote_ident(&sequence.name));
+        return Some(objects.shown(&sequence.name));
     }
     if let Some(view) = catalog.views.values().find(|v| table_oid(v.id) == oid) {
-        return Some(quote_ident(&view.name));
+        return Some(objects.shown(&view.name));
     }
     let relation = relations::all().iter().find(|r| r.oid == oid)?;
     match relation.schema {
@@ -63,9 +66,30 @@ pub(crate) fn relation_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
     }
 }
 
+/// The catalog's name of a user's relation.
+pub(crate) fn relation_full_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
+    if let Some(table) = objects.table(oid) {
+        return Some(table.name.clone());
+    }
+    if let Some(index) = objects.index(oid) {
+        return Some(index.name());
+    }
+    let catalog = objects.catalog;
+    let sequence = catalog.sequences.values().find(|s| table_oid(s.id) == oid);
+    let view = || catalog.views.values().find(|v| table_oid(v.id) == oid);
+    let sequence = sequence.map(|s| s.name.clone());
+    sequence.or_else(|| view().map(|v| v.name.clone()))
+}
+
 /// Object id of a schema.
-pub(crate) fn namespace_oid(written: &str) -> Option<i64> {
-    match written.trim() {
+pub(crate) fn namespace_oid(objects: &Objects<'_>, written: &str) -> Option<i64> {
+    let written = written.trim();
+    let name = parts(written).ok().filter(|parts| parts.len() == 1);
+    let name = name.and_then(|mut parts| parts.pop()).unwrap_or_default();
+    if let Some(id) = objects.catalog.schemas.get(&name) {
+        return Some(table_oid(TableId(*id)));
+    }
+    match written {
         "public" => Some(PUBLIC),
         "pg_catalog" => Some(PG_CATALOG),
         "information_schema" => Some(INFORMATION_SCHEMA),
@@ -74,7 +98,11 @@ pub(crate) fn namespace_oid(written: &str) -> Option<i64> {
 }
 
 /// Name of a schema.
-pub(crate) fn namespace_name(oid: i64) -> Option<&'static str> {
+pub(crate) fn namespace_name<'a>(objects: &Objects<'a>, oid: i64) -> Option<&'a str> {
+    let mut own = objects.catalog.schemas.iter();
+    if let Some((name, _)) = own.find(|(_, id)| table_oid(TableId(**id)) == oid) {
+        return Some(name);
+    }
     match oid {
         PUBLIC => Some("public"),
         PG_CATALOG => Some("pg_catalog"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chronos_model::{Catalog, CheckSchema, ColumnId, TableId, TableSchema};
 
+use super::types::quote_ident;
 use crate::engine::SessionFacts;
 
 /// Object id of the schema `pg_catalog`.
@@ -117,6 +118,52 @@ impl<'a> Objects<'a> {
                 .map(|(_, _, text)| text),
         };
         text.cloned()
+    }
+
+    /// The object id of a schema of users.
+    pub(crate) fn namespace(&self, schema: &str) -> i64 {
+        let id = self.catalog.schemas.get(schema);
+        id.map_or(PUBLIC, |id| table_oid(TableId(*id)))
+    }
+
+    /// The object id of a relation's schema, by the relation's name.
+    pub(crate) fn namespace_of(&self, relation: &str) -> i64 {
+        self.namespace(chronos_model::name_parts(relation).0)
+    }
+
+    /// A relation's name, with its schema where it would not be found without.
+    pub(crate) fn shown(&self, relation: &str) -> String {
+        let (schema, name) = chronos_model::name_parts(relation);
+        match self.is_visible(relation) {
+            true => quote_ident(name),
+            false => format!("{}.{}", quote_ident(schema), quote_ident(name)),
+        }
+    }
+
+    /// Whether a relation is found by its own name.
+    pub(crate) fn is_visible(&self, relation: &str) -> bool {
+        let (schema, name) = chronos_model::name_parts(relation);
+        if self.catalog.schemas.is_empty() && self.facts.search_path.is_none() {
+            return true;
+        }
+        let path = self.facts.path(self.catalog);
+        let is_taken =
+            |s: &&String| crate::ddl::is_taken(self.catalog, &chronos_model::name_in(s, name));
+        path.iter()
+            .find(is_taken)
+            .is_some_and(|first| first == schema)
+    }
+
+    /// The catalog's name of a relation that is written without its schema.
+    pub(crate) fn found(&self, name: &str) -> String {
+        if self.facts.means_public(self.catalog) {
+            return name.to_owned();
+        }
+        let path = self.facts.path(self.catalog);
+        let mut full = path.iter().map(|s| chronos_model::name_in(s, name));
+        let found = full.find(|full| crate::ddl::is_taken(self.catalog, full));
+        // A name that nothing has.
+        found.unwrap_or_else(|| chronos_model::name_in("", name))
     }
 
     /// The tables by name.

@@ -1,6 +1,6 @@
 //! The rows of `pg_catalog`'s relations.
 
-use chronos_model::{ColumnSchema, Identity, TableSchema, Value};
+use chronos_model::{name_parts, own_name, ColumnSchema, Identity, TableSchema, Value};
 
 use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
 use super::roles::{pg_auth_members, pg_authid, pg_roles, pg_user};
@@ -52,7 +52,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_views", pg_views),
 ];
 
-fn pg_namespace(_: &Objects<'_>) -> Rows {
+fn pg_namespace(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["oid", "nspname", "nspowner"]);
     for (oid, name) in [
         (PG_CATALOG, "pg_catalog"),
@@ -60,6 +60,9 @@ fn pg_namespace(_: &Objects<'_>) -> Rows {
         (INFORMATION_SCHEMA, "information_schema"),
     ] {
         rows.push([int(oid), text(name), int(OWNER)]);
+    }
+    for name in objects.catalog.schemas.keys() {
+        rows.push([int(objects.namespace(name)), text(name), int(OWNER)]);
     }
     rows
 }
@@ -115,8 +118,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
     for table in objects.tables() {
         push(
             table_oid(table.id),
-            &table.name,
-            PUBLIC,
+            own_name(&table.name),
+            objects.namespace_of(&table.name),
             HEAP,
             has_index(objects, table),
             "r",
@@ -128,8 +131,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
     for index in objects.indexes() {
         push(
             index.oid(),
-            &index.name(),
-            PUBLIC,
+            own_name(&index.name()),
+            objects.namespace_of(&index.name()),
             BTREE,
             false,
             "i",
@@ -142,8 +145,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         let oid = table_oid(sequence.id);
         push(
             oid,
-            &sequence.name,
-            PUBLIC,
+            own_name(&sequence.name),
+            objects.namespace_of(&sequence.name),
             0,
             false,
             "S",
@@ -156,8 +159,8 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         let (oid, columns) = (table_oid(view.id), view.columns.len());
         push(
             oid,
-            &view.name,
-            PUBLIC,
+            own_name(&view.name),
+            objects.namespace_of(&view.name),
             0,
             false,
             "v",
@@ -203,7 +206,10 @@ fn options(table: &TableSchema) -> Value {
 }
 
 fn namespace(relation: &relations::Relation) -> i64 {
-    super::namespace_oid(relation.schema).unwrap_or(PG_CATALOG)
+    match relation.schema {
+        "information_schema" => INFORMATION_SCHEMA,
+        _ => PG_CATALOG,
+    }
 }
 
 fn pg_attribute(objects: &Objects<'_>) -> Rows {
@@ -426,8 +432,8 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         let kind = index.constraint().map_or("", |kind| kind.letter);
         rows.push([
             int(index.constraint_oid()),
-            text(index.name()),
-            int(PUBLIC),
+            text(own_name(&index.name())),
+            int(objects.namespace_of(&index.name())),
             text(kind),
             yes(false),
             yes(false),
@@ -450,7 +456,7 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         rows.push([
             int(foreign.oid()),
             text(&foreign.key.name),
-            int(PUBLIC),
+            int(objects.namespace_of(&foreign.table.name)),
             text("f"),
             yes(foreign.is_deferrable()),
             yes(foreign.is_deferred()),
@@ -472,7 +478,7 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
         rows.push([
             int(check.oid()),
             text(&check.check.name),
-            int(PUBLIC),
+            int(objects.namespace_of(&check.table.name)),
             text("c"),
             yes(false),
             yes(false),
@@ -692,12 +698,12 @@ fn pg_tables(objects: &Objects<'_>) -> Rows {
     let owner = || text(&objects.facts.user);
     for t in objects.tables() {
         rows.push([
-            text("public"),
-            text(&t.name),
+            text(name_parts(&t.name).0),
+            text(own_name(&t.name)),
             owner(),
             yes(has_index(objects, t)),
             yes(false),
-            yes(false),
+            yes(objects.has_triggers(t)),
             yes(false),
         ]);
     }
@@ -720,7 +726,8 @@ fn pg_views(objects: &Objects<'_>) -> Rows {
     let user = || text(&objects.facts.user);
     for view in objects.catalog.views.values() {
         let definition = text(format!("{};", view.query));
-        rows.push([text("public"), text(&view.name), user(), definition]);
+        let (schema, name) = name_parts(&view.name);
+        rows.push([text(schema), text(name), user(), definition]);
     }
     for r in relations::all().iter().filter(|r| r.is_view) {
         rows.push([text(r.schema), text(r.name), user(), Value::Null]);
@@ -732,9 +739,9 @@ fn pg_indexes(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["schemaname", "tablename", "indexname", "indexdef"]);
     for index in objects.indexes() {
         rows.push([
-            text("public"),
-            text(&index.table().name),
-            text(index.name()),
+            text(name_parts(&index.table().name).0),
+            text(own_name(&index.table().name)),
+            text(own_name(&index.name())),
             text(index.definition()),
         ]);
     }
@@ -744,7 +751,8 @@ fn pg_indexes(objects: &Objects<'_>) -> Rows {
 fn pg_stat_user_tables(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&["relid", "schemaname", "relname"]);
     for t in objects.tables() {
-        rows.push([int(table_oid(t.id)), text("public"), text(&t.name)]);
+        let (schema, name) = name_parts(&t.name);
+        rows.push([int(table_oid(t.id)), text(schema), text(name)]);
     }
     rows
 }

@@ -47,8 +47,8 @@ pub(super) fn pg_sequences(objects: &Objects<'_>) -> Rows {
     ]);
     for s in objects.catalog.sequences.values() {
         rows.push([
-            text("public"),
-            text(&s.name),
+            text(chronos_model::name_parts(&s.name).0),
+            text(chronos_model::own_name(&s.name)),
             text(&objects.facts.user),
             int(i64::from(s.data_type.oid())),
             int(s.start),

@@ -49,6 +49,7 @@ pub(crate) fn query(sql: &str) -> Result<Vec<Vec<String>>, QueryError> {
         user: "ada".into(),
         database: "farm".into(),
         role: Some(chronos_model::Role::Admin),
+        search_path: None,
     };
     let statement = crate::sql::parse_query(sql)?;
     let plan = engine.plan(&statement, &Arc::new(catalog()), &facts, &[], &[])?;
@@ -107,11 +108,12 @@ fn lines(sql: &str) -> Vec<String> {
 }
 
 /// What the catalog of these tests has none of.
-const NONE_OF: [&str; 5] = [
+const NONE_OF: [&str; 6] = [
     "check_constraints",
     "pg_description",
     "pg_sequence",
     "pg_sequences",
+    "referential_constraints",
     "sequences",
 ];
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chronos_model::{Catalog, OptionChange, Stamp, TableId, TableSchema};
 
+use super::check_schema;
 use crate::error::ApplyError;
 use crate::foreign_keys;
 
@@ -12,6 +13,7 @@ pub(crate) fn create_table(
     catalog: &mut Catalog,
     schema: &TableSchema,
 ) -> Result<TableId, ApplyError> {
+    check_schema(catalog, &schema.name)?;
     if catalog.has_relation(&schema.name) {
         return Err(ApplyError::DuplicateTable {
             name: schema.name.clone(),

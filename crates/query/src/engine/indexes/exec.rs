@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_schema::{SchemaRef, SortOptions};
-use chronos_model::{IndexSchema, TableSchema};
+use chronos_model::{shown_name, IndexSchema, TableSchema};
 use chronos_store::{IndexScanRequest, KeyRange, ReadView, ScanColumn, ScanRequest, VersionFilter};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -121,7 +121,7 @@ impl fmt::Debug for IndexScanExec {
 
 impl DisplayAs for IndexScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (index, table) = (&self.index.name, &self.table.name);
+        let (index, table) = (shown_name(&self.index.name), shown_name(&self.table.name));
         write!(f, "IndexScanExec: index={index}, table={table}")?;
         let schema = self.properties.eq_properties.schema();
         let names: Vec<&str> = schema.fields().iter().map(|c| c.name().as_str()).collect();
