@@ -91,7 +91,6 @@ impl Session {
                     let table = catalog.table_by_id(index.table);
                     return Err(required(&name, table.map_or("", |t| t.name.as_str())));
                 }
-                ddl::check_index_unused(index, &catalog)?;
                 if !found.contains(&index.id) {
                     found.push(index.id);
                 }
@@ -115,6 +114,7 @@ impl Session {
             let message = format!("{message}, skipping");
             self.notice(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
         }
+        ddl::check_indexes_unused(&found, &catalog)?;
         if !found.is_empty() {
             self.change_catalog(found.into_iter().map(Change::DropIndex).collect())
                 .await?;

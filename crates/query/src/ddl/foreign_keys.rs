@@ -429,15 +429,24 @@ pub fn without_keys(catalog: &Catalog, keys: &[(TableId, String)]) -> Vec<Catalo
     edits
 }
 
-/// 2BP01 if a foreign key needs an index that shall be dropped.
-pub fn check_index_unused(index: &IndexSchema, catalog: &Catalog) -> Result<(), QueryError> {
+/// 2BP01 if a foreign key needs one of the indexes that shall be dropped together.
+pub fn check_indexes_unused(dropped: &[TableId], catalog: &Catalog) -> Result<(), QueryError> {
+    let mut indexes = dropped.iter().filter_map(|id| catalog.index_by_id(*id));
+    indexes.try_for_each(|index| check_index_unused(index, dropped, catalog))
+}
+
+fn check_index_unused(
+    index: &IndexSchema,
+    dropped: &[TableId],
+    catalog: &Catalog,
+) -> Result<(), QueryError> {
     let Some(table) = catalog.table_by_id(index.table) else {
         return Ok(());
     };
     let left: Vec<&IndexSchema> = catalog
         .indexes_of(table.id)
         .map(|i| &**i)
-        .filter(|i| i.id != index.id)
+        .filter(|i| !dropped.contains(&i.id))
         .collect();
     let message = format!(
         "cannot drop index {} because other objects depend on it",
