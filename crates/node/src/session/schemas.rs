@@ -37,7 +37,7 @@ impl Session {
         if_not_exists: bool,
     ) -> Result<Outcome, Error> {
         let catalog = self.catalog();
-        if catalog.has_schema(name) || ["information_schema", "chronos"].contains(&name.as_str()) {
+        if catalog.has_schema(name) || ["information_schema", "chronos"].contains(&name) {
             let message = format!("schema \"{name}\" already exists");
             if !if_not_exists {
                 return Err(Error::new(SqlState("42P06"), message));

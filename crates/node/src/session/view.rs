@@ -121,7 +121,8 @@ impl Session {
         let mut dependents = views::dependents(&catalog, &found);
         dependents.retain(|view| !found.contains(&view.id));
         let (needing, keys) = self.foreign_keys_of_dropped(&catalog, &found, cascade);
-        if !(dependents.is_empty() && needing.is_empty()) && !cascade {
+        let is_needed = !dependents.is_empty() || !needing.is_empty();
+        if is_needed && !cascade {
             return Err(needed(&catalog, &found, &dependents, needing));
         }
         for view in &dependents {
