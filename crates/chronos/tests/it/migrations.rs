@@ -193,6 +193,61 @@ async fn what_a_block_sees_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_rows_are_altered_and_copied_in_a_block() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let (one, two) = (connect(&node).await, connect(&node).await);
+    run(
+        &one,
+        "CREATE TABLE big (id INT PRIMARY KEY, v INT4);
+         INSERT INTO big SELECT x, x % 1000 FROM generate_series(1, 200001) g(x)",
+    )
+    .await;
+    run(
+        &one,
+        "BEGIN;
+         CREATE TABLE copied AS SELECT * FROM big WHERE id <= 20000;
+         ALTER TABLE copied ADD PRIMARY KEY (id);
+         ALTER TABLE big ADD COLUMN n INT DEFAULT 1, ALTER v TYPE INT8;
+         ALTER TABLE copied ADD COLUMN n INT DEFAULT 2, ALTER v TYPE INT8;
+         UPDATE big SET n = 3 WHERE v = 7;
+         UPDATE copied SET n = 3 WHERE id <= 200;
+         CREATE INDEX big_v ON big (v);
+         CREATE UNIQUE INDEX copied_vid ON copied (v, id);
+         SAVEPOINT s",
+    )
+    .await;
+    // It would keep all writers waiting.
+    assert_eq!(
+        code(&one, "CREATE UNIQUE INDEX big_vid ON big (v, id)").await,
+        "0A000"
+    );
+    run(&one, "ROLLBACK TO s").await;
+    let sums = ["200001 99900001 200401", "20000 9990000 40200"];
+    for (table, sum) in ["big", "copied"].iter().zip(sums) {
+        let query = format!("SELECT count(*), sum(v), sum(n) FROM {table}");
+        assert_eq!(shown(&one, &query).await, [sum]);
+    }
+    assert_eq!(shown(&two, "SELECT sum(v) FROM big").await, ["99900001"]);
+    run(&one, "COMMIT").await;
+    for (table, sum) in ["big", "copied"].iter().zip(sums) {
+        let query = format!("SELECT count(*), sum(v), sum(n) FROM {table}");
+        assert_eq!(shown(&two, &query).await, [sum]);
+    }
+    // The index was waited for, and is used.
+    let plan = shown(&two, "EXPLAIN SELECT * FROM big WHERE v = 7 AND n = 3").await;
+    assert!(plan.join(" ").contains("big_v"), "{plan:?}");
+    assert_eq!(
+        code(&two, "INSERT INTO copied VALUES (5, 1, 1)").await,
+        "23505"
+    );
+    assert_eq!(
+        shown(&two, "SELECT n FROM copied WHERE id = 200").await,
+        ["3"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_of_several_statements_is_one_migration() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let node = Node::start(directory.path());

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use arrow_array::{Array, RecordBatch};
 use chronos_model::{
     Catalog, CatalogChange, CatalogEdit, Change, Expect, IndexSchema, Key, Kind, Migration,
     Reshape, RowChange, SequenceSchema, SqlState, TableId, TableSchema, Uniqueness, WriteSet,
@@ -128,7 +129,7 @@ impl Transaction {
                 bytes += self.view.bytes_in_memory(after.id);
                 if before.has_hidden_key() != after.has_hidden_key() {
                     // Until it is known what they take.
-                    self.held.try_grow(self.writes.bytes_as_rows(after.id))?;
+                    self.held.try_grow(self.writes.bytes_with_keys(after.id))?;
                 }
             }
         }
@@ -316,10 +317,10 @@ impl Writes {
         Ok(())
     }
 
-    /// About what the batches of a table take as single rows.
-    fn bytes_as_rows(&self, table: TableId) -> u64 {
-        /// Of a key, its place in the map, and the change.
-        const ROW_BYTES: u64 = 256;
+    /// About what the batches of a table take beside their keys.
+    fn bytes_with_keys(&self, table: TableId) -> u64 {
+        /// Of a key, twice.
+        const ROW_BYTES: u64 = 128;
         let batches = self.batches.iter().filter(|batch| batch.table == table);
         let bytes =
             batches.map(|b| b.memory_bytes() as u64 + b.batch.num_rows() as u64 * ROW_BYTES);
@@ -339,6 +340,7 @@ impl Writes {
             }
         }
         for batch in self.batches.iter_mut().filter(|b| b.table == to.id) {
+            check_key_columns(from, to, &batch.batch)?;
             batch.batch = reshaped_batch(&batch.batch, from, to)?;
         }
         match from.has_hidden_key() == to.has_hidden_key() {
@@ -370,50 +372,80 @@ impl Writes {
             };
             add_key(table, &mut keyed, change)?;
         }
-        for position in 0..self.batches.len() {
-            if self.batches[position].table != table.id {
-                continue;
-            }
-            let batch = self.batches[position].batch.clone();
-            for row in 0..batch.num_rows() {
-                let values = dml::row_values(table, &batch, row)?;
-                let change = dml::put(key_of(table, &values)?, &values, Expect::Absent);
-                add_key(table, &mut keyed, change)?;
-            }
+        let mut of_batches: Vec<Key> = Vec::new();
+        for batch in self.batches.iter_mut().filter(|b| b.table == table.id) {
+            batch.expect = Expect::Absent;
+            let columns = table.primary_key.iter();
+            let columns: Vec<_> = columns.map(|c| batch.batch.column(*c).clone()).collect();
+            let keys = chronos_model::encode_keys(table, &columns).map_err(key_error)?;
+            of_batches.extend((0..keys.len()).map(|row| Key(keys.get(row).into())));
         }
-        self.batches.retain(|batch| batch.table != table.id);
+        of_batches.sort_unstable();
+        let twice = of_batches.windows(2).find(|pair| pair[0] == pair[1]);
+        let twice = twice.map(|pair| &pair[0]);
+        let in_both = || of_batches.iter().find(|key| keyed.contains_key(*key));
+        if let Some(key) = twice.or_else(in_both) {
+            return Err(not_unique(table, key)?);
+        }
         self.rows.insert(table.id, keyed);
         Ok(())
     }
 }
 
 fn key_of(table: &TableSchema, values: &[chronos_model::Value]) -> Result<Key, Error> {
-    let null = table.primary_key.iter().find(|c| values[**c].is_null());
-    let Some(null) = null else {
-        return Ok(dml::key_of(table, values)?);
-    };
-    let (column, name) = (&table.columns[*null].name, &table.name);
+    match table.primary_key.iter().find(|c| values[**c].is_null()) {
+        None => Ok(dml::key_of(table, values)?),
+        Some(null) => Err(is_null(table, *null)),
+    }
+}
+
+/// Columns of a key that `to` has and `from` had not must not be NULL.
+fn check_key_columns(
+    from: &TableSchema,
+    to: &TableSchema,
+    batch: &RecordBatch,
+) -> Result<(), Error> {
+    for column in &to.primary_key {
+        let before = from.position_of(to.column_id(*column));
+        if before.is_some_and(|before| batch.column(before).null_count() > 0) {
+            return Err(is_null(to, *column));
+        }
+    }
+    Ok(())
+}
+
+fn is_null(table: &TableSchema, column: usize) -> Error {
+    let (column, name) = (&table.columns[column].name, &table.name);
     let message = format!("column \"{column}\" of relation \"{name}\" contains null values");
     let mut error = Error::new(SqlState::NOT_NULL_VIOLATION, message);
     error.table = Some(name.clone());
     error.column = Some(column.clone());
-    Err(error)
+    error
+}
+
+fn key_error(e: chronos_model::KeyError) -> Error {
+    Error::new(SqlState::INTERNAL, e.to_string())
 }
 
 fn add_key(table: &TableSchema, keyed: &mut Changes, change: RowChange) -> Result<(), Error> {
     if keyed.contains_key(&change.key) {
-        let name = table.primary_key_name();
-        let message = format!("could not create unique index \"{name}\"");
-        let mut error = Error::new(SqlState::UNIQUE_VIOLATION, message);
-        let values = chronos_model::key_values(table, &change.key.0)?;
-        error.detail = Some(format!(
-            "{} is duplicated.",
-            shown_key(table, &table.primary_key, &values)
-        ));
-        error.table = Some(table.name.clone());
-        error.constraint = Some(name);
-        return Err(error);
+        return Err(not_unique(table, &change.key)?);
     }
     keyed.insert(change.key.clone(), vec![change]);
     Ok(())
+}
+
+/// 23505: two rows would have this primary key.
+fn not_unique(table: &TableSchema, key: &Key) -> Result<Error, Error> {
+    let name = table.primary_key_name();
+    let message = format!("could not create unique index \"{name}\"");
+    let mut error = Error::new(SqlState::UNIQUE_VIOLATION, message);
+    let values = chronos_model::key_values(table, &key.0)?;
+    error.detail = Some(format!(
+        "{} is duplicated.",
+        shown_key(table, &table.primary_key, &values)
+    ));
+    error.table = Some(table.name.clone());
+    error.constraint = Some(name);
+    Ok(error)
 }
