@@ -111,6 +111,8 @@ pub enum Command {
     Maintain(Maintenance),
     /// CREATE USER, GRANT and their like.
     Users(Box<UserCommand>),
+    /// SET TRANSACTION ISOLATION LEVEL SERIALIZABLE.
+    SetSerializable,
     /// A statement that is accepted and has no effect here (LISTEN, CHECKPOINT ..);
     /// its command tag.
     NoOperation(&'static str),
@@ -402,6 +404,10 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         "constraints" => return set_constraints(sql, &tokens[at + 1..]).map(Some),
         "transaction" | "characteristics" => {
             let asks = |what: &str| (at..tokens.len()).any(|i| word(i) == what);
+            let is_of_transaction = at == 1 && word(at) == "transaction";
+            if asks("serializable") && is_of_transaction && !asks("only") {
+                return Ok(Some(Command::SetSerializable));
+            }
             if asks("serializable") {
                 return Err(QueryError::unsupported("SET .. SERIALIZABLE")
                     .with_hint("Write BEGIN ISOLATION LEVEL SERIALIZABLE."));

@@ -145,6 +145,7 @@ impl Session {
             | Command::Discard
             | Command::Deallocate(_)
             | Command::SetConstraints(..)
+            | Command::SetSerializable
             | Command::NoOperation(_) => Ok(()),
             // Judged when it is known what they read or write.
             Command::Copy(_) | Command::ExplainWrite(..) => Ok(()),

@@ -109,6 +109,7 @@ impl Session {
                 }
                 Ok(begun)
             }
+            Command::SetSerializable => self.set_serializable(),
             Command::Commit => self.commit().await,
             Command::Rollback(None) => self.rollback(),
             Command::Rollback(Some(savepoint)) => self.rollback_to(savepoint),

@@ -1,4 +1,4 @@
-//! BEGIN ISOLATION LEVEL SERIALIZABLE: what such a transaction reads is noted, and looked at again when
+//! BEGIN ISOLATION LEVEL SERIALIZABLE, and SET TRANSACTION: what such a transaction reads is noted, and looked at again when
 //! its writes are applied (`chronos_store`'s `serial`).
 
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 use chronos_model::SqlState;
 use chronos_store::ReadLog;
 
+use super::command::done;
 use super::Session;
-use crate::Error;
+use crate::{Error, Outcome, Severity};
 
 impl Session {
     /// Lets the transaction that was just begun be serializable.
@@ -28,6 +29,19 @@ impl Session {
         transaction.view = transaction.base.clone();
         transaction.reads = Some(log);
         Ok(())
+    }
+
+    /// SET TRANSACTION ISOLATION LEVEL SERIALIZABLE.
+    pub(super) fn set_serializable(&mut self) -> Result<Outcome, Error> {
+        match self.in_transaction() {
+            true => self.make_serializable()?,
+            false => self.notice(
+                Severity::Warning,
+                SqlState::NO_ACTIVE_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            ),
+        }
+        done("SET")
     }
 
     /// What SHOW says of a setting that is the transaction's.
