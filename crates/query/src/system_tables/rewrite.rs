@@ -1010,7 +1010,7 @@ mod tests {
                 "SELECT coalesce((SELECT array_agg(rolname ORDER BY rolname) FROM pg_roles), make_array()) FROM pg_class",
             ),
             ("SELECT CASE WHEN t.typtype = 'c' THEN (SELECT 1) ELSE NULL END FROM pg_type t", "SELECT NULL FROM pg_type t"),
-            ("SELECT ARRAY(SELECT 1 FROM pg_auth_members) FROM pg_class", "SELECT make_array()::TEXT[] FROM pg_class"),
+            ("SELECT ARRAY(SELECT 1 FROM pg_policy) FROM pg_class", "SELECT make_array()::TEXT[] FROM pg_class"),
             ("SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class", "SELECT count(*), (SELECT count(*) FROM pg_policy) FROM pg_class"),
         ] {
             assert_eq!(rewritten(sql), expected, "{sql}");
