@@ -328,6 +328,38 @@ fn of_known_plan_text(message: &str) -> Option<QueryError> {
     if message.contains("Unary operator 'NOT' requires") {
         return Some(mismatch("NOT"));
     }
+    for (text, code, told) in [
+        (
+            "Invalid window frame: start bound",
+            "42P20",
+            "the frame cannot start behind its end",
+        ),
+        (
+            "Invalid window frame: frame offsets",
+            "22013",
+            "frame starting or ending offset must not be negative",
+        ),
+        (
+            "Aggregate function calls cannot be nested",
+            "42803",
+            "aggregate function calls cannot be nested",
+        ),
+        (
+            "Window function calls cannot be nested",
+            "42P20",
+            "window function calls cannot be nested",
+        ),
+    ] {
+        if message.contains(text) {
+            return Some(QueryError::new(SqlState(code), told));
+        }
+    }
+    if let Some((_, behind)) = message.split_once("The window ") {
+        if let Some((name, _)) = behind.split_once(" is not defined") {
+            let message = format!("window \"{name}\" does not exist");
+            return Some(QueryError::new(SqlState::UNDEFINED_OBJECT, message));
+        }
+    }
     if message.contains("Step cannot be zero") {
         let message = "step size cannot equal zero";
         return Some(QueryError::new(SqlState::INVALID_PARAMETER, message));

@@ -95,6 +95,8 @@ pub enum Command {
     Erase(Box<Erase>),
     /// SET name = value; `None`: DEFAULT.
     Set(String, Option<String>),
+    /// SET LOCAL
+    SetLocal(String, Option<String>),
     /// SHOW name; `all` for all.
     Show(String),
     /// RESET name; `all` for all.
@@ -153,6 +155,7 @@ fn parse_statement(sql: &str) -> Result<Command, QueryError> {
     let rewritten = temporal::rewrite(sql).map_err(lexical)?;
     let text = rewrite_ttl(&rewritten.sql);
     let text = without_only(&text);
+    let text = crate::engine::mark_phrases(&text);
     let text = sequence_options::sorted(&text);
     let text = copy_options::with_truth_values(&text);
     let (text, overriding) = overriding::without_overriding(&text);
@@ -447,7 +450,11 @@ fn parse_set(sql: &str, tokens: &[crate::lex::Token]) -> Result<Option<Command>,
         _ => set_value(sql, &tokens[equals + 1..]),
     };
     let is_default = tokens.len() == equals + 2 && word(equals + 1) == "default";
-    Ok(Some(Command::Set(name, (!is_default).then_some(value))))
+    let value = (!is_default).then_some(value);
+    Ok(Some(match word(1).as_str() {
+        "local" => Command::SetLocal(name, value),
+        _ => Command::Set(name, value),
+    }))
 }
 
 /// Names of schemas, each of which is a word or a text, as `search_path` shows them.

@@ -116,15 +116,17 @@ impl Session {
             Command::Savepoint(name) => self.savepoint(name),
             Command::Release(name) => self.release(name),
             Command::Set(name, value) => {
-                self.settings.set(name, value.as_deref())?;
+                self.set(name, value.as_deref())?;
                 done("SET")
             }
+            Command::SetLocal(name, value) => self.set_local(name, value.as_deref()),
             Command::Reset(name) if name == "all" => {
+                self.settings.outside(self.transaction.is_some());
                 self.settings.reset_all();
                 done("RESET")
             }
             Command::Reset(name) => {
-                self.settings.set(name, None)?;
+                self.set(name, None)?;
                 done("RESET")
             }
             Command::Show(name) => self.show(name),
@@ -401,7 +403,7 @@ impl Session {
             }
             Some(t) if t.failed => {
                 self.sequences_follow();
-                self.cursors.rolled_back();
+                self.forget_transaction();
                 done("ROLLBACK")
             }
             Some(t) => {
@@ -412,7 +414,7 @@ impl Session {
     }
 
     fn rollback(&mut self) -> Result<Outcome, Error> {
-        self.cursors.rolled_back();
+        self.forget_transaction();
         if self.transaction.take().is_none_or(|t| t.implicit) {
             self.notice(
                 Severity::Warning,
@@ -427,6 +429,7 @@ impl Session {
     fn savepoint(&mut self, name: &str) -> Result<Outcome, Error> {
         let transaction = self.explicit("SAVEPOINT")?;
         transaction.save(name)?;
+        self.settings.save();
         done("SAVEPOINT")
     }
 
@@ -435,6 +438,7 @@ impl Session {
         let at = position(transaction, name)?;
         transaction.savepoints.truncate(at);
         self.cursors.released(at);
+        self.settings.released(at);
         done("RELEASE")
     }
 
@@ -445,6 +449,7 @@ impl Session {
         transaction.failed = false;
         self.sequences_follow();
         self.cursors.rolled_back_to(at + 1);
+        self.settings.rolled_back_to(at);
         done("ROLLBACK")
     }
 

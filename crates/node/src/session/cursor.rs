@@ -116,15 +116,18 @@ fn no_cursor(name: &str) -> Error {
 }
 
 impl Session {
-    /// Commits a transaction, and with it what becomes of its cursors.
+    /// Commits a transaction, and with it what becomes of its cursors and settings.
     pub(super) async fn commit_with_cursors(
         &mut self,
         transaction: super::Transaction,
     ) -> Result<(), Error> {
         let committed = self.commit_transaction(transaction).await;
         match &committed {
-            Ok(()) => self.cursors.committed(),
-            Err(_) => self.cursors.rolled_back(),
+            Ok(()) => {
+                self.cursors.committed();
+                self.settings.committed();
+            }
+            Err(_) => self.forget_transaction(),
         }
         committed
     }

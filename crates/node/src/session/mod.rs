@@ -24,6 +24,7 @@ mod primary_key;
 mod read;
 mod references;
 mod schemas;
+mod scope;
 mod serializable;
 mod settings;
 mod time;
@@ -294,7 +295,7 @@ impl Session {
         match self.transaction.take() {
             Some(t) if t.implicit && t.failed => {
                 self.sequences_follow();
-                self.cursors.rolled_back();
+                self.forget_transaction();
                 Ok(())
             }
             Some(t) if t.implicit => self.commit_with_cursors(t).await,

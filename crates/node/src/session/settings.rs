@@ -168,6 +168,8 @@ pub(super) struct Settings {
     /// Shared with the statements that run, for `current_setting`.
     changed: Arc<BTreeMap<String, String>>,
     unreported: BTreeSet<&'static str>,
+    /// What a transaction has changed and may take back.
+    pub(super) scope: super::scope::Scope,
 }
 
 impl Settings {
@@ -175,6 +177,7 @@ impl Settings {
         Settings {
             changed: Arc::default(),
             unreported: REPORTED.iter().copied().collect(),
+            scope: super::scope::Scope::default(),
         }
     }
 
@@ -272,6 +275,19 @@ impl Settings {
     }
 
     /// What differs from the defaults, as SHOW shows it.
+    /// What was set, as it is kept.
+    pub(super) fn raw(&self) -> Arc<BTreeMap<String, String>> {
+        Arc::clone(&self.changed)
+    }
+
+    /// Puts back what was set at another time.
+    pub(super) fn put_back(&mut self, changed: Arc<BTreeMap<String, String>>) {
+        let differs = |name: &&&'static str| self.changed.get(**name) != changed.get(**name);
+        let told: Vec<_> = REPORTED.iter().filter(differs).copied().collect();
+        self.unreported.extend(told);
+        self.changed = changed;
+    }
+
     pub(super) fn changed(&self) -> Arc<BTreeMap<String, String>> {
         if !DURATIONS
             .iter()

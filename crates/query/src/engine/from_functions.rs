@@ -118,7 +118,10 @@ fn series_call(
 
 fn is_plain_number(expr: &ast::Expr) -> bool {
     match expr {
-        ast::Expr::Value(v) => matches!(v.value, ast::Value::Number(..)),
+        ast::Expr::Value(v) => match &v.value {
+            ast::Value::Number(n, _) => n.bytes().all(|b| b.is_ascii_digit()),
+            _ => false,
+        },
         ast::Expr::UnaryOp { expr, .. } | ast::Expr::Nested(expr) => is_plain_number(expr),
         ast::Expr::BinaryOp { left, right, .. } => is_plain_number(left) && is_plain_number(right),
         _ => false,
@@ -295,6 +298,7 @@ fn item_type(call: &str) -> Option<&'static str> {
     match call.split('(').next()? {
         "__json_items" | "__json_values" => Some("JSON"),
         "__jsonb_items" | "__jsonb_values" => Some("JSONB"),
+        "__regexp_matches" => Some("TEXT[]"),
         _ => None,
     }
 }

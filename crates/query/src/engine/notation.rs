@@ -70,18 +70,6 @@ fn refuse(expr: &Expr) -> Result<(), QueryError> {
             Err(QueryError::new(SqlState::SYNTAX_ERROR, message)
                 .with_hint("Comparisons do not chain: write parentheses."))
         }
-        Expr::Cast { data_type, .. } | Expr::TypedString(ast::TypedString { data_type, .. }) => {
-            match data_type {
-                ast::DataType::Timestamp(Some(digits), _)
-                | ast::DataType::Time(Some(digits), _)
-                    if *digits < 6 =>
-                {
-                    Err(QueryError::unsupported(format!("a cast to {data_type}"))
-                        .with_hint("Times are kept in microseconds; use date_trunc."))
-                }
-                _ => Ok(()),
-            }
-        }
         _ => Ok(()),
     }
 }

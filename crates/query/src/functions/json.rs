@@ -71,6 +71,14 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     lenient("jsonb_build_object", (0, VARIADIC), jsonb, |call| {
         as_jsonb(&build_object(call)?)
     }),
+    lenient("__row_json", (2, VARIADIC), json, row_object),
+    // Whole rows never come so far.
+    strict("row_to_json", (1, 1), no_row, |call| {
+        Err(missing("row_to_json", call.types))
+    }),
+    strict("array_to_json", (1, 1), json_of_any, |call| {
+        Ok(Value::Json(to_json(&call.args[0], &call.types[0])?))
+    }),
     // What the functions that give rows are made of.
     strict("__json_items", (1, 1), jsons_of_json, items),
     strict("__jsonb_items", (1, 1), jsonbs_of_jsonb, items),
@@ -97,6 +105,10 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("__json_agg", (1, 1), json, |call| {
         Ok(Value::Json(format!("[{}]", joined(call))))
     }),
+    // Rows stand on lines of their own.
+    strict("__json_agg_rows", (1, 1), json, |call| {
+        Ok(Value::Json(format!("[{}]", joined_by(call, ", \n "))))
+    }),
     strict("__jsonb_agg", (1, 1), jsonb, |call| {
         as_jsonb(&format!("[{}]", joined(call)))
     }),
@@ -121,6 +133,9 @@ pub(crate) const ROW_FUNCTIONS: &[(&str, &[(&str, &str)])] = &[
         "jsonb_array_elements_text",
         &[("value", "__jsonb_item_texts")],
     ),
+    ("regexp_matches", &[("", "__regexp_matches")]),
+    ("regexp_split_to_table", &[("", "regexp_split_to_array")]),
+    ("string_to_table", &[("", "string_to_array")]),
     ("json_object_keys", &[("", "__json_object_keys")]),
     ("jsonb_object_keys", &[("", "__jsonb_object_keys")]),
     (
@@ -150,6 +165,7 @@ pub(crate) const ROW_FUNCTIONS: &[(&str, &[(&str, &str)])] = &[
 /// The aggregates: their names, what makes an item of the arguments, what joins the items.
 pub(crate) const AGGREGATES: &[(&str, &str, &str)] = &[
     ("json_agg", "__json_agg_item", "__json_agg"),
+    ("__json_agg_rows", "__json_agg_item", "__json_agg_rows"),
     ("jsonb_agg", "__json_agg_item", "__jsonb_agg"),
     ("json_object_agg", "__json_agg_member", "__json_object_agg"),
     (
@@ -162,7 +178,10 @@ pub(crate) const AGGREGATES: &[(&str, &str, &str)] = &[
 /// What a function takes as its first argument, when that is a constant without a type.
 pub(crate) fn first_type(name: &str) -> Option<DataType> {
     let is_ours = FUNCTIONS.iter().any(|definition| definition.name == name);
-    let takes_any = name.starts_with("to_") || name.contains("build") || name.contains("_agg");
+    let takes_any = name.starts_with("to_")
+        || name.contains("build")
+        || name.contains("_agg")
+        || matches!(name, "__row_json" | "array_to_json" | "row_to_json");
     if !is_ours || takes_any {
         return None;
     }
@@ -448,6 +467,23 @@ fn build_object(call: &Call<'_>) -> Result<String, QueryError> {
     Ok(out)
 }
 
+fn no_row(arguments: &Arguments<'_>) -> Result<DataType, QueryError> {
+    Err(missing("row_to_json", arguments.types))
+}
+
+/// A row, as PostgreSQL writes it: without blanks.
+fn row_object(call: &Call<'_>) -> Result<Value, QueryError> {
+    let mut out = String::from("{");
+    for at in (0..call.args.len() - 1).step_by(2) {
+        if at > 0 {
+            out.push(',');
+        }
+        member(call, at, ":", &mut out)?;
+    }
+    out.push('}');
+    Ok(Value::Json(out))
+}
+
 /// Writes the arguments at `at` and behind it as a member of an object.
 fn member(call: &Call<'_>, at: usize, colon: &str, out: &mut String) -> Result<(), QueryError> {
     if matches!(
@@ -470,6 +506,10 @@ fn member(call: &Call<'_>, at: usize, colon: &str, out: &mut String) -> Result<(
 }
 
 fn joined(call: &Call<'_>) -> String {
+    joined_by(call, ", ")
+}
+
+fn joined_by(call: &Call<'_>, comma: &str) -> String {
     let Value::Array(items) = &call.args[0] else {
         return String::new();
     };
@@ -477,7 +517,7 @@ fn joined(call: &Call<'_>) -> String {
         Value::Text(json) | Value::Json(json) | Value::Jsonb(json) => json.as_str(),
         _ => "null",
     });
-    texts.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(comma)
 }
 
 /// A part as a value of the type of the whole.

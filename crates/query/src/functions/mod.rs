@@ -14,8 +14,11 @@ mod fields;
 mod floats;
 mod json;
 mod lenient;
+mod number_templates;
 mod numbers;
+mod phrases;
 mod privileges;
+mod quantiles;
 mod sequences;
 mod series;
 mod session;
@@ -103,6 +106,8 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         arrays::FUNCTIONS,
         strings::FUNCTIONS,
         json::FUNCTIONS,
+        phrases::FUNCTIONS,
+        quantiles::FUNCTIONS,
     ]
     .into_iter()
     .flatten()
@@ -130,6 +135,8 @@ pub(crate) fn is_pure(function: &ScalarUDF) -> bool {
         arrays::FUNCTIONS,
         strings::FUNCTIONS,
         json::FUNCTIONS,
+        phrases::FUNCTIONS,
+        quantiles::FUNCTIONS,
     ];
     own.into_iter().flatten().any(|d| is_it(&d))
         || function.signature().volatility == Volatility::Immutable

@@ -1,9 +1,9 @@
 //! Functions of text that PostgreSQL has and the engine has not, or has differently.
 
-use chronos_model::{DataType, SqlState, Value};
+use chronos_model::{SqlState, Value};
 use regex::Regex;
 
-use super::definition::{bigint, lenient, strict, text, Arguments, Call, Definition, VARIADIC};
+use super::definition::{bigint, lenient, strict, text, Call, Definition, VARIADIC};
 use super::text::quote_literal;
 use crate::system_tables::quote_ident;
 use crate::QueryError;
@@ -30,14 +30,6 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     }),
     strict("__replacement", (1, 1), text, |call| {
         Ok(Value::Text(replacement(&call.text(0)?)))
-    }),
-    strict("regexp_split_to_array", (2, 2), texts, |call| {
-        let pattern = regex(&call.text(1)?)?;
-        let whole = call.text(0)?;
-        let parts = pattern.split(&whole);
-        Ok(Value::Array(
-            parts.map(|part| Value::Text(part.to_owned())).collect(),
-        ))
     }),
     strict("regexp_substr", (2, 2), text, |call| {
         let whole = call.text(0)?;
@@ -73,10 +65,6 @@ pub(super) const FUNCTIONS: &[Definition] = &[
             })
     }),
 ];
-
-fn texts(_: &Arguments<'_>) -> Result<DataType, QueryError> {
-    Ok(DataType::Array(Box::new(DataType::Text)))
-}
 
 fn regex(pattern: &str) -> Result<Regex, QueryError> {
     Regex::new(pattern).map_err(|e| {

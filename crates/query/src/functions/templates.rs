@@ -4,7 +4,7 @@
 //! and quoted text. Others are refused rather than copied to the output.
 
 use chronos_model::text::{civil_from_days, days_from_civil, days_in_month, DAY_MICROS};
-use chronos_model::SqlState;
+use chronos_model::{Interval, SqlState};
 
 use super::fields::iso_week;
 use crate::QueryError;
@@ -137,6 +137,54 @@ pub(super) fn write(micros: i64, zone: Zone, template: &str) -> Result<String, Q
                 }
             }
         }
+    }
+    Ok(out)
+}
+
+/// An interval by a template: its own parts, of which hours may be more than a day has.
+pub(super) fn write_interval(interval: Interval, template: &str) -> Result<String, QueryError> {
+    let micros = interval.nanos / 1000;
+    let (months, days) = (i64::from(interval.months), i64::from(interval.days));
+    let (hours, rest) = (micros / 3_600_000_000, micros % 3_600_000_000);
+    let mut out = String::new();
+    for piece in pieces(template)? {
+        let (name, is_unpadded) = match piece {
+            Piece::Literal(text) => {
+                out.push_str(&text);
+                continue;
+            }
+            Piece::Pattern {
+                name, is_unpadded, ..
+            } => (name, is_unpadded),
+        };
+        let (number, width) = match name {
+            "YYYY" => (months / 12, 4),
+            "YY" => (months / 12 % 100, 2),
+            "MM" => (months % 12, 2),
+            "DD" => (days, 2),
+            "HH24" => (hours, 2),
+            "HH" | "HH12" => (
+                match hours % 12 {
+                    0 => 12,
+                    hour => hour,
+                },
+                2,
+            ),
+            "MI" => (rest / 60_000_000, 2),
+            "SS" => (rest / 1_000_000 % 60, 2),
+            "MS" => (rest % 1_000_000 / 1000, 3),
+            "US" => (rest % 1_000_000, 6),
+            other => {
+                let message = format!("\"{other}\" in to_char of an interval");
+                return Err(QueryError::unsupported(message));
+            }
+        };
+        let sign = if number < 0 { "-" } else { "" };
+        let number = number.unsigned_abs();
+        out.push_str(&match is_unpadded {
+            true => format!("{sign}{number}"),
+            false => format!("{sign}{number:0width$}"),
+        });
     }
     Ok(out)
 }

@@ -6,7 +6,7 @@ use chronos_model::text::{civil_from_days, days_from_civil, days_in_month, DAY_M
 use chronos_model::{DataType, Interval, SqlState, Value};
 
 use super::definition::{boolean, missing, strict, text, Arguments, Call, Definition};
-use super::templates;
+use super::{number_templates, templates};
 use crate::QueryError;
 
 const SECOND: i64 = 1_000_000;
@@ -84,16 +84,29 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     strict("to_char", (2, 2), formatted_type, |call| {
         let template = call.text(1)?;
         let written = match &call.args[0] {
-            Value::Interval(_) => return Err(QueryError::unsupported("to_char of an interval")),
+            Value::Interval(v) => templates::write_interval(*v, &template)?,
             Value::TimestampTz(t) => templates::write(*t, templates::Zone::Utc, &template)?,
             Value::Date(_) | Value::Timestamp(_) => {
                 templates::write(instant(call, 0)?, templates::Zone::None, &template)?
             }
-            _ => return Err(QueryError::unsupported("to_char of a number")),
+            number => number_templates::write(number, &template)?,
         };
         Ok(Value::Text(written))
     }),
+    strict("to_number", (2, 2), numeric, |call| {
+        number_templates::read(&call.text(0)?, &call.text(1)?)
+    }),
 ];
+
+/// With as many digits behind the point as a constant template has.
+fn numeric(arguments: &Arguments<'_>) -> Result<DataType, QueryError> {
+    let template = match arguments.constants.get(1) {
+        Some(Some(template)) => template.try_as_str().flatten(),
+        _ => None,
+    };
+    let scale = template.and_then(number_templates::scale);
+    Ok(DataType::Numeric(scale.map(|scale| (38, scale))))
+}
 
 fn interval(_: &Arguments<'_>) -> Result<DataType, QueryError> {
     Ok(DataType::Interval)
@@ -134,12 +147,20 @@ fn zoned_type(arguments: &Arguments<'_>) -> Result<DataType, QueryError> {
             _ if arguments.is_unknown(1) => Ok(DataType::Timestamp),
             _ => Err(missing("timezone", arguments.types)),
         },
-        [DataType::Interval, _] => Err(QueryError::unsupported("AT TIME ZONE with an interval")),
+        [DataType::Interval, DataType::TimestampTz | DataType::Date] => Ok(DataType::Timestamp),
+        [DataType::Interval, DataType::Timestamp] => Ok(DataType::TimestampTz),
         types => Err(missing("timezone", types)),
     }
 }
 
 fn at_time_zone(call: &Call<'_>) -> Result<Value, QueryError> {
+    if let Value::Interval(offset) = &call.args[0] {
+        let micros = offset.nanos / 1000;
+        return Ok(match &call.args[1] {
+            Value::Timestamp(local) => Value::TimestampTz(local - micros),
+            _ => Value::Timestamp(instant(call, 1)? + micros),
+        });
+    }
     let zone = zone(&call.text(0)?)?;
     match &call.args[1] {
         Value::Timestamp(local) => Ok(Value::TimestampTz(to_utc(*local, zone)?)),
@@ -147,8 +168,45 @@ fn at_time_zone(call: &Call<'_>) -> Result<Value, QueryError> {
     }
 }
 
-/// A zone by its name. PostgreSQL reads abbreviations and POSIX offsets otherwise than the
-/// zone database does, so only full names and UTC are taken.
+/// Abbreviations as PostgreSQL reads them, hours from UTC: of summer, or not, whatever the date.
+const ABBREVIATIONS: &[(&str, &str)] = &[
+    ("EST", "-05:00"),
+    ("EDT", "-04:00"),
+    ("CST", "-06:00"),
+    ("CDT", "-05:00"),
+    ("MST", "-07:00"),
+    ("MDT", "-06:00"),
+    ("PST", "-08:00"),
+    ("PDT", "-07:00"),
+    ("AKST", "-09:00"),
+    ("AKDT", "-08:00"),
+    ("HST", "-10:00"),
+    ("WET", "+00:00"),
+    ("WEST", "+01:00"),
+    ("BST", "+01:00"),
+    ("CET", "+01:00"),
+    ("CEST", "+02:00"),
+    ("EET", "+02:00"),
+    ("EEST", "+03:00"),
+    ("MSK", "+03:00"),
+    ("JST", "+09:00"),
+    ("KST", "+09:00"),
+    ("AEST", "+10:00"),
+    ("AEDT", "+11:00"),
+];
+
+/// `+02`, `-5:30`: POSIX counts to the west.
+fn posix_offset(text: &str) -> Option<String> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => ('+', rest),
+        None => ('-', text.strip_prefix('+')?),
+    };
+    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then(|| format!("{sign}{hours:02}:{minutes:02}"))
+}
+
+/// A zone by its name, an abbreviation or an offset.
 fn zone(name: &str) -> Result<Tz, QueryError> {
     let trimmed = name.trim();
     let upper = trimmed.to_ascii_uppercase();
@@ -157,6 +215,12 @@ fn zone(name: &str) -> Result<Tz, QueryError> {
         "UTC" | "GMT" | "Z" | "ZULU" | "UCT" | "ETC/UTC"
     ) {
         return "+00:00".parse().map_err(|_| unknown_zone(name));
+    }
+    if let Some((_, offset)) = ABBREVIATIONS.iter().find(|(name, _)| *name == upper) {
+        return offset.parse().map_err(|_| unknown_zone(name));
+    }
+    if let Some(offset) = posix_offset(trimmed) {
+        return offset.parse().map_err(|_| unknown_zone(name));
     }
     if !trimmed.contains('/') {
         return Err(QueryError::unsupported(format!("the time zone \"{name}\""))

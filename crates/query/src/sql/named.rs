@@ -80,6 +80,10 @@ pub fn named(sql: &str) -> Result<Option<Named>, QueryError> {
         "PREPARE" if words.is_word(1, "TRANSACTION") => return Ok(None),
         "PREPARE" => prepare(words),
         "EXECUTE" => execute(words),
+        "DECLARE" if words.is_word(2, "BINARY") => {
+            return Err(QueryError::unsupported("DECLARE .. BINARY CURSOR")
+                .with_hint("The protocol says in which format rows are sent."));
+        }
         "DECLARE" => declare(words),
         "FETCH" => fetch(words).map(|(name, direction)| Named::Fetch(name, direction)),
         "MOVE" => fetch(words).map(|(name, direction)| Named::Move(name, direction)),
@@ -167,7 +171,7 @@ fn declare(words: Words<'_>) -> Result<Named, LexError> {
         } else if words.is_word(at, "SCROLL") {
             scroll = true;
             at += 1;
-        } else if ["BINARY", "INSENSITIVE", "ASENSITIVE"]
+        } else if ["INSENSITIVE", "ASENSITIVE"]
             .iter()
             .any(|w| words.is_word(at, w))
         {
@@ -293,8 +297,9 @@ mod tests {
         ] {
             assert!(named(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(named("SELECT 1"), Ok(None));
-        assert_eq!(named("PREPARE TRANSACTION 'x'"), Ok(None));
+        for other in ["SELECT 1", "PREPARE TRANSACTION 'x'"] {
+            assert!(named(other).unwrap().is_none(), "{other}");
+        }
     }
 
     #[test]
@@ -309,7 +314,7 @@ mod tests {
             (false, false, query())
         );
         assert_eq!(
-            declared("DECLARE c BINARY NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1"),
+            declared("DECLARE c INSENSITIVE NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1"),
             (false, false, query())
         );
         assert_eq!(
