@@ -6,6 +6,7 @@
 //! (`docs/format/model.md`) and therefore carry a version where they may change.
 
 mod arrow;
+mod catalog_type;
 mod codec;
 mod error;
 mod foreign_key;
@@ -32,6 +33,7 @@ mod write_set;
 pub use arrow::{
     append_value, column_builder, columns_bytes, rows_to_batch, value_at, ColumnBuilder,
 };
+pub use catalog_type::CatalogType;
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
 pub use foreign_key::{types_refer, Access, Deferral, ForeignKey, ReferentialAction, Target};

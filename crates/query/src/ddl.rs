@@ -3,6 +3,7 @@
 mod alter;
 mod foreign_keys;
 mod index;
+mod int_size;
 mod period;
 mod predicate;
 mod primary_key;
@@ -20,6 +21,7 @@ pub use foreign_keys::{
     split_foreign_keys, without_keys, AddedForeignKey,
 };
 pub use index::{added_unique, create_index, is_taken, unique_constraints};
+pub use int_size::{narrow_altered, narrow_created};
 pub use primary_key::{added_primary_key, AddedKey};
 pub(crate) use rules::columns_in;
 pub use sequences::{asks_sequence, create_sequence, owned_sequences};

@@ -70,6 +70,16 @@ fn psql() {
     }
 }
 
+/// Every backslash command, of which none may fail.
+#[test]
+fn psql_catalog() {
+    if works("psql", &["--version"]) {
+        run("bash", &[], "psql_catalog.sh");
+    } else {
+        skip("psql", "not in PATH");
+    }
+}
+
 #[test]
 fn pgbench() {
     if works("pgbench", &["--version"]) && works("psql", &["--version"]) {
@@ -94,6 +104,16 @@ fn sqlalchemy() {
     python("sqlalchemy", "sqlalchemy, psycopg", "sqlalchemy_test.py");
 }
 
+#[test]
+fn alembic() {
+    python("alembic", "alembic, sqlalchemy, psycopg", "alembic_test.py");
+}
+
+#[test]
+fn django() {
+    python("django", "django, psycopg", "django_test.py");
+}
+
 /// `pg` is found where NODE_PATH says.
 #[test]
 fn node_pg() {
@@ -111,6 +131,41 @@ fn jdbc() {
         Ok(jar) if works("java", &["-version"]) => run("java", &["-cp", &jar], "JdbcTest.java"),
         _ => skip("jdbc", "java or CHRONOS_TEST_JDBC_JAR is missing"),
     }
+}
+
+#[test]
+fn jdbc_catalog() {
+    match std::env::var("CHRONOS_TEST_JDBC_JAR") {
+        Ok(jar) if works("java", &["-version"]) => {
+            run("java", &["-cp", &jar], "JdbcCatalogTest.java");
+        }
+        _ => skip("jdbc", "java or CHRONOS_TEST_JDBC_JAR is missing"),
+    }
+}
+
+/// tokio-postgres asks the catalog for a type that it does not know.
+#[tokio::test]
+async fn tokio_postgres_looks_up_a_vector() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    let create = "CREATE TABLE v (id INT8 PRIMARY KEY, e VECTOR(3))";
+    client.batch_execute(create).await.expect("the table");
+    let statement = client.prepare("SELECT e, id FROM v").await;
+    let statement = statement.expect("a column of a type of no client's own");
+    let described = statement.columns()[0].type_();
+    assert_eq!((described.name(), described.schema()), ("vector", "public"));
+    let catalog = "SELECT oid, relname, relkind FROM pg_class WHERE oid = $1";
+    let statement = client.prepare(catalog).await.expect("a query by id");
+    assert_eq!(statement.params(), [Type::OID]);
+    let types: Vec<&Type> = statement.columns().iter().map(|c| c.type_()).collect();
+    assert_eq!(types, [&Type::OID, &Type::NAME, &Type::CHAR]);
+    let row = client.query_one(&statement, &[&1259_u32]).await;
+    let row = row.expect("pg_class itself");
+    assert_eq!(
+        (row.get::<_, u32>(0), row.get::<_, &str>(1)),
+        (1259, "pg_class")
+    );
 }
 
 async fn connect(node: &Node) -> Client {

@@ -10,6 +10,11 @@ type Text = Result<String, String>;
 
 /// The text form of a binary value.
 pub(crate) fn text(of: &Type, bytes: &[u8]) -> Text {
+    if matches!(*of, Type::INT2_VECTOR | Type::OID_VECTOR) {
+        // Written as `1 2`, without braces.
+        let items = array(of, bytes)?;
+        return Ok(items.trim_matches(['{', '}']).replace(',', " "));
+    }
     if let Kind::Array(_) = of.kind() {
         return array(of, bytes);
     }

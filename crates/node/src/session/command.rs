@@ -66,6 +66,12 @@ impl Session {
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
         match command {
+            Command::CreateTable(create) if self.settings.has_narrow_integers() => {
+                self.create_table(&ddl::narrow_created(create)).await
+            }
+            Command::AlterTable(alter) if self.settings.has_narrow_integers() => {
+                self.alter_table(&ddl::narrow_altered(alter)).await
+            }
             Command::CreateTable(create) => self.create_table(create).await,
             Command::DropTables(names, if_exists, cascade) => {
                 self.drop_relations(Dropped::Table, names, *if_exists, *cascade)

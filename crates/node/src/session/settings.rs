@@ -27,6 +27,8 @@ enum Rule {
     Advice,
     /// Only values that mean what is done anyway (compared without case).
     Only(&'static [&'static str]),
+    /// One of these, as it is written.
+    OneOf(&'static [&'static str]),
     /// Cannot be set.
     ReadOnly,
     /// A duration in milliseconds, or with a unit.
@@ -67,6 +69,7 @@ const KNOWN: &[Known] = &[
         "ISO, MDY",
         Rule::Only(&["iso", "iso, mdy", "iso, ymd", "iso, dmy", "iso,mdy"]),
     ),
+    known(INT_SIZE, "8", Rule::OneOf(&["4", "8"])),
     known(
         "default_text_search_config",
         "pg_catalog.english",
@@ -318,6 +321,11 @@ impl Settings {
         }
     }
 
+    /// `default_int_size = 4`: declared columns of type INT are 32 bits wide.
+    pub(super) fn has_narrow_integers(&self) -> bool {
+        self.changed.get(INT_SIZE).is_some_and(|size| size == "4")
+    }
+
     /// A time limit in milliseconds; `None`: there is none.
     pub(super) fn milliseconds_of(&self, name: &str) -> Option<u64> {
         self.changed.get(name)?.parse().ok().filter(|ms| *ms > 0)
@@ -334,6 +342,7 @@ impl Settings {
     }
 }
 
+const INT_SIZE: &str = "default_int_size";
 const SYSTEM_TIME: &str = "chronos.system_time";
 const VALID_TIME: &str = "chronos.valid_time";
 
@@ -400,6 +409,14 @@ fn check(known: &Known, value: &str) -> Result<String, Error> {
             known.name
         ))
         .with_hint(format!("Chronos supports {} only.", known.default))),
+        Rule::OneOf(values) => match values.iter().find(|v| **v == value.trim()) {
+            Some(value) => Ok((*value).to_owned()),
+            None => Err(invalid(format!(
+                "invalid value for parameter \"{}\": \"{value}\"",
+                known.name
+            ))
+            .with_hint(format!("Available values: {}.", values.join(", ")))),
+        },
         Rule::Moment if is_present(value) => Ok(String::new()),
         Rule::Moment => match moment(value) {
             Some(Moment::All) => Ok("all".to_owned()),
@@ -487,6 +504,10 @@ mod tests {
     #[test]
     fn timeouts_have_units() {
         let mut settings = Settings::new();
+        assert!(!settings.has_narrow_integers());
+        settings.set("default_int_size", Some("4")).unwrap();
+        assert!(settings.has_narrow_integers());
+        assert!(settings.set("default_int_size", Some("2")).is_err());
         settings.set("statement_timeout", Some("2s")).unwrap();
         assert_eq!(settings.milliseconds_of("statement_timeout"), Some(2_000));
         settings.set("statement_timeout", None).unwrap();

@@ -466,10 +466,11 @@ impl Work<'_> {
             AlterColumnOperation::SetDataType {
                 data_type, using, ..
             } => {
-                if using.is_some() {
+                let to = super::data_type(data_type)?;
+                if using.as_ref().is_some_and(|e| !is_plain_cast(e, name, &to)) {
                     return Err(QueryError::unsupported("ALTER COLUMN TYPE .. USING"));
                 }
-                self.set_type(position, super::data_type(data_type)?)
+                self.set_type(position, to)
             }
             other => Err(QueryError::unsupported(format!("ALTER COLUMN .. {other}"))),
         }
@@ -659,6 +660,19 @@ impl Alteration {
 fn find_key<'a>(schema: &'a mut TableSchema, name: &str) -> Option<&'a mut ForeignKey> {
     let mut keys = schema.rules.foreign_keys.iter_mut();
     keys.find(|key| key.name == name)
+}
+
+/// Whether USING says no more than what is done without it: the column itself, or a cast of it to
+/// its new type, as Django and Rails write it always.
+fn is_plain_cast(using: &ast::Expr, name: &str, to: &DataType) -> bool {
+    match using {
+        ast::Expr::Identifier(ident) => fold(ident) == name,
+        ast::Expr::Nested(inner) => is_plain_cast(inner, name, to),
+        ast::Expr::Cast {
+            expr, data_type, ..
+        } => super::data_type(data_type).is_ok_and(|t| t == *to) && is_plain_cast(expr, name, to),
+        _ => false,
+    }
 }
 
 fn unknown_column(name: &str, table: &TableSchema) -> QueryError {

@@ -115,6 +115,19 @@ fn swapped(how: CompareWith) -> CompareWith {
 fn column(expr: &Expr, table: &TableSchema) -> Result<Option<usize>, QueryError> {
     let name = match expr {
         Expr::Nested(inner) => return column(inner, table),
+        // As PostgreSQL, and `pg_get_expr`, write a VARCHAR beside a text.
+        Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } => {
+            let found = column(inner, table)?;
+            let is_same = |c: &usize| {
+                super::data_type(data_type)
+                    .is_ok_and(|to| is_unlimited_text(&to) && table.columns[*c].data_type.is_text())
+            };
+            return Ok(found.filter(is_same));
+        }
         Expr::Identifier(name) => fold(name),
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
             [of, name] if fold(of) == table.name => fold(name),
@@ -157,7 +170,7 @@ fn constant_of(expr: &Expr, data_type: &DataType) -> Result<Option<Value>, Query
             expr: inner,
             data_type: written,
             ..
-        } if super::data_type(written)? == *data_type => constant_of(inner, data_type)?,
+        } if is_alike(&super::data_type(written)?, data_type) => constant_of(inner, data_type)?,
         Expr::TypedString(typed) if super::data_type(&typed.data_type)? == *data_type => {
             literal(&typed.value.value, data_type)?
         }
@@ -174,6 +187,20 @@ fn constant_of(expr: &Expr, data_type: &DataType) -> Result<Option<Value>, Query
         Expr::Value(v) => literal(&v.value, data_type)?,
         _ => None,
     })
+}
+
+fn is_unlimited_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text | DataType::Varchar(None))
+}
+
+/// Whether a constant of one type is the same one of the other: `5::numeric` of NUMERIC(6,2).
+fn is_alike(of: &DataType, data_type: &DataType) -> bool {
+    of == data_type
+        || (is_unlimited_text(of) && data_type.is_text())
+        || matches!(
+            (of, data_type),
+            (DataType::Numeric(None), DataType::Numeric(_))
+        )
 }
 
 fn literal(value: &ast::Value, data_type: &DataType) -> Result<Option<Value>, QueryError> {
@@ -233,6 +260,8 @@ mod tests {
         let same = |a: &str, b: &str| assert_eq!(of(a).unwrap(), of(b).unwrap(), "{a}");
         same("a > 5", "5 < t.a");
         same("a BETWEEN -1 AND 2", "(a >= -1) AND ((a <= 2))");
+        same("b = 'x'", "((b)::text = 'x'::text)");
+        same("d = 5", "d = (5)::numeric");
         same("c", "c = true");
         same("NOT c", "c = 'f'");
         same("d <> 1.50", "d <> '1.5'");

@@ -109,7 +109,8 @@ fn number(expr: &ast::Expr) -> Result<i64, QueryError> {
 pub(super) fn serial(written: &ast::DataType) -> Option<DataType> {
     match written.to_string().to_ascii_lowercase().as_str() {
         // As wide as INTEGER is here.
-        "serial" | "serial4" | "bigserial" | "serial8" => Some(DataType::Int8),
+        "serial" | "bigserial" | "serial8" => Some(DataType::Int8),
+        "serial4" => Some(DataType::Int4),
         "smallserial" | "serial2" => Some(DataType::Int2),
         _ => None,
     }

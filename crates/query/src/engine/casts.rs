@@ -18,6 +18,7 @@ use chronos_model::{append_value, column_builder, text, DataType, Decimal, SqlSt
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::ExprSchema;
 use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -36,6 +37,16 @@ pub(super) fn call(expr: Expr, to: DataType) -> Expr {
         signature: Signature::any(1, Volatility::Immutable),
     })
     .call(vec![expr])
+}
+
+/// A cast of ours of the same cast: the inner one.
+pub(super) fn doubled(function: &ScalarFunction) -> Option<Expr> {
+    match function.args.as_slice() {
+        [Expr::ScalarFunction(inner)] if inner.func == function.func => {
+            Some(function.args[0].clone())
+        }
+        _ => None,
+    }
 }
 
 /// Refuses a written cast that PostgreSQL has not.

@@ -208,7 +208,8 @@ fn as_query(call: &Call) -> Result<ast::Query, QueryError> {
     for (i, array) in arrays.iter().enumerate() {
         made.push(format!("({array}) AS c{i}"));
         let item = format!("unnest(__lists.c{i})");
-        let item = match item_type(array) {
+        let written = call.arguments.get(i).and_then(written_item_type);
+        let item = match item_type(array).or(written) {
             Some(item_type) => format!("CAST({item} AS {item_type})"),
             None => item,
         };
@@ -299,6 +300,27 @@ fn item_type(call: &str) -> Option<&'static str> {
         "__json_items" | "__json_values" => Some("JSON"),
         "__jsonb_items" | "__jsonb_values" => Some("JSONB"),
         "__regexp_matches" => Some("TEXT[]"),
+        _ => None,
+    }
+}
+
+/// The same of an array that is written as one of them: `($1)::uuid[]`, `ARRAY['..'::uuid]`.
+fn written_item_type(array: &ast::Expr) -> Option<&'static str> {
+    let named = |data_type: &ast::DataType| {
+        ["JSON", "JSONB", "UUID"]
+            .into_iter()
+            .find(|name| data_type.to_string().eq_ignore_ascii_case(name))
+    };
+    match array {
+        ast::Expr::Nested(inner) => written_item_type(inner),
+        ast::Expr::Cast {
+            data_type: ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(item, _)),
+            ..
+        } => named(item),
+        ast::Expr::Array(items) => match items.elem.first()? {
+            ast::Expr::Cast { data_type, .. } => named(data_type),
+            _ => None,
+        },
         _ => None,
     }
 }

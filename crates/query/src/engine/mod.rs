@@ -18,6 +18,7 @@ mod from_functions;
 mod held_bytes;
 mod indexes;
 mod interval_joins;
+mod key_groups;
 mod key_order;
 mod literals;
 mod long_joins;
@@ -343,6 +344,7 @@ impl Engine {
         if exposes_system_columns {
             wildcard::expand(&mut statement, catalog);
         }
+        key_groups::rewrite(&mut statement, catalog);
         names::assign(&mut statement);
         whole_rows::rewrite(&mut statement, catalog);
         checks::check(&mut statement)?;

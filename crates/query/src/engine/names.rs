@@ -16,6 +16,8 @@ use crate::sql::fold;
 
 /// Separates a repeated name from what makes it unique.
 const MARK: char = '\u{1f}';
+/// Where the numbers of columns beside a wildcard begin: above those of repeated names.
+const WILDCARD: usize = 100_000;
 /// The name of what has no name.
 const NAMELESS: &str = "?column?";
 
@@ -30,6 +32,31 @@ pub(super) fn assign(statement: &mut ast::Statement) {
         }
     }
     let _ = statement.visit(&mut Namer);
+    if let ast::Statement::Query(query) = statement {
+        if let ast::SetExpr::Select(select) = query.body.as_mut() {
+            mark_beside_wildcard(&mut select.projection);
+        }
+    }
+}
+
+/// `SELECT *, a`: the wildcard may give a column of that name, too. Only for the outermost
+/// query, whose marks are taken off: by such a name nobody could refer to either of them.
+fn mark_beside_wildcard(items: &mut [ast::SelectItem]) {
+    if items.iter().all(|item| output_column(item).is_some()) {
+        return;
+    }
+    for (position, item) in items.iter_mut().enumerate() {
+        let ast::SelectItem::UnnamedExpr(expr) = item else {
+            continue;
+        };
+        let Some(name) = own_name(expr).filter(|_| is_column(expr)) else {
+            continue;
+        };
+        *item = ast::SelectItem::ExprWithAlias {
+            alias: ast::Ident::with_quote('"', repeated(&name, WILDCARD + position)),
+            expr: expr.clone(),
+        };
+    }
 }
 
 fn name_items(items: &mut [ast::SelectItem]) {
@@ -48,7 +75,7 @@ fn name_items(items: &mut [ast::SelectItem]) {
         let alias = if *uses == 1 {
             name
         } else {
-            format!("{name}{MARK}{uses}")
+            repeated(&name, *uses)
         };
         *item = ast::SelectItem::ExprWithAlias {
             expr: expr.clone(),

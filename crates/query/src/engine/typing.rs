@@ -183,7 +183,25 @@ fn branches(case: &Case, schema: &dyn ExprSchema) -> Result<Option<Expr>, QueryE
         .chain(case.else_expr.iter_mut().map(|e| e.as_mut()))
         .collect();
     is_changed |= unify(&mut results, schema, "CASE")?;
-    Ok(is_changed.then_some(Expr::Case(case)))
+    let named = named_type(results.iter().map(|e| &**e), schema);
+    Ok(match named {
+        // The engine gives a CASE the layout of its results and forgets the rest.
+        Some(named) => Some(casts::call(Expr::Case(case), named)),
+        None => is_changed.then_some(Expr::Case(case)),
+    })
+}
+
+/// The type of results that are alike, if it is one that its layout does not tell.
+fn named_type<'a>(
+    results: impl Iterator<Item = &'a Expr>,
+    schema: &dyn ExprSchema,
+) -> Option<DataType> {
+    let mut types = results
+        .filter(|e| !matches!(e, Expr::Literal(ScalarValue::Null, _)))
+        .map(|e| e.to_field(schema).ok().map(|(_, f)| DataType::of_field(&f)));
+    let first = types.next()??;
+    let is_named = matches!(first, DataType::Json | DataType::Jsonb | DataType::Uuid);
+    (is_named && types.all(|t| t.as_ref() == Some(&first))).then_some(first)
 }
 
 /// `CASE x WHEN y`: `x = y` must be an operator. Where it compares x as it stands, the
@@ -383,6 +401,7 @@ fn arguments(
         "make_array" => "ARRAY",
         "nullif" => return null_if(function, schema),
         "array_has" => return Ok(any_equal(function, schema)),
+        "cast" => return Ok(casts::doubled(function)),
         name => {
             let operands: Vec<Operand> = function
                 .args

@@ -27,6 +27,7 @@ mod sum;
 mod templates;
 mod text;
 mod times;
+mod tools;
 
 use std::sync::{Arc, LazyLock};
 
@@ -99,6 +100,7 @@ pub(crate) fn find(name: &str, scope: impl FnOnce() -> Arc<Scope>) -> Option<Arc
         session::FUNCTIONS,
         catalog::FUNCTIONS,
         privileges::FUNCTIONS,
+        tools::FUNCTIONS,
         sequences::FUNCTIONS,
         text::FUNCTIONS,
         numbers::FUNCTIONS,
@@ -124,7 +126,8 @@ pub(crate) fn is_pure(function: &ScalarUDF) -> bool {
     let mut asking = session::FUNCTIONS
         .iter()
         .chain(catalog::FUNCTIONS)
-        .chain(privileges::FUNCTIONS);
+        .chain(privileges::FUNCTIONS)
+        .chain(tools::FUNCTIONS);
     if asking.any(|d| is_it(&d)) {
         return false;
     }

@@ -547,6 +547,19 @@ fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
             ]);
         }
     }
+    for check in objects.checks() {
+        for column in check.columns() {
+            rows.push([
+                database(objects),
+                schema(&check.table.name),
+                own(&check.table.name),
+                text(&check.table.columns[column].name),
+                database(objects),
+                schema(&check.table.name),
+                text(&check.check.name),
+            ]);
+        }
+    }
     rows
 }
 

@@ -14,10 +14,13 @@
 //! table                        16384 + 1000 + its id
 //! primary key's index          1_000_000 + the table's id
 //! primary key's constraint     2_000_000 + the table's id
+//! default of a column          3_000_000 + their number
+//! row type of a table or view  4_000_000 + its id
 //! CHECK constraint             100_000_000 + 256 times the table's id + its position
 //! foreign key                  500_000_000 + 256 times the table's id + its position
 //! ```
 
+mod dependencies;
 mod foreign_keys;
 mod indexes;
 mod information_schema;
@@ -40,8 +43,8 @@ use datafusion::catalog::{MemTable, TableProvider};
 use crate::engine::SessionFacts;
 use crate::QueryError;
 pub(crate) use names::{
-    namespace_name, namespace_oid, relation_full_name, relation_name, relation_oid, role_name,
-    role_oid,
+    namespace_name, namespace_oid, parts as name_parts, relation_full_name, relation_name,
+    relation_oid, role_name, role_oid,
 };
 pub(crate) use objects::{table_oid, Objects};
 use relations::Relation;
@@ -79,7 +82,8 @@ pub(crate) fn is_system(schema: Option<&str>, name: &str) -> bool {
 
 /// Whether it is a system relation that never has a row, because it lists what
 /// Chronos does not have (triggers, policies, collations ..).
-pub(crate) fn is_always_empty(schema: Option<&str>, name: &str) -> bool {
+#[cfg(test)]
+fn is_always_empty(schema: Option<&str>, name: &str) -> bool {
     relations::find(schema, name).is_some_and(|r| fill(r).is_none())
 }
 

@@ -124,7 +124,7 @@ pub(crate) fn role_name(objects: &Objects<'_>, oid: i64) -> Option<String> {
 }
 
 /// The parts of a dotted name, folded unless quoted.
-fn parts(written: &str) -> Result<Vec<String>, QueryError> {
+pub(crate) fn parts(written: &str) -> Result<Vec<String>, QueryError> {
     let mut parts = Vec::new();
     let mut rest = written.chars().peekable();
     loop {

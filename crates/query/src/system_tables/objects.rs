@@ -18,7 +18,7 @@ pub(crate) const OWNER: i64 = 10;
 /// Object id of the only database.
 pub(crate) const DATABASE: i64 = 5;
 
-const FIRST_TABLE: i64 = 16_384 + 1_000;
+pub(crate) const FIRST_TABLE: i64 = 16_384 + 1_000;
 const FIRST_INDEX: i64 = 1_000_000;
 const FIRST_CONSTRAINT: i64 = 2_000_000;
 const FIRST_CHECK: i64 = 100_000_000;

@@ -1,23 +1,31 @@
 //! The rows of `pg_catalog`'s relations.
 
+mod kinds;
+mod server;
+
 use chronos_model::{name_parts, own_name, ColumnSchema, Identity, TableSchema, Value};
 
-use super::objects::{table_oid, Objects, DATABASE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC};
+use super::dependencies::pg_depend;
+use super::objects::{
+    table_oid, Objects, FIRST_TABLE, INFORMATION_SCHEMA, OWNER, PG_CATALOG, PUBLIC,
+};
 use super::roles::{pg_auth_members, pg_authid, pg_roles, pg_user};
 use super::rows::{int, ints, text, yes, Rows};
 use super::sequences::{pg_description, pg_sequence, pg_sequences};
-use super::settings::SETTINGS;
-use super::types::{self, function_oid, modifier};
+use super::types::{self, modifier};
 use super::{relations, Fill};
+use kinds::{pg_am, pg_language, pg_proc, pg_type};
+use server::{
+    pg_database, pg_settings, pg_stat_activity, pg_stat_gssapi, pg_stat_ssl, pg_tablespace,
+    pg_timezone_abbrevs, pg_timezone_names,
+};
 
 /// Object id of the access method of tables.
 const HEAP: i64 = 2;
+/// Types of rows are numbered as their tables are.
+const FIRST_ROW_TYPE: i64 = 4_000_000;
 /// Object id of the access method of primary keys.
 const BTREE: i64 = 403;
-/// Object id of the tablespace `pg_default`.
-const PG_DEFAULT: i64 = 1663;
-/// PostgreSQL's number for UTF-8.
-const UTF8: i64 = 6;
 
 /// The relations that have rows. All others are always empty.
 pub(super) const FILLS: &[(&str, Fill)] = &[
@@ -31,6 +39,7 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_sequence", pg_sequence),
     ("pg_sequences", pg_sequences),
     ("pg_database", pg_database),
+    ("pg_depend", pg_depend),
     ("pg_description", pg_description),
     ("pg_index", pg_index),
     ("pg_indexes", pg_indexes),
@@ -40,6 +49,8 @@ pub(super) const FILLS: &[(&str, Fill)] = &[
     ("pg_roles", pg_roles),
     ("pg_settings", pg_settings),
     ("pg_stat_activity", pg_stat_activity),
+    ("pg_stat_gssapi", pg_stat_gssapi),
+    ("pg_stat_ssl", pg_stat_ssl),
     ("pg_shadow", pg_user),
     ("pg_stat_all_tables", pg_stat_user_tables),
     ("pg_stat_user_tables", pg_stat_user_tables),
@@ -85,6 +96,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         "reloptions",
         "relchecks",
         "relhastriggers",
+        "reltype",
     ]);
     let mut push = |oid: i64,
                     name: &str,
@@ -113,6 +125,7 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
             options,
             int(checks as i64),
             yes(has_triggers),
+            int(row_type_oid(oid, kind)),
         ]);
     };
     for table in objects.tables() {
@@ -188,6 +201,14 @@ fn pg_class(objects: &Objects<'_>) -> Rows {
         );
     }
     rows
+}
+
+/// Object id of the type of a relation's rows; 0 for those that have none, and system relations.
+fn row_type_oid(relation: i64, kind: &str) -> i64 {
+    match kind {
+        "r" | "v" if relation >= FIRST_TABLE => FIRST_ROW_TYPE + relation - FIRST_TABLE,
+        _ => 0,
+    }
 }
 
 fn has_index(objects: &Objects<'_>, table: &TableSchema) -> bool {
@@ -499,192 +520,6 @@ fn pg_constraint(objects: &Objects<'_>) -> Rows {
     rows
 }
 
-fn pg_type(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "oid",
-        "typname",
-        "typnamespace",
-        "typowner",
-        "typlen",
-        "typbyval",
-        "typtype",
-        "typcategory",
-        "typispreferred",
-        "typisdefined",
-        "typdelim",
-        "typelem",
-        "typarray",
-        "typinput",
-        "typoutput",
-        "typreceive",
-        "typsend",
-        "typalign",
-        "typstorage",
-        "typtypmod",
-    ]);
-    for t in types::all() {
-        let schema = if t.name == "vector" {
-            PUBLIC
-        } else {
-            PG_CATALOG
-        };
-        let [input, output, receive, send] = t.functions.map(|name| int(function_oid(name)));
-        rows.push([
-            int(t.oid),
-            text(t.name),
-            int(schema),
-            int(OWNER),
-            int(t.length),
-            yes(t.by_value),
-            text(t.kind),
-            text(t.category),
-            yes(t.is_preferred),
-            yes(true),
-            text(","),
-            int(t.element),
-            int(t.array),
-            input,
-            output,
-            receive,
-            send,
-            text(t.align),
-            text(t.storage),
-            int(-1),
-        ]);
-    }
-    rows
-}
-
-/// The functions that types name. Those that queries call are not listed.
-fn pg_proc(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "oid",
-        "proname",
-        "pronamespace",
-        "proowner",
-        "prolang",
-        "procost",
-        "prokind",
-        "proisstrict",
-        "provolatile",
-        "proparallel",
-        "pronargs",
-        "prorettype",
-        "proargtypes",
-        "prosrc",
-    ]);
-    for f in types::functions() {
-        rows.push([
-            int(f.oid),
-            text(f.name),
-            int(PG_CATALOG),
-            int(OWNER),
-            int(12),
-            Value::Float4(1.0),
-            text("f"),
-            yes(true),
-            text("i"),
-            text("s"),
-            int(f.arguments),
-            int(f.result),
-            ints((0..f.arguments).map(|_| 0)),
-            text(f.name),
-        ]);
-    }
-    rows
-}
-
-fn pg_language(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["oid", "lanname", "lanowner", "lanpltrusted"]);
-    rows.push([int(12), text("internal"), int(OWNER), yes(false)]);
-    rows.push([int(14), text("sql"), int(OWNER), yes(true)]);
-    rows
-}
-
-fn pg_am(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["oid", "amname", "amtype"]);
-    rows.push([int(HEAP), text("heap"), text("t")]);
-    rows.push([int(BTREE), text("btree"), text("i")]);
-    rows
-}
-
-fn pg_database(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "oid",
-        "datname",
-        "datdba",
-        "encoding",
-        "datlocprovider",
-        "datallowconn",
-        "datconnlimit",
-        "dattablespace",
-        "datcollate",
-        "datctype",
-    ]);
-    rows.push([
-        int(DATABASE),
-        text(&objects.facts.database),
-        int(OWNER),
-        int(UTF8),
-        text("c"),
-        yes(true),
-        int(-1),
-        int(PG_DEFAULT),
-        text("C"),
-        text("C.UTF-8"),
-    ]);
-    rows
-}
-
-fn pg_tablespace(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["oid", "spcname", "spcowner"]);
-    rows.push([int(PG_DEFAULT), text("pg_default"), int(OWNER)]);
-    rows
-}
-
-/// The session that asks; what others do is not told.
-fn pg_stat_activity(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["datname", "pid", "usename", "state", "backend_type"]);
-    rows.push([
-        text(&objects.facts.database),
-        Value::Int4(1),
-        text(&objects.facts.user),
-        text("active"),
-        text("client backend"),
-    ]);
-    rows
-}
-
-fn pg_settings(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "name",
-        "setting",
-        "category",
-        "short_desc",
-        "context",
-        "vartype",
-        "source",
-        "boot_val",
-        "reset_val",
-        "pending_restart",
-    ]);
-    for s in SETTINGS {
-        rows.push([
-            text(s.name),
-            text(s.value),
-            text(s.category),
-            text(""),
-            text("user"),
-            text(s.kind),
-            text("default"),
-            text(s.value),
-            text(s.value),
-            yes(false),
-        ]);
-    }
-    rows
-}
-
 fn pg_tables(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
         "schemaname",
@@ -754,21 +589,5 @@ fn pg_stat_user_tables(objects: &Objects<'_>) -> Rows {
         let (schema, name) = name_parts(&t.name);
         rows.push([int(table_oid(t.id)), text(schema), text(name)]);
     }
-    rows
-}
-
-fn no_offset() -> Value {
-    Value::Interval(chronos_model::Interval::default())
-}
-
-fn pg_timezone_names(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["name", "abbrev", "utc_offset", "is_dst"]);
-    rows.push([text("UTC"), text("UTC"), no_offset(), yes(false)]);
-    rows
-}
-
-fn pg_timezone_abbrevs(_: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&["abbrev", "utc_offset", "is_dst"]);
-    rows.push([text("UTC"), no_offset(), yes(false)]);
     rows
 }

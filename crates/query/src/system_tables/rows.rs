@@ -2,7 +2,7 @@
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field, Schema};
-use chronos_model::{append_value, column_builder, Value};
+use chronos_model::{append_value, column_builder, CatalogType, Value};
 use std::sync::Arc;
 
 use super::relations::Relation;
@@ -50,7 +50,11 @@ impl Rows {
                 };
                 append_value(&mut builder, &value)?;
             }
-            fields.push(column.data_type.to_field(column.name, true));
+            let field = column.data_type.to_field(column.name, true);
+            fields.push(match CatalogType::of_name(column.type_name) {
+                Some(shown) => shown.mark(field),
+                None => field,
+            });
             arrays.push(builder.finish());
         }
         let schema = Arc::new(Schema::new(fields as Vec<Field>));

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use chronos_model::DataType;
 use chronos_node::{CommandTag, CopyFormat, Error, Notice, Severity, TransactionStatus};
 
-use super::format::FieldFormat;
+use super::format::{ColumnType, FieldFormat};
 
 /// How much of a message's text is sent: clients refuse messages beyond 30,000 bytes
 /// of the kinds that are usually short.
@@ -206,18 +206,21 @@ pub(super) fn parameter_description(out: &mut BytesMut, parameters: &[DataType],
 /// `RowDescription`. `formats` has one per column.
 pub(super) fn row_description<'a>(
     out: &mut BytesMut,
-    columns: impl ExactSizeIterator<Item = (&'a str, &'a DataType, FieldFormat)>,
+    columns: impl ExactSizeIterator<Item = (&'a str, &'a ColumnType, FieldFormat)>,
 ) {
     message(out, b'T', |out| {
         out.put_u16(columns.len() as u16);
-        for (name, data_type, format) in columns {
+        for (name, column_type, format) in columns {
             put_text(out, name);
             // Object id of the table and number of the column: not known here.
             out.put_u32(0);
             out.put_u16(0);
-            out.put_u32(data_type.oid());
-            out.put_i16(type_length(data_type));
-            out.put_i32(type_modifier(data_type));
+            out.put_u32(column_type.oid());
+            out.put_i16(match column_type.catalog_type {
+                Some(shown) => shown.length,
+                None => type_length(&column_type.data_type),
+            });
+            out.put_i32(type_modifier(&column_type.data_type));
             out.put_u16(match format {
                 FieldFormat::Text => 0,
                 FieldFormat::Binary => 1,
@@ -341,7 +344,8 @@ mod tests {
             DataType::Varchar(Some(20)),
             DataType::Vector(3),
             DataType::Array(Box::new(DataType::Text)),
-        ];
+        ]
+        .map(ColumnType::from);
         let mut out = BytesMut::new();
         let columns = types.iter().map(|t| ("c", t, FieldFormat::Binary));
         row_description(&mut out, columns);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::BytesMut;
-use chronos_model::{DataType, Value};
+use chronos_model::Value;
 use chronos_node::{CommandTag, RowData, RowStream, Rows};
 use futures::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,7 +17,7 @@ use super::backend;
 use super::cancel::Interrupt;
 use super::extended::ResultFormats;
 use super::failure::Handled;
-use super::format::{encode_values, FieldFormat, RowEncoder};
+use super::format::{encode_values, ColumnType, FieldFormat, RowEncoder};
 use super::wire::Wire;
 
 /// Rows of a batch that are encoded between two looks at the output's size.
@@ -28,13 +28,13 @@ const SLICE_ROWS: usize = 512;
 #[derive(Debug)]
 pub(super) struct Columns {
     schema: SchemaRef,
-    types: Vec<DataType>,
+    types: Vec<ColumnType>,
 }
 
 impl Columns {
     /// The columns of a schema.
     pub(super) fn of(schema: &SchemaRef) -> Arc<Columns> {
-        let types = schema.fields().iter().map(|f| DataType::of_field(f));
+        let types = schema.fields().iter().map(|f| ColumnType::of(f));
         Arc::new(Columns {
             types: types.collect(),
             schema: schema.clone(),

@@ -12,11 +12,14 @@ use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, StringViewArray};
 use arrow_schema::{DataType as Arrow, FieldRef};
 use chronos_model::DataType;
 use datafusion::error::Result as DfResult;
+use datafusion::functions_nested::expr_fn::make_array;
+use datafusion::logical_expr::planner::RawFieldAccessExpr;
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    Cast, ColumnarValue, Expr, GetFieldAccess, Operator, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::engine::casts;
 use crate::functions::columnar;
 use crate::json::{self, Node};
 use crate::QueryError;
@@ -91,6 +94,17 @@ pub(super) fn apply(
         _ => return None,
     };
     Some(kernel.call(vec![left, right]))
+}
+
+/// `j['key']`, `j[0]`: as `j #> ARRAY['key']`. `None`: a slice.
+pub(super) fn subscript(raw: &RawFieldAccessExpr) -> Option<Expr> {
+    let key = match &raw.field_access {
+        GetFieldAccess::NamedStructField { name } => Expr::Literal(name.clone(), None),
+        GetFieldAccess::ListIndex { key } => key.as_ref().clone(),
+        GetFieldAccess::ListRange { .. } => return None,
+    };
+    let path = make_array(vec![casts::call(key, DataType::Text)]);
+    Some(Kernel::Path.call(vec![raw.expr.clone(), path]))
 }
 
 /// What values of `jsonb` compare by.

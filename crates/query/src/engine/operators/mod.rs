@@ -75,7 +75,8 @@ impl ExprPlanner for Operators {
         Ok(PlannerResult::Planned(planned))
     }
 
-    /// Subscripts of arrays: the engine's count from the end when they are negative.
+    /// Subscripts of arrays, where the engine's count from the end when they are negative, and of
+    /// JSONB.
     fn plan_field_access(
         &self,
         raw: RawFieldAccessExpr,
@@ -83,7 +84,10 @@ impl ExprPlanner for Operators {
     ) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
         let operand = Operand::of(&raw.expr, schema);
         if let Operand::Of(chronos_model::DataType::Jsonb) = operand {
-            return jsonb_subscript(raw);
+            return match json::subscript(&raw) {
+                Some(planned) => Ok(PlannerResult::Planned(planned)),
+                None => Err(QueryError::unsupported("slices of jsonb").into()),
+            };
         }
         let is_array = matches!(operand, Operand::Of(chronos_model::DataType::Array(_)));
         if !is_array {
@@ -108,30 +112,6 @@ impl ExprPlanner for Operators {
             Some(planned) => Ok(PlannerResult::Planned(planned)),
             None => Err(QueryError::unsupported("subscripts of arrays").into()),
         }
-    }
-}
-
-/// `j['a']` and `j[0]` are the member and the element.
-fn jsonb_subscript(raw: RawFieldAccessExpr) -> DfResult<PlannerResult<RawFieldAccessExpr>> {
-    let key = match raw.field_access {
-        GetFieldAccess::NamedStructField { name } => Expr::Literal(name, None),
-        GetFieldAccess::ListIndex { key } => match *key {
-            Expr::Literal(value, _) => {
-                Expr::Literal(value.cast_to(&arrow_schema::DataType::Utf8)?, None)
-            }
-            _ => {
-                return Err(
-                    QueryError::unsupported("a subscript of jsonb that is no constant").into(),
-                )
-            }
-        },
-        GetFieldAccess::ListRange { .. } => {
-            return Err(QueryError::unsupported("slices of jsonb").into());
-        }
-    };
-    match functions::pure("jsonb_extract_path", vec![raw.expr, key]) {
-        Some(planned) => Ok(PlannerResult::Planned(planned)),
-        None => Err(QueryError::unsupported("subscripts of jsonb").into()),
     }
 }
 

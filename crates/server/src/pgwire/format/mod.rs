@@ -17,6 +17,7 @@ mod cell;
 mod cell_binary;
 mod cell_text;
 mod column;
+mod column_type;
 mod copy_binary;
 mod copy_error;
 mod copy_fields;
@@ -27,6 +28,7 @@ mod numeric;
 mod parameters;
 mod rows;
 
+pub use column_type::ColumnType;
 pub use copy_error::CopyError;
 pub use copy_in::CopyDecoder;
 pub use copy_out::CopyEncoder;

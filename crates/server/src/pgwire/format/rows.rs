@@ -3,12 +3,13 @@
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::{BufMut, BytesMut};
-use chronos_model::{DataError, DataType, Value};
+use chronos_model::{DataError, Value};
 
 use super::cell::Cell;
 use super::cell_binary::{put_binary_field, put_sized};
 use super::cell_text::put_text;
 use super::column::Column;
+use super::column_type::{put_catalog_items, ColumnType};
 use super::FieldFormat;
 
 /// Bytes reserved ahead for a cell: most are shorter.
@@ -17,14 +18,14 @@ const CELL_BYTES: usize = 24;
 /// Writes record batches as DataRow messages.
 #[derive(Debug)]
 pub struct RowEncoder {
-    columns: Vec<(DataType, FieldFormat)>,
+    columns: Vec<(ColumnType, FieldFormat)>,
 }
 
 impl RowEncoder {
     /// An encoder for rows of `schema`. `formats` follows the protocol: one per
     /// column, a single one for all of them, or none for text.
     pub fn new(schema: &SchemaRef, formats: &[FieldFormat]) -> RowEncoder {
-        let types = schema.fields().iter().map(|f| DataType::of_field(f));
+        let types = schema.fields().iter().map(|f| ColumnType::of(f));
         let columns = types.enumerate().map(|(at, t)| (t, format_of(formats, at)));
         RowEncoder {
             columns: columns.collect(),
@@ -47,8 +48,8 @@ impl RowEncoder {
         out.reserve(batch.num_rows() * (7 + columns.len() * CELL_BYTES));
         for row in 0..batch.num_rows() {
             put_row(columns.len(), out, |out| {
-                for (column, (data_type, format)) in columns.iter().zip(&self.columns) {
-                    put_field(&column.cell(row)?, data_type, *format, out)?;
+                for (column, (column_type, format)) in columns.iter().zip(&self.columns) {
+                    put_field(&column.cell(row)?, column_type, *format, out)?;
                 }
                 Ok(())
             })?;
@@ -63,13 +64,13 @@ impl RowEncoder {
 /// Errors: as [`RowEncoder::encode_batch`].
 pub fn encode_values(
     values: &[Value],
-    types: &[DataType],
+    types: &[ColumnType],
     formats: &[FieldFormat],
     out: &mut BytesMut,
 ) -> Result<(), DataError> {
     put_row(values.len(), out, |out| {
-        for (at, (value, data_type)) in values.iter().zip(types).enumerate() {
-            put_field(&Cell::from(value), data_type, format_of(formats, at), out)?;
+        for (at, (value, column_type)) in values.iter().zip(types).enumerate() {
+            put_field(&Cell::from(value), column_type, format_of(formats, at), out)?;
         }
         Ok(())
     })
@@ -106,10 +107,14 @@ fn put_row(
 #[inline]
 fn put_field(
     cell: &Cell<'_>,
-    data_type: &DataType,
+    column_type: &ColumnType,
     format: FieldFormat,
     out: &mut BytesMut,
 ) -> Result<(), DataError> {
+    let data_type = &column_type.data_type;
+    if let (Some(shown), Cell::Items(_)) = (column_type.catalog_type, cell) {
+        return put_catalog_items(cell, data_type, shown, format, out);
+    }
     match (format, cell) {
         (_, Cell::Null) => {
             out.put_i32(-1);
