@@ -55,7 +55,7 @@ fn concerns(statement: &ast::Statement) -> bool {
     impl Visitor for Finder {
         type Break = ();
         fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
-            found(names_system(name) || is_qualified(name))
+            found(names_system(name) || is_qualified(name) || clients::is_relation(name))
         }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             found(match expr {

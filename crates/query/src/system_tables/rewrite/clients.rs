@@ -6,6 +6,15 @@ use datafusion::sql::sqlparser::ast::{self, Expr};
 use super::expressions::null;
 use crate::sql::{fold, parse_query};
 
+/// Functions in FROM that are relations here.
+const RELATIONS: [&str; 2] = ["pg_get_keywords", "pg_show_all_settings"];
+
+/// Whether it may be the name of such a function.
+pub(super) fn is_relation(name: &ast::ObjectName) -> bool {
+    let last = name.0.last().and_then(|part| part.as_ident()).map(fold);
+    last.is_some_and(|last| RELATIONS.contains(&last.as_str()))
+}
+
 /// The relation that a function in FROM is the same as: `pg_show_all_settings()`.
 pub(super) fn put_relation(factor: &mut ast::TableFactor) {
     let ast::TableFactor::Table {
