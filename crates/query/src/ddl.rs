@@ -17,8 +17,8 @@ use crate::sql::{fold, table_name};
 use crate::{table_options, QueryError};
 pub use alter::{alter_table, Alteration, Demand};
 pub use foreign_keys::{
-    added as added_foreign_key, check_indexes_unused, foreign_keys, keys_from_outside,
-    split_foreign_keys, without_keys, AddedForeignKey,
+    added as added_foreign_key, drop_indexes, foreign_keys, keys_from_outside, split_foreign_keys,
+    without_keys, AddedForeignKey,
 };
 pub use index::{added_unique, create_index, is_taken, unique_constraints};
 pub use int_size::{narrow_altered, narrow_created};

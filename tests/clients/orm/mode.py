@@ -16,10 +16,10 @@ def _is(name, default):
 
 
 # FOREIGN KEY in CREATE TABLE and ALTER TABLE, enforced, DEFERRABLE INITIALLY DEFERRED included.
-FOREIGN_KEYS = _is("foreign_keys", False)
+FOREIGN_KEYS = _is("foreign_keys", True)
 # DDL inside of transactions, beside writes, undone by ROLLBACK.
-TRANSACTIONAL_DDL = _is("transactional_ddl", False)
+TRANSACTIONAL_DDL = _is("transactional_ddl", True)
 # DECLARE .. CURSOR, FETCH, CLOSE.
-CURSORS = _is("cursors", False)
+CURSORS = _is("cursors", True)
 # ALTER COLUMN .. TYPE to a narrower type.
 NARROWER_TYPES = _is("narrower_types", False)

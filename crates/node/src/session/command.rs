@@ -483,6 +483,7 @@ fn changes_catalog(command: &Command) -> bool {
             | Command::DropViews(..)
             | Command::DropSequences(..)
             | Command::CreateIndex(_)
+            | Command::DropIndexes(..)
             | Command::Comment(_)
             | Command::Users(_)
     )

@@ -229,6 +229,11 @@ impl Session {
         }))
     }
 
+    /// The columns of a cursor that DECLARE has made; `None`: there is none of that name.
+    pub fn cursor_columns(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.schema(name).ok()
+    }
+
     /// CLOSE
     pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<Outcome, Error> {
         let Some(name) = name else {

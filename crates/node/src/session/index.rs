@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use chronos_model::{
-    decode_row, Catalog, Change, Expect, IndexSchema, Key, Kind, RowChange, SqlState, TableId,
-    TableSchema, Uniqueness, Value,
+    decode_row, Catalog, CatalogEdit, Change, Expect, IndexSchema, Key, Kind, RowChange, SqlState,
+    TableId, TableSchema, Uniqueness, Value,
 };
 use chronos_query::{ddl, sql};
 use chronos_store::ReadView;
@@ -114,10 +114,16 @@ impl Session {
             let message = format!("{message}, skipping");
             self.notice(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
         }
-        ddl::check_indexes_unused(&found, &catalog)?;
-        if !found.is_empty() {
-            self.change_catalog(found.into_iter().map(Change::DropIndex).collect())
-                .await?;
+        let edits = ddl::drop_indexes(&found, &catalog)?;
+        for edit in &edits {
+            if let CatalogEdit::Index(kept) = edit {
+                let name = chronos_model::own_name(&kept.name);
+                let message = format!("a foreign key goes on with the index as \"{name}\"");
+                self.notice(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, message);
+            }
+        }
+        if !edits.is_empty() {
+            self.edit_catalog(&catalog, edits).await?;
         }
         done("DROP INDEX")
     }

@@ -429,10 +429,42 @@ pub fn without_keys(catalog: &Catalog, keys: &[(TableId, String)]) -> Vec<Catalo
     edits
 }
 
-/// 2BP01 if a foreign key needs one of the indexes that shall be dropped together.
-pub fn check_indexes_unused(dropped: &[TableId], catalog: &Catalog) -> Result<(), QueryError> {
-    let mut indexes = dropped.iter().filter_map(|id| catalog.index_by_id(*id));
-    indexes.try_for_each(|index| check_index_unused(index, dropped, catalog))
+/// What becomes of indexes that shall be dropped together. One by which a foreign key finds its
+/// rows, and which nobody else can stand for, stays as the constraint's own, under another name.
+///
+/// Errors: 2BP01 if it cannot: a foreign key refers to what it keeps unique, or it is the
+/// constraint's own already.
+pub fn drop_indexes(
+    dropped: &[TableId],
+    catalog: &Catalog,
+) -> Result<Vec<CatalogEdit>, QueryError> {
+    let mut gone = dropped.to_vec();
+    let mut edits = Vec::with_capacity(dropped.len());
+    for index in dropped.iter().filter_map(|id| catalog.index_by_id(*id)) {
+        let is_plain = index.unique == Uniqueness::No && !index.for_foreign_key;
+        match check_index_unused(index, &gone, catalog) {
+            Ok(()) => edits.push(CatalogEdit::DropIndex(index.id)),
+            Err(needed) if !is_plain => return Err(needed),
+            Err(_) => {
+                gone.retain(|id| *id != index.id);
+                edits.push(CatalogEdit::Index(Box::new(handed_over(index, catalog)?)));
+            }
+        }
+    }
+    Ok(edits)
+}
+
+/// A user's index as one of the foreign key that needs it.
+fn handed_over(index: &IndexSchema, catalog: &Catalog) -> Result<IndexSchema, QueryError> {
+    let table = catalog.table_by_id(index.table);
+    let table = table.ok_or_else(|| QueryError::unknown_table(&index.name))?;
+    let columns: Vec<usize> = index.columns.iter().map(|c| c.column).collect();
+    let is_used = |name: &str| is_taken(catalog, name);
+    Ok(IndexSchema {
+        name: free_index_name(table, &columns, "fk_idx", is_used),
+        for_foreign_key: true,
+        ..index.clone()
+    })
 }
 
 fn check_index_unused(

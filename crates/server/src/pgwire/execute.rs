@@ -17,7 +17,7 @@ use super::extended::{Portal, PortalState, ResultFormats, Statement};
 use super::failure::{Failure, Handled};
 use super::format::FieldFormat;
 use super::frontend::{Parse, Target};
-use super::rows::{Cursor, Progress};
+use super::rows::{Columns, Cursor, Progress};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Plans a statement and keeps it under its name.
@@ -59,6 +59,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 (statement, &ResultFormats::All(FieldFormat::Text))
             }
             Target::Portal(name) => {
+                // DECLARE makes portals, too.
+                let declared = self.session.cursor_columns(name);
+                if let Some(columns) = declared {
+                    let formats = ResultFormats::All(FieldFormat::Text);
+                    Columns::of(&columns).describe(out, &formats);
+                    return Ok(());
+                }
                 let portal = self.extended.portal(name)?;
                 (&portal.statement, &portal.formats)
             }
