@@ -26,11 +26,13 @@ pub(crate) enum Index<'a> {
 
 impl<'a> Objects<'a> {
     /// The indexes by table, that of the primary key first.
+    /// Those that foreign keys made for themselves are theirs alone: PostgreSQL has none, and a
+    /// tool that compares a model with the catalogs would find them too many.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = Index<'a>> {
         let catalog = self.catalog;
         self.tables().flat_map(move |table| {
             let key = (!table.has_hidden_key()).then_some(Index::Primary(table));
-            let others = catalog.indexes_of(table.id);
+            let others = catalog.indexes_of(table.id).filter(|i| !i.for_foreign_key);
             key.into_iter()
                 .chain(others.map(move |index| Index::Secondary(table, index)))
         })
