@@ -101,6 +101,8 @@ struct Given {
     /// Sequences that its transaction has created: nobody else knows them yet, and their
     /// numbers are not reserved.
     own: BTreeMap<TableId, SequenceSchema>,
+    /// Those of them that it has dropped again.
+    dropped: BTreeMap<TableId, SequenceSchema>,
 }
 
 impl Given {
@@ -133,19 +135,21 @@ impl SessionSequences {
     }
 
     /// Says which sequences the session's transaction has created. Those that it knew go on where
-    /// they stand; what is not among them any more is forgotten.
+    /// they stand, also if they were dropped and a ROLLBACK TO has brought them back.
     pub(crate) fn follow<'a>(&self, own: impl Iterator<Item = &'a Arc<SequenceSchema>>) {
         let mut given = self.given.lock();
         let mut before = std::mem::take(&mut given.own);
+        before.append(&mut given.dropped);
         for sequence in own {
             let id = sequence.id;
             let known = before.remove(&id).filter(|s| s.name == sequence.name);
             let known = known.unwrap_or_else(|| SequenceSchema::clone(sequence));
             given.own.insert(id, known);
         }
-        for id in before.into_keys() {
-            given.by_sequence.remove(&id);
+        for id in before.keys() {
+            given.by_sequence.remove(id);
         }
+        given.dropped = before;
     }
 
     /// Where the sequences of the transaction stand.
@@ -155,7 +159,15 @@ impl SessionSequences {
 
     /// The transaction is committed: its sequences are everybody's.
     pub(crate) fn committed(&self) {
-        self.given.lock().own.clear();
+        let mut given = self.given.lock();
+        given.own.clear();
+        given.dropped.clear();
+    }
+
+    /// There is no transaction: what one has created and not committed never was.
+    pub(crate) fn forget(&self) {
+        self.follow(std::iter::empty());
+        self.given.lock().dropped.clear();
     }
 }
 

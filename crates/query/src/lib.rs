@@ -36,6 +36,7 @@ mod json;
 mod precedence;
 #[cfg(feature = "engine")]
 mod row_rules;
+#[cfg(feature = "engine")]
 pub mod schemas;
 #[cfg(feature = "engine")]
 pub mod sql;

@@ -234,7 +234,7 @@ impl Path<'_> {
             | Command::DropViews(names, ..)
             | Command::DropIndexes(names, _)
             | Command::DropSequences(names, _)
-            | Command::Truncate(names, _) => all(names),
+            | Command::Truncate { names, .. } => all(names),
             Command::Copy(statement) => {
                 if let ast::Statement::Copy {
                     source: ast::CopySource::Table { table_name, .. },

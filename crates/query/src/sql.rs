@@ -71,8 +71,15 @@ pub enum Command {
     CreateTableAs(CreateTableAs),
     /// COMMENT ON
     Comment(CommentOn),
-    /// TRUNCATE: names, CASCADE.
-    Truncate(Vec<ast::ObjectName>, bool),
+    /// TRUNCATE
+    Truncate {
+        /// The tables.
+        names: Vec<ast::ObjectName>,
+        /// CASCADE
+        cascade: bool,
+        /// RESTART IDENTITY
+        restarts: bool,
+    },
     /// CREATE SCHEMA: name, IF NOT EXISTS.
     CreateSchema(String, bool),
     /// DROP SCHEMA
@@ -635,9 +642,12 @@ fn classify(statement: ast::Statement) -> Result<Command, QueryError> {
             ..
         } => Command::DropSequences(names, if_exists),
         S::Truncate(truncate) => {
-            let cascade = truncate.cascade == Some(ast::CascadeOption::Cascade);
             let names = truncate.table_names.into_iter().map(|t| t.name);
-            Command::Truncate(names.collect(), cascade)
+            Command::Truncate {
+                names: names.collect(),
+                cascade: truncate.cascade == Some(ast::CascadeOption::Cascade),
+                restarts: truncate.identity == Some(ast::TruncateIdentityOption::Restart),
+            }
         }
         S::Copy { .. } => Command::Copy(Box::new(statement)),
         S::StartTransaction { modes, .. } => Command::Begin(modes, None),

@@ -48,6 +48,7 @@ impl Session {
             return Ok(());
         }
         let role = self.node.role_of(&self.identity)?;
+        self.follow_rename();
         let is_admin = if role == Some(Role::Admin) {
             "on"
         } else {
@@ -59,6 +60,23 @@ impl Session {
             self.given = None;
         }
         Ok(())
+    }
+
+    /// A user who was renamed is known by his new name; the old one may be another's by now.
+    fn follow_rename(&mut self) {
+        let Identity::User { id, name } = &mut self.identity else {
+            return;
+        };
+        let catalog = self.node.inner.replica.store.catalog();
+        let Some(user) = catalog.users.find(*id, name) else {
+            return;
+        };
+        if user.name != *name {
+            name.clone_from(&user.name);
+            self.facts.user.clone_from(&user.name);
+            self.settings.tell("session_authorization", &user.name);
+            self.given = None;
+        }
     }
 
     /// The functions of sequences that the session may use.
@@ -98,10 +116,13 @@ impl Session {
             Plan::Named(named) => match &**named {
                 // What it reads or writes is that of the statement in it.
                 NamedPlan::Execute(of, _) | NamedPlan::Declare(_, of) => self.authorize(&of.plan),
-                NamedPlan::Prepare(..)
-                | NamedPlan::Fetch(..)
-                | NamedPlan::Move(..)
-                | NamedPlan::Close(_) => Ok(()),
+                NamedPlan::Fetch(name, _) | NamedPlan::Move(name, _) => {
+                    match self.cursors.reads(name) {
+                        Some(table) => self.need(Role::ReadOnly, || of_table(table)),
+                        None => Ok(()),
+                    }
+                }
+                NamedPlan::Prepare(..) | NamedPlan::Close(_) => Ok(()),
             },
             Plan::Command(command) => self.authorize_command(command),
         }
@@ -145,11 +166,12 @@ impl Session {
             | Command::Discard
             | Command::Deallocate(_)
             | Command::SetConstraints(..)
+            | Command::SetLocal(..)
             | Command::SetSerializable
             | Command::NoOperation(_) => Ok(()),
             // Judged when it is known what they read or write.
             Command::Copy(_) | Command::ExplainWrite(..) => Ok(()),
-            Command::Truncate(names, _) => self.need(Role::ReadWrite, || {
+            Command::Truncate { names, .. } => self.need(Role::ReadWrite, || {
                 let names: Vec<String> = names.iter().map(ToString::to_string).collect();
                 of_table(&names.join(", "))
             }),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use chronos_model::{
-    Catalog, CatalogEdit, Change, DataType, SequenceSchema, SqlState, Stamp, Value, WriteSet,
+    Catalog, CatalogEdit, Change, DataType, SequenceSchema, SqlState, Stamp, TableId, Value,
+    WriteSet,
 };
 use chronos_query::sql::{self, Command};
-use chronos_query::{ddl, QueryError};
+use chronos_query::{ddl, QueryError, SequenceCall};
 use chronos_store::Applied;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +93,18 @@ impl Session {
             Command::DropSequences(names, if_exists) => {
                 self.drop_sequences(names, *if_exists).await
             }
-            Command::Truncate(names, cascade) => self.truncate(names, *cascade).await,
+            Command::Truncate {
+                names,
+                cascade,
+                restarts,
+            } => {
+                self.refuse_restart_in_block(*restarts)?;
+                let tables = self.truncate(names, *cascade).await?;
+                if *restarts {
+                    self.restart_sequences(tables).await?;
+                }
+                done("TRUNCATE TABLE")
+            }
             Command::CreateSchema(name, if_not_exists) => {
                 self.create_schema(name, *if_not_exists).await
             }
@@ -129,6 +141,7 @@ impl Session {
             Command::Reset(name) if name == "all" => {
                 self.settings.outside(self.transaction.is_some());
                 self.settings.reset_all();
+                self.settings.forget_local();
                 done("RESET")
             }
             Command::Reset(name) => {
@@ -137,6 +150,10 @@ impl Session {
             }
             Command::Show(name) => self.show(name),
             Command::Discard => {
+                if self.transaction.is_some() {
+                    let message = "DISCARD ALL cannot run inside a transaction block";
+                    return Err(Error::new(SqlState::ACTIVE_TRANSACTION, message));
+                }
                 self.settings.reset_all();
                 self.cursors.close_all();
                 self.deallocate(None)?;
@@ -346,7 +363,7 @@ impl Session {
         &mut self,
         names: &[sql::ObjectName],
         cascade: bool,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Vec<TableId>, Error> {
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let name = sql::table_name(name)?;
@@ -354,9 +371,36 @@ impl Session {
             found.push(table.ok_or_else(|| QueryError::unknown_table(&name))?);
         }
         let found = self.truncated_tables(found, cascade)?;
-        self.change_catalog(found.into_iter().map(Change::Truncate).collect())
+        self.change_catalog(found.iter().copied().map(Change::Truncate).collect())
             .await?;
-        done("TRUNCATE TABLE")
+        Ok(found)
+    }
+
+    /// Numbers that were handed out are not taken back when a block is rolled back.
+    fn refuse_restart_in_block(&self, restarts: bool) -> Result<(), Error> {
+        if !restarts || self.transaction.is_none() {
+            return Ok(());
+        }
+        let message = "TRUNCATE .. RESTART IDENTITY in a transaction block is not supported";
+        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+            .with_hint("Leave RESTART IDENTITY out, and use setval after COMMIT."))
+    }
+
+    /// Sequences of tables go on from where they started.
+    async fn restart_sequences(&mut self, tables: Vec<TableId>) -> Result<(), Error> {
+        let catalog = self.catalog();
+        let owned = tables.iter().flat_map(|id| catalog.sequences_of(*id));
+        let starts: Vec<(TableId, i64)> = owned.map(|s| (s.id, s.start)).collect();
+        let calls = Arc::clone(&self.sequences);
+        let restarted = tokio::task::spawn_blocking(move || {
+            starts
+                .into_iter()
+                .try_for_each(|(id, start)| calls(SequenceCall::Set(id, start, false)).map(drop))
+        });
+        restarted
+            .await
+            .map_err(|e| Error::new(SqlState::INTERNAL, format!("a restart ended early: {e}")))??;
+        Ok(())
     }
 
     /// Begins a transaction; `as_of`: that reads tables as they were recorded then.

@@ -46,6 +46,10 @@ struct Cursor {
     /// A mutex, so that a session may be shared; nobody else locks it.
     stream: parking_lot::Mutex<RowStream>,
     is_at_end: bool,
+    /// Reading on failed: what is missing cannot be had any more.
+    has_failed: bool,
+    /// A table that it reads.
+    reads: Option<String>,
     /// What was read and is not passed; with `scroll`, all that was read.
     batches: Vec<RecordBatch>,
     /// Rows before the first of `batches`.
@@ -101,6 +105,11 @@ impl Cursors {
     fn get(&mut self, name: &str) -> Result<&mut Cursor, Error> {
         let cursor = self.open.get_mut(name);
         cursor.ok_or_else(|| no_cursor(name))
+    }
+
+    /// A table that it reads.
+    pub(super) fn reads(&self, name: &str) -> Option<&str> {
+        self.open.get(name)?.reads.as_deref()
     }
 
     /// Its columns.
@@ -177,6 +186,8 @@ impl Session {
                 read::Stop::never(),
             )),
             is_at_end: false,
+            has_failed: false,
+            reads: plan.reads_table(),
             batches: Vec::new(),
             given_up: 0,
             position: 0,
@@ -304,6 +315,12 @@ impl Cursor {
     }
 
     async fn read_batch(&mut self) -> Result<(), Error> {
+        if self.has_failed {
+            let message = "the cursor cannot be read on after an error";
+            return Err(Error::new(SqlState("55000"), message));
+        }
+        // Also if it is cancelled in between.
+        self.has_failed = true;
         let next = self.stream.get_mut().next().await;
         match next {
             None => self.is_at_end = true,
@@ -313,6 +330,7 @@ impl Cursor {
                 self.batches.push(batch);
             }
         }
+        self.has_failed = false;
         Ok(())
     }
 

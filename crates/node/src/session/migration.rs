@@ -254,7 +254,7 @@ impl Session {
     /// Tells the functions of sequences which ones the transaction, if there is one, has created.
     pub(super) fn sequences_follow(&self) {
         let Some(transaction) = &self.transaction else {
-            self.known_sequences.follow(std::iter::empty());
+            self.known_sequences.forget();
             return;
         };
         let fresh_from = transaction.fresh_from();

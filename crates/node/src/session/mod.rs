@@ -181,6 +181,7 @@ impl Session {
         parameters: Vec<Value>,
         token: &CancellationToken,
     ) -> Result<Outcome, Error> {
+        self.take_written();
         self.refresh_role()?;
         self.refuse_if_failed(&prepared.plan)?;
         self.take_search_path();
@@ -222,7 +223,8 @@ impl Session {
     ) -> Result<Arc<Prepared>, Error> {
         let is_current = current.catalog_version == self.catalog_version()
             && current.search_path == self.facts.search_path;
-        if is_current || !current.plan.depends_on_catalog() {
+        let is_bound_late = current.plan.names_what_changes();
+        if !is_bound_late && (is_current || !current.plan.is_planned_by_names()) {
             return Ok(current);
         }
         let types = current.parameters.iter().cloned().map(Some);
@@ -380,7 +382,7 @@ impl Session {
     fn new_transaction(&self, implicit: bool, read_only: bool) -> Transaction {
         let view = self.node.inner.replica.store.read_view();
         // One that was cut short may have left some.
-        self.known_sequences.follow(std::iter::empty());
+        self.known_sequences.forget();
         // What it writes from now on must be true for it.
         let now_micros = view.now_micros();
         Transaction::new(view, now_micros, implicit, read_only, self.write_memory())
@@ -421,20 +423,6 @@ impl Session {
                 settings,
                 defaults,
             }),
-        }
-    }
-
-    /// Takes over what the statement before has written with `set_config`.
-    fn take_written(&mut self) {
-        let Some(given) = &self.given else {
-            return;
-        };
-        let written = std::mem::take(&mut *given.written.lock());
-        for (name, value) in written {
-            // The value was checked when it was written.
-            if let Err(e) = self.settings.set(&name, Some(&value)) {
-                tracing::debug!(name, error = %e, "a setting was not taken");
-            }
         }
     }
 

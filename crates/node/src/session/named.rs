@@ -192,9 +192,8 @@ impl Session {
             format!("CAST(({expression}) AS {wanted})")
         });
         let query = format!("SELECT {}", cast.collect::<Vec<_>>().join(", "));
-        let query = sql::parse_query(&query)?;
         let catalog = self.catalog();
-        let plan = self.plan_over(&query, &[], &[], &catalog)?;
+        let plan = self.plan_text(&query, &catalog)?;
         self.authorize_query(&plan)?;
         let mut held = self.memory_of("values of EXECUTE");
         let batches = self.collect(&plan, &[], &mut held).await?;

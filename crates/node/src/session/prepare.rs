@@ -100,6 +100,37 @@ impl Plan {
         !matches!(self, Plan::Empty | Plan::Command(_))
     }
 
+    /// Whether names were read when it was planned, so that another catalog or another search path
+    /// may mean something else by them.
+    pub(super) fn is_planned_by_names(&self) -> bool {
+        match self {
+            Plan::Empty => false,
+            Plan::Command(command) => !matches!(
+                **command,
+                Command::Begin(..)
+                    | Command::Commit
+                    | Command::Rollback(_)
+                    | Command::Savepoint(_)
+                    | Command::Release(_)
+                    | Command::Set(..)
+                    | Command::SetLocal(..)
+                    | Command::Show(_)
+                    | Command::Reset(_)
+                    | Command::Discard
+                    | Command::Deallocate(_)
+                    | Command::NoOperation(_)
+            ),
+            _ => true,
+        }
+    }
+
+    /// Whether it is about a prepared statement or a cursor, of which the session may have
+    /// another by that name now.
+    pub(super) fn names_what_changes(&self) -> bool {
+        use super::named::NamedPlan as N;
+        matches!(self, Plan::Named(named) if matches!(**named, N::Execute(..) | N::Fetch(..)))
+    }
+
     /// Whether it is a statement that a failed transaction accepts.
     pub(super) fn ends_transaction(&self) -> bool {
         match self {

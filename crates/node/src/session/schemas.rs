@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chronos_model::{name_parts, shown_name, Catalog, CatalogEdit, SqlState, TableId};
 use chronos_query::schemas::{DropSchemas, Path};
-use chronos_query::sql::Command;
-use chronos_query::views;
+use chronos_query::sql::{self, Command};
+use chronos_query::{views, QueryPlan};
 
 use super::command::done;
 use super::Session;
@@ -29,6 +29,20 @@ impl Session {
             schemas: &schemas,
         };
         Ok(path.qualify(command)?)
+    }
+
+    /// A query without parameters, its names as the search path means them.
+    pub(super) fn plan_text(
+        &self,
+        query: &str,
+        catalog: &Arc<Catalog>,
+    ) -> Result<QueryPlan, Error> {
+        let mut command = sql::parse(query)?;
+        self.qualify(&mut command, catalog)?;
+        match command {
+            Command::Query(statement) => self.plan_over(&statement, &[], &[], catalog),
+            _ => Err(Error::new(SqlState::SYNTAX_ERROR, "it is no query")),
+        }
     }
 
     pub(super) async fn create_schema(
@@ -154,9 +168,7 @@ fn refuse_asked(catalog: &Catalog, dropped: &[TableId], sequence: &str) -> Resul
         for column in &table.columns {
             let default = column.default.as_deref().unwrap_or_default();
             let written = shown_name(sequence);
-            let asks = chronos_query::ddl::asks_sequence(default, sequence)
-                || default.contains(&format!("('{written}'"));
-            if asks {
+            if chronos_query::ddl::asks_sequence(default, sequence) {
                 let message =
                     format!("cannot drop sequence {written} because other objects depend on it");
                 return Err(Error::new(SqlState("2BP01"), message).with_detail(format!(

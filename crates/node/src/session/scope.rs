@@ -58,6 +58,21 @@ impl Settings {
         }
     }
 
+    /// Nothing is hidden any more: RESET ALL.
+    pub(super) fn forget_local(&mut self) {
+        self.scope.hidden.clear();
+    }
+
+    /// Sets what is taken back when the transaction ends.
+    fn set_for_transaction(&mut self, name: &str, value: Option<&str>) -> Result<(), Error> {
+        self.outside(true);
+        let before = self.raw().get(name).cloned();
+        self.set(name, value)?;
+        let hidden = &mut self.scope.hidden;
+        hidden.entry(name.to_owned()).or_insert(before);
+        Ok(())
+    }
+
     /// A savepoint begins.
     pub(super) fn save(&mut self) {
         self.outside(true);
@@ -102,15 +117,29 @@ impl Session {
             apart.set(name, value)?;
             return super::command::done("SET");
         }
-        self.settings.outside(true);
-        let before = self.settings.raw().get(name).cloned();
-        self.settings.set(name, value)?;
-        self.settings
-            .scope
-            .hidden
-            .entry(name.to_owned())
-            .or_insert(before);
+        self.settings.set_for_transaction(name, value)?;
         super::command::done("SET")
+    }
+
+    /// Takes over what the statement before has written with `set_config`.
+    pub(super) fn take_written(&mut self) {
+        let Some(given) = &self.given else {
+            return;
+        };
+        let written = std::mem::take(&mut *given.written.lock());
+        let in_transaction = self.transaction.is_some();
+        for (name, value, is_local) in written {
+            // The value was checked when it was written.
+            let taken = match (is_local, in_transaction) {
+                (false, _) => self.set(&name, Some(&value)),
+                (true, true) => self.settings.set_for_transaction(&name, Some(&value)),
+                // Its transaction was the statement.
+                (true, false) => Ok(()),
+            };
+            if let Err(e) = taken {
+                tracing::debug!(name, error = %e, "a setting was not taken");
+            }
+        }
     }
 
     /// What a transaction leaves when it is rolled back: nothing.

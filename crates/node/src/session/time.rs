@@ -13,7 +13,7 @@ use arrow_array::Array;
 use chronos_model::{DataType, Period as ValidPeriod, SqlState, Stamp, TableSchema};
 use chronos_query::direct::{DirectKind, ScanItem};
 use chronos_query::dml::Portion;
-use chronos_query::sql::{self, DefaultClause, Setting};
+use chronos_query::sql::{DefaultClause, Setting};
 use chronos_query::temporal::{Extent, Period};
 use chronos_query::{QueryPlan, TemporalDefaults};
 use chronos_store::{ReadView, ValidFilter, VersionFilter};
@@ -167,9 +167,9 @@ impl Session {
 
     /// The moment that an expression without columns names; `None`: NULL.
     pub(super) async fn moment_of(&mut self, expression: &str) -> Result<Option<i64>, Error> {
-        let query = sql::parse_query(&format!("SELECT CAST(({expression}) AS TIMESTAMPTZ)"))?;
         let catalog = self.catalog();
-        let plan = self.plan_over(&query, &[], &[], &catalog)?;
+        let query = format!("SELECT CAST(({expression}) AS TIMESTAMPTZ)");
+        let plan = self.plan_text(&query, &catalog)?;
         self.authorize_query(&plan)?;
         let mut held = self.write_memory();
         let batches = self.collect(&plan, &[], &mut held).await?;

@@ -186,8 +186,12 @@ fn next_of(sequence: &str) -> String {
 
 /// Whether an expression that is kept asks a sequence: as the default of a column that owns it does, or by name.
 pub fn asks_sequence(default: &str, sequence: &str) -> bool {
-    let name = quote_ident(sequence).replace('\'', "''");
-    default.contains(&format!("('{name}'"))
+    let (schema, own) = chronos_model::name_parts(sequence);
+    let qualified = format!("{}.{}", quote_ident(schema), quote_ident(own));
+    [quote_ident(sequence), qualified].iter().any(|name| {
+        let name = name.replace('\'', "''");
+        default.contains(&format!("('{name}'"))
+    })
 }
 
 fn free_name(table: &str, column: &str, is_taken: impl Fn(&str) -> bool) -> String {

@@ -38,8 +38,9 @@ pub struct SessionSettings {
     pub changed: Arc<BTreeMap<String, String>>,
     /// What `set_config` asks before it writes.
     pub check: CheckSetting,
-    /// What `set_config` wrote; the session takes it before its next statement.
-    pub written: Mutex<Vec<(String, String)>>,
+    /// What `set_config` wrote: name, value, and whether for the transaction only; the session
+    /// takes it before its next statement.
+    pub written: Mutex<Vec<(String, String, bool)>>,
     /// Gives numbers of sequences, in a session.
     pub sequences: Option<SequenceCalls>,
 }

@@ -131,6 +131,8 @@ fn set_config(call: &Call<'_>) -> Result<Value, QueryError> {
     let name = call.text(0)?.to_ascii_lowercase();
     let settings = &call.scope.settings;
     let value = (settings.check)(&name, &call.text(1)?)?;
-    settings.written.lock().push((name, value.clone()));
+    let is_local = matches!(call.args.get(2), Some(Value::Bool(true)));
+    let mut written = settings.written.lock();
+    written.push((name, value.clone(), is_local));
     Ok(Value::Text(value))
 }
