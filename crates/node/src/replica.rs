@@ -550,6 +550,6 @@ pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
         e @ ApplyError::UnknownIndex { .. } => {
             Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())
         }
-        other => Error::new(SqlState::UNDEFINED_TABLE, other.to_string()),
+        other => Error::new(other.sqlstate(), other.to_string()),
     }
 }

@@ -249,7 +249,8 @@ impl Path<'_> {
         }
     }
 
-    /// A table that a foreign key of another, perhaps of itself, refers to.
+    /// A table that a foreign key of another, perhaps of itself, refers to. As if it was looked
+    /// for when the table that refers is there already.
     fn parent(
         &self,
         name: &mut ast::ObjectName,
@@ -257,13 +258,27 @@ impl Path<'_> {
     ) -> Result<(), QueryError> {
         let own = unqualified(name);
         let of_table = table.0.last().and_then(|p| p.as_ident()).map(fold);
-        let is_itself = own.is_some() && own == of_table;
-        match own.filter(|own| is_itself && self.schema_of(own).is_none()) {
-            Some(_) => {
+        let is_itself = match own.filter(|own| Some(own) == of_table.as_ref()) {
+            None => false,
+            Some(own) => {
+                let schema = match table.0.as_slice() {
+                    [.., schema, _] => schema.as_ident().map(fold),
+                    _ => None,
+                };
+                let place = |of: &str| self.schemas.iter().position(|schema| schema == of);
+                let new = place(schema.as_deref().unwrap_or(PUBLIC_SCHEMA));
+                match (new, self.schema_of(&own).and_then(place)) {
+                    (Some(new), Some(other)) => new <= other,
+                    (_, other) => other.is_none(),
+                }
+            }
+        };
+        match is_itself {
+            true => {
                 *name = table.clone();
                 Ok(())
             }
-            None => self.existing(name),
+            false => self.existing(name),
         }
     }
 

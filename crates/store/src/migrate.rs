@@ -71,6 +71,9 @@ impl Migrated {
             building,
             reshaped,
         } = &mut migrated;
+        if !catalog.keeps_foreign_keys() {
+            return Err(ApplyError::CatalogConflict);
+        }
         for lists in [truncated, complete, building] {
             lists.retain(|id| catalog.stores(*id));
         }

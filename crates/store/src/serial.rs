@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chronos_model::{Key, ReadSet, Stamp, TableId, TableSchema};
+use chronos_model::{Key, ReadSet, Stamp, TableId, TableSchema, TRANSACTIONS_TABLE};
 use parking_lot::Mutex;
 
 use crate::erase::erased_before;
@@ -87,8 +87,12 @@ fn check_keeps_all(table: &TableSchema) -> Result<(), StoreError> {
     }
 }
 
-/// Whether nothing of a table is ever let go of, or was.
+/// Whether nothing of a table is ever let go of, or was; and it is none that every commit
+/// writes.
 fn keeps_all(table: &TableSchema) -> bool {
+    if table.id == TRANSACTIONS_TABLE {
+        return false;
+    }
     let options = &table.options;
     options.shortest_micros().is_none()
         && options.history_keep.is_none()

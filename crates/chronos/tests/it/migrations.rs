@@ -437,3 +437,53 @@ async fn random_blocks_do_what_their_statements_do() {
         }
     }
 }
+
+/// Foreign keys that a block makes, beside another session that writes their tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_that_a_block_makes_hold_when_it_commits() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut node = Node::start(directory.path());
+    let (a, b) = (connect(&node).await, connect(&node).await);
+    run(
+        &a,
+        "CREATE TABLE q (id INT PRIMARY KEY); INSERT INTO q VALUES (1), (2)",
+    )
+    .await;
+    // The parent is given periods meanwhile, which no foreign key goes with.
+    run(
+        &a,
+        "BEGIN; CREATE TABLE qc (id INT PRIMARY KEY, x INT REFERENCES q); INSERT INTO qc VALUES (1, 1)",
+    )
+    .await;
+    run(
+        &b,
+        "DELETE FROM q FOR PORTION OF VALID_TIME FROM now() + interval '1 hour' TO now() + interval '2 hours' WHERE id = 1",
+    )
+    .await;
+    assert_eq!(code(&a, "COMMIT").await, "40001");
+    assert_eq!(shown(&a, "SELECT * FROM qc").await, ["42P01"]);
+    // A parent goes while its children get their key.
+    run(
+        &a,
+        "CREATE TABLE p (id INT PRIMARY KEY); INSERT INTO p VALUES (1), (2);
+         CREATE TABLE c (id INT PRIMARY KEY, x INT); INSERT INTO c VALUES (1, 1)",
+    )
+    .await;
+    run(&a, "BEGIN; ALTER TABLE c ADD FOREIGN KEY (x) REFERENCES p").await;
+    run(&b, "DELETE FROM p WHERE id = 1").await;
+    assert_eq!(code(&a, "COMMIT").await, "40001");
+    run(&b, "INSERT INTO p VALUES (1)").await;
+    run(
+        &a,
+        "BEGIN; ALTER TABLE c ADD FOREIGN KEY (x) REFERENCES p ON DELETE CASCADE;
+         INSERT INTO c VALUES (2, 2); COMMIT",
+    )
+    .await;
+    assert_eq!(code(&b, "INSERT INTO c VALUES (3, 3)").await, "23503");
+    node.kill();
+    let node = Node::start(directory.path());
+    let client = connect(&node).await;
+    assert_eq!(code(&client, "INSERT INTO c VALUES (3, 3)").await, "23503");
+    run(&client, "DELETE FROM p WHERE id = 2").await;
+    assert_eq!(shown(&client, "SELECT * FROM c").await, ["1 1"]);
+}

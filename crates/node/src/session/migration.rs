@@ -76,6 +76,11 @@ impl Transaction {
                 Change::Truncate(id) | Change::DropTable(id) => vec![*id],
                 Change::Catalog(change) => goes_or_was_looked_at(change),
                 Change::CreateIndex(index) if index.unique != Uniqueness::No => vec![index.table],
+                // That its parents have no periods was looked at. Of table 0 is the new one.
+                Change::CreateTable(schema) => {
+                    let keys = schema.rules.foreign_keys.iter();
+                    keys.map(|key| key.table).collect()
+                }
                 _ => vec![],
             };
             unchanged.extend(of_rows.into_iter().filter(|id| *id < fresh_from));

@@ -166,15 +166,23 @@ impl Session {
 
     /// Foreign keys are about what is true now, and know nothing of what is true only for a time.
     pub(super) fn refuse_periods(
-        &self,
+        &mut self,
         catalog: &Catalog,
         table: &TableSchema,
         key: &ForeignKey,
     ) -> Result<(), Error> {
-        let view = self.node.inner.replica.store.read_view();
+        let stored = self.node.inner.replica.store.read_view();
+        let own = self
+            .transaction
+            .as_mut()
+            .map(|t| t.read_view())
+            .transpose()?;
+        let has_periods = |table: &TableSchema| {
+            stored.has_periods(table) || own.as_ref().is_some_and(|view| view.has_periods(table))
+        };
         let parent = catalog.table_by_id(key.table).map(|parent| &**parent);
         for table in [Some(table), parent].into_iter().flatten() {
-            if view.has_periods(table) || table.period_columns().is_some() {
+            if has_periods(table) || table.period_columns().is_some() {
                 let message = format!(
                     "a foreign key between tables of which \"{}\" has rows that are true for periods of their own is not supported",
                     table.name
