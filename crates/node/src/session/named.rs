@@ -28,7 +28,13 @@ pub(super) struct Statement {
 }
 
 /// What a session has prepared by SQL.
-pub(super) type Statements = HashMap<String, Statement>;
+pub(super) type Statements = HashMap<String, Kept>;
+
+/// A statement, and the memory for its text.
+pub(super) struct Kept {
+    statement: Statement,
+    _held: Reservation,
+}
 
 /// A planned statement about something with a name.
 pub(super) enum NamedPlan {
@@ -66,8 +72,8 @@ impl Session {
                     NamedPlan::Prepare(name, statement)
                 }
                 Named::Execute(name, values) => {
-                    let statement = self.statements.get(&name);
-                    let statement = statement.ok_or_else(|| sql::no_statement(&name))?;
+                    let kept = self.statements.get(&name);
+                    let statement = &kept.ok_or_else(|| sql::no_statement(&name))?.statement;
                     let wanted = statement.types.len();
                     if values.len() != wanted {
                         let message =
@@ -159,7 +165,13 @@ impl Session {
                     let message = format!("more than {STATEMENTS_MAX} statements are prepared");
                     return Err(Error::new(SqlState::PROGRAM_LIMIT, message));
                 }
-                self.statements.insert(name.clone(), statement.clone());
+                let mut held = self.memory_of("prepared statements");
+                held.try_grow(statement.sql.len() as u64)?;
+                let kept = Kept {
+                    statement: statement.clone(),
+                    _held: held,
+                };
+                self.statements.insert(name.clone(), kept);
                 done("PREPARE")
             }
             NamedPlan::Execute(planned, expressions) => {
