@@ -98,7 +98,6 @@ impl Session {
                 cascade,
                 restarts,
             } => {
-                self.refuse_restart_in_block(*restarts)?;
                 let tables = self.truncate(names, *cascade).await?;
                 if *restarts {
                     self.restart_sequences(tables).await?;
@@ -376,21 +375,26 @@ impl Session {
         Ok(found)
     }
 
-    /// Numbers that were handed out are not taken back when a block is rolled back.
-    fn refuse_restart_in_block(&self, restarts: bool) -> Result<(), Error> {
-        if !restarts || self.transaction.is_none() {
-            return Ok(());
-        }
-        let message = "TRUNCATE .. RESTART IDENTITY in a transaction block is not supported";
-        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
-            .with_hint("Leave RESTART IDENTITY out, and use setval after COMMIT."))
-    }
-
-    /// Sequences of tables go on from where they started.
+    /// Sequences of tables go on from where they started: at once, or when the block commits.
     async fn restart_sequences(&mut self, tables: Vec<TableId>) -> Result<(), Error> {
         let catalog = self.catalog();
         let owned = tables.iter().flat_map(|id| catalog.sequences_of(*id));
-        let starts: Vec<(TableId, i64)> = owned.map(|s| (s.id, s.start)).collect();
+        let mut starts: Vec<(TableId, i64)> = owned.map(|s| (s.id, s.start)).collect();
+        if let Some(transaction) = &mut self.transaction {
+            // Its own are known to nobody else.
+            let fresh_from = transaction.fresh_from();
+            let later = starts.iter().copied().filter(|(id, _)| *id < fresh_from);
+            transaction.tables.restarts.extend(later);
+            starts.retain(|(id, _)| *id >= fresh_from);
+        }
+        self.restart(starts).await
+    }
+
+    /// Lets sequences go on from these numbers.
+    pub(super) async fn restart(&self, starts: Vec<(TableId, i64)>) -> Result<(), Error> {
+        if starts.is_empty() {
+            return Ok(());
+        }
         let calls = Arc::clone(&self.sequences);
         let restarted = tokio::task::spawn_blocking(move || {
             starts

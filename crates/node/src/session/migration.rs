@@ -44,6 +44,8 @@ pub(super) struct TableChanges {
     unchanged: BTreeSet<TableId>,
     /// Whether columns of a table that was there before change.
     reshapes: bool,
+    /// Sequences that begin anew when all is committed, and with which number.
+    pub(super) restarts: Vec<(TableId, i64)>,
 }
 
 impl TableChanges {

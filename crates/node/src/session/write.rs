@@ -531,7 +531,12 @@ impl Session {
             Err(_) => self.sequences_follow(),
         }
         let indexes = committed?;
+        let restarts = transaction.tables.restarts.clone();
         drop(transaction);
+        if let Err(e) = self.restart(restarts).await {
+            // It is committed; the numbers go on.
+            tracing::warn!(error = e.message, "sequences were not restarted");
+        }
         self.wait_for_indexes(&indexes).await;
         Ok(())
     }
