@@ -148,4 +148,11 @@ expect '\du' 'chronos | Superuser'
 expect '\sv tall' 'CREATE OR REPLACE VIEW public.tall AS' 'FROM plant'
 expect '\conninfo' 'You are connected to database'
 
+psql -X -q -v ON_ERROR_STOP=1 "$url" -c 'CREATE SCHEMA farm' \
+    -c 'CREATE TABLE farm.sowing (id INT PRIMARY KEY, plant_id BIGINT REFERENCES plant ON DELETE CASCADE)'
+expect '\d farm.sowing' 'Table "farm.sowing"' 'Foreign-key constraints:' 'FOREIGN KEY (plant_id) REFERENCES plant(id) ON DELETE CASCADE'
+expect '\d plant' 'Referenced by:' 'TABLE "farm.sowing" CONSTRAINT "sowing_plant_id_fkey" FOREIGN KEY (plant_id)'
+expect '\dt farm.*' 'farm | sowing | table'
+expect '\dn' 'farm |'
+
 echo "psql catalog: ok"

@@ -7,7 +7,11 @@ use super::expressions::null;
 use crate::sql::{fold, parse_query};
 
 /// Functions in FROM that are relations here.
-const RELATIONS: [&str; 2] = ["pg_get_keywords", "pg_show_all_settings"];
+const RELATIONS: [&str; 3] = [
+    "pg_get_keywords",
+    "pg_partition_ancestors",
+    "pg_show_all_settings",
+];
 
 /// Whether it may be the name of such a function.
 pub(super) fn is_relation(name: &ast::ObjectName) -> bool {
@@ -29,6 +33,8 @@ pub(super) fn put_relation(factor: &mut ast::TableFactor) {
     let function = name.0.last().and_then(|p| p.as_ident()).map(fold);
     let query = match function.as_deref() {
         Some("pg_show_all_settings") if arguments.args.is_empty() => "SELECT * FROM pg_settings",
+        // Nothing is partitioned; the second column is WITH ORDINALITY's.
+        Some("pg_partition_ancestors") => "SELECT 0 AS relid, 1 AS ordinality WHERE false",
         // Which words are reserved is what is asked for.
         Some("pg_get_keywords") if arguments.args.is_empty() => {
             "SELECT word, 'R' AS catcode, 'reserved' AS catdesc FROM unnest(ARRAY['all', 'analyse', \
