@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::auth::{Auth, AuthOptions};
+use crate::cluster::{Cluster, ClusterOptions, Peers};
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
 use crate::sequences::Sequences;
@@ -58,6 +59,8 @@ pub struct NodeOptions {
     pub transactions: Option<NoteTransactions>,
     /// How it finds out who somebody is. Embedded sessions are not asked.
     pub auth: AuthOptions,
+    /// How it takes part in a cluster.
+    pub cluster: ClusterOptions,
 }
 
 /// Where queries put what they cannot hold in memory.
@@ -82,6 +85,7 @@ impl NodeOptions {
             spill: Spill::SystemTemporary,
             transactions: None,
             auth: AuthOptions::default(),
+            cluster: ClusterOptions::default(),
         }
     }
 }
@@ -114,6 +118,18 @@ impl Node {
     ///
     /// Errors: another process has it open; its files are damaged; the disk.
     pub fn open(env: Env, options: &NodeOptions) -> Result<Node, Error> {
+        Node::open_with_peers(env, options, None)
+    }
+
+    /// Opens a node that reaches others by `peers`. It may not know a leader yet when this
+    /// returns.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn open_with_peers(
+        env: Env,
+        options: &NodeOptions,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Result<Node, Error> {
         let started_nanos = env.clock.monotonic_nanos();
         let dir = options.data_dir.as_path();
         let failed = |what: &str, e: std::io::Error| {
@@ -158,6 +174,7 @@ impl Node {
                 "cut off an unfinished write at the end of the log"
             );
         }
+        drop(peers);
         let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
         transactions::establish(&replica, options.transactions)?;
         let engine = Engine::new(&EngineOptions {
@@ -189,6 +206,13 @@ impl Node {
     /// A new session.
     pub fn session(&self) -> Session {
         Session::new(self.clone())
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            replica: Arc::clone(&self.inner.replica),
+        }
     }
 
     /// The environment that the node runs in.

@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use replay::decode;
 use replay::replay;
 
+use crate::cluster::{AdminRequest, ClusterStatus, Peer};
 use crate::indexes::{shown_key, Indexes};
 use crate::Error;
 
@@ -282,6 +283,19 @@ impl Replica {
     /// A stamp that no other write has.
     pub(crate) fn next_stamp(&self) -> Stamp {
         self.hlc.next(self.env.clock.now_micros())
+    }
+
+    pub(crate) fn cluster_status(&self) -> ClusterStatus {
+        ClusterStatus::default()
+    }
+
+    pub(crate) async fn administer(&self, request: AdminRequest) -> Result<(), Error> {
+        let _ = request;
+        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, "not a cluster"))
+    }
+
+    pub(crate) fn peer_service(self: &Arc<Self>) -> Arc<dyn Peer> {
+        unreachable!("base of a branch")
     }
 
     fn apply_error(&self, e: ApplyError) -> Error {

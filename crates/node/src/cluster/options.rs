@@ -1,0 +1,71 @@
+//! How a node takes part in a cluster.
+
+use super::Member;
+
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// This node.
+    pub member: Member,
+    /// How its cluster begins, if the data directory does not know one yet.
+    pub start: ClusterStart,
+    /// Names the cluster; `None`: as the data directory says, else a new one.
+    pub cluster_id: Option<String>,
+    /// Times of heartbeats and elections; `None`: by the hardware profile.
+    pub timing: Option<Timing>,
+    /// Whether a leader answers linearizable reads by its lease, without asking a quorum.
+    pub lease_reads: bool,
+    /// Where the consensus runs.
+    pub runtime: ConsensusRuntime,
+}
+
+/// How a cluster begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterStart {
+    /// The node is a cluster of one, now and later if nobody is added.
+    Alone,
+    /// All these members, this node among them, begin together: each is told the same.
+    Static(Vec<Member>),
+    /// The node waits to be added to a cluster.
+    Join,
+}
+
+/// Times of heartbeats and elections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// Without a sign of the leader before an election, in milliseconds, at least. At random up
+    /// to twice as long.
+    pub election_timeout_ms: u64,
+}
+
+/// Where the consensus runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsensusRuntime {
+    /// On a thread of its own, which nothing else keeps busy.
+    OwnThread,
+    /// As tasks of the runtime in which the node is opened: for simulations. No thread is
+    /// started, and all work is done in steps.
+    Ambient {
+        /// What its random choices follow from.
+        seed: u64,
+    },
+}
+
+impl Default for ClusterOptions {
+    fn default() -> ClusterOptions {
+        ClusterOptions {
+            member: Member {
+                number: super::NodeNumber(1),
+                name: "n1".into(),
+                address: "127.0.0.1:8000".into(),
+            },
+            start: ClusterStart::Alone,
+            cluster_id: None,
+            timing: None,
+            lease_reads: false,
+            runtime: ConsensusRuntime::OwnThread,
+        }
+    }
+}
