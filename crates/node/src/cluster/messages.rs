@@ -91,6 +91,9 @@ pub struct Membership {
     pub voters: Vec<Vec<NodeNumber>>,
     /// All members, voters and learners, by their number.
     pub members: Vec<Member>,
+    /// Learners that are to vote once they have caught up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promote: Vec<NodeNumber>,
 }
 
 /// A file of a checkpoint.
