@@ -32,6 +32,7 @@ use crate::manifest::{self, Manifest};
 use crate::migrate::{self, Migrated};
 use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
+use crate::progress::Progress;
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::serial;
@@ -130,7 +131,7 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) state: StoreState,
-    pub(crate) applied: LogIndex,
+    pub(crate) progress: Progress,
     pub(crate) stamp: Stamp,
 }
 
@@ -233,7 +234,7 @@ impl Store {
         let applied = LogIndex(known.flushed_index);
         let published = Published {
             state,
-            applied,
+            progress: Progress::of(known),
             stamp: Stamp(known.floor),
         };
         let shared = Arc::new(Shared {
@@ -281,7 +282,7 @@ impl Store {
 
     /// The last log entry whose effects the store contains.
     pub fn applied_index(&self) -> LogIndex {
-        self.shared().published.read().applied
+        self.shared().published.read().progress.index()
     }
 
     /// Entries up to this one are durable in segments: the log may be cut after it.
@@ -350,7 +351,7 @@ impl Store {
         shared.check_usable()?;
         shared.check_order(index, None)?;
         let mut published = shared.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = published.stamp.max(recorded);
         Ok(())
     }
@@ -473,7 +474,7 @@ impl Shared {
         for id in checked.truncated {
             published.state = truncated(&published.state, id, recorded);
         }
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = checked.last_stamp;
         drop(published);
         if apply.active_bytes > self.options.memtable_bytes_max {
@@ -504,7 +505,7 @@ impl Shared {
 
     fn publish(&self, index: LogIndex, recorded: Stamp) {
         let mut published = self.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = recorded;
     }
 
@@ -521,12 +522,17 @@ impl Shared {
         })
     }
 
-    fn check_order(&self, index: LogIndex, recorded: Option<Stamp>) -> Result<(), StoreError> {
+    pub(crate) fn check_order(
+        &self,
+        index: LogIndex,
+        recorded: Option<Stamp>,
+    ) -> Result<(), StoreError> {
         let published = self.published.read();
-        if index <= published.applied {
+        let applied = published.progress.index();
+        if index <= applied {
             return Err(StoreError::IndexOrder {
                 given: index,
-                applied: published.applied,
+                applied,
             });
         }
         match recorded {

@@ -351,17 +351,19 @@ impl<'a> Files<'a> {
             writer,
             ..
         } = file;
-        self.complete(writer, &path)?;
+        let crc32 = self.complete(writer, &path)?;
         let shared = self.shared;
         let segment = Segment::open(&shared.env, &path, self.schema, shared.cache.clone())?;
         let env = shared.env.clone();
-        let file = Arc::new(SegmentFile::new(env, path, segment, self.schema, place));
+        let file = SegmentFile::new(env, path, segment, self.schema, place);
+        let file = Arc::new(file.with_crc32(Some(crc32)));
         shared.files.lock().insert(id, Arc::downgrade(file.name()));
         Ok(file)
     }
 
-    fn complete(&self, writer: SegmentWriter, path: &Path) -> Result<(), StoreError> {
-        writer.finish().map_err(|error| {
+    /// Returns the checksum of the file.
+    fn complete(&self, writer: SegmentWriter, path: &Path) -> Result<u32, StoreError> {
+        let (_, crc32) = writer.finish_checked().map_err(|error| {
             let failed_sync = matches!(&error, SegmentError::Io { action: "sync", .. });
             let error = StoreError::from(error);
             if failed_sync {
@@ -372,7 +374,8 @@ impl<'a> Files<'a> {
         let temporary = temporary(path);
         let disk = &self.shared.env.disk;
         disk.rename(&temporary, path)
-            .map_err(|e| StoreError::io("rename", &temporary, e))
+            .map_err(|e| StoreError::io("rename", &temporary, e))?;
+        Ok(crc32)
     }
 
     /// What cannot be removed now is an orphan, removed at the next open.

@@ -43,6 +43,8 @@ pub(crate) struct SegmentFile {
     pub(crate) superseded: Option<Superseded>,
     /// The window of time that all its rows are in.
     pub(crate) bucket: Option<Bucket>,
+    /// Of all bytes of the file; `None`: it was written before that was noted.
+    pub(crate) crc32: Option<u32>,
     name: Arc<FileName>,
 }
 
@@ -77,12 +79,18 @@ impl SegmentFile {
             // Of one that is lost nothing is known; what there was of it is refused.
             has_periods: !segment.is_lost() && segment.pages().iter().any(|page| !page.open_valid),
             segment,
+            crc32: None,
             name: Arc::new(FileName {
                 env,
                 path,
                 obsolete: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// The same file, of which a checksum is known.
+    pub(crate) fn with_crc32(self, crc32: Option<u32>) -> SegmentFile {
+        SegmentFile { crc32, ..self }
     }
 
     /// The same file, read as `schema` has the table now.
@@ -99,6 +107,7 @@ impl SegmentFile {
             superseded: self.superseded,
             bucket: self.bucket,
             has_periods: self.has_periods,
+            crc32: self.crc32,
             segment: Arc::new(segment),
             name: self.name.clone(),
         }))
@@ -115,6 +124,7 @@ impl SegmentFile {
             meta: self.meta().clone(),
             superseded: self.superseded,
             bucket: self.bucket,
+            crc32: self.crc32,
         }
     }
 

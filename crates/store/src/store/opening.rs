@@ -95,13 +95,8 @@ pub(super) fn initial_state(
         for entry in entries.filter(|s| s.meta.table == schema.id) {
             let path = segment_path(dir, entry.meta.id);
             let segment = damage::open_segment(env, &path, &schema, &entry.meta, cache)?;
-            let file = Arc::new(SegmentFile::new(
-                env.clone(),
-                path,
-                segment,
-                &schema,
-                entry.place(),
-            ));
+            let file = SegmentFile::new(env.clone(), path, segment, &schema, entry.place());
+            let file = Arc::new(file.with_crc32(entry.crc32));
             files.insert(entry.meta.id, Arc::downgrade(file.name()));
             table.add_file(&file)?;
         }

@@ -16,6 +16,7 @@ mod index;
 mod migrate;
 mod model;
 mod power_cut;
+mod progress;
 mod random;
 mod retention;
 mod retention_power_cut;
