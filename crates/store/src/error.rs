@@ -118,6 +118,12 @@ pub enum StoreError {
         /// The highest stamp applied before.
         last: Stamp,
     },
+    /// A checkpoint cannot be made, used or received as it was asked for.
+    #[error("a checkpoint cannot be used so: {reason}")]
+    Checkpoint {
+        /// What is wrong.
+        reason: String,
+    },
     /// Terms came out of order.
     #[error("term {} was entered after term {}", given.0, entered.0)]
     TermOrder {
@@ -253,7 +259,8 @@ impl StoreError {
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
             StoreError::IndexOrder { .. }
             | StoreError::StampOrder { .. }
-            | StoreError::TermOrder { .. } => SqlState::INTERNAL,
+            | StoreError::TermOrder { .. }
+            | StoreError::Checkpoint { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
                 SqlState::CANNOT_CONNECT_NOW
             }

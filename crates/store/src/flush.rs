@@ -257,9 +257,9 @@ impl Shared {
         manifest: &mut crate::manifest::Manifest,
         edit: Edit,
     ) -> Result<Vec<SegmentId>, StoreError> {
-        manifest
-            .publish(edit)
-            .inspect_err(|error| self.poison(error))
+        let published = self.directory.change(|| manifest.publish(edit));
+        let published = published.ok_or(StoreError::Closed)?;
+        published.inspect_err(|error| self.poison(error))
     }
 
     /// Makes the names of written segments durable.
@@ -281,7 +281,8 @@ impl Shared {
                 Some(file) => file.set_obsolete(),
                 None => {
                     let path = segment_path(&self.dir, *id);
-                    if let Err(error) = self.env.disk.remove_file(&path) {
+                    let remove = || self.env.disk.remove_file(&path);
+                    if let Some(Err(error)) = self.directory.change(remove) {
                         tracing::warn!(path = %path.display(), %error, "cannot remove an obsolete segment");
                     }
                 }

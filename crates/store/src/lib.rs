@@ -19,6 +19,7 @@
 //! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
+//! | `checkpoint` | the store of one moment as a directory: made, received, put in place |
 //! | `progress` | how far the log is applied, in which term, and who belongs to the cluster |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -33,6 +34,7 @@ pub mod version;
 
 mod apply;
 mod buckets;
+pub mod checkpoint;
 mod compaction;
 mod damage;
 mod erase;

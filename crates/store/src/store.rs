@@ -36,7 +36,7 @@ use crate::progress::Progress;
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::serial;
-use crate::state::{FileName, StoreState, TableState};
+use crate::state::{Directory, FileName, StoreState, TableState};
 use crate::transactions;
 
 mod opening;
@@ -150,6 +150,8 @@ pub(crate) struct ApplyState {
 pub(crate) struct Shared {
     pub(crate) env: Env,
     pub(crate) dir: PathBuf,
+    /// Through which names in `dir` are changed.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) options: StoreOptions,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) published: RwLock<Published>,
@@ -230,7 +232,8 @@ impl Store {
         let known = manifest.state();
         let cache = Arc::new(PageCache::new(options.cache_bytes));
         let mut files = HashMap::new();
-        let state = initial_state(env, dir, &manifest, &cache, &mut files)?;
+        let directory = Arc::default();
+        let state = initial_state(env, dir, &manifest, &cache, &mut files, &directory)?;
         let applied = LogIndex(known.flushed_index);
         let published = Published {
             state,
@@ -240,6 +243,7 @@ impl Store {
         let shared = Arc::new(Shared {
             env: env.clone(),
             dir: dir.to_owned(),
+            directory,
             cache,
             published: RwLock::new(published),
             apply: Mutex::new(ApplyState {
@@ -395,6 +399,13 @@ impl Store {
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
         self.inner.stop();
+    }
+
+    /// Closes the store and gives its directory up to another one: from now on it changes no name
+    /// there, so that the directory can be replaced while read views are still used.
+    pub fn retire(&self) {
+        self.inner.stop();
+        self.shared().directory.give_up();
     }
 
     /// Why nothing can be applied or flushed any more, if a failure stopped the store.

@@ -136,6 +136,18 @@ impl Manifest {
         })
     }
 
+    /// Writes a manifest with nothing behind its checkpoint, for a directory that no store has
+    /// open; returns its path.
+    pub(crate) fn write_state(
+        env: &Env,
+        dir: &Path,
+        number: u64,
+        state: ManifestState,
+    ) -> Result<PathBuf, StoreError> {
+        Manifest::begin(env, dir, number, state)?;
+        Ok(path_of(dir, number))
+    }
+
     /// What is true now.
     pub(crate) fn state(&self) -> &ManifestState {
         &self.state

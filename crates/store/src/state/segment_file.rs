@@ -18,6 +18,7 @@ use crate::manifest::SegmentEntry;
 use crate::memtable::KeyRanges;
 use crate::merge::gallop;
 use crate::segment::{PageColumn, PageMeta, Segment};
+use crate::state::Directory;
 
 /// With so many wanted keys in a page, its keys are read without asking the filter.
 const KEYS_WITHOUT_FILTER: usize = 16;
@@ -54,6 +55,7 @@ pub(crate) struct FileName {
     env: Env,
     path: PathBuf,
     obsolete: AtomicBool,
+    directory: Arc<Directory>,
 }
 
 impl Deref for SegmentFile {
@@ -66,6 +68,7 @@ impl Deref for SegmentFile {
 
 impl SegmentFile {
     pub(crate) fn new(
+        directory: &Arc<Directory>,
         env: Env,
         path: PathBuf,
         segment: Arc<Segment>,
@@ -84,6 +87,7 @@ impl SegmentFile {
                 env,
                 path,
                 obsolete: AtomicBool::new(false),
+                directory: directory.clone(),
             }),
         }
     }
@@ -284,7 +288,8 @@ impl FileName {
 impl Drop for FileName {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            if let Err(error) = self.env.disk.remove_file(&self.path) {
+            let remove = || self.env.disk.remove_file(&self.path);
+            if let Some(Err(error)) = self.directory.change(remove) {
                 // Whoever opens the store next removes it: the manifest does not name it.
                 tracing::warn!(path = %self.path.display(), %error, "cannot remove an obsolete segment");
             }

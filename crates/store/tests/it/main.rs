@@ -8,6 +8,7 @@
 mod behaviour;
 mod by_key;
 mod cases;
+mod checkpoint;
 mod damage;
 mod disk_faults;
 mod fixture;
