@@ -32,10 +32,11 @@ use crate::manifest::{self, Manifest};
 use crate::migrate::{self, Migrated};
 use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
+use crate::progress::Progress;
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::serial;
-use crate::state::{FileName, StoreState, TableState};
+use crate::state::{Directory, FileName, StoreState, TableState};
 use crate::transactions;
 
 mod opening;
@@ -130,7 +131,7 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) state: StoreState,
-    pub(crate) applied: LogIndex,
+    pub(crate) progress: Progress,
     pub(crate) stamp: Stamp,
 }
 
@@ -149,6 +150,8 @@ pub(crate) struct ApplyState {
 pub(crate) struct Shared {
     pub(crate) env: Env,
     pub(crate) dir: PathBuf,
+    /// Through which names in `dir` are changed.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) options: StoreOptions,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) published: RwLock<Published>,
@@ -229,16 +232,18 @@ impl Store {
         let known = manifest.state();
         let cache = Arc::new(PageCache::new(options.cache_bytes));
         let mut files = HashMap::new();
-        let state = initial_state(env, dir, &manifest, &cache, &mut files)?;
+        let directory = Arc::default();
+        let state = initial_state(env, dir, &manifest, &cache, &mut files, &directory)?;
         let applied = LogIndex(known.flushed_index);
         let published = Published {
             state,
-            applied,
+            progress: Progress::of(known),
             stamp: Stamp(known.floor),
         };
         let shared = Arc::new(Shared {
             env: env.clone(),
             dir: dir.to_owned(),
+            directory,
             cache,
             published: RwLock::new(published),
             apply: Mutex::new(ApplyState {
@@ -281,7 +286,7 @@ impl Store {
 
     /// The last log entry whose effects the store contains.
     pub fn applied_index(&self) -> LogIndex {
-        self.shared().published.read().applied
+        self.shared().published.read().progress.index()
     }
 
     /// Entries up to this one are durable in segments: the log may be cut after it.
@@ -350,7 +355,7 @@ impl Store {
         shared.check_usable()?;
         shared.check_order(index, None)?;
         let mut published = shared.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = published.stamp.max(recorded);
         Ok(())
     }
@@ -394,6 +399,13 @@ impl Store {
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
         self.inner.stop();
+    }
+
+    /// Closes the store and gives its directory up to another one: from now on it changes no name
+    /// there, so that the directory can be replaced while read views are still used.
+    pub fn retire(&self) {
+        self.inner.stop();
+        self.shared().directory.give_up();
     }
 
     /// Why nothing can be applied or flushed any more, if a failure stopped the store.
@@ -473,7 +485,7 @@ impl Shared {
         for id in checked.truncated {
             published.state = truncated(&published.state, id, recorded);
         }
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = checked.last_stamp;
         drop(published);
         if apply.active_bytes > self.options.memtable_bytes_max {
@@ -504,7 +516,7 @@ impl Shared {
 
     fn publish(&self, index: LogIndex, recorded: Stamp) {
         let mut published = self.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = recorded;
     }
 
@@ -521,12 +533,17 @@ impl Shared {
         })
     }
 
-    fn check_order(&self, index: LogIndex, recorded: Option<Stamp>) -> Result<(), StoreError> {
+    pub(crate) fn check_order(
+        &self,
+        index: LogIndex,
+        recorded: Option<Stamp>,
+    ) -> Result<(), StoreError> {
         let published = self.published.read();
-        if index <= published.applied {
+        let applied = published.progress.index();
+        if index <= applied {
             return Err(StoreError::IndexOrder {
                 given: index,
-                applied: published.applied,
+                applied,
             });
         }
         match recorded {
