@@ -186,7 +186,8 @@ pub(crate) struct Trouble {
 /// A store of bitemporal versions in one directory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    /// Another one after [`Store::reopen`].
+    inner: Arc<RwLock<Arc<Inner>>>,
 }
 
 #[derive(Debug)]
@@ -273,15 +274,28 @@ impl Store {
             Vec::new()
         };
         Ok(Store {
-            inner: Arc::new(Inner {
+            inner: Arc::new(RwLock::new(Arc::new(Inner {
                 shared,
                 threads: Mutex::new(threads),
-            }),
+            }))),
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.inner.read().shared)
+    }
+
+    /// Opens what is in the directory by now: a checkpoint has taken the place of a store that was
+    /// [retired](Self::retire). All handles are to it from then on; read views stay what they
+    /// are.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let old = self.shared();
+        let new = Store::open(&old.env, &old.dir, old.options.clone())?;
+        let new = Arc::clone(&new.inner.read());
+        *self.inner.write() = new;
+        Ok(())
     }
 
     /// The last log entry whose effects the store contains.
@@ -362,7 +376,8 @@ impl Store {
 
     /// A consistent view of everything applied so far.
     pub fn read_view(&self) -> ReadView {
-        let published = self.shared().published.read();
+        let shared = self.shared();
+        let published = shared.published.read();
         let now = self.shared().env.clock.now_micros();
         ReadView::new(published.state.clone(), published.stamp, now as i64)
     }
@@ -398,13 +413,13 @@ impl Store {
     /// Stops the background threads; what they have under way is finished. Nothing
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
-        self.inner.stop();
+        self.inner.read().stop();
     }
 
     /// Closes the store and gives its directory up to another one: from now on it changes no name
     /// there, so that the directory can be replaced while read views are still used.
     pub fn retire(&self) {
-        self.inner.stop();
+        self.inner.read().stop();
         self.shared().directory.give_up();
     }
 

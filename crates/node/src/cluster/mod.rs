@@ -19,7 +19,7 @@ pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
-    AppendReply, AppendRequest, Ballot, CheckpointFile, CheckpointOffer, CheckpointPart,
+    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart,
     LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
     VoteRequest,
 };

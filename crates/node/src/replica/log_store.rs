@@ -7,15 +7,18 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use chronos_store::log::{HardVote, Log, LogEntry, LogError, LogIndex, Term};
 use futures::{stream, Stream};
+use openraft::entry::RaftEntry as RaftEntryTrait;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
 use tokio::sync::oneshot;
 
-use super::fault::FaultCell;
+use super::fault::{log_error, FaultCell};
+use super::pending::Pending;
 use super::types::{
     log_entry, log_index, position, raft_entry, raft_log_id, ballot, vote, RaftEntry, RaftLogId, RaftVote,
     Types,
@@ -32,11 +35,25 @@ pub(crate) struct LogStore {
     /// This node, which in a log without a vote has voted for itself once.
     number: NodeNumber,
     fault: Arc<FaultCell>,
+    pending: Arc<Pending>,
+    alone: Arc<AtomicBool>,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, number: NodeNumber, fault: Arc<FaultCell>) -> LogStore {
-        LogStore { log, number, fault }
+    pub(crate) fn new(
+        log: Log,
+        number: NodeNumber,
+        fault: Arc<FaultCell>,
+        pending: Arc<Pending>,
+        alone: Arc<AtomicBool>,
+    ) -> LogStore {
+        LogStore {
+            log,
+            number,
+            fault,
+            pending,
+            alone,
+        }
     }
 
     /// Waits for something that the log does later.
@@ -61,7 +78,18 @@ impl LogStore {
     /// A failure of the log ends the writing of this node.
     fn failed(&self, error: LogError) -> io::Error {
         self.fault.log_failed(&error);
+        self.pending.fail(&log_error(error.clone()));
         io::Error::other(error)
+    }
+
+    /// From the moment on at which others are to belong to the cluster, this node does not
+    /// decide by itself.
+    fn note_members(&self, entries: &[RaftEntry]) {
+        let own = u64::from(self.number.0);
+        let mut memberships = entries.iter().filter_map(RaftEntryTrait::get_membership);
+        if memberships.any(|m| m.voter_ids().any(|id| id != own)) {
+            self.alone.store(false, Ordering::Release);
+        }
     }
 
     fn saved_vote(&self) -> Option<RaftVote> {
@@ -198,7 +226,9 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<LogEntry> = entries.into_iter().map(|entry| log_entry(&entry)).collect();
+        let entries: Vec<RaftEntry> = entries.into_iter().collect();
+        self.note_members(&entries);
+        let entries: Vec<LogEntry> = entries.iter().map(log_entry).collect();
         let store = self.clone();
         self.log.append(entries, move |durable| {
             callback.io_completed(durable.map_err(|error| store.failed(error)));

@@ -132,6 +132,12 @@ impl Pending {
         self.resolve_unknown(unknown, error);
     }
 
+    /// The log failed: what waits may or may not be found at the next start.
+    pub(crate) fn fail(&self, error: &Error) {
+        let unknown = self.inner.lock().remove_if(|_| true);
+        self.resolve_unknown(unknown, error);
+    }
+
     /// Nothing will be resolved any more.
     pub(crate) fn close(&self, error: &Error) {
         let unknown = {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
-use openraft::impls::{leader_id_std, Entry, EntryPayload, InlineBatch, LogId, OneshotResponder};
+use openraft::impls::{leader_id_std, Entry, EntryPayload, InlineBatch, LogId};
 use openraft::{RaftTypeConfig, StoredMembership};
 
 use super::payload;
@@ -55,7 +55,7 @@ impl RaftTypeConfig for Types {
     type Entry = RaftEntry;
     type AsyncRuntime = Runtime;
     type Responder<T>
-        = OneshotResponder<Types, T>
+        = Reply<T>
     where
         T: openraft::OptionalSend + 'static;
     type Batch<T>
@@ -177,4 +177,25 @@ pub(crate) fn raft_membership(membership: &Membership) -> RaftMembership {
     let voters: Vec<BTreeSet<u64>> = membership.voters.iter().map(set).collect();
     // Voters without an entry among the members come from no node of ours.
     RaftMembership::new(voters, nodes).unwrap_or_default()
+}
+
+/// Where an answer of the library goes. Whoever waited may have gone away.
+pub(crate) struct Reply<T>(tokio::sync::oneshot::Sender<T>);
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> (Reply<T>, tokio::sync::oneshot::Receiver<T>) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        (Reply(sender), receiver)
+    }
+}
+
+impl<T: openraft::OptionalSend + 'static> openraft::raft::Responder<Types, T> for Reply<T> {
+    fn on_complete(self, result: T) {
+        let _ = self.0.send(result);
+    }
+}
+
+/// The log's index of an id of the library.
+pub(crate) fn index_of_id(id: &RaftLogId) -> u64 {
+    position(id).index
 }
