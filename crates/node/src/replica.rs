@@ -53,15 +53,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Hlc, NodeId, SqlState, Stamp};
+use chronos_model::{Hlc, Key, NodeId, SqlState, Stamp};
 use chronos_store::log::Log;
 use chronos_store::{MemoryAccount, MemoryClass, Reservation, Store};
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(crate) use describe::describe;
 pub(crate) use fault::{log_error, Fault};
+pub(crate) use payload::check as check_payload;
 pub(crate) use pending::Committal;
+pub(crate) use runtime::Place;
 pub(crate) use start::Start;
 
 use checkpoints::Checkpoints;
@@ -69,7 +72,6 @@ use fault::FaultCell;
 use machine::{Applying, Machine};
 use pending::Pending;
 use reads::Reads;
-use runtime::Place;
 use types::{vote, Types};
 
 use crate::cluster::{Ballot, ClusterOptions, Peer, PeerError, Peers, Timing, TransferStatus};
@@ -171,7 +173,7 @@ impl Replica {
 
     /// What this node voted for, if that is later than what somebody claims.
     fn ballot_above(&self, claimed: Ballot) -> Option<Ballot> {
-        let own = self.raft.metrics().borrow().vote;
+        let own = self.raft.metrics().borrow_watched().vote;
         (own > vote(claimed)).then(|| types::ballot(&own))
     }
 
@@ -200,15 +202,17 @@ impl Replica {
         self.memory.reservation(MemoryClass::Writes, "a write")
     }
 
-    /// A stamp that no other write of this node has.
-    pub(crate) fn next_stamp(&self) -> Stamp {
-        self.hlc.next(self.env.clock.now_micros())
+    /// Keys for rows of tables without one, before they are committed.
+    pub(crate) fn hidden_keys(&self) -> HiddenKeys {
+        HiddenKeys {
+            stamp: self.next_stamp(),
+            node: self.node,
+        }
     }
 
-    /// The first of the positions that go with [`next_stamp`](Self::next_stamp) in hidden keys:
-    /// other nodes, which may give the same stamps, have others.
-    pub(crate) fn hidden_positions(&self) -> u64 {
-        u64::from(self.node.0) << 32
+    /// A stamp that no other write of this node has.
+    fn next_stamp(&self) -> Stamp {
+        self.hlc.next(self.env.clock.now_micros())
     }
 
     /// Why nothing can be written any more, if so.
@@ -267,6 +271,24 @@ impl Replica {
         let _ = self.place.wait_for(async move {
             let _ = tokio::time::timeout(most, pending.drained()).await;
         });
+    }
+}
+
+/// Hidden keys that nobody else gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HiddenKeys {
+    stamp: Stamp,
+    /// Another node may give the same stamp.
+    node: NodeId,
+}
+
+impl HiddenKeys {
+    /// The key of a row, by its position among those that get their keys together.
+    pub(crate) fn key(self, position: u64) -> Key {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend_from_slice(&self.stamp.0.to_be_bytes());
+        bytes.extend_from_slice(&((u64::from(self.node.0) << 32) + position).to_be_bytes());
+        Key(bytes.into())
     }
 }
 

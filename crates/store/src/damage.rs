@@ -86,7 +86,7 @@ impl Store {
         self.shared().check_usable()?;
         let (state, stamp) = {
             let shared = self.shared();
-        let published = shared.published.read();
+            let published = shared.published.read();
             (published.state.clone(), published.stamp)
         };
         let mut looked_at = set.tables();

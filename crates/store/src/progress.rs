@@ -94,7 +94,11 @@ impl Store {
             0 => Term::default(),
             _ => Term(known.flushed_term),
         };
-        (term, LogIndex(known.flushed_index), known.membership.clone())
+        (
+            term,
+            LogIndex(known.flushed_index),
+            known.membership.clone(),
+        )
     }
 
     /// The entries applied from now on are of this term. Whoever applies says so before the first

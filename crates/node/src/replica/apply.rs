@@ -18,10 +18,10 @@ use chronos_store::log::{LogEntry, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
+use super::describe;
 use super::fault::{Fault, FaultCell};
 use super::payload::{self, Header, Kind};
 use super::pending::{Committal, Pending, Resolution, Waiting};
-use super::describe;
 use crate::Error;
 
 /// Entries to be applied together, and whom to tell when they are.
@@ -86,8 +86,10 @@ impl Applier {
             last = Some(entry.index);
             if let Err(error) = self.apply(&entry, &mut answers) {
                 // What this node cannot decode, it must not pass over.
-                self.fault
-                    .stop(&error, "an entry of the log cannot be read; nothing more is applied");
+                self.fault.stop(
+                    &error,
+                    "an entry of the log cannot be read; nothing more is applied",
+                );
                 self.halt = Some(Halt::Failure);
             }
         }

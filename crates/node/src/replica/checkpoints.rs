@@ -216,7 +216,11 @@ impl Checkpoints {
     /// Puts a received checkpoint in the place of the store. Called where entries are applied.
     pub(crate) async fn install(&self, incoming: Incoming) -> io::Result<()> {
         let (term, index) = incoming.list.applied();
-        tracing::info!(term = term.0, index = index.0, "a checkpoint takes the place of the store");
+        tracing::info!(
+            term = term.0,
+            index = index.0,
+            "a checkpoint takes the place of the store"
+        );
         self.store.retire();
         replace_store(&self.env, &self.data_dir).map_err(io::Error::other)?;
         self.store.reopen().map_err(io::Error::other)?;
@@ -240,9 +244,7 @@ fn failed(error: impl std::error::Error + 'static) -> PeerError {
 }
 
 /// The membership that the store has kept.
-pub(crate) fn stored_membership(
-    stored: Option<&StoredBytes>,
-) -> io::Result<RaftStoredMembership> {
+pub(crate) fn stored_membership(stored: Option<&StoredBytes>) -> io::Result<RaftStoredMembership> {
     let Some(stored) = stored else {
         return Ok(RaftStoredMembership::default());
     };

@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 use super::fault::{log_error, FaultCell};
 use super::pending::Pending;
 use super::types::{
-    log_entry, log_index, position, raft_entry, raft_log_id, ballot, vote, RaftEntry, RaftLogId, RaftVote,
-    Types,
+    ballot, log_entry, log_index, position, raft_entry, raft_log_id, vote, RaftEntry, RaftLogId,
+    RaftVote, Types,
 };
 use crate::cluster::{Ballot, NodeNumber};
 
@@ -100,13 +100,19 @@ impl LogStore {
                 elected: saved.committed,
             })),
             // Its first entries were written before anybody voted.
-            None => self.log.last().map(|(term, _)| RaftVote::new(term.0, u64::from(self.number.0))),
+            None => self
+                .log
+                .last()
+                .map(|(term, _)| RaftVote::new(term.0, u64::from(self.number.0))),
         }
     }
 
     fn entries(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<RaftEntry>> {
         let range = log_index(from)..log_index(to);
-        let entries = self.log.entries(range, bytes_max).map_err(io::Error::other)?;
+        let entries = self
+            .log
+            .entries(range, bytes_max)
+            .map_err(io::Error::other)?;
         entries
             .into_iter()
             .map(|entry| raft_entry(entry).map_err(io::Error::other))

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chronos_model::SqlState;
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
@@ -27,7 +29,7 @@ impl Replica {
     /// The cluster at this moment, as this node sees it.
     pub(crate) fn cluster_status(&self) -> ClusterStatus {
         let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let leader = metrics.current_leader;
         let leads = leader == Some(self.own_id());
@@ -140,21 +142,19 @@ impl Replica {
                     .await
             }
             AdminRequest::Remove { node } => self.remove(u64::from(node.0)).await,
-            AdminRequest::TransferLeader { to } => {
-                self.transfer(to.map(|n| u64::from(n.0))).await
-            }
+            AdminRequest::TransferLeader { to } => self.transfer(to.map(|n| u64::from(n.0))).await,
         }
     }
 
     fn is_member(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let known = metrics.borrow().membership_config.get_node(&id).is_some();
+        let known = metrics.borrow_watched().membership_config.get_node(&id).is_some();
         known
     }
 
     fn is_voter(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let voters: BTreeSet<u64> = metrics.borrow().membership_config.voter_ids().collect();
+        let voters: BTreeSet<u64> = metrics.borrow_watched().membership_config.voter_ids().collect();
         voters.contains(&id)
     }
 
@@ -162,7 +162,7 @@ impl Replica {
         let id = u64::from(member.number.0);
         let known = {
             let metrics = self.raft.server_metrics();
-            let metrics = metrics.borrow();
+            let metrics = metrics.borrow_watched();
             metrics.membership_config.get_node(&id).cloned()
         };
         if let Some(known) = &known {
@@ -250,13 +250,15 @@ impl Replica {
     /// The voter other than this one that has most of the log.
     pub(super) fn furthest_voter(&self) -> Option<u64> {
         let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let replication = metrics.replication.as_ref()?;
         let others = replication
             .iter()
             .filter(|(id, _)| **id != self.own_id() && voters.contains(id));
-        others.max_by_key(|(_, matched)| **matched).map(|(id, _)| *id)
+        others
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(id, _)| *id)
     }
 
     /// Lets another node lead, for a little while at most.
@@ -273,7 +275,14 @@ impl Replica {
             if raft.trigger().transfer_leader(to).await.is_err() {
                 return;
             }
-            let moved = metrics.wait_for(|m| m.current_leader.is_some_and(|id| id != own));
+            let moved = async {
+                let moved = |leader: Option<u64>| leader.is_some_and(|id| id != own);
+                while !moved(metrics.borrow_and_update().current_leader) {
+                    if metrics.changed().await.is_err() {
+                        break;
+                    }
+                }
+            };
             if tokio::time::timeout(most, moved).await.is_err() {
                 tracing::warn!(to, "the other node did not take over in time");
             }
@@ -298,4 +307,3 @@ fn unknown_change(error: &crate::cluster::PeerError) -> Error {
     )
     .with_hint("Ask for the members, then repeat it if needed: that does no harm.")
 }
-

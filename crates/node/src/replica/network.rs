@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use super::checkpoints::Checkpoints;
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::types::{
-    ballot, log_entry, log_id, position, raft_log_id, vote, RaftNode, RaftVote, Types,
+    ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types,
 };
 use super::Sending;
 use crate::cluster::{
@@ -107,7 +107,7 @@ impl Link {
         let made = Arc::new(made);
         let list = made.list().ok_or_else(gone)?;
         let bytes_total = list.bytes();
-        let (term, index) = list.applied();
+        let (_, index) = list.applied();
         let sizes: Vec<u64> = list.files().iter().map(|f| f.bytes).collect();
         let encoded = list.encode().map_err(|e| unreachable_now(&e))?;
         tracing::info!(
@@ -146,7 +146,11 @@ impl Link {
         offer.list = encoded.into();
         let accepted = self.peer.install_checkpoint(offer).await;
         let accepted = accepted.map_err(|e| self.error(e))?;
-        tracing::info!(to = self.target, index = index.0, "a checkpoint has arrived");
+        tracing::info!(
+            to = self.target,
+            index = index.0,
+            "a checkpoint has arrived"
+        );
         Ok(vote(accepted))
     }
 
@@ -336,7 +340,9 @@ impl RaftNetworkV2<Types> for Link {
             to: NodeNumber(*request.to_node_id() as u32),
             last: request.last_log_id().map(position),
         });
-        let reply = self.in_time(RPCTypes::TransferLeader, &option, sent).await?;
+        let reply = self
+            .in_time(RPCTypes::TransferLeader, &option, sent)
+            .await?;
         Ok(reply.map_err(|reason| {
             tracing::info!(reason, "the node did not take over");
             TransferLeaderError::LogNotFlushed {

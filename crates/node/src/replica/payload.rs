@@ -130,6 +130,14 @@ pub(crate) fn write_set(payload: &Bytes, header: &Header) -> Result<WriteSet, Er
     Ok(WriteSet::decode(&payload.slice(header.bytes..))?)
 }
 
+/// Decodes all of a payload, whatever it is.
+pub(crate) fn check(payload: &Bytes) -> Result<(), Error> {
+    if let Kind::WriteSet = kind(payload)? {
+        write_set(payload, &header(payload)?)?;
+    }
+    Ok(())
+}
+
 /// As much of a user's name as an entry has room for.
 pub(crate) fn shortened(user: &str) -> &str {
     &user[..user.floor_char_boundary(usize::from(u8::MAX))]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chronos_model::{Author, SqlState, WriteSet};
 use chronos_store::log::LogEntry;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -197,7 +198,10 @@ impl Replica {
     }
 
     /// Waits for the outcome of what was handed over.
-    async fn outcome(&self, resolution: oneshot::Receiver<Resolution>) -> Result<Resolution, Error> {
+    async fn outcome(
+        &self,
+        resolution: oneshot::Receiver<Resolution>,
+    ) -> Result<Resolution, Error> {
         let unknown = || {
             Error::new(
                 SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
@@ -290,7 +294,7 @@ impl Replica {
 
     pub(super) fn known_lead(&self) -> Option<Lead> {
         let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
+        let metrics = metrics.borrow_watched();
         let node = metrics.current_leader?;
         let member = metrics.membership_config.get_node(&node);
         Some(Lead {
@@ -325,9 +329,11 @@ impl Replica {
         if *applied.borrow() >= index {
             return Ok(());
         }
-        match tokio::time::timeout_at(deadline, applied.wait_for(|last| *last >= index)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(shutting_down()),
+        let there = applied.wait_for(|last| *last >= index);
+        let there = tokio::time::timeout_at(deadline, there).await;
+        match there.map(|there| there.is_ok()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(shutting_down()),
             Err(_) => Err(Error::new(
                 SqlState::CANNOT_CONNECT_NOW,
                 "this node is too far behind the leader to answer now",

@@ -118,9 +118,7 @@ impl Replica {
             self.place
                 .spawn(async move { replica.answer_waiting(deadline).await });
         }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(super::shutting_down()))
+        answer.await.unwrap_or_else(|_| Err(super::shutting_down()))
     }
 
     /// Asks for those who wait, until nobody does.

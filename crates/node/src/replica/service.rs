@@ -110,15 +110,17 @@ impl Peer for Service {
             .take_while(|request| std::future::ready(request.is_ok()))
             .filter_map(|request| std::future::ready(request.ok()));
         let replies = raft.stream_append(requests);
-        let replies = replies.map(|reply: Result<_, Fatal<Types>>| {
-            reply.map(append_reply).map_err(stopped)
-        });
+        let replies =
+            replies.map(|reply: Result<_, Fatal<Types>>| reply.map(append_reply).map_err(stopped));
         Ok(replies.boxed())
     }
 
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
         let raft = self.raft()?;
-        let last = request.entries.last().map(|entry| (entry.term, entry.index));
+        let last = request
+            .entries
+            .last()
+            .map(|entry| (entry.term, entry.index));
         let last = last.map(|(term, index)| raft_log_id(term, index));
         let previous = request.previous.map(log_id);
         let last = last.or(previous);
@@ -127,7 +129,9 @@ impl Peer for Service {
             .await
             .map_err(stopped)?;
         if response.is_conflict() && previous.is_none() {
-            return Err(PeerError::Failed("a conflict before the first entry".into()));
+            return Err(PeerError::Failed(
+                "a conflict before the first entry".into(),
+            ));
         }
         Ok(append_reply(response.into_stream_result(previous, last)))
     }

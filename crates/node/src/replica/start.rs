@@ -10,6 +10,7 @@ use chronos_env::Env;
 use chronos_model::{Hlc, NodeId, SqlState};
 use chronos_store::log::{GroupId, Log, LogEntry, LogIndex, Term};
 use chronos_store::{MemoryAccount, Store};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -65,7 +65,8 @@ impl RaftTypeConfig for Types {
     type ErrorSource = openraft::AnyError;
 }
 
-pub(crate) type Leader = <leader_id_std::LeaderId<u64, u64> as openraft::vote::RaftLeaderId>::Committed;
+pub(crate) type Leader =
+    <leader_id_std::LeaderId<u64, u64> as openraft::vote::RaftLeaderId>::Committed;
 pub(crate) type RaftEntry = Entry<Leader, EntryPayload<Proposal, u64, RaftNode>>;
 pub(crate) type RaftLogId = LogId<Leader>;
 pub(crate) type RaftVote = openraft::impls::Vote<leader_id_std::LeaderId<u64, u64>>;
@@ -91,7 +92,7 @@ pub(crate) fn raft_log_id(term: Term, index: LogIndex) -> RaftLogId {
 /// The place in the log of an id of the library.
 pub(crate) fn position(id: &RaftLogId) -> LogPosition {
     LogPosition {
-        term: *id.committed_leader_id().term(),
+        term: id.committed_leader_id().term,
         index: log_index(id.index()).0,
     }
 }
@@ -163,9 +164,8 @@ pub(crate) fn members(membership: &RaftMembership) -> Membership {
 
 /// And in the library's.
 pub(crate) fn raft_membership(membership: &Membership) -> RaftMembership {
-    let set = |set: &Vec<NodeNumber>| -> BTreeSet<u64> {
-        set.iter().map(|n| u64::from(n.0)).collect()
-    };
+    let set =
+        |set: &Vec<NodeNumber>| -> BTreeSet<u64> { set.iter().map(|n| u64::from(n.0)).collect() };
     let node = |member: &Member| {
         let node = RaftNode {
             member: member.clone(),
@@ -189,7 +189,7 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T: openraft::OptionalSend + 'static> openraft::raft::Responder<Types, T> for Reply<T> {
+impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<Types, T> for Reply<T> {
     fn on_complete(self, result: T) {
         let _ = self.0.send(result);
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
@@ -154,7 +155,7 @@ impl Replica {
     async fn promote_learners(&self) {
         let ready: Vec<u64> = {
             let metrics = self.raft.metrics();
-            let metrics = metrics.borrow();
+            let metrics = metrics.borrow_watched();
             if metrics.state != ServerState::Leader {
                 return;
             }
@@ -186,6 +187,8 @@ impl Replica {
 /// Starts what goes on by itself.
 pub(super) fn start(replica: &Arc<Replica>, refused: watch::Receiver<u64>) {
     replica.place.spawn(watch_leaders(Arc::downgrade(replica)));
-    replica.place.spawn(cut_logs(Arc::downgrade(replica), refused));
+    replica
+        .place
+        .spawn(cut_logs(Arc::downgrade(replica), refused));
     replica.place.spawn(watch_learners(Arc::downgrade(replica)));
 }
