@@ -9,6 +9,7 @@ mod behaviour;
 mod by_key;
 mod cases;
 mod checkpoint;
+mod content;
 mod damage;
 mod disk_faults;
 mod fixture;
