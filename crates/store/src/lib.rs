@@ -19,6 +19,7 @@
 //! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
+//! | `archive` | a checkpoint as a stream of bytes, and back |
 //! | `checkpoint` | the store of one moment as a directory: made, received, put in place |
 //! | `content` | hashes of what every replica must have |
 //! | `progress` | how far the log is applied, in which term, and who belongs to the cluster |
@@ -34,6 +35,7 @@ pub mod segment;
 pub mod version;
 
 mod apply;
+pub mod archive;
 mod buckets;
 pub mod checkpoint;
 mod compaction;
