@@ -81,17 +81,18 @@ fn write_file(
         file.read_exact_at(piece, offset)
             .map_err(|e| StoreError::io("read", &path, e))?;
         crc.update(piece);
+        let is_last = offset + rest as u64 == listed.bytes;
+        if is_last && crc.clone().finalize() != listed.crc32 {
+            return Err(ArchiveError::Store(StoreError::Damaged {
+                path,
+                offset: 0,
+                reason: "its checksum is not the one that it was written with".into(),
+            }));
+        }
         sum.put(&record(number, piece))?;
         offset += rest as u64;
     }
-    if crc.finalize() == listed.crc32 {
-        return Ok(offset);
-    }
-    Err(ArchiveError::Store(StoreError::Damaged {
-        path,
-        offset: 0,
-        reason: "its checksum is not the one that it was written with".into(),
-    }))
+    Ok(offset)
 }
 
 /// A piece as a record, compressed if that saves enough.

@@ -5,6 +5,7 @@
 )]
 #![allow(missing_docs)]
 
+mod archive;
 mod behaviour;
 mod by_key;
 mod cases;
