@@ -124,6 +124,12 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The content of a moment cannot be hashed.
+    #[error("content cannot be hashed: {reason}")]
+    Content {
+        /// Why not.
+        reason: &'static str,
+    },
     /// Terms came out of order.
     #[error("term {} was entered after term {}", given.0, entered.0)]
     TermOrder {
@@ -256,7 +262,9 @@ impl StoreError {
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::NotSerializable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
-            StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
+            StoreError::BeforeHorizon { .. } | StoreError::Content { .. } => {
+                SqlState::INVALID_PARAMETER
+            }
             StoreError::IndexOrder { .. }
             | StoreError::StampOrder { .. }
             | StoreError::TermOrder { .. }

@@ -5,10 +5,12 @@
 )]
 #![allow(missing_docs)]
 
+mod archive;
 mod behaviour;
 mod by_key;
 mod cases;
 mod checkpoint;
+mod content;
 mod damage;
 mod disk_faults;
 mod fixture;
