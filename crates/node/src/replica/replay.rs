@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chronos_model::{Author, Change, Decoder, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{
+    Author, Change, Decoder, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet, IDEMPOTENCY_TABLE,
+};
 use chronos_store::log::{Log, LogEntry, LogError, LogIndex};
 use chronos_store::{ApplyError, Store, StoreError};
 
@@ -120,6 +122,7 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
         Change::CreateTable(_)
         | Change::CreateIndex(_)
         | Change::DropIndex(_)
+        | Change::GiveUpIndex(_)
         | Change::SetIndexState(..)
         | Change::CreateSequence(_)
         | Change::ReserveNumbers(..)
@@ -129,6 +132,7 @@ fn tables_of(set: &WriteSet) -> impl Iterator<Item = TableId> + '_ {
         | Change::Truncate(id)
         | Change::AlterOptions(id, _)
         | Change::ExpectShape(id, _) => vec![*id],
+        Change::Once(_) => vec![IDEMPOTENCY_TABLE],
         Change::Rows(rows) => vec![rows.table],
         Change::Batch(batch) => vec![batch.table],
         Change::Catalog(change) => change.tables(),
