@@ -15,6 +15,7 @@ mod damage;
 mod disk_faults;
 mod fixture;
 mod foreign_keys;
+mod idempotency;
 mod index;
 mod migrate;
 mod model;
