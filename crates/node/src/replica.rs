@@ -245,12 +245,12 @@ impl Replica {
             });
         }
         let closed = self.log.close();
+        self.pending.close(&shutting_down());
         drop(self.applying.lock().take());
         self.place.end();
         if let Some(thread) = self.apply_thread.lock().take() {
             let _ = thread.join();
         }
-        self.pending.close(&shutting_down());
         let stored = match self.fault() {
             None => self.store.flush_now(),
             Some(_) => Ok(()),

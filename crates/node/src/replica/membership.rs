@@ -116,7 +116,7 @@ impl Replica {
     /// Does it, if this node leads.
     pub(super) async fn administer_here(&self, request: AdminRequest) -> AdminReply {
         let done = self.change(request);
-        match tokio::time::timeout(self.wait_at_most(CHANGE_WAITS), done).await {
+        match self.place.timeout_at(Instant::now() + self.wait_at_most(CHANGE_WAITS), done).await {
             Ok(reply) => reply,
             Err(_) => AdminReply::Refused(
                 "the change was begun and has no quorum yet; it takes effect when the nodes that it needs are there"
@@ -238,7 +238,7 @@ impl Replica {
             if self.known_lead().is_some_and(|now| now != lead) {
                 return AdminReply::Done;
             }
-            let changed = tokio::time::timeout_at(deadline, metrics.changed()).await;
+            let changed = self.place.timeout_at(deadline, metrics.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return AdminReply::Refused(format!(
                     "node {to} did not take over in time; is it running and near the end of the log?"

@@ -213,7 +213,7 @@ impl Replica {
         let resolved = match self.is_alone() {
             // Nobody else can decide.
             true => Ok(resolution.await),
-            false => tokio::time::timeout(self.wait_at_most(OUTCOME_WAITS), resolution).await,
+            false => self.place.timeout_at(Instant::now() + self.wait_at_most(OUTCOME_WAITS), resolution).await,
         };
         match resolved {
             Ok(Ok(resolution)) => Ok(resolution),
@@ -285,7 +285,7 @@ impl Replica {
             if let Some(fault) = self.fault() {
                 return Err(fault.error());
             }
-            match tokio::time::timeout_at(deadline, metrics.changed()).await {
+            match self.place.timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(self.ended(&"its metrics have ended")),
                 Err(_) => return Err(no_leader()),
@@ -316,7 +316,7 @@ impl Replica {
                 return;
             }
             if !matches!(
-                tokio::time::timeout_at(until, metrics.changed()).await,
+                self.place.timeout_at(until, metrics.changed()).await,
                 Ok(Ok(()))
             ) {
                 return;
@@ -331,7 +331,7 @@ impl Replica {
             return Ok(());
         }
         let there = applied.wait_for(|last| *last >= index);
-        let there = tokio::time::timeout_at(deadline, there).await;
+        let there = self.place.timeout_at(deadline, there).await;
         match there.map(|there| there.is_ok()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(shutting_down()),

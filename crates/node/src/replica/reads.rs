@@ -150,7 +150,7 @@ impl Replica {
                     let asked = peer.read_index();
                     let most = Duration::from_millis(self.timing.election_timeout_ms);
                     let until = (Instant::now() + most).min(deadline);
-                    match tokio::time::timeout_at(until, asked).await {
+                    match self.place.timeout_at(until, asked).await {
                         Ok(Ok(reply)) => reply,
                         Ok(Err(error)) => {
                             tracing::debug!(%error, "the leader gives no read index");

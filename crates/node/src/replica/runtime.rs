@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::SeedableRng;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, Timeout};
 
 use crate::cluster::ConsensusRuntime;
 use crate::Error;
@@ -160,6 +161,13 @@ impl Place {
     /// Runs a task there.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
+    }
+
+    /// Gives up waiting for something at a deadline. Works wherever it is waited for, also
+    /// where no runtime is.
+    pub(crate) fn timeout_at<F: Future>(&self, deadline: Instant, future: F) -> Timeout<F> {
+        let _entered = self.handle.enter();
+        tokio::time::timeout_at(deadline, future)
     }
 
     /// Waits for a task there. In a simulation the task must not wait for anything.

@@ -224,6 +224,8 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: Duration::from_secs(24 * 60 * 60).as_millis() as u64,
         enable_pre_vote: Some(true),
+        // What a former leader has applied may lag behind what it has acknowledged.
+        enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(true),
         backoff: BACK_OFF.into(),
         ..Config::default()
