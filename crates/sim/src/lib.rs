@@ -6,6 +6,8 @@
 //! one might be found (what was not synced kept, dropped or torn, by a seed), and
 //! tells what was acknowledged before and what is there after.
 
+pub mod checkers;
+
 use std::path::Path;
 
 use chronos_env::{SimDisk, SimEnv};
