@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chronos_env::{Env, LockError, LockGuard};
 use chronos_model::{key_values, Catalog, FloatCodec, SqlState, TableSchema};
 use chronos_query::{Engine, EngineOptions, SpillOptions};
-use chronos_store::log::{Durability, Log, LogOptions};
+use chronos_store::log::{Driver, Durability, Log, LogOptions};
 use chronos_store::segment::Damage;
 use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store, StoreOptions};
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use quick_cache::sync::Cache;
 use crate::auth::{Auth, AuthOptions};
 use crate::cluster::{Cluster, ClusterOptions, Peers};
 use crate::profile::Profile;
-use crate::replica::{log_error, Replica};
+use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
 use crate::status::{
@@ -151,10 +151,20 @@ impl Node {
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
         let memory = MemoryAccount::new(MemoryShares::of(memory));
+        let place = Place::new(&env, options.cluster.runtime)?;
+        chronos_store::checkpoint::finish_replacement(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
             segment_bytes: profile.log_segment_bytes(),
+            // What is under way is limited where it is proposed.
+            queue_bytes_max: u64::MAX,
+            driver: match place.is_stepped() {
+                true => Driver::Stepped,
+                false => Driver::Thread,
+            },
+            cache_bytes: (memory.shares().limit / 32).min(LogOptions::CACHE_BYTES_DEFAULT),
+            on_work: options.cluster.on_log_work.clone(),
             ..LogOptions::default()
         };
         let (log, recovery) = Log::open(&env, &dir.join("log"), log_options).map_err(log_error)?;
@@ -174,8 +184,18 @@ impl Node {
                 "cut off an unfinished write at the end of the log"
             );
         }
-        drop(peers);
-        let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
+        let replica = Start {
+            env: &env,
+            data_dir: dir,
+            store,
+            log,
+            memory: Arc::clone(&memory),
+            options: options.cluster.clone(),
+            timing: options.cluster.timing.unwrap_or(profile.timing()),
+            peers,
+            place,
+        }
+        .run()?;
         transactions::establish(&replica, options.transactions)?;
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
@@ -254,8 +274,9 @@ impl Node {
         let inner = &self.inner;
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
         let fault = inner.replica.fault().map(|fault| fault.reason);
+        let cluster = inner.replica.cluster_status();
         NodeStatus {
-            node_id: "n1".into(),
+            node_id: cluster.node_id,
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
             resources: ResourceStatus {
@@ -268,11 +289,11 @@ impl Node {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),
             },
-            role: "leader".into(),
-            term: 1,
+            ready: fault.is_none() && cluster.leader.is_some(),
+            role: cluster.role,
+            term: cluster.term,
             applied_index: inner.replica.store.applied_index().0,
             uptime_secs: nanos as f64 / 1e9,
-            ready: fault.is_none(),
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),

@@ -12,8 +12,8 @@ use arrow_schema::ArrowError;
 use chronos_model::{text, DataError, KeyError, SqlState, Stamp, TableId, Value};
 
 use crate::foreign_keys::ForeignKeyViolation;
+use crate::log::{LogIndex, Term};
 use crate::segment::SegmentError;
-use crate::LogIndex;
 
 /// Trouble with this node's storage.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,6 +117,20 @@ pub enum StoreError {
         given: Stamp,
         /// The highest stamp applied before.
         last: Stamp,
+    },
+    /// A checkpoint cannot be made, used or received as it was asked for.
+    #[error("a checkpoint cannot be used so: {reason}")]
+    Checkpoint {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Terms came out of order.
+    #[error("term {} was entered after term {}", given.0, entered.0)]
+    TermOrder {
+        /// The term given.
+        given: Term,
+        /// The one that was entered before.
+        entered: Term,
     },
     /// An earlier failure of a sync or of the manifest makes every later write unsafe.
     #[error("the store has stopped, because {}", reason.text)]
@@ -243,7 +257,10 @@ impl StoreError {
             StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::NotSerializable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
             StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
-            StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
+            StoreError::IndexOrder { .. }
+            | StoreError::StampOrder { .. }
+            | StoreError::TermOrder { .. }
+            | StoreError::Checkpoint { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
                 SqlState::CANNOT_CONNECT_NOW
             }

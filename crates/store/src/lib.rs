@@ -19,6 +19,8 @@
 //! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
+//! | `checkpoint` | the store of one moment as a directory: made, received, put in place |
+//! | `progress` | how far the log is applied, in which term, and who belongs to the cluster |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
 //! | `scan` | plans and partitions of scans |
@@ -32,6 +34,7 @@ pub mod version;
 
 mod apply;
 mod buckets;
+pub mod checkpoint;
 mod compaction;
 mod damage;
 mod erase;
@@ -51,6 +54,7 @@ mod pace;
 mod page_size;
 mod prepare;
 mod present;
+mod progress;
 mod read_view;
 mod retention;
 mod scan;
@@ -66,9 +70,10 @@ pub use apply::Applied;
 pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use foreign_keys::{End, ForeignKeyViolation};
 pub use index::{Duplicate, IndexScan, IndexScanRequest};
-pub use log::LogIndex;
+pub use log::{LogIndex, Term};
 pub use memory::{MemoryAccount, MemoryClass, MemoryShares, OutOfMemory, Reservation};
 pub use prepare::PreparedWriteSet;
+pub use progress::Membership;
 pub use read_view::{Found, ReadView, RowData};
 pub use scan::{
     KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,

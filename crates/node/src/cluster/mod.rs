@@ -19,10 +19,9 @@ pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
-    AppendReply, AppendRequest, Ballot, CheckpointFile, CheckpointOffer, CheckpointPart,
-    LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
-    VoteRequest,
+    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, LogPosition, Membership,
+    OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
-pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, Timing};
+pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
 pub use status::{ClusterStatus, FollowerStatus, MemberStatus, TransferStatus};

@@ -416,7 +416,7 @@ impl Session {
                 let message = "AS OF SYSTEM TIME needs a moment, not NULL";
                 let micros =
                     micros.ok_or_else(|| Error::new(SqlState::INVALID_PARAMETER, message))?;
-                self.node.inner.replica.settle(self.now_micros()).await;
+                self.node.inner.replica.settle(self.now_micros()).await?;
                 Some(Stamp::last_of_micros(micros))
             }
         };

@@ -396,7 +396,7 @@ impl Session {
             return self.read_context();
         }
         let now_micros = self.now_micros();
-        self.node.inner.replica.settle(now_micros).await;
+        self.node.inner.replica.settle(now_micros).await?;
         Ok(ReadContext {
             view: self.node.inner.replica.store.read_view(),
             now_micros,

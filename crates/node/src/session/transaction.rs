@@ -15,6 +15,7 @@ use chronos_model::{
 use chronos_store::{ReadLog, ReadView, Reservation};
 
 use super::migration::TableChanges;
+use crate::replica::HiddenKeys;
 use crate::Error;
 
 /// Changes by key, in order. One is enough unless rows are true for periods.
@@ -154,12 +155,16 @@ impl Transaction {
     /// Those of a table without a primary key get keys with this stamp.
     ///
     /// Errors: there is no memory for it (53200).
-    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+    pub(super) fn unbatch(
+        &mut self,
+        table: &Arc<TableSchema>,
+        keys: HiddenKeys,
+    ) -> Result<(), Error> {
         if !self.writes.has_batch_of(table) {
             return Ok(());
         }
         self.overlaid = None;
-        self.writes.unbatch(table, stamp)?;
+        self.writes.unbatch(table, keys)?;
         let bytes = self.bytes();
         match bytes.checked_sub(self.held.bytes()) {
             Some(more) => self.held.try_grow(more).map_err(Error::from),
@@ -210,7 +215,11 @@ impl Writes {
         self.batches.iter().any(|batch| batch.table == table.id)
     }
 
-    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+    pub(super) fn unbatch(
+        &mut self,
+        table: &Arc<TableSchema>,
+        keys: HiddenKeys,
+    ) -> Result<(), Error> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.batches.drain(..).partition(|b| b.table == table.id);
         self.batches = others;
@@ -220,7 +229,7 @@ impl Writes {
             for row in 0..batch.batch.num_rows() {
                 let values = chronos_query::dml::row_values(table, &batch.batch, row)?;
                 let (key, expect) = match table.has_hidden_key() {
-                    true => (super::write::hidden_key(stamp, position), Expect::Any),
+                    true => (keys.key(position), Expect::Any),
                     false => (chronos_query::dml::key_of(table, &values)?, batch.expect),
                 };
                 position += 1;

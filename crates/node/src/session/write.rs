@@ -238,9 +238,9 @@ impl Session {
     ) -> Result<Option<Vec<u32>>, Error> {
         if table.has_hidden_key() {
             if let Change::Rows(changes) = change {
-                let stamp = self.node.inner.replica.next_stamp();
+                let keys = self.node.inner.replica.hidden_keys();
                 for (position, row) in changes.rows.iter_mut().enumerate() {
-                    row.key = hidden_key(stamp, position as u64);
+                    row.key = keys.key(position as u64);
                     if row.expect != Expect::DistinctOrSkip {
                         row.expect = Expect::Any;
                     }
@@ -452,22 +452,22 @@ impl Session {
         if self.transaction.is_none() || !table.has_hidden_key() {
             return;
         }
-        let stamp = self.node.inner.replica.next_stamp();
+        let keys = self.node.inner.replica.hidden_keys();
         let rows = changes.iter_mut().filter_map(|change| match change {
             Change::Rows(rows) => Some(&mut rows.rows),
             _ => None,
         });
         let fresh = rows.flatten().filter(|row| row.key.0.is_empty());
         for (position, row) in fresh.enumerate() {
-            row.key = hidden_key(stamp, position as u64);
+            row.key = keys.key(position as u64);
             row.expect = Expect::Any;
         }
     }
 
     pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
-        let stamp = self.node.inner.replica.next_stamp();
+        let keys = self.node.inner.replica.hidden_keys();
         match &mut self.transaction {
-            Some(t) => t.unbatch(table, stamp),
+            Some(t) => t.unbatch(table, keys),
             None => Ok(()),
         }
     }
@@ -607,13 +607,6 @@ pub(super) fn current_row(
         None => Ok(None),
         Some(found) => Ok(Some(found.row.all_values().map_err(Error::from)?)),
     }
-}
-
-pub(super) fn hidden_key(stamp: Stamp, position: u64) -> Key {
-    let mut bytes = Vec::with_capacity(16);
-    bytes.extend_from_slice(&stamp.0.to_be_bytes());
-    bytes.extend_from_slice(&position.to_be_bytes());
-    Key(bytes.into())
 }
 
 /// Rows were given periods since the statement was planned: it has to be planned again.

@@ -8,6 +8,7 @@
 mod behaviour;
 mod by_key;
 mod cases;
+mod checkpoint;
 mod damage;
 mod disk_faults;
 mod fixture;
@@ -16,6 +17,7 @@ mod index;
 mod migrate;
 mod model;
 mod power_cut;
+mod progress;
 mod random;
 mod retention;
 mod retention_power_cut;
