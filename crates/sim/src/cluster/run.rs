@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronos_env::SimRandom;
+use chronos_node::cluster::Sabotage;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     pub syncs: Syncs,
     /// Whether leaders answer reads by their lease.
     pub lease_reads: bool,
+    /// A mistake that the nodes make.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Plan {
@@ -49,6 +52,7 @@ impl Plan {
             lasts: Duration::from_secs(8),
             syncs: Syncs::Honest,
             lease_reads: false,
+            sabotage: None,
         }
     }
 }
@@ -154,6 +158,9 @@ impl Run {
         let habits = Habits {
             syncs: self.plan.syncs,
             lease_reads: self.plan.lease_reads,
+            sabotage: self.plan.sabotage,
+            // With the shortest, whoever is away for a moment needs a checkpoint.
+            log_keep_bytes: 16 << (10 + self.seeds.below(4)),
         };
         let mut nemesis = Nemesis::new(self.seed(), &self.cluster, habits);
         nemesis.found(self.plan.nodes);
