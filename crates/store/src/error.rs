@@ -124,6 +124,12 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The content of a moment cannot be hashed.
+    #[error("content cannot be hashed: {reason}")]
+    Content {
+        /// Why not.
+        reason: &'static str,
+    },
     /// Terms came out of order.
     #[error("term {} was entered after term {}", given.0, entered.0)]
     TermOrder {
@@ -256,7 +262,9 @@ impl StoreError {
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::NotSerializable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
-            StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
+            StoreError::BeforeHorizon { .. } | StoreError::Content { .. } => {
+                SqlState::INVALID_PARAMETER
+            }
             StoreError::IndexOrder { .. }
             | StoreError::StampOrder { .. }
             | StoreError::TermOrder { .. }
@@ -372,6 +380,12 @@ pub enum ApplyError {
         /// What differs.
         reason: String,
     },
+    /// The key of a write set is that of another one.
+    #[error("idempotency key \"{key}\" was used for another request")]
+    KeyReused {
+        /// The key.
+        key: Arc<str>,
+    },
     /// This node cannot go on.
     #[error(transparent)]
     Storage(#[from] StoreError),
@@ -396,7 +410,7 @@ impl ApplyError {
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),
             ApplyError::Shape { .. } => SqlState::DATATYPE_MISMATCH,
-            ApplyError::Period { .. } => SqlState::INVALID_PARAMETER,
+            ApplyError::Period { .. } | ApplyError::KeyReused { .. } => SqlState::INVALID_PARAMETER,
             ApplyError::Storage(e) => e.sqlstate(),
         }
     }

@@ -19,7 +19,9 @@
 //! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
+//! | `archive` | a checkpoint as a stream of bytes, and back |
 //! | `checkpoint` | the store of one moment as a directory: made, received, put in place |
+//! | `content` | hashes of what every replica must have |
 //! | `progress` | how far the log is applied, in which term, and who belongs to the cluster |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
@@ -33,9 +35,11 @@ pub mod segment;
 pub mod version;
 
 mod apply;
+pub mod archive;
 mod buckets;
 pub mod checkpoint;
 mod compaction;
+mod content;
 mod damage;
 mod erase;
 mod error;
@@ -43,6 +47,7 @@ mod first;
 mod flush;
 mod foreign_keys;
 mod history;
+mod idempotency;
 mod index;
 mod maintenance;
 mod manifest;
@@ -67,6 +72,7 @@ pub mod verify;
 mod write;
 
 pub use apply::Applied;
+pub use content::{ContentHash, ContentHashes, TableContent};
 pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use foreign_keys::{End, ForeignKeyViolation};
 pub use index::{Duplicate, IndexScan, IndexScanRequest};

@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::apply::{self, Applied};
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
+use crate::idempotency;
 use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
@@ -463,6 +464,13 @@ impl Shared {
                 refused
             }
         };
+        if let Some(once) = set.once() {
+            let before = idempotency::before(&state, once, recorded).map_err(refused)?;
+            if before.is_some() {
+                self.publish(index, recorded);
+                return Ok(Applied::again(before));
+            }
+        }
         for reads in set.reads() {
             serial::check(&state, reads, set.begin, previous).map_err(refused)?;
         }
@@ -487,7 +495,11 @@ impl Shared {
         let names = transactions::changed(set, &before, after);
         let rows = checked.applied.rows;
         let noted = transactions::note(&state, index, recorded, author, names, rows);
-        let written = written + noted;
+        let once = set.once();
+        let kept = once.map_or(0, |once| {
+            idempotency::note(&state, once, index, recorded, author.node, rows)
+        });
+        let written = written + noted + kept;
         apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(migrated) = migrated {

@@ -160,7 +160,7 @@ fn first_versions_are_first(batch: &VersionBatch) -> bool {
 }
 
 /// Which versions are expired; `None`: none is.
-fn expired(
+pub(crate) fn expired(
     schema: &TableSchema,
     retained: &Retained,
     batch: &VersionBatch,
@@ -210,7 +210,11 @@ fn cut(batch: &mut VersionBatch, rows: &[u32]) {
 }
 
 /// A merge of every version of some sources, with all that is stored of it.
-fn everything(schema: &Arc<TableSchema>, sources: Vec<Source>) -> Result<Merger, StoreError> {
+/// Every version that some sources have, in order.
+pub(crate) fn everything(
+    schema: &Arc<TableSchema>,
+    sources: Vec<Source>,
+) -> Result<Merger, StoreError> {
     let columns = (0..schema.columns.len()).map(PageColumn::Column);
     let columns = STORED.into_iter().chain(columns).collect();
     let request = MergeRequest::everything(schema.clone(), columns, BATCH_ROWS_FIRST);
@@ -409,7 +413,7 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_extension("tmp")
 }
 
-fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
+pub(crate) fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
     let columns = merged.columns.split_off(STORED.len());
     let [origin, origin_node, kind, valid_from, valid_to] = merged.columns.as_slice() else {
         return Err(StoreError::Columns("a merge lost columns".into()));

@@ -13,7 +13,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use chronos_model::{Author, Change, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{
+    Author, Change, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet, IDEMPOTENCY_TABLE,
+};
 use chronos_store::log::{LogEntry, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
 use tokio::sync::{oneshot, watch};
@@ -287,6 +289,7 @@ fn tables_of(change: &Change) -> Vec<TableId> {
         Change::CreateTable(_)
         | Change::CreateIndex(_)
         | Change::DropIndex(_)
+        | Change::GiveUpIndex(_)
         | Change::SetIndexState(..)
         | Change::CreateSequence(_)
         | Change::ReserveNumbers(..)
@@ -296,6 +299,7 @@ fn tables_of(change: &Change) -> Vec<TableId> {
         | Change::Truncate(id)
         | Change::AlterOptions(id, _)
         | Change::ExpectShape(id, _) => vec![*id],
+        Change::Once(_) => vec![IDEMPOTENCY_TABLE],
         Change::Rows(rows) => vec![rows.table],
         Change::Batch(batch) => vec![batch.table],
         Change::Catalog(change) => change.tables(),

@@ -191,8 +191,9 @@ impl Replica {
             resolved = resolution => resolution_of(resolved),
             answer = answer => match answer {
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Handed::NotTaken,
-                // Applied, discarded by a later leader, or the consensus ended.
-                _ => Handed::Sent,
+                // Applied, or discarded by a later leader.
+                Ok(_) => Handed::Sent,
+                Err(_) => Handed::Refused(self.ended(&"it gave no answer")),
             },
         }
     }

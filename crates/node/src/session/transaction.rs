@@ -64,6 +64,8 @@ pub(super) struct Transaction {
     pub(super) implicit: bool,
     /// What it knows of foreign keys.
     pub(super) constraints: super::foreign_keys::Constraints,
+    /// What it is for an idempotency key.
+    pub(super) attempt: Option<super::once::Attempt>,
     /// The view with the writes, until the next write.
     pub(super) overlaid: Option<ReadView>,
     /// Memory for the writes, for another form of them that reading them or committing makes,
@@ -74,6 +76,11 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// Whether nothing was written so far, and nothing can be taken back.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.writes.is_empty() && self.tables.is_empty() && self.savepoints.is_empty()
+    }
+
     pub(super) fn new(
         view: ReadView,
         now_micros: i64,
@@ -96,6 +103,7 @@ impl Transaction {
             as_of: None,
             implicit,
             constraints: Default::default(),
+            attempt: None,
             overlaid: None,
             held,
         }

@@ -9,7 +9,7 @@ use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use chronos_model::{
     columns_bytes, Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState,
-    Stamp, TableId, TableSchema, Value, WriteSet,
+    Stamp, TableSchema, Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
@@ -520,17 +520,28 @@ impl Session {
 
     pub(super) async fn commit_transaction(
         &mut self,
-        transaction: Transaction,
+        mut transaction: Transaction,
     ) -> Result<(), Error> {
-        let set = transaction.to_write_set(self.known_sequences.own());
+        let attempt = transaction.attempt.take();
+        if let Some(attempt) = attempt.as_ref().filter(|a| a.is_again()) {
+            // It was committed before, and has written nothing this time.
+            self.sequences_follow();
+            return attempt.check_complete();
+        }
+        let mut set = transaction.to_write_set(self.known_sequences.own());
+        set.changes.extend(attempt.as_ref().map(|a| a.change()));
         let committed = self.commit_set(set, &transaction.tables).await;
+        let committed = match (committed, attempt) {
+            (Ok(applied), Some(attempt)) => attempt.check_alike(applied),
+            (committed, _) => committed,
+        };
         let (constraints, catalog) = (&transaction.constraints, transaction.view.catalog());
         let committed = committed.map_err(|e| constraints.lost(e, catalog).with_own_names());
         match &committed {
             Ok(_) => self.known_sequences.committed(),
             Err(_) => self.sequences_follow(),
         }
-        let indexes = committed?;
+        let indexes = committed?.created_indexes;
         let restarts = transaction.tables.restarts.clone();
         drop(transaction);
         if let Err(e) = self.restart(restarts).await {
@@ -541,20 +552,16 @@ impl Session {
         Ok(())
     }
 
-    /// Commits all that a transaction does; gives the indexes that are still to be built.
-    async fn commit_set(
-        &mut self,
-        set: WriteSet,
-        tables: &TableChanges,
-    ) -> Result<Vec<TableId>, Error> {
+    /// Commits all that a transaction does.
+    async fn commit_set(&mut self, set: WriteSet, tables: &TableChanges) -> Result<Applied, Error> {
         if set.changes.is_empty() {
-            return Ok(vec![]);
+            return Ok(Applied::default());
         }
         if tables.reshapes() {
             // As a statement does that alters a table at once.
             self.flush().await?;
         }
-        Ok(self.propose(set).await?.applied.created_indexes)
+        Ok(self.propose(set).await?.applied)
     }
 
     /// An empty reservation for rows and changes of a statement.

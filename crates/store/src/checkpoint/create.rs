@@ -11,7 +11,7 @@ use super::{
     UNFINISHED,
 };
 use crate::error::StoreError;
-use crate::manifest::{Manifest, ManifestState};
+use crate::manifest::{self, Manifest, ManifestState};
 use crate::store::{segment_path, Store, SEGMENTS};
 
 /// The number of a checkpoint's manifest.
@@ -182,6 +182,25 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Makes it the store of a new cluster, in a directory that does not exist: the same content, at
+    /// the same place in a log that goes on from there, with no members.
+    pub fn into_new_cluster(self, dir: &Path) -> Result<(), StoreError> {
+        let found = manifest::read(&self.env, &self.dir)?;
+        let before = found.newest.unwrap_or(0);
+        let state = ManifestState {
+            membership: None,
+            ..found.state
+        };
+        Manifest::write_state(&self.env, &self.dir, before + 1, state)?;
+        for name in [format!("manifest-{before:016x}"), LIST.to_owned()] {
+            let path = self.dir.join(name);
+            let removed = self.env.disk.remove_file(&path);
+            removed.map_err(|e| StoreError::io("remove", &path, e))?;
+        }
+        sync_dir(&self.env, &self.dir)?;
+        rename(&self.env, &self.dir, dir)
     }
 
     /// Removes it. What is only half removed is no checkpoint any more.

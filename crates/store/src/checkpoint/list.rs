@@ -129,17 +129,21 @@ impl CheckpointList {
         }
         let list: CheckpointList = serde_json::from_slice(content)
             .map_err(|e| damaged(&format!("a checkpoint's list does not read: {e}")))?;
-        let mut names: Vec<&str> = list.files.iter().map(|file| &*file.name).collect();
+        list.check_names().map_err(|reason| damaged(&reason))?;
+        Ok(list)
+    }
+
+    /// Errors if it names files that no checkpoint has: it comes from elsewhere.
+    pub(crate) fn check_names(&self) -> Result<(), String> {
+        let mut names: Vec<&str> = self.files.iter().map(|file| &*file.name).collect();
         if let Some(name) = names.iter().find(|name| !is_name(name)) {
-            return Err(damaged(&format!(
-                "a checkpoint's list names the file {name:?}"
-            )));
+            return Err(format!("a checkpoint's list names the file {name:?}"));
         }
         names.sort_unstable();
-        if names.windows(2).any(|two| two[0] == two[1]) {
-            return Err(damaged("a checkpoint's list names a file twice"));
+        match names.windows(2).any(|two| two[0] == two[1]) {
+            true => Err("a checkpoint's list names a file twice".into()),
+            false => Ok(()),
         }
-        Ok(list)
     }
 }
 
