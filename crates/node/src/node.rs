@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{Cluster, ClusterOptions, Peers};
+use crate::cluster::{Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
 use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
@@ -156,7 +156,8 @@ impl Node {
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
-            segment_bytes: profile.log_segment_bytes(),
+            segment_bytes: (options.cluster.simulated.log_file_bytes)
+                .unwrap_or_else(|| profile.log_segment_bytes()),
             // What is under way is limited where it is proposed.
             queue_bytes_max: u64::MAX,
             driver: match place.is_stepped() {
@@ -262,6 +263,19 @@ impl Node {
     /// by itself when memory is full, and at its end.
     pub fn flush(&self) -> Result<(), Error> {
         Ok(self.inner.replica.store.flush_now()?)
+    }
+
+    /// Where work is done in steps: writes and syncs what is queued for the log, and calls
+    /// back. Whether there was something.
+    #[doc(hidden)]
+    pub fn step_log(&self) -> bool {
+        self.inner.replica.log.step()
+    }
+
+    /// Where work is done in steps: flushes what is full, and compacts as the policy says.
+    #[doc(hidden)]
+    pub fn maintain(&self) -> Result<(), Error> {
+        Ok(self.inner.replica.store.maintain()?)
     }
 
     /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
@@ -399,6 +413,8 @@ fn open_store(
     options.background_bytes = shares.background;
     options.segment.float_codec = given.float_codec;
     options.compaction_bytes_per_second = given.compaction_bytes_per_second;
+    // In a simulation, [`Node::maintain`] does it.
+    options.background = given.cluster.runtime == ConsensusRuntime::OwnThread;
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
 }
 

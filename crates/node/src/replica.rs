@@ -140,7 +140,7 @@ impl Replica {
         &self.checkpoints
     }
 
-    fn is_stepped(&self) -> bool {
+    pub(crate) fn is_stepped(&self) -> bool {
         self.place.is_stepped()
     }
 

@@ -13,6 +13,7 @@ mod member;
 mod messages;
 mod options;
 mod peers;
+mod simulated;
 mod status;
 
 pub use admin::{AdminReply, AdminRequest};
@@ -24,4 +25,6 @@ pub use messages::{
 };
 pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
+#[doc(hidden)]
+pub use simulated::{Sabotage, Simulated};
 pub use status::{ClusterStatus, FollowerStatus, MemberStatus, TransferStatus};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Member;
+use super::{Member, Simulated};
 
 /// Called when something waits for the disk.
 pub type OnWork = Arc<dyn Fn() + Send + Sync>;
@@ -25,6 +25,9 @@ pub struct ClusterOptions {
     pub runtime: ConsensusRuntime,
     /// Called when the log has something to write, where that is done in steps.
     pub on_log_work: Option<OnWork>,
+    /// What is different in a simulation.
+    #[doc(hidden)]
+    pub simulated: Simulated,
 }
 
 impl fmt::Debug for ClusterOptions {
@@ -88,6 +91,7 @@ impl Default for ClusterOptions {
             lease_reads: false,
             runtime: ConsensusRuntime::OwnThread,
             on_log_work: None,
+            simulated: Simulated::default(),
         }
     }
 }

@@ -121,13 +121,14 @@ impl Replica {
 
     /// Lets go of entries that no node is likely to need.
     async fn cut_log(&self, must_forget: bool) {
+        let keep_bytes = (self.options.simulated.log_keep_bytes).unwrap_or(LOG_KEEP_BYTES);
         let Some((first, last)) = self.log.bounds() else {
             return;
         };
         let flushed = self.store.flushed_index();
         let upto = if self.is_alone() || must_forget {
             flushed
-        } else if self.log.stats().file_bytes > LOG_KEEP_BYTES {
+        } else if self.log.stats().file_bytes > keep_bytes {
             let half = LogIndex(first.0 + (last.0 - first.0) / 2);
             if flushed < half && self.fault().is_none() {
                 // Small transactions fill the log long before they fill memory.
