@@ -7,6 +7,7 @@
 mod auth;
 mod check;
 pub mod cluster;
+mod consistency;
 mod error;
 mod indexes;
 mod ingest;
@@ -27,6 +28,7 @@ pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;
 pub use chronos_store::{MemoryClass, OutOfMemory, Reservation};
+pub use consistency::ReadConsistency;
 pub use error::Error;
 pub use ingest::{Ingested, Readings, READINGS};
 pub use node::{durability_warning, Node, NodeOptions, Spill};

@@ -14,6 +14,7 @@
 //! Entry payload: `[format: 2] [recorded stamp: u64] [node: u32] [user: u8 length, bytes] [write
 //! set]`; in format 1 there is no user.
 
+mod reads;
 mod replay;
 
 use std::sync::atomic::{AtomicBool, Ordering};
