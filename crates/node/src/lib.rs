@@ -17,6 +17,7 @@ mod profile;
 mod replica;
 mod sequences;
 mod session;
+mod settled;
 mod status;
 mod transactions;
 
@@ -38,6 +39,7 @@ pub use outcome::{
 };
 pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
+pub use settled::KeepKeys;
 pub use status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,

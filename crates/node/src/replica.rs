@@ -418,7 +418,7 @@ impl Applier {
             .apply(entry.index, entry.recorded, author, &entry.set)
         {
             Ok(applied) => {
-                for index in &applied.created_indexes {
+                for index in applied.created_indexes.iter().chain(&applied.moved_indexes) {
                     let _ = self.index_requests.send(*index);
                 }
                 Outcome::known(Ok(Committal { applied }))
