@@ -18,6 +18,8 @@ states! {
     WARNING = "01000";
     /// connection_exception
     CONNECTION_EXCEPTION = "08000";
+    /// transaction_resolution_unknown
+    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// protocol_violation
     PROTOCOL_VIOLATION = "08P01";
     /// feature_not_supported
