@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{Cluster, ClusterOptions, Peers};
+use crate::cluster::{identity, Cluster, ClusterOptions, Peers};
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
 use crate::sequences::Sequences;
@@ -145,6 +145,7 @@ impl Node {
             .disk
             .lock_exclusive(&dir.join("LOCK"))
             .map_err(|e| lock_error(dir, &e))?;
+        let cluster = identity::settle(&env, dir, &options.cluster)?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
         let memory = options
@@ -175,7 +176,7 @@ impl Node {
             );
         }
         drop(peers);
-        let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
+        let replica = Replica::start(&env, store, log, Arc::clone(&memory), cluster)?;
         transactions::establish(&replica, options.transactions)?;
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
@@ -254,8 +255,10 @@ impl Node {
         let inner = &self.inner;
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
         let fault = inner.replica.fault().map(|fault| fault.reason);
+        let cluster = inner.replica.cluster_status();
+        let ready = fault.is_none() && cluster.leader.is_some();
         NodeStatus {
-            node_id: "n1".into(),
+            node_id: cluster.node_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
             resources: ResourceStatus {
@@ -268,14 +271,15 @@ impl Node {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),
             },
-            role: "leader".into(),
-            term: 1,
+            role: cluster.role.clone(),
+            term: cluster.term,
             applied_index: inner.replica.store.applied_index().0,
             uptime_secs: nanos as f64 / 1e9,
-            ready: fault.is_none(),
+            ready,
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),
+            cluster,
             memory: self.memory_status(),
             log: self.log_status(),
             store: self.store_status(),

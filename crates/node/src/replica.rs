@@ -34,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use replay::decode;
 use replay::replay;
 
-use crate::cluster::{AdminRequest, ClusterStatus, Peer};
+use crate::cluster::{AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeRole, Peer};
 use crate::indexes::{shown_key, Indexes};
 use crate::Error;
 
@@ -84,6 +84,7 @@ pub(crate) struct Replica {
     fault: Arc<Mutex<Option<Fault>>>,
     closing: AtomicBool,
     memory: Arc<MemoryAccount>,
+    cluster: ClusterOptions,
 }
 
 /// How far the apply thread knows the outcomes of entries.
@@ -98,7 +99,7 @@ pub(crate) struct Settled {
 /// Why a node writes no more.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    code: SqlState,
+    pub(crate) code: SqlState,
     pub(crate) reason: String,
 }
 
@@ -123,6 +124,7 @@ impl Replica {
         store: Store,
         log: Log,
         memory: Arc<MemoryAccount>,
+        cluster: ClusterOptions,
     ) -> Result<Arc<Replica>, Error> {
         let hlc = Hlc::new(store.floor());
         let (next_index, held_back) = replay(&store, &log, &hlc)?;
@@ -167,6 +169,7 @@ impl Replica {
             fault,
             closing: AtomicBool::new(false),
             memory,
+            cluster,
         });
         replica.indexes.start(builder, &replica, requested)?;
         Ok(replica)
@@ -286,7 +289,30 @@ impl Replica {
     }
 
     pub(crate) fn cluster_status(&self) -> ClusterStatus {
-        ClusterStatus::default()
+        let member = &self.cluster.member;
+        let last = self.next_index.lock().0.saturating_sub(1);
+        let settled = self.settled.borrow().index.0;
+        ClusterStatus {
+            node_id: member.name.clone(),
+            number: member.number,
+            cluster_id: self.cluster.cluster_id.clone().unwrap_or_default(),
+            role: "leader".into(),
+            term: TERM.0,
+            leader: Some(member.number),
+            leader_id: Some(member.name.clone()),
+            leader_address: Some(member.address.clone()),
+            last_index: last,
+            committed_index: settled,
+            applied_index: settled,
+            members: vec![MemberStatus {
+                id: member.name.clone(),
+                number: member.number,
+                address: member.address.clone(),
+                role: NodeRole::Voter,
+                progress: None,
+            }],
+            ..ClusterStatus::default()
+        }
     }
 
     pub(crate) async fn administer(&self, request: AdminRequest) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 
 mod admin;
 mod handle;
+pub(crate) mod identity;
 mod member;
 mod messages;
 mod options;
@@ -17,11 +18,12 @@ mod status;
 
 pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
+pub use identity::{static_cluster_id, Beginning, NodeIdentity};
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
     AppendReply, AppendRequest, Ballot, CheckpointFile, CheckpointOffer, CheckpointPart,
-    LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
-    VoteRequest,
+    Introduction, LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply,
+    TransferRequest, VoteReply, VoteRequest,
 };
 pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
