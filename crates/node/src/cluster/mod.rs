@@ -15,6 +15,8 @@ mod options;
 mod peers;
 mod status;
 
+pub use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
+
 pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
