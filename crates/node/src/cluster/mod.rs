@@ -16,6 +16,8 @@ mod options;
 mod peers;
 mod status;
 
+pub use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
+
 pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
 pub use identity::{static_cluster_id, Beginning, NodeIdentity};
