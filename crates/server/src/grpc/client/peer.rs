@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Member, OfferReply, Peer, PeerError, ProposeReply,
-    ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, Introduction, Member, OfferReply, Peer, PeerError,
+    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::StreamExt as _;
@@ -263,5 +263,12 @@ impl Peer for GrpcPeer {
         let call = |request| async move { client.admin(request).await };
         let reply = self.call(LONG, request.into(), call).await?;
         reply.try_into().map_err(malformed)
+    }
+
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        let mut client = self.control.clone();
+        let call = |request| async move { client.introduce(request).await };
+        let reply = self.call(SHORT, pb::IntroduceRequest {}, call).await?;
+        Ok(reply.into())
     }
 }

@@ -1,6 +1,6 @@
 //! Changes of who belongs to the cluster.
 
-use chronos_node::cluster::{AdminReply, AdminRequest, NodeNumber};
+use chronos_node::cluster::{AdminReply, AdminRequest, Introduction, NodeNumber};
 
 use super::checkpoint::{received, sent};
 use super::{leader, not_leader, required, Malformed};
@@ -81,5 +81,23 @@ impl TryFrom<pb::AdminReply> for AdminReply {
             Outcome::NotLeader(it) => Self::NotLeader(leader(it)),
             Outcome::Refused(why) => Self::Refused(why),
         })
+    }
+}
+
+impl From<Introduction> for pb::Introduction {
+    fn from(introduction: Introduction) -> Self {
+        Self {
+            cluster_id: introduction.cluster_id,
+            leader: introduction.leader.map(Into::into),
+        }
+    }
+}
+
+impl From<pb::Introduction> for Introduction {
+    fn from(introduction: pb::Introduction) -> Self {
+        Self {
+            cluster_id: introduction.cluster_id,
+            leader: introduction.leader.map(Into::into),
+        }
     }
 }

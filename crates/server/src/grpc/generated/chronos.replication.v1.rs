@@ -342,6 +342,17 @@ pub mod admin_reply {
         Refused(::prost::alloc::string::String),
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IntroduceRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Introduction {
+    /// Empty: it belongs to none yet.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Absent: it knows none.
+    #[prost(message, optional, tag = "2")]
+    pub leader: ::core::option::Option<Member>,
+}
 /// Generated client implementations.
 pub mod replication_client {
     #![allow(
@@ -701,6 +712,31 @@ pub mod replication_client {
                 .insert(GrpcMethod::new("chronos.replication.v1.Replication", "Admin"));
             self.inner.unary(req, path, codec).await
         }
+        /// Asks the node which cluster it belongs to, and who leads: what a node that is to join needs
+        /// to know first.
+        pub async fn introduce(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IntroduceRequest>,
+        ) -> std::result::Result<tonic::Response<super::Introduction>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chronos.replication.v1.Replication/Introduce",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("chronos.replication.v1.Replication", "Introduce"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -781,6 +817,12 @@ pub mod replication_server {
             &self,
             request: tonic::Request<super::AdminRequest>,
         ) -> std::result::Result<tonic::Response<super::AdminReply>, tonic::Status>;
+        /// Asks the node which cluster it belongs to, and who leads: what a node that is to join needs
+        /// to know first.
+        async fn introduce(
+            &self,
+            request: tonic::Request<super::IntroduceRequest>,
+        ) -> std::result::Result<tonic::Response<super::Introduction>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ReplicationServer<T> {
@@ -1338,6 +1380,51 @@ pub mod replication_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AdminSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chronos.replication.v1.Replication/Introduce" => {
+                    #[allow(non_camel_case_types)]
+                    struct IntroduceSvc<T: Replication>(pub Arc<T>);
+                    impl<
+                        T: Replication,
+                    > tonic::server::UnaryService<super::IntroduceRequest>
+                    for IntroduceSvc<T> {
+                        type Response = super::Introduction;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IntroduceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Replication>::introduce(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IntroduceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -179,4 +179,9 @@ impl Replication for Service {
         let reply = self.peer.admin(read(request)?).await;
         reply.map(|it| Response::new(it.into())).map_err(status)
     }
+
+    async fn introduce(&self, _: Request<pb::IntroduceRequest>) -> Answer<pb::Introduction> {
+        let reply = self.peer.introduce().await;
+        reply.map(|it| Response::new(it.into())).map_err(status)
+    }
 }
