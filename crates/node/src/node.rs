@@ -7,16 +7,16 @@ use std::sync::Arc;
 use chronos_env::{Env, LockError, LockGuard};
 use chronos_model::{key_values, Catalog, FloatCodec, SqlState, TableSchema};
 use chronos_query::{Engine, EngineOptions, SpillOptions};
-use chronos_store::log::{Durability, Log, LogOptions};
+use chronos_store::log::{Driver, Durability, Log, LogOptions};
 use chronos_store::segment::Damage;
 use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store, StoreOptions};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{identity, Cluster, ClusterOptions, Peers};
+use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
-use crate::replica::{log_error, Replica};
+use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
 use crate::status::{
@@ -107,6 +107,7 @@ pub(crate) struct Inner {
     profile: Profile,
     pub(crate) memory: Arc<MemoryAccount>,
     durability: Durability,
+    transactions: Option<NoteTransactions>,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
     pg_address: Mutex<Option<String>>,
@@ -152,10 +153,21 @@ impl Node {
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
         let memory = MemoryAccount::new(MemoryShares::of(memory));
+        let place = Place::new(&env, options.cluster.runtime)?;
+        chronos_store::checkpoint::finish_replacement(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
-            segment_bytes: profile.log_segment_bytes(),
+            segment_bytes: (options.cluster.simulated.log_file_bytes)
+                .unwrap_or_else(|| profile.log_segment_bytes()),
+            // What is under way is limited where it is proposed.
+            queue_bytes_max: u64::MAX,
+            driver: match place.is_stepped() {
+                true => Driver::Stepped,
+                false => Driver::Thread,
+            },
+            cache_bytes: (memory.shares().limit / 32).min(LogOptions::CACHE_BYTES_DEFAULT),
+            on_work: options.cluster.on_log_work.clone(),
             ..LogOptions::default()
         };
         let (log, recovery) = Log::open(&env, &dir.join("log"), log_options).map_err(log_error)?;
@@ -175,9 +187,23 @@ impl Node {
                 "cut off an unfinished write at the end of the log"
             );
         }
-        drop(peers);
-        let replica = Replica::start(&env, store, log, Arc::clone(&memory), cluster)?;
-        transactions::establish(&replica, options.transactions)?;
+        let replica = Start {
+            env: &env,
+            data_dir: dir,
+            store,
+            log,
+            memory: Arc::clone(&memory),
+            timing: cluster.timing.unwrap_or(profile.timing()),
+            options: cluster,
+            peers,
+            place,
+        }
+        .run()?;
+        // A member of a larger cluster may know no leader yet: `begin` does it.
+        if replica.is_alone() {
+            let noted = transactions::establish(&replica, options.transactions);
+            futures::executor::block_on(noted)?;
+        }
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
             memory: Arc::clone(&memory),
@@ -195,6 +221,7 @@ impl Node {
             profile,
             memory,
             durability,
+            transactions: options.transactions,
             started_nanos,
             lock: Mutex::new(Some(lock)),
             pg_address: Mutex::new(None),
@@ -207,6 +234,14 @@ impl Node {
     /// A new session.
     pub fn session(&self) -> Session {
         Session::new(self.clone())
+    }
+
+    /// What its options say of the database as a whole, which takes a leader: which transactions
+    /// are noted. Opening a node that is alone does it.
+    ///
+    /// Errors: there is no leader.
+    pub async fn begin(&self) -> Result<(), Error> {
+        transactions::establish(&self.inner.replica, self.inner.transactions).await
     }
 
     /// The cluster that it belongs to.
@@ -243,6 +278,19 @@ impl Node {
     /// by itself when memory is full, and at its end.
     pub fn flush(&self) -> Result<(), Error> {
         Ok(self.inner.replica.store.flush_now()?)
+    }
+
+    /// Where work is done in steps: writes and syncs what is queued for the log, and calls
+    /// back. Whether there was something.
+    #[doc(hidden)]
+    pub fn step_log(&self) -> bool {
+        self.inner.replica.log.step()
+    }
+
+    /// Where work is done in steps: flushes what is full, and compacts as the policy says.
+    #[doc(hidden)]
+    pub fn maintain(&self) -> Result<(), Error> {
+        Ok(self.inner.replica.store.maintain()?)
     }
 
     /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
@@ -382,6 +430,8 @@ fn open_store(
     options.background_bytes = shares.background;
     options.segment.float_codec = given.float_codec;
     options.compaction_bytes_per_second = given.compaction_bytes_per_second;
+    // In a simulation, [`Node::maintain`] does it.
+    options.background = given.cluster.runtime == ConsensusRuntime::OwnThread;
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
 }
 

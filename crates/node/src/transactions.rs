@@ -81,7 +81,10 @@ impl NoteTransactions {
 }
 
 /// Makes it true. A node that cannot write goes on as it is.
-pub(crate) fn establish(replica: &Replica, wanted: Option<NoteTransactions>) -> Result<(), Error> {
+pub(crate) async fn establish(
+    replica: &Replica,
+    wanted: Option<NoteTransactions>,
+) -> Result<(), Error> {
     if replica.fault().is_some() {
         return Ok(());
     }
@@ -95,7 +98,7 @@ pub(crate) fn establish(replica: &Replica, wanted: Option<NoteTransactions>) -> 
             begin: Stamp::MAX,
             changes: vec![change],
         };
-        match futures::executor::block_on(replica.propose(set, None)) {
+        match replica.propose(set, None).await {
             Ok(_) => {}
             // Somebody else changed the catalog.
             Err(e) if e.code == SqlState::SERIALIZATION_FAILURE => {}

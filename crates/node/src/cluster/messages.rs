@@ -91,17 +91,9 @@ pub struct Membership {
     pub voters: Vec<Vec<NodeNumber>>,
     /// All members, voters and learners, by their number.
     pub members: Vec<Member>,
-}
-
-/// A file of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckpointFile {
-    /// Its name in the store's directory, with `/`.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// CRC-32 of its content.
-    pub crc: u32,
+    /// Learners that are to vote once they have caught up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promote: Vec<NodeNumber>,
 }
 
 /// A leader offers a checkpoint to a node that lacks what the log no longer has.
@@ -111,22 +103,22 @@ pub struct CheckpointOffer {
     pub ballot: Ballot,
     /// Names the checkpoint: the same id has the same files.
     pub id: String,
-    /// The last entry that it contains.
-    pub last: Option<LogPosition>,
-    /// The members as of then, and where in the log that was said.
-    pub membership: Membership,
-    /// Where the membership stands in the log.
-    pub membership_at: Option<LogPosition>,
-    /// Its files.
-    pub files: Vec<CheckpointFile>,
+    /// What it contains, as the store encodes it. Empty: as told before, go on.
+    pub list: Bytes,
 }
 
 /// What the node wants of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferReply {
-    /// The bytes of each file that it has already, in the order of the offer; a file that is
-    /// there as a whole has as many as it is long.
-    Send(Vec<u64>),
+    /// This file next, by its place in the list, from this offset to its end.
+    Wanted {
+        /// Which file.
+        file: u32,
+        /// Where to go on.
+        offset: u64,
+    },
+    /// Everything is there.
+    Complete,
     /// The node knows a later leader or voted for one.
     HigherBallot(Ballot),
 }

@@ -14,6 +14,7 @@ mod member;
 mod messages;
 mod options;
 mod peers;
+mod simulated;
 mod status;
 
 pub use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
@@ -23,10 +24,11 @@ pub use handle::Cluster;
 pub use identity::{static_cluster_id, Beginning, NodeIdentity};
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
-    AppendReply, AppendRequest, Ballot, CheckpointFile, CheckpointOffer, CheckpointPart,
-    Introduction, LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply,
-    TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, Introduction, LogPosition,
+    Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
-pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, Timing};
+pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
+#[doc(hidden)]
+pub use simulated::{Sabotage, Simulated};
 pub use status::{ClusterStatus, FollowerStatus, MemberStatus, TransferStatus};

@@ -1,9 +1,15 @@
 //! How a node takes part in a cluster.
 
-use super::Member;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Member, Simulated};
+
+/// Called when something waits for the disk.
+pub type OnWork = Arc<dyn Fn() + Send + Sync>;
 
 /// How a node takes part in a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterOptions {
     /// This node.
     pub member: Member,
@@ -17,6 +23,24 @@ pub struct ClusterOptions {
     pub lease_reads: bool,
     /// Where the consensus runs.
     pub runtime: ConsensusRuntime,
+    /// Called when the log has something to write, where that is done in steps.
+    pub on_log_work: Option<OnWork>,
+    /// What is different in a simulation.
+    #[doc(hidden)]
+    pub simulated: Simulated,
+}
+
+impl fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterOptions")
+            .field("member", &self.member)
+            .field("start", &self.start)
+            .field("cluster_id", &self.cluster_id)
+            .field("timing", &self.timing)
+            .field("lease_reads", &self.lease_reads)
+            .field("runtime", &self.runtime)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a cluster begins.
@@ -66,6 +90,8 @@ impl Default for ClusterOptions {
             timing: None,
             lease_reads: false,
             runtime: ConsensusRuntime::OwnThread,
+            on_log_work: None,
+            simulated: Simulated::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod check;
 mod cluster;
 mod connection;
 mod error;
+mod headers;
 mod health;
 pub mod ingest;
 mod metrics;

@@ -1,8 +1,6 @@
-//! Checkpoints: members, files, parts.
+//! Members, and offers of checkpoints.
 
-use chronos_node::cluster::{
-    CheckpointFile, CheckpointOffer, Member, Membership, NodeNumber, OfferReply,
-};
+use chronos_node::cluster::{CheckpointOffer, Member, NodeNumber, OfferReply};
 
 use super::{ballot, required, Malformed};
 use crate::grpc::pb;
@@ -37,55 +35,12 @@ pub(super) fn received(nodes: Vec<u32>) -> Vec<NodeNumber> {
     nodes.into_iter().map(NodeNumber).collect()
 }
 
-impl From<Membership> for pb::Membership {
-    fn from(membership: Membership) -> Self {
-        let voters = |nodes| pb::Voters { nodes: sent(nodes) };
-        Self {
-            voters: membership.voters.into_iter().map(voters).collect(),
-            members: membership.members.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<pb::Membership> for Membership {
-    fn from(membership: pb::Membership) -> Self {
-        let voters = |voters: pb::Voters| received(voters.nodes);
-        Self {
-            voters: membership.voters.into_iter().map(voters).collect(),
-            members: membership.members.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<CheckpointFile> for pb::CheckpointFile {
-    fn from(file: CheckpointFile) -> Self {
-        Self {
-            name: file.name,
-            bytes: file.bytes,
-            crc: file.crc,
-        }
-    }
-}
-
-impl From<pb::CheckpointFile> for CheckpointFile {
-    fn from(file: pb::CheckpointFile) -> Self {
-        Self {
-            name: file.name,
-            bytes: file.bytes,
-            crc: file.crc,
-        }
-    }
-}
-
 impl From<CheckpointOffer> for pb::CheckpointOffer {
     fn from(offer: CheckpointOffer) -> Self {
         Self {
             ballot: Some(offer.ballot.into()),
             id: offer.id,
-            last: offer.last.map(Into::into),
-            membership: Some(offer.membership.into()),
-            membership_at: offer.membership_at.map(Into::into),
-            files: offer.files.into_iter().map(Into::into).collect(),
+            list: offer.list,
         }
     }
 }
@@ -97,19 +52,17 @@ impl TryFrom<pb::CheckpointOffer> for CheckpointOffer {
         Ok(Self {
             ballot: ballot(offer.ballot)?,
             id: offer.id,
-            last: offer.last.map(Into::into),
-            membership: required(offer.membership, "membership")?.into(),
-            membership_at: offer.membership_at.map(Into::into),
-            files: offer.files.into_iter().map(Into::into).collect(),
+            list: offer.list,
         })
     }
 }
 
 impl From<OfferReply> for pb::OfferReply {
     fn from(reply: OfferReply) -> Self {
-        use pb::offer_reply::{Outcome, Send};
+        use pb::offer_reply::{Complete, Outcome, Wanted};
         let outcome = match reply {
-            OfferReply::Send(present_bytes) => Outcome::Send(Send { present_bytes }),
+            OfferReply::Wanted { file, offset } => Outcome::Wanted(Wanted { file, offset }),
+            OfferReply::Complete => Outcome::Complete(Complete {}),
             OfferReply::HigherBallot(ballot) => Outcome::HigherBallot(ballot.into()),
         };
         Self {
@@ -122,9 +75,10 @@ impl TryFrom<pb::OfferReply> for OfferReply {
     type Error = Malformed;
 
     fn try_from(reply: pb::OfferReply) -> Result<Self, Malformed> {
-        use pb::offer_reply::Outcome;
+        use pb::offer_reply::{Outcome, Wanted};
         Ok(match required(reply.outcome, "outcome")? {
-            Outcome::Send(send) => Self::Send(send.present_bytes),
+            Outcome::Wanted(Wanted { file, offset }) => Self::Wanted { file, offset },
+            Outcome::Complete(_) => Self::Complete,
             Outcome::HigherBallot(ballot) => Self::HigherBallot(ballot.into()),
         })
     }

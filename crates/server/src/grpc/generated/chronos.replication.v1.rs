@@ -134,66 +134,43 @@ pub struct Member {
     pub address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Voters {
-    #[prost(uint32, repeated, tag = "1")]
-    pub nodes: ::prost::alloc::vec::Vec<u32>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Membership {
-    /// Sets of voters, each of which must agree.
-    #[prost(message, repeated, tag = "1")]
-    pub voters: ::prost::alloc::vec::Vec<Voters>,
-    #[prost(message, repeated, tag = "2")]
-    pub members: ::prost::alloc::vec::Vec<Member>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CheckpointFile {
-    /// In the store's directory, with '/'.
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "2")]
-    pub bytes: u64,
-    /// CRC-32 (IEEE) of its content.
-    #[prost(fixed32, tag = "3")]
-    pub crc: u32,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckpointOffer {
     #[prost(message, optional, tag = "1")]
     pub ballot: ::core::option::Option<Ballot>,
     /// The same id has the same files.
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
-    /// The last entry that it contains.
-    #[prost(message, optional, tag = "3")]
-    pub last: ::core::option::Option<LogPosition>,
-    #[prost(message, optional, tag = "4")]
-    pub membership: ::core::option::Option<Membership>,
-    /// Where in the log the membership stands.
-    #[prost(message, optional, tag = "5")]
-    pub membership_at: ::core::option::Option<LogPosition>,
-    #[prost(message, repeated, tag = "6")]
-    pub files: ::prost::alloc::vec::Vec<CheckpointFile>,
+    /// What it contains, as the store encodes it. Empty: as told before, go on.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub list: ::prost::bytes::Bytes,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferReply {
-    #[prost(oneof = "offer_reply::Outcome", tags = "1, 2")]
+    #[prost(oneof = "offer_reply::Outcome", tags = "1, 2, 3")]
     pub outcome: ::core::option::Option<offer_reply::Outcome>,
 }
 /// Nested message and enum types in `OfferReply`.
 pub mod offer_reply {
-    /// The bytes of each file that are there already, in the order of the offer.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Send {
-        #[prost(uint64, repeated, tag = "1")]
-        pub present_bytes: ::prost::alloc::vec::Vec<u64>,
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Wanted {
+        /// Which file comes next, by its place in the list.
+        #[prost(uint32, tag = "1")]
+        pub file: u32,
+        /// From where, to its end.
+        #[prost(uint64, tag = "2")]
+        pub offset: u64,
     }
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Complete {}
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Outcome {
         #[prost(message, tag = "1")]
-        Send(Send),
+        Wanted(Wanted),
         #[prost(message, tag = "2")]
         HigherBallot(super::Ballot),
+        /// Everything is there.
+        #[prost(message, tag = "3")]
+        Complete(Complete),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
