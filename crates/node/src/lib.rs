@@ -4,6 +4,7 @@
 //! a session plans statements with `query`, proposes write sets to the replica
 //! and reads through read views of `store`.
 
+mod alerts;
 mod auth;
 mod check;
 pub mod cluster;
@@ -21,6 +22,7 @@ mod settled;
 mod status;
 mod transactions;
 
+pub use alerts::{judge, Alert, AlertThresholds, AlertWatch, Observation};
 pub use auth::{
     wrong_password, AuthMode, AuthOptions, Binding, Exchange, Identity, ScramError, Verifier,
     SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
