@@ -19,11 +19,12 @@ use crate::profile::Profile;
 use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
+use crate::settled::{KeepKeys, Settings};
 use crate::status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
-use crate::transactions::{self, NoteTransactions};
+use crate::transactions::NoteTransactions;
 use crate::{Error, Session};
 
 /// Planned statements that a node remembers for all its sessions, at most.
@@ -57,6 +58,8 @@ pub struct NodeOptions {
     pub spill: Spill,
     /// Which transactions are noted; `None`: as before, in a new database those of 30 days.
     pub transactions: Option<NoteTransactions>,
+    /// How long idempotency keys are remembered; `None`: as before, in a new database a day.
+    pub idempotency_keys: Option<KeepKeys>,
     /// How it finds out who somebody is. Embedded sessions are not asked.
     pub auth: AuthOptions,
     /// How it takes part in a cluster.
@@ -84,6 +87,7 @@ impl NodeOptions {
             compaction_bytes_per_second: None,
             spill: Spill::SystemTemporary,
             transactions: None,
+            idempotency_keys: None,
             auth: AuthOptions::default(),
             cluster: ClusterOptions::default(),
         }
@@ -107,7 +111,6 @@ pub(crate) struct Inner {
     profile: Profile,
     pub(crate) memory: Arc<MemoryAccount>,
     durability: Durability,
-    transactions: Option<NoteTransactions>,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
     pg_address: Mutex<Option<String>>,
@@ -199,10 +202,17 @@ impl Node {
             place,
         }
         .run()?;
-        // A member of a larger cluster may know no leader yet: `begin` does it.
-        if replica.is_alone() {
-            let noted = transactions::establish(&replica, options.transactions);
-            futures::executor::block_on(noted)?;
+        let settings = Settings {
+            transactions: options.transactions,
+            idempotency_keys: options.idempotency_keys,
+        };
+        match replica.leads() {
+            true => futures::executor::block_on(settings.establish(&replica))?,
+            // There may be no leader for long. Whoever leads does it.
+            false => {
+                replica.indexes.builder().want(settings);
+                replica.indexes.look_again();
+            }
         }
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
@@ -221,7 +231,6 @@ impl Node {
             profile,
             memory,
             durability,
-            transactions: options.transactions,
             started_nanos,
             lock: Mutex::new(Some(lock)),
             pg_address: Mutex::new(None),
@@ -234,14 +243,6 @@ impl Node {
     /// A new session.
     pub fn session(&self) -> Session {
         Session::new(self.clone())
-    }
-
-    /// What its options say of the database as a whole, which takes a leader: which transactions
-    /// are noted. Opening a node that is alone does it.
-    ///
-    /// Errors: there is no leader.
-    pub async fn begin(&self) -> Result<(), Error> {
-        transactions::establish(&self.inner.replica, self.inner.transactions).await
     }
 
     /// The cluster that it belongs to.

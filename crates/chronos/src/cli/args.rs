@@ -10,7 +10,7 @@ mod node;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use chronos_node::NoteTransactions;
+use chronos_node::{KeepKeys, NoteTransactions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::{AddArgs, ClusterUrlArgs, MemberArgs, MembersArgs, TransferArgs};
@@ -186,6 +186,11 @@ pub(crate) struct StartArgs {
         env = "CHRONOS_KEEP_TRANSACTIONS"
     )]
     pub(crate) keep_transactions: Option<NoteTransactions>,
+
+    /// How long a request with an idempotency key is known again, such as 24h or 7d
+    /// [default: as before; in a new database 24h]
+    #[arg(long, value_name = "DURATION", env = "CHRONOS_KEEP_IDEMPOTENCY_KEYS")]
+    pub(crate) keep_idempotency_keys: Option<KeepKeys>,
 
     /// Encode FLOAT columns with Chimp128 in tables that do not say otherwise (float_codec)
     #[arg(long, env = "CHRONOS_CHIMP_ENABLE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -604,7 +609,7 @@ mod tests {
         let line = "chronos start --data-dir d --address 0.0.0.0:8000 --pg-address [::1]:5433 \
                     --profile potato --durability interval=100ms --memory-limit 256MiB \
                     --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l --compaction-io-limit 20MiB \
-                    --keep-transactions 90d";
+                    --keep-transactions 90d --keep-idempotency-keys 2d";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Start(start) = cli.command else {
             panic!("expected start")
@@ -621,6 +626,7 @@ mod tests {
         assert_eq!(start.compaction_io_limit, Some(ByteSize(20 << 20)));
         let days = 90 * 86_400_000_000;
         assert_eq!(start.keep_transactions, Some(NoteTransactions::For(days)));
+        assert_eq!(start.keep_idempotency_keys, "48h".parse().ok());
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn node_options(args: &StartArgs, listen: &Listeners) -> Result<NodeOptions, Cli
     options.memory_bytes_max = args.memory_limit.map(|limit| limit.0);
     options.compaction_bytes_per_second = args.compaction_io_limit.map(|limit| limit.0);
     options.transactions = args.keep_transactions;
+    options.idempotency_keys = args.keep_idempotency_keys;
     options.spill = Spill::BesideData;
     options.auth = security::auth_options(args, listen)?;
     if args.chimp {

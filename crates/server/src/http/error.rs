@@ -104,6 +104,9 @@ impl From<chronos_node::Error> for Failure {
             e.code,
             e.message,
         );
+        if e.code == SqlState::CANNOT_CONNECT_NOW {
+            failure = failure.with_header(header::RETRY_AFTER, "1");
+        }
         failure.report.detail = e.detail;
         failure.report.hint = e.hint;
         failure.report.position = e.position.map(Position::Statement);

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use chronos_node::cluster::{
-    numbered, ClusterOptions, ClusterStart, ConsensusRuntime, Member, MemberError, NodeIdentity,
-    Timing,
+    numbered, ClusterOptions, ClusterStart, Member, MemberError, NodeIdentity, Timing,
 };
 use chronos_node::Profile;
 
@@ -53,7 +52,7 @@ pub(super) fn cluster_options(
         cluster_id: args.cluster_id.clone(),
         timing: timing(args, profile)?,
         lease_reads: args.lease_reads,
-        runtime: ConsensusRuntime::OwnThread,
+        ..ClusterOptions::default()
     })
 }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use chronos_node::cluster::{
-    AdminReply, AdminRequest, AppendReply, CheckpointFile, CheckpointOffer, CheckpointPart,
-    Membership, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
+    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, Introduction,
+    NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
 };
 use futures::{stream, StreamExt as _};
 
@@ -55,21 +55,10 @@ async fn transfers() {
 }
 
 fn offer() -> CheckpointOffer {
-    let file = |name: &str, bytes| CheckpointFile {
-        name: name.into(),
-        bytes,
-        crc: 0xDEAD_BEEF,
-    };
     CheckpointOffer {
         ballot: BALLOT,
         id: "7-42".into(),
-        last: Some(at(42)),
-        membership: Membership {
-            voters: vec![vec![NodeNumber(1), NodeNumber(2)]],
-            members: vec![member(1, "a:1"), member(2, "b:1")],
-        },
-        membership_at: Some(at(1)),
-        files: vec![file("manifest", 3), file("segments/1.segment", 100_000)],
+        list: Bytes::from_static(b"a manifest and a segment"),
     }
 }
 
@@ -93,7 +82,10 @@ async fn checkpoints() {
         });
         assert_eq!(
             peer.offer_checkpoint(offer()).await,
-            Ok(OfferReply::Send(vec![0, 17]))
+            Ok(OfferReply::Wanted {
+                file: 1,
+                offset: 17
+            })
         );
         called.fake.answers.lock().offer = OfferReply::HigherBallot(BALLOT);
         assert_eq!(
@@ -169,6 +161,21 @@ async fn admin() {
         called.fake.answers.lock().admin = reply.clone();
         assert_eq!(peer.admin(request.clone()).await, Ok(reply));
         assert_eq!(called.fake.asked().pop(), Some(Asked::Admin(request)));
+    }
+}
+
+/// Who does not belong anywhere yet may ask.
+#[tokio::test]
+async fn introductions() {
+    let called = Called::start(super::callee()).await;
+    let peer = called.seen_by(caller());
+    for leader in [None, Some(member(2, "b:1"))] {
+        let introduction = Introduction {
+            cluster_id: "farm".into(),
+            leader,
+        };
+        called.fake.answers.lock().introduction = introduction.clone();
+        assert_eq!(peer.introduce().await, Ok(introduction));
     }
 }
 

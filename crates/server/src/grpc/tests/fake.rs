@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, LogPosition, OfferReply, Peer, PeerError, ProposeReply,
-    ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, Introduction, LogPosition, OfferReply, Peer, PeerError,
+    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::{self, BoxStream};
 use futures::StreamExt as _;
@@ -46,6 +46,7 @@ pub(super) struct Answers {
     pub(super) propose: ProposeReply,
     pub(super) read_index: ReadIndexReply,
     pub(super) admin: AdminReply,
+    pub(super) introduction: Introduction,
     /// Votes are not answered at all.
     pub(super) is_mute: bool,
     /// Streams are not read.
@@ -70,11 +71,15 @@ impl Fake {
             vote: Ok(vote),
             append: AppendReply::Matched(None),
             transfer: Ok(()),
-            offer: OfferReply::Send(vec![0, 17]),
+            offer: OfferReply::Wanted {
+                file: 1,
+                offset: 17,
+            },
             parts: Ok(()),
             propose: ProposeReply::Appended(at(42)),
             read_index: ReadIndexReply::At(43),
             admin: AdminReply::Done,
+            introduction: Introduction::default(),
             is_mute: false,
             is_deaf: false,
         };
@@ -212,5 +217,9 @@ impl Peer for Fake {
     async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {
         self.note(Asked::Admin(request));
         Ok(self.answers.lock().admin.clone())
+    }
+
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        Ok(self.answers.lock().introduction.clone())
     }
 }

@@ -5,9 +5,9 @@ use std::fmt::{Debug, Write as _};
 
 use bytes::Bytes;
 use chronos_node::cluster::{
-    AdminReply, AdminRequest, AppendReply, AppendRequest, Ballot, CheckpointFile, CheckpointOffer,
-    GroupId, LogEntry, LogIndex, LogPosition, Member, Membership, NodeNumber, OfferReply,
-    ProposeReply, ReadIndexReply, Term, TransferRequest, VoteReply, VoteRequest,
+    AdminReply, AdminRequest, AppendReply, AppendRequest, Ballot, CheckpointOffer, GroupId,
+    LogEntry, LogIndex, LogPosition, Member, NodeNumber, OfferReply, ProposeReply, ReadIndexReply,
+    Term, TransferRequest, VoteReply, VoteRequest,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -101,37 +101,19 @@ fn member() -> impl Strategy<Value = Member> {
     })
 }
 
-fn membership() -> impl Strategy<Value = Membership> {
-    let voters = vec(vec(node(), 0..4), 0..3);
-    (voters, vec(member(), 0..4)).prop_map(|(voters, members)| Membership { voters, members })
-}
-
-fn file() -> impl Strategy<Value = CheckpointFile> {
-    (".{0,9}", any::<u64>(), any::<u32>()).prop_map(|(name, bytes, crc)| CheckpointFile {
-        name,
-        bytes,
-        crc,
-    })
-}
-
 fn offer() -> impl Strategy<Value = CheckpointOffer> {
-    let places = (option::of(position()), option::of(position()));
-    let files = vec(file(), 0..4);
-    (ballot(), ".{0,9}", places, membership(), files).prop_map(
-        |(ballot, id, (last, membership_at), membership, files)| CheckpointOffer {
-            ballot,
-            id,
-            last,
-            membership,
-            membership_at,
-            files,
-        },
-    )
+    let list = vec(any::<u8>(), 0..9);
+    (ballot(), ".{0,9}", list).prop_map(|(ballot, id, list)| CheckpointOffer {
+        ballot,
+        id,
+        list: list.into(),
+    })
 }
 
 fn offer_reply() -> impl Strategy<Value = OfferReply> {
     prop_oneof![
-        vec(any::<u64>(), 0..4).prop_map(OfferReply::Send),
+        any::<(u32, u64)>().prop_map(|(file, offset)| OfferReply::Wanted { file, offset }),
+        Just(OfferReply::Complete),
         ballot().prop_map(OfferReply::HigherBallot),
     ]
 }
