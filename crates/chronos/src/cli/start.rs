@@ -54,10 +54,7 @@ pub(super) fn run_node(args: &NodeArgs) -> Result<(), CliError> {
     let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
     let side = runtime.block_on(Side::prepare(args, &listen, profile))?;
     options.cluster = side.options.clone();
-    // Connections to other nodes live on this runtime.
-    let entered = runtime.enter();
     let node = Node::open_with_peers(Env::real(), &options, Some(side.peers()));
-    drop(entered);
     let node = node.map_err(|e| node_error(&e))?;
     let served = runtime.block_on(serve(&args.start, &listen, &node, Some(side)));
     finish(runtime, &node, served)
@@ -92,14 +89,15 @@ pub(super) fn alone(node: &Node) -> Result<(), CliError> {
     let status = node.cluster().status();
     let others = status.members.iter().filter(|m| m.number != status.number);
     let others: Vec<&str> = others.map(|m| m.id.as_str()).collect();
-    if others.is_empty() && (status.leader.is_some() || !status.members.is_empty()) {
-        return Ok(());
-    }
+    let reason = match (status.members.is_empty(), others.is_empty()) {
+        (false, true) => return Ok(()),
+        (true, _) => "that waits to be added to a cluster".to_owned(),
+        (false, false) => format!("of a cluster with other members ({})", others.join(", ")),
+    };
     let (dir, id) = (node.data_dir().display(), &status.node_id);
     Err(CliError::Failed(format!(
-        "the data directory {dir} belongs to the node \"{id}\" of a cluster with other members ({})\n\
-         Start it as such: chronos node --id {id} --data-dir {dir} --address HOST:PORT",
-        others.join(", ")
+        "the data directory {dir} belongs to the node \"{id}\" {reason}\n\
+         Start it as such: chronos node --id {id} --data-dir {dir} --address HOST:PORT"
     )))
 }
 

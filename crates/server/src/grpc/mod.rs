@@ -25,6 +25,9 @@ mod throttle;
 mod tls;
 mod traffic;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{GrpcPeers, LinkStatus};
 pub use options::{
     ClusterId, GrpcOptions, Keepalive, NotAClusterId, Secret, WireCompression, MESSAGE_BYTES_MAX,

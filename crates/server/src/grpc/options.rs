@@ -87,7 +87,7 @@ impl Default for Keepalive {
 /// Whether entries and checkpoints are compressed on their way, with LZ4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WireCompression {
-    /// Where the way there and back takes longer than 2 ms.
+    /// Where the way there and back takes longer than 2 ms, and not within one machine.
     #[default]
     Auto,
     /// Never.

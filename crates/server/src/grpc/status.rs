@@ -15,6 +15,8 @@ use tonic::{Code, Status};
 
 /// Metadata of `DEADLINE_EXCEEDED`: how long was waited.
 const MS: &str = "chronos-ms";
+/// How rustls says that the other side has broken off. It comes through HTTP/2, which keeps only the text.
+const ALERT: &str = "received fatal alert";
 /// How deep causes are looked at.
 const CAUSES_MAX: usize = 16;
 
@@ -68,7 +70,10 @@ fn connection_error(status: &Status) -> PeerError {
         cause = next;
         text = cause.to_string();
     }
-    PeerError::Unreachable(text)
+    match text.starts_with(ALERT) {
+        true => PeerError::Refused(format!("TLS: {text}")),
+        false => PeerError::Unreachable(text),
+    }
 }
 
 /// A failure of TLS, which I/O errors carry inside.

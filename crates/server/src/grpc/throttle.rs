@@ -28,19 +28,20 @@ impl Throttle {
     /// Waits until so many bytes may go. Bytes are paid for after they went: a part larger than
     /// the rate goes, and the next one waits.
     pub(super) async fn pass(&self, bytes: usize) {
-        let Some(rate) = self.bytes_per_second else {
-            return;
-        };
+        if let Some(may_go_at) = self.reserve(bytes, Instant::now()) {
+            tokio::time::sleep_until(may_go_at).await;
+        }
+    }
+
+    /// When so many bytes may go; `None`: at once.
+    fn reserve(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let rate = self.bytes_per_second?;
         let cost = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
-        let may_go_at = {
-            let now = Instant::now();
-            let mut paid_at = self.paid_at.lock();
-            let earliest = now.checked_sub(BURST).unwrap_or(now);
-            let may_go_at = paid_at.unwrap_or(now).max(earliest);
-            *paid_at = Some(may_go_at + cost);
-            may_go_at
-        };
-        tokio::time::sleep_until(may_go_at).await;
+        let mut paid_at = self.paid_at.lock();
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let may_go_at = paid_at.unwrap_or(now).max(earliest);
+        *paid_at = Some(may_go_at + cost);
+        Some(may_go_at).filter(|at| *at > now)
     }
 }
 
@@ -48,29 +49,28 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn bytes_take_their_time() {
+    #[test]
+    fn bytes_take_their_time() {
         let throttle = Throttle::new(NonZeroU64::new(1000));
         let start = Instant::now();
-        for _ in 0..11 {
-            throttle.pass(500).await;
+        let half_seconds = |n: u32| Some(start + Duration::from_millis(500) * n);
+        // Each part goes when those before it are paid for.
+        assert_eq!(throttle.reserve(500, start), None);
+        for n in 1..10 {
+            assert_eq!(throttle.reserve(500, start), half_seconds(n));
         }
-        // The last one goes when the ten before it are paid for.
-        let took = start.elapsed();
-        assert!(took >= Duration::from_secs(5) && took < Duration::from_millis(5100));
         // A long pause does not let everything through at once.
-        tokio::time::advance(Duration::from_secs(60)).await;
-        let start = Instant::now();
-        for _ in 0..3 {
-            throttle.pass(500).await;
-        }
-        assert!(start.elapsed() >= Duration::from_millis(900));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(throttle.reserve(500, later), None);
+        let next = later + Duration::from_millis(400);
+        assert_eq!(throttle.reserve(500, later), Some(next));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn without_a_rate_nobody_waits() {
-        let start = Instant::now();
-        Throttle::new(None).pass(usize::MAX).await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
+    #[test]
+    fn without_a_rate_nobody_waits() {
+        assert_eq!(
+            Throttle::new(None).reserve(usize::MAX, Instant::now()),
+            None
+        );
     }
 }

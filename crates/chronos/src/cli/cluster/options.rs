@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use chronos_node::cluster::{
-    numbered, ClusterOptions, ClusterStart, ConsensusRuntime, Member, MemberError, NodeIdentity,
-    Timing,
+    numbered, ClusterOptions, ClusterStart, Member, MemberError, NodeIdentity, Timing,
 };
 use chronos_node::Profile;
 

@@ -104,7 +104,7 @@ impl Side {
                 join::be_added(node, &*peers, target, request).await;
             }
             announce_leader(node).await;
-            begin(node, args, listen).await;
+            make_users(node, args, listen).await;
             std::future::pending::<()>().await;
         };
         let service = node.cluster().service();
@@ -122,8 +122,8 @@ fn know(grpc: &GrpcOptions, cluster_id: &str) -> Result<(), CliError> {
     known.map_err(|e| CliError::Failed(e.to_string()))
 }
 
-/// What takes a leader, tried until it works: one that was there a moment ago may be gone.
-async fn begin(node: &Node, args: &StartArgs, listen: &Listeners) {
+/// Tries until it works: a leader that was there a moment ago may be gone.
+async fn make_users(node: &Node, args: &StartArgs, listen: &Listeners) {
     let mut patience = Patience::new();
     while let Err(e) = users::prepare_users_of_cluster(args, listen, node).await {
         patience.wait("cannot make the admin", e.to_string()).await;

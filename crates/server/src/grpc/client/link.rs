@@ -4,9 +4,10 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::Uri;
 use chronos_node::cluster::Member;
@@ -48,6 +49,8 @@ pub(super) struct Target {
     pub(super) round_trip: RoundTrip,
     pub(super) traffic: Traffic,
     pub(super) connects: AtomicU64,
+    /// Whether the last connection was to this machine.
+    is_local: AtomicBool,
     backoff: Backoff,
 }
 
@@ -70,7 +73,17 @@ impl Target {
             round_trip: RoundTrip::default(),
             traffic: Traffic::default(),
             connects: AtomicU64::new(0),
+            is_local: AtomicBool::new(false),
             backoff: Backoff::default(),
+        }
+    }
+
+    /// How long the network takes there and back. `None`: unknown, or there is none in between, and
+    /// what was measured is how busy this machine is.
+    pub(super) fn network_round_trip(&self) -> Option<Duration> {
+        match self.is_local.load(Ordering::Relaxed) {
+            true => None,
+            false => self.round_trip.get(),
         }
     }
 
@@ -95,7 +108,7 @@ impl Target {
     }
 
     async fn connect(&self) -> io::Result<BoxedStream> {
-        self.backoff.check()?;
+        self.backoff.check(Instant::now())?;
         let limit = self.shared.options.connect_timeout;
         let connected = match timeout(limit, self.dial()).await {
             Ok(connected) => connected,
@@ -113,7 +126,7 @@ impl Target {
             Err(e) => {
                 let address = &self.member.address;
                 tracing::debug!(node = %self.member.name, address, error = %e, "cannot connect");
-                self.backoff.failed(&e);
+                self.backoff.failed(&e, Instant::now());
                 Err(e)
             }
         }
@@ -145,6 +158,8 @@ impl Target {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     self.round_trip.note(started.elapsed());
+                    let is_local = address.ip().is_loopback();
+                    self.is_local.store(is_local, Ordering::Relaxed);
                     return Ok(stream);
                 }
                 Err(e) => failed = Some(e),

@@ -136,7 +136,7 @@ fn append_messages(
 ) -> BoxStream<'static, pb::AppendRequest> {
     let mut packer = Packer::new(target.shared.options.compression);
     requests
-        .map(move |request| packer.append(request.into(), target.round_trip.get()))
+        .map(move |request| packer.append(request.into(), target.network_round_trip()))
         .boxed()
 }
 
@@ -148,7 +148,7 @@ fn part_messages(
     let mut packer = Packer::new(target.shared.options.compression);
     parts
         .then(move |part| {
-            let content = packer.part(part.bytes, target.round_trip.get());
+            let content = packer.part(part.bytes, target.network_round_trip());
             let message = pb::CheckpointPart {
                 id: part.id,
                 file: part.file,
@@ -158,6 +158,9 @@ fn part_messages(
             let target = Arc::clone(&target);
             async move {
                 target.shared.throttle.pass(message.encoded_len()).await;
+                // Packing takes time, and packed parts hardly fill a window: without this, a file of
+                // zeros would have the thread to itself, and other connections would wait.
+                tokio::task::yield_now().await;
                 message
             }
         })

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use crate::grpc::options::GrpcOptions;
+use crate::grpc::rarely::Rarely;
 use crate::tls::Transport;
 
 /// Connections at one time. Each node has three; the operating system's queue holds others.
@@ -50,6 +51,7 @@ pub(super) async fn run(
     let mut shutdown = pin!(shutdown);
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let strangers = Arc::new(Rarely::default());
     let mut tasks = JoinSet::new();
     let mut failures = 0;
     loop {
@@ -73,9 +75,10 @@ pub(super) async fn run(
         };
         failures = 0;
         let (watcher, routes, options) = (graceful.watcher(), routes.clone(), options.clone());
+        let strangers = Arc::clone(&strangers);
         tasks.spawn(async move {
             let _held = permit;
-            let Some(stream) = secured(stream, &options).await else {
+            let Some(stream) = secured(stream, &options, &strangers).await else {
                 return;
             };
             if let Err(e) = watcher.watch(connection(stream, routes, &options)).await {
@@ -96,11 +99,15 @@ pub(super) async fn run(
 }
 
 /// The stream, encrypted if nodes use TLS. `None`: the other side is gone, or not one of ours.
-async fn secured(stream: TcpStream, options: &GrpcOptions) -> Option<Transport<TcpStream>> {
+async fn secured(
+    stream: TcpStream,
+    options: &GrpcOptions,
+    strangers: &Rarely,
+) -> Option<Transport<TcpStream>> {
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!(error = %e, "TCP_NODELAY was not set");
     }
-    let from = stream.peer_addr().ok();
+    let from = stream.peer_addr().ok()?.ip();
     let mut transport = Transport::Plain(stream);
     let Some(tls) = &options.tls else {
         return Some(transport);
@@ -110,7 +117,9 @@ async fn secured(stream: TcpStream, options: &GrpcOptions) -> Option<Transport<T
     match tokio::time::timeout(options.connect_timeout, handshake).await {
         Ok(Ok(())) => Some(transport),
         Ok(Err(e)) => {
-            tracing::info!(error = %e, ?from, "a caller failed at TLS between nodes");
+            if strangers.is_due(&from.to_string()) {
+                tracing::warn!(error = %e, %from, "a caller failed at TLS between nodes");
+            }
             None
         }
         Err(_) => None,
