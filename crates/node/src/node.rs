@@ -13,6 +13,7 @@ use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use crate::archive;
 use crate::auth::{Auth, AuthOptions};
 use crate::profile::Profile;
 use crate::replica::{log_error, Replica};
@@ -135,6 +136,7 @@ impl Node {
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
         let memory = MemoryAccount::new(MemoryShares::of(memory));
+        archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,

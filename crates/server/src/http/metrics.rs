@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Ready,
     Metrics,
     Check,
+    Snapshot,
+    Hashes,
 }
 
 impl Kind {
@@ -51,6 +53,8 @@ impl Kind {
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
             Kind::Check => "check",
+            Kind::Snapshot => "snapshot",
+            Kind::Hashes => "hashes",
         };
         ("kind", name)
     }

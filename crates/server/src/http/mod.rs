@@ -8,6 +8,8 @@
 //!     Router ── GET /health, GET /ready ── health.rs
 //!         │ ─── GET /metrics ───────────── metrics.rs
 //!         │ ─── POST /admin/check ───────── check.rs   everything read again ─▶ findings
+//!         │ ─── POST /admin/snapshot ────── snapshot.rs  a checkpoint ─▶ an archive
+//!         │ ─── GET /admin/hashes ────────── hashes.rs  what replicas compare
 //!         │ ─── GET, POST /sql ─────────── sql/      statement ─▶ rows as JSON, NDJSON, CSV, Arrow
 //!         └ ─── POST /ingest ───────────── ingest/   JSON, NDJSON ─▶ table `readings`
 //!                                              │
@@ -23,9 +25,11 @@ mod body;
 mod check;
 mod connection;
 mod error;
+mod hashes;
 mod health;
 pub mod ingest;
 mod metrics;
+mod snapshot;
 mod sql;
 
 use std::future::Future;
@@ -106,6 +110,8 @@ pub(crate) struct AppState {
     metrics: Arc<Metrics>,
     ingest_permits: Arc<Semaphore>,
     check_permit: Arc<Semaphore>,
+    snapshot_permit: Arc<Semaphore>,
+    hashes_permit: Arc<Semaphore>,
     password_permits: Semaphore,
     draining: AtomicBool,
 }
@@ -133,6 +139,8 @@ impl App {
             metrics: Arc::new(metrics),
             ingest_permits: Arc::new(Semaphore::new(options.ingest_max_inflight)),
             check_permit: Arc::new(Semaphore::new(1)),
+            snapshot_permit: Arc::new(Semaphore::new(1)),
+            hashes_permit: Arc::new(Semaphore::new(1)),
             password_permits: Semaphore::new(PASSWORDS_AT_ONCE),
             draining: AtomicBool::new(false),
             options,
@@ -145,6 +153,9 @@ impl App {
             .route("/ready", routing::get(health::ready))
             .route("/metrics", routing::get(metrics::metrics))
             .route("/admin/check", routing::post(check::post))
+            .route("/admin/snapshot", routing::post(snapshot::post))
+            .route("/admin/position", routing::get(hashes::position))
+            .route("/admin/hashes", routing::get(hashes::hashes))
             .route("/sql", routing::get(sql::get).post(sql::post))
             .route("/ingest", routing::post(ingest::post))
             .fallback(error::not_found)
