@@ -117,6 +117,11 @@ pub fn restore_archive<R: Read>(
     restored
 }
 
+/// Removes a directory that was restored, if it is there.
+pub fn remove_restored(env: &Env, data_dir: &Path) -> Result<(), Error> {
+    Ok(remove_all(env, data_dir)?)
+}
+
 fn first_name(env: &Env, dir: &Path) -> Result<Option<String>, ArchiveError> {
     match env.disk.exists(dir)? {
         true => Ok(env.disk.read_dir(dir)?.into_iter().next()),

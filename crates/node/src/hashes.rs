@@ -1,12 +1,12 @@
 //! What a node tells of its content, so that replicas can be compared.
 
 use chronos_model::{shown_name, Stamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Node};
 
 /// Where a node stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodePosition {
     /// Term of the last applied entry.
     pub term: u64,
@@ -17,7 +17,7 @@ pub struct NodePosition {
 }
 
 /// Hashes of a node's content, as `chronos_store::ContentHashes` has them; as hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeHashes {
     /// Where the node stood.
     pub position: NodePosition,
@@ -30,7 +30,7 @@ pub struct NodeHashes {
 }
 
 /// One table of [`NodeHashes`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TableHash {
     /// Its id.
     pub id: u32,

@@ -20,7 +20,7 @@ mod session;
 mod status;
 mod transactions;
 
-pub use archive::{archived_tables, restore_archive, ArchivedTable, Archiving};
+pub use archive::{archived_tables, remove_restored, restore_archive, ArchivedTable, Archiving};
 pub use auth::{
     wrong_password, AuthMode, AuthOptions, Binding, Exchange, Identity, ScramError, Verifier,
     SCRAM_SHA_256, SCRAM_SHA_256_PLUS,

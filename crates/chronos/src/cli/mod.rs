@@ -3,7 +3,8 @@
 //! ```text
 //!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
-//!                  ├─► admin check, snapshot verify ──► a directory, or http (/admin/check)
+//!                  ├─► admin check ──► a directory, or http (/admin/check)
+//!                  ├─► snapshot ──► http (/admin/snapshot), a file, a directory
 //!                  ├─► import  ──► wire (COPY)
 //!                  └─► demo    ──► http (/ingest), wire (queries)
 //!                        repl, demo ──► output (table, csv, json, line)
@@ -15,6 +16,7 @@
 mod allocator;
 mod args;
 mod check;
+mod cluster_check;
 mod demo;
 mod error;
 mod files;
@@ -26,6 +28,7 @@ mod reply;
 mod run;
 mod security;
 mod single_node;
+mod snapshot;
 mod start;
 mod values;
 mod wire;
