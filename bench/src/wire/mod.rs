@@ -17,7 +17,7 @@ use crate::data::Chunk;
 use crate::error::{Error, Result};
 use message::Reply;
 
-pub(crate) use drive::run_load;
+pub(crate) use drive::{run_load, run_load_at};
 pub(crate) use target::Target;
 
 /// Longest wait for one reply: a COPY or a scan on a slow machine.
