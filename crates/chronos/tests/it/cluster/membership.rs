@@ -12,28 +12,32 @@ fn nodes_are_added_promoted_and_removed_under_load() {
         let rounds = rounds(2) as usize;
         let mut cluster = Cluster::start(3, rounds).await;
         let load = Load::start(&cluster, Clients::default(), seed).await;
-        let mut voters: Vec<usize> = cluster.all();
+        let mut voters = cluster.all();
         for round in 0..rounds {
             load.progress(&cluster, CALM_WRITES).await;
             let leader = cluster.leader_among(&voters).await;
-            let joined = cluster.start_joining(leader);
-            add_learner(&cluster, leader, joined).await;
+            // It gets a vote when somebody gives it one, or by itself when it has caught up.
+            let joined = match round % 2 {
+                0 => join_and_promote(&mut cluster, leader, &voters).await,
+                _ => cluster.join(leader, &[]),
+            };
             voters.push(joined);
-            promote(&cluster, &voters).await;
+            voting(&cluster, &voters).await;
             load.progress(&cluster, CALM_WRITES).await;
-            // The leader itself, or another one.
+            // A follower, or the leader itself.
             let leader = cluster.leader_among(&voters).await;
+            let followers = voters.iter().filter(|&&node| node != leader);
             let leaves = match round % 2 {
-                0 => *voters
-                    .iter()
-                    .find(|&&node| node != leader)
-                    .expect("a follower"),
+                0 => *followers.min().expect("a follower"),
                 _ => leader,
             };
             voters.retain(|&node| node != leaves);
-            remove(&cluster, leader, &voters).await;
             load.leave(leaves);
-            cluster.leader_among(&voters).await;
+            let (status, text) = cluster
+                .post(leader, "/remove", &json!({ "id": name(leaves) }))
+                .await;
+            assert_eq!(status, 200, "{text}");
+            voting(&cluster, &voters).await;
             load.progress(&cluster, CALM_WRITES).await;
             cluster.kill(leaves);
         }
@@ -41,54 +45,45 @@ fn nodes_are_added_promoted_and_removed_under_load() {
     });
 }
 
-/// It receives everything, and does not vote.
-async fn add_learner(cluster: &Cluster, leader: usize, node: usize) {
-    let address = cluster.network.address(node).to_string();
-    let body = json!({ "id": name(node), "addr": address, "auto_promote": false });
-    let (status, text) = cluster.post(leader, "/add-learner", &body).await;
-    assert_eq!(status, 200, "{text}");
-    let what = format!("{} to be a learner", name(node));
+/// A node receives everything and does not vote, until it has caught up and is told to.
+async fn join_and_promote(cluster: &mut Cluster, leader: usize, voters: &[usize]) -> usize {
+    let joined = cluster.join(leader, &["--learner"]);
+    let what = format!("{} to be a learner", name(joined));
     cluster
         .wait(&what, async || {
             let learners = cluster.status(leader).await?.members("learner");
-            learners.contains(&node).then_some(())
+            learners.contains(&joined).then_some(())
         })
         .await;
-    cluster.caught_up(&[leader, node]).await;
-}
-
-async fn promote(cluster: &Cluster, voters: &[usize]) {
-    let leader = cluster.leader_among(&voters[..voters.len() - 1]).await;
-    change(cluster, leader, voters).await;
-    let what = format!("{voters:?} to vote");
-    cluster
-        .wait(&what, async || {
-            let voting = cluster.status(leader).await?.members("voter");
-            let mut expected = voters.to_vec();
-            expected.sort_unstable();
-            (voting == expected).then_some(())
-        })
-        .await;
-}
-
-async fn remove(cluster: &Cluster, leader: usize, voters: &[usize]) {
-    change(cluster, leader, voters).await;
-    let what = format!("only {voters:?} to vote");
-    cluster
-        .wait(&what, async || {
-            let leader = cluster.leader_among(voters).await;
-            let voting = cluster.status(leader).await?.members("voter");
-            let mut expected = voters.to_vec();
-            expected.sort_unstable();
-            (voting == expected).then_some(())
-        })
-        .await;
-}
-
-async fn change(cluster: &Cluster, leader: usize, voters: &[usize]) {
-    let names: Vec<String> = voters.iter().map(|&node| name(node)).collect();
+    cluster.caught_up(&[leader, joined]).await;
+    let names: Vec<String> = voters
+        .iter()
+        .chain([&joined])
+        .map(|&node| name(node))
+        .collect();
+    let leader = cluster.leader_among(voters).await;
     let (status, text) = cluster
         .post(leader, "/change-membership", &json!(names))
         .await;
     assert_eq!(status, 200, "{text}");
+    joined
+}
+
+/// Waits until these nodes vote and no others, and one of them leads.
+async fn voting(cluster: &Cluster, voters: &[usize]) {
+    let mut expected = voters.to_vec();
+    expected.sort_unstable();
+    let what = format!("{expected:?} to vote, and no others");
+    cluster
+        .wait(&what, async || {
+            for &node in &expected {
+                let status = cluster.status(node).await?;
+                if status.members("voter") != expected {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    cluster.leader_among(&expected).await;
 }

@@ -23,6 +23,8 @@ const PAGE_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// So that five nodes, unoptimised, fit beside each other.
 const FLAGS: [&str; 4] = ["--memory-limit", "64MiB", "--profile", "potato"];
+/// Told to each, since they do not know themselves and each other by the same addresses.
+const CLUSTER_ID: &str = "tested";
 /// Lines of each node's complaints that a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -42,7 +44,7 @@ struct Slot {
     /// Where the node itself listens for others, behind its proxy.
     port: u16,
     /// How it belongs to the cluster: `--peers ..` or `--join ..`.
-    belongs: [String; 2],
+    belongs: Vec<String>,
 }
 
 /// What a node says of the cluster.
@@ -106,7 +108,9 @@ impl Cluster {
         let slot = |node| Slot {
             node: None,
             port: free_port(),
-            belongs: ["--peers".into(), peers_of(node)],
+            belongs: ["--cluster-id", CLUSTER_ID, "--peers", &peers_of(node)]
+                .map(str::to_owned)
+                .to_vec(),
         };
         let mut cluster = Cluster {
             nodes: (0..count).map(slot).collect(),
@@ -119,14 +123,16 @@ impl Cluster {
         cluster
     }
 
-    /// Starts one more node, which is to be added to the cluster.
-    pub(super) fn start_joining(&mut self, through: usize) -> usize {
+    /// Starts one more node, which asks a member to add it to the cluster, and says there what else it wants.
+    pub(super) fn join(&mut self, member: usize, wants: &[&str]) -> usize {
         let node = self.nodes.len();
-        let target = self.network.address(through).to_string();
+        let target = self.network.address(member).to_string();
+        let mut belongs = vec!["--join".to_owned(), target];
+        belongs.extend(wants.iter().map(|&want| want.to_owned()));
         self.nodes.push(Slot {
             node: None,
             port: free_port(),
-            belongs: ["--join".into(), target],
+            belongs,
         });
         self.restart(node);
         node
