@@ -16,7 +16,7 @@ use super::Session;
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
 
 /// A row's values, column by column.
-type Row = Vec<Value>;
+pub(super) type Row = Vec<Value>;
 
 impl Session {
     pub(super) async fn execute_direct(
@@ -31,6 +31,9 @@ impl Session {
             let result = match &bound {
                 BoundDirect::Get { key } => return self.direct_get(plan, key.as_ref()),
                 BoundDirect::Insert { rows } => self.direct_insert(plan, rows).await,
+                BoundDirect::Upsert { rows, assignments } => {
+                    self.direct_upsert(plan, rows, assignments).await
+                }
                 BoundDirect::Update { key, assignments } => {
                     self.direct_update(plan, key.as_ref(), assignments).await
                 }
@@ -209,13 +212,14 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
         .collect())
 }
 
-fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
+pub(super) fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     let tag = CommandTag {
         verb,
         rows: Some(rows.len() as u64),
     };
     let returning = match &plan.kind {
         DirectKind::Insert { returning, .. }
+        | DirectKind::Upsert { returning, .. }
         | DirectKind::Update { returning, .. }
         | DirectKind::Delete { returning, .. } => returning,
         DirectKind::Get { .. } => &None,
@@ -236,7 +240,7 @@ fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     }
 }
 
-fn bind_error(e: &DirectError) -> Error {
+pub(super) fn bind_error(e: &DirectError) -> Error {
     let mut error = Error::new(e.sqlstate(), e.to_string());
     error.detail = e.detail();
     error

@@ -14,6 +14,7 @@ mod conflict;
 mod copy;
 mod cursor;
 mod direct;
+mod direct_upsert;
 mod foreign_keys;
 mod index;
 mod maintenance;
