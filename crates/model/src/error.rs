@@ -120,8 +120,12 @@ states! {
     TOO_COMPLEX = "54001";
     /// query_canceled
     QUERY_CANCELED = "57014";
+    /// object_not_in_prerequisite_state
+    OBJECT_NOT_IN_STATE = "55000";
     /// admin_shutdown
     ADMIN_SHUTDOWN = "57P01";
+    /// transaction_resolution_unknown
+    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// cannot_connect_now
     CANNOT_CONNECT_NOW = "57P03";
     /// io_error

@@ -68,6 +68,9 @@ impl Indexes {
         replica: &Arc<Replica>,
         requests: Receiver<TableId>,
     ) -> Result<(), Error> {
+        if replica.is_stepped() {
+            return Ok(());
+        }
         let store = replica.store.clone();
         for index in store.catalog().indexes.values() {
             if index.state != IndexState::Valid {

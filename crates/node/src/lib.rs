@@ -6,6 +6,7 @@
 
 mod auth;
 mod check;
+pub mod cluster;
 mod error;
 mod indexes;
 mod ingest;

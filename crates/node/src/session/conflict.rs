@@ -16,8 +16,7 @@ use chronos_store::ReadView;
 
 use super::prepare::{known, InsertPlan};
 use super::write::{
-    concat, current_row, hidden_key, internal, take, unique_violation, valid_from_now, Given,
-    Written,
+    concat, current_row, internal, take, unique_violation, valid_from_now, Given, Written,
 };
 use super::Session;
 use crate::Error;
@@ -273,8 +272,8 @@ impl Session {
             return Ok(dml::put(key, values, Expect::Absent));
         }
         if table.has_hidden_key() {
-            let stamp = self.node.inner.replica.next_stamp();
-            return Ok(dml::put(hidden_key(stamp, 0), values, Expect::Any));
+            let key = self.node.inner.replica.hidden_keys().key(0);
+            return Ok(dml::put(key, values, Expect::Any));
         }
         if view.get(table, &key.0).map_err(Error::from)?.is_some() {
             return Err(unique_violation(table, &key));

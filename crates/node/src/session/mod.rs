@@ -20,6 +20,7 @@ mod index;
 mod maintenance;
 mod migration;
 mod named;
+mod once;
 mod prepare;
 mod primary_key;
 mod read;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use cancel::CancelHandle;
 pub(crate) use foreign_keys::violation;
+pub(crate) use once::shortened;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 pub(crate) use references::truncates_referenced;
@@ -91,6 +93,8 @@ pub struct Session {
     notices: Vec<Notice>,
     /// Set once the running statement has proposed its write set.
     committing: Arc<AtomicBool>,
+    /// What is known of idempotency keys beside the setting.
+    keys: once::Keys,
 }
 
 impl Session {
@@ -116,6 +120,7 @@ impl Session {
             cancel: CancelHandle::default(),
             notices: Vec::new(),
             committing: Arc::default(),
+            keys: once::Keys::default(),
         }
     }
 
@@ -171,6 +176,7 @@ impl Session {
             }
         };
         if result.is_err() {
+            self.end_alone();
             self.fail_transaction();
         }
         result.map_err(|e| positioned(e, &prepared.sql))
@@ -202,7 +208,7 @@ impl Session {
                 current = for_time;
             }
             self.authorize(&current.plan)?;
-            let done = self.execute_planned(&current, &parameters, token).await;
+            let done = self.execute_once(&current, &parameters, token).await;
             match done {
                 // Or while it ran.
                 Err(e)
@@ -397,7 +403,7 @@ impl Session {
             return self.read_context();
         }
         let now_micros = self.now_micros();
-        self.node.inner.replica.settle(now_micros).await;
+        self.node.inner.replica.settle(now_micros).await?;
         Ok(ReadContext {
             view: self.node.inner.replica.store.read_view(),
             now_micros,

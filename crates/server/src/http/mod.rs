@@ -23,6 +23,7 @@ mod body;
 mod check;
 mod connection;
 mod error;
+mod headers;
 mod health;
 pub mod ingest;
 mod metrics;

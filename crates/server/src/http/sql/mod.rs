@@ -29,6 +29,7 @@ use self::request::{is_read_only, SqlRequest};
 use super::auth::session_of;
 use super::body::read_body;
 use super::error::Failure;
+use super::headers;
 use super::metrics::{Kind, RequestGuard};
 use super::App;
 
@@ -51,7 +52,7 @@ pub(crate) async fn post(
         Err(failure) => Err(failure),
     };
     match request {
-        Ok(request) => answer(&app, &identity, request, guard).await,
+        Ok(request) => answer(&app, &identity, &headers, request, guard).await,
         Err(failure) => fail(failure, guard),
     }
 }
@@ -73,7 +74,7 @@ pub(crate) async fn get(
     let is_allowed = |s: &Statement| s.sql.trim().is_empty() || is_read_only(&s.sql);
     match statements {
         Ok(statements) if statements.iter().all(is_allowed) => {
-            answer(&app, &identity, request, guard).await
+            answer(&app, &identity, &headers, request, guard).await
         }
         Ok(_) => {
             let failure = Failure::new(
@@ -98,6 +99,7 @@ fn fail(failure: Failure, guard: RequestGuard) -> Response {
 async fn answer(
     app: &App,
     identity: &Identity,
+    headers: &HeaderMap,
     request: SqlRequest,
     guard: RequestGuard,
 ) -> Response {
@@ -105,6 +107,9 @@ async fn answer(
         Ok(session) => session,
         Err(failure) => return fail(failure, guard),
     };
+    if let Err(failure) = headers::apply(headers, &mut session) {
+        return fail(failure, guard);
+    }
     let cancel = CancelOnDrop::new(&session);
     let replied = match execute(&mut session, &request, &guard).await {
         Ok(Executed::Last(outcome, has_implicit)) => {
