@@ -1,5 +1,6 @@
 //! Clients of a cluster, and what they saw: registers that are written, read and swapped, and a ledger to which
-//! entries are added. Each client is connected to one node, and to another one when that does not answer.
+//! entries are added; and accounts between which money is moved, in transactions, so that their sum is at every
+//! moment, and by any node, what it was at first. Each client is connected to one node, and to another one when that does not answer.
 //!
 //! What a write's answer says, or its absence, decides what must be there in the end:
 //!
@@ -27,6 +28,9 @@ use crate::random::SplitMix;
 
 /// Registers; few, so that clients meet.
 const REGISTERS: u64 = 4;
+const ACCOUNTS: u64 = 5;
+/// What all accounts have together.
+const TOTAL: i64 = 500;
 /// How long a client waits for an answer before it gives up and connects to another node.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long one waits that asks a frozen node.
@@ -39,12 +43,17 @@ const OPERATIONS_AT_A_NODE: u64 = 60;
 const RETRY: Duration = Duration::from_millis(20);
 
 const TABLES: &str = "CREATE TABLE registers (k INT8 PRIMARY KEY, v INT8 NOT NULL);
-    CREATE TABLE ledger (id INT8 NOT NULL)";
+    CREATE TABLE ledger (id INT8 NOT NULL);
+    CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8 NOT NULL);
+    INSERT INTO accounts SELECT x, 100 FROM generate_series(0, 4) g(x)";
 const WRITE: &str =
     "INSERT INTO registers VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v";
 const SWAP: &str = "UPDATE registers SET v = $2 WHERE k = $1 AND v = $3";
 const READ: &str = "SELECT v FROM registers WHERE k = $1";
-// Without a key, so that an entry that is applied twice is there twice.
+const SUM: &str = "SELECT sum(balance)::int8 FROM accounts";
+const TAKE: &str = "UPDATE accounts SET balance = balance - $2 WHERE id = $1";
+const GIVE: &str = "UPDATE accounts SET balance = balance + $2 WHERE id = $1";
+// The ledger has no key, so that an entry that is applied twice is there twice.
 const ADD: &str = "INSERT INTO ledger VALUES ($1)";
 
 /// How many clients do what.
@@ -52,13 +61,15 @@ const ADD: &str = "INSERT INTO ledger VALUES ($1)";
 pub(super) struct Clients {
     pub(super) of_registers: u64,
     pub(super) of_ledger: u64,
+    pub(super) of_accounts: u64,
 }
 
 impl Default for Clients {
     fn default() -> Clients {
         Clients {
-            of_registers: 5,
-            of_ledger: 3,
+            of_registers: 4,
+            of_ledger: 2,
+            of_accounts: 2,
         }
     }
 }
@@ -117,8 +128,12 @@ impl Load {
             let id = clients.of_registers + id;
             tokio::spawn(worker(id).ledger())
         });
+        let accounts = (0..clients.of_accounts).map(|id| {
+            let id = clients.of_registers + clients.of_ledger + id;
+            tokio::spawn(worker(id).accounts())
+        });
         Load {
-            clients: registers.chain(ledgers).collect(),
+            clients: registers.chain(ledgers).chain(accounts).collect(),
             shared,
         }
     }
@@ -183,6 +198,7 @@ impl Load {
                 .map(ToString::to_string)
                 .collect();
             assert!(faults.is_empty(), "on node {node}: {faults:#?}");
+            assert_eq!(total(cluster, node).await, TOTAL, "on node {node}");
         }
         let operations = shared.history.lock().expect("no panic").operations();
         if let Err(fault) = linearizable::check(&operations) {
@@ -232,6 +248,18 @@ async fn entries(cluster: &Cluster, node: usize) -> Vec<u64> {
         .expect("the ledger");
     connection.abort();
     rows.iter().map(|row| row.get::<_, i64>(0) as u64).collect()
+}
+
+/// The sum of all accounts, as a node has them.
+async fn total(cluster: &Cluster, node: usize) -> i64 {
+    let place = cluster.places().lock().expect("no panic")[node];
+    let (client, connection) = connect(place.expect("the node runs"))
+        .await
+        .expect("a connection");
+    let connection = tokio::spawn(connection);
+    let row = client.query_one(SUM, &[]).await.expect("the sum");
+    connection.abort();
+    row.get(0)
 }
 
 type Connecting = (
@@ -331,6 +359,30 @@ impl Worker {
             };
             self.shared.fates.lock().expect("no panic").insert(id, fate);
             if fate == Fate::Acknowledged {
+                self.acknowledge();
+            }
+        }
+    }
+
+    async fn accounts(mut self) {
+        while self.connected().await {
+            if self.random.below(3) == 0 {
+                let sum = self.run(ANSWER_WITHIN, async |c| c.client.query_one(SUM, &[]).await);
+                if let End::Done(row) = sum.await {
+                    assert_eq!(row.get::<_, i64>(0), TOTAL, "the sum of all accounts");
+                }
+                continue;
+            }
+            let from = self.random.below(ACCOUNTS);
+            let to = (from + 1 + self.random.below(ACCOUNTS - 1)) % ACCOUNTS;
+            let (from, to, amount) = (from as i64, to as i64, self.random.below(20) as i64);
+            let moved = self.run(ANSWER_WITHIN, async |c| {
+                c.client.batch_execute("BEGIN").await?;
+                c.client.execute(TAKE, &[&from, &amount]).await?;
+                c.client.execute(GIVE, &[&to, &amount]).await?;
+                c.client.batch_execute("COMMIT").await
+            });
+            if let End::Done(()) = moved.await {
                 self.acknowledge();
             }
         }

@@ -23,8 +23,6 @@ const PAGE_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// So that five nodes, unoptimised, fit beside each other.
 const FLAGS: [&str; 4] = ["--memory-limit", "64MiB", "--profile", "potato"];
-/// Told to each, since they do not know themselves and each other by the same addresses.
-const CLUSTER_ID: &str = "tested";
 /// Lines of each node's complaints that a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -108,9 +106,7 @@ impl Cluster {
         let slot = |node| Slot {
             node: None,
             port: free_port(),
-            belongs: ["--cluster-id", CLUSTER_ID, "--peers", &peers_of(node)]
-                .map(str::to_owned)
-                .to_vec(),
+            belongs: vec!["--peers".to_owned(), peers_of(node)],
         };
         let mut cluster = Cluster {
             nodes: (0..count).map(slot).collect(),
@@ -148,7 +144,8 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chronos"));
         command
             .args(["node", "--id", &name(node)])
-            .args(["--address", &format!("127.0.0.1:{}", slot.port)])
+            .args(["--address", &self.network.address(node).to_string()])
+            .args(["--listen-address", &format!("127.0.0.1:{}", slot.port)])
             .args(&slot.belongs)
             .args(FLAGS)
             .arg("--data-dir")
