@@ -520,6 +520,15 @@ pub(crate) struct DemoArgs {
     )]
     pub(crate) history_hours: u32,
 
+    /// Start a cluster of so many nodes on this machine, kill its leader while devices post, and compare
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(3..=7),
+        conflicts_with_all = ["url", "pg_url", "history_hours"]
+    )]
+    pub(crate) nodes: Option<u8>,
+
     /// The node's HTTP address, which takes the readings
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
     pub(crate) url: String,

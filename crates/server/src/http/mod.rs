@@ -27,12 +27,12 @@ mod check;
 mod cluster;
 mod connection;
 mod error;
+mod hashes;
 mod headers;
 mod health;
 pub mod ingest;
 mod metrics;
 mod raft_metrics;
-mod hashes;
 mod snapshot;
 mod sql;
 
