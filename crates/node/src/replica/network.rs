@@ -42,6 +42,7 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, node: &RaftNode) -> Link {
         Link {
+            failures: 0,
             own: self.own,
             target,
             peer: self.peers.peer(&node.member),
@@ -52,8 +53,15 @@ impl RaftNetworkFactory<Types> for Network {
     }
 }
 
+/// Before a connection is opened again, the first time and with each failure twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// So that it is no longer than two thirds of a second.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
+
 /// A connection to one node.
 pub(crate) struct Link {
+    /// How often it could not be opened, one time after another.
+    failures: u32,
     own: u64,
     target: u64,
     peer: Arc<dyn Peer>,
@@ -63,6 +71,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The library's own pauses come with requests, of which a connection that cannot be opened
+    /// takes none.
+    async fn pause(&self) {
+        if self.failures > 0 {
+            let pause = PAUSE_FIRST * (1 << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Gives a call so much time, of which the library says how much it has.
     async fn in_time<T>(
         &self,
@@ -280,10 +297,14 @@ impl RaftNetworkV2<Types> for Link {
     {
         Box::pin(async move {
             let requests = input.map(append_request).boxed();
+            self.pause().await;
             let opened = self.peer.append_stream(requests);
-            let replies = self
-                .in_time(RPCTypes::AppendEntries, &option, opened)
-                .await?;
+            let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
+            self.failures = match &opened {
+                Ok(_) => 0,
+                Err(_) => self.failures + 1,
+            };
+            let replies = opened?;
             let link = &*self;
             let results = replies.map(move |reply| match reply {
                 Ok(reply) => Ok(append_result(reply)),
