@@ -134,9 +134,12 @@ fn append_messages(
     target: Arc<Target>,
     requests: AppendRequests,
 ) -> BoxStream<'static, pb::AppendRequest> {
-    let mut packer = Packer::new(target.shared.options.compression);
+    let packer = Packer::new(target.shared.options.compression);
     requests
-        .map(move |request| packer.append(request.into(), target.network_round_trip()))
+        .then(move |request| {
+            let round_trip = target.network_round_trip();
+            Arc::clone(&packer).append(request.into(), round_trip)
+        })
         .boxed()
 }
 
@@ -145,22 +148,19 @@ fn part_messages(
     target: Arc<Target>,
     parts: BoxStream<'static, CheckpointPart>,
 ) -> BoxStream<'static, pb::CheckpointPart> {
-    let mut packer = Packer::new(target.shared.options.compression);
+    let packer = Packer::new(target.shared.options.compression);
     parts
         .then(move |part| {
-            let content = packer.part(part.bytes, target.network_round_trip());
-            let message = pb::CheckpointPart {
-                id: part.id,
-                file: part.file,
-                offset: part.offset,
-                content: Some(content),
-            };
-            let target = Arc::clone(&target);
+            let (target, packer) = (Arc::clone(&target), Arc::clone(&packer));
             async move {
+                let content = packer.part(part.bytes, target.network_round_trip()).await;
+                let message = pb::CheckpointPart {
+                    id: part.id,
+                    file: part.file,
+                    offset: part.offset,
+                    content: Some(content),
+                };
                 target.shared.throttle.pass(message.encoded_len()).await;
-                // Packing takes time, and packed parts hardly fill a window: without this, a file of
-                // zeros would have the thread to itself, and other connections would wait.
-                tokio::task::yield_now().await;
                 message
             }
         })
