@@ -126,8 +126,6 @@ states! {
     OBJECT_NOT_IN_STATE = "55000";
     /// admin_shutdown
     ADMIN_SHUTDOWN = "57P01";
-    /// transaction_resolution_unknown
-    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// cannot_connect_now
     CANNOT_CONNECT_NOW = "57P03";
     /// io_error

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chronos_model::SqlState;
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::Instant as _;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ impl Replica {
                     return Err(Error::new(SqlState::OBJECT_NOT_IN_STATE, reason))
                 }
                 AdminReply::NotLeader(_) if Instant::now() < deadline => {
-                    self.next_lead(&lead, deadline).await;
+                    self.next_lead(&lead, deadline).await?;
                 }
                 AdminReply::NotLeader(_) => return Err(super::propose::no_leader()),
             }
@@ -148,13 +148,21 @@ impl Replica {
 
     fn is_member(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let known = metrics.borrow_watched().membership_config.get_node(&id).is_some();
+        let known = metrics
+            .borrow_watched()
+            .membership_config
+            .get_node(&id)
+            .is_some();
         known
     }
 
     fn is_voter(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let voters: BTreeSet<u64> = metrics.borrow_watched().membership_config.voter_ids().collect();
+        let voters: BTreeSet<u64> = metrics
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .collect();
         voters.contains(&id)
     }
 

@@ -21,13 +21,11 @@ use parking_lot::Mutex;
 
 use super::checkpoints::Checkpoints;
 use super::machine::{CheckpointData, RaftSnapshot};
-use super::types::{
-    ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types,
-};
+use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, NodeNumber, OfferReply, Peer,
-    PeerError, Peers, TransferRequest, VoteReply,
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, LogPosition, NodeNumber,
+    OfferReply, Peer, PeerError, Peers, Sabotage, TransferRequest, VoteReply,
 };
 
 /// Gives the consensus its connections.
@@ -37,6 +35,7 @@ pub(crate) struct Network {
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) sending: Arc<Mutex<Sending>>,
     pub(crate) stepped: bool,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -50,6 +49,7 @@ impl RaftNetworkFactory<Types> for Network {
             checkpoints: Arc::clone(&self.checkpoints),
             sending: Arc::clone(&self.sending),
             stepped: self.stepped,
+            sabotage: self.sabotage,
         }
     }
 }
@@ -62,9 +62,22 @@ pub(crate) struct Link {
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
     stepped: bool,
+    sabotage: Option<Sabotage>,
 }
 
 impl Link {
+    /// Sends a request, and does not wait for the answer.
+    fn sent_and_taken_for_stored(&self, request: AppendRequest) -> AppendReply {
+        let last = request.entries.last().map(|entry| LogPosition {
+            term: entry.term.0,
+            index: entry.index.0,
+        });
+        let last = last.or(request.previous);
+        let peer = Arc::clone(&self.peer);
+        tokio::spawn(async move { peer.append(request).await });
+        AppendReply::Matched(last)
+    }
+
     /// Gives a call so much time, of which the library says how much it has.
     async fn in_time<T>(
         &self,
@@ -282,6 +295,12 @@ impl RaftNetworkV2<Types> for Link {
     {
         Box::pin(async move {
             let requests = input.map(append_request).boxed();
+            if self.sabotage == Some(Sabotage::AcknowledgeBeforeQuorum) {
+                let link = &*self;
+                let results = requests
+                    .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
+                return Ok(results.boxed() as RaftStream<'s, _>);
+            }
             let opened = self.peer.append_stream(requests);
             let replies = self
                 .in_time(RPCTypes::AppendEntries, &option, opened)
