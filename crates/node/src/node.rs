@@ -13,8 +13,9 @@ use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use crate::archive;
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{Cluster, ClusterOptions, ConsensusRuntime, Peers};
+use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
 use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
@@ -149,6 +150,7 @@ impl Node {
             .disk
             .lock_exclusive(&dir.join("LOCK"))
             .map_err(|e| lock_error(dir, &e))?;
+        let cluster = identity::settle(&env, dir, &options.cluster)?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
         let memory = options
@@ -157,6 +159,7 @@ impl Node {
         let memory = MemoryAccount::new(MemoryShares::of(memory));
         let place = Place::new(&env, options.cluster.runtime)?;
         chronos_store::checkpoint::finish_replacement(&env, dir)?;
+        archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
@@ -195,8 +198,8 @@ impl Node {
             store,
             log,
             memory: Arc::clone(&memory),
-            options: options.cluster.clone(),
-            timing: options.cluster.timing.unwrap_or(profile.timing()),
+            timing: cluster.timing.unwrap_or(profile.timing()),
+            options: cluster,
             peers,
             place,
         }
@@ -205,7 +208,7 @@ impl Node {
             transactions: options.transactions,
             idempotency_keys: options.idempotency_keys,
         };
-        match replica.leads() {
+        match replica.is_alone() {
             true => futures::executor::block_on(settings.establish(&replica))?,
             // There may be no leader for long. Whoever leads does it.
             false => {
@@ -304,8 +307,9 @@ impl Node {
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
         let fault = inner.replica.fault().map(|fault| fault.reason);
         let cluster = inner.replica.cluster_status();
+        let ready = fault.is_none() && cluster.leader.is_some();
         NodeStatus {
-            node_id: cluster.node_id,
+            node_id: cluster.node_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
             resources: ResourceStatus {
@@ -318,14 +322,15 @@ impl Node {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),
             },
-            ready: fault.is_none() && cluster.leader.is_some(),
-            role: cluster.role,
+            role: cluster.role.clone(),
             term: cluster.term,
             applied_index: inner.replica.store.applied_index().0,
             uptime_secs: nanos as f64 / 1e9,
+            ready,
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),
+            cluster,
             memory: self.memory_status(),
             log: self.log_status(),
             store: self.store_status(),

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::types::{index_of_id, RaftNode};
 use super::Replica;
 use crate::cluster::{
-    AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Member, MemberStatus, NodeNumber,
-    NodeRole,
+    AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
+    NodeNumber, NodeRole,
 };
 use crate::Error;
 
@@ -83,6 +83,14 @@ impl Replica {
             receiving: self.checkpoints.receiving(),
             election_timeout_ms: self.timing.election_timeout_ms,
             heartbeat_ms: self.timing.heartbeat_ms,
+        }
+    }
+
+    /// What is told to a node that may not belong here yet.
+    pub(super) fn introduction(&self) -> Introduction {
+        Introduction {
+            cluster_id: self.cluster_id.clone(),
+            leader: self.known_lead().and_then(|lead| lead.member),
         }
     }
 

@@ -56,7 +56,7 @@ impl Session {
 
     /// The values of a unique constraint were free when this was planned: who runs outside of
     /// a transaction tries again.
-    fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
+    pub(super) fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
         let is_it = error.constraint.as_deref() == Some(constraint);
         if error.code == SqlState::UNIQUE_VIOLATION && is_it && self.transaction.is_none() {
             error.code = SqlState::SERIALIZATION_FAILURE;
@@ -320,7 +320,7 @@ fn is_as_it_was(table: &TableSchema, before: &[Value], change: &RowChange) -> bo
     row == *change.row
 }
 
-fn twice() -> Error {
+pub(super) fn twice() -> Error {
     Error::new(
         SqlState::CARDINALITY_VIOLATION,
         "ON CONFLICT DO UPDATE command cannot affect row a second time",

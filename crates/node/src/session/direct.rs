@@ -25,7 +25,7 @@ enum Modified {
 }
 
 /// A row's values, column by column.
-type Row = Vec<Value>;
+pub(super) type Row = Vec<Value>;
 
 impl Session {
     pub(super) async fn execute_direct(
@@ -38,7 +38,9 @@ impl Session {
         loop {
             attempts += 1;
             let applied = match &bound {
-                BoundDirect::Get { .. } | BoundDirect::Insert { .. } => None,
+                BoundDirect::Get { .. }
+                | BoundDirect::Insert { .. }
+                | BoundDirect::Upsert { .. } => None,
                 BoundDirect::Update { .. } | BoundDirect::Delete { .. } => Some(self.applied()),
             };
             let result = match &bound {
@@ -46,6 +48,10 @@ impl Session {
                 BoundDirect::Insert { rows } => {
                     let inserted = self.direct_insert(plan, rows).await;
                     inserted.map(Modified::Written)
+                }
+                BoundDirect::Upsert { rows, assignments } => {
+                    let upserted = self.direct_upsert(plan, rows, assignments).await;
+                    upserted.map(Modified::Written)
                 }
                 BoundDirect::Update { key, assignments } => {
                     self.direct_update(plan, key.as_ref(), assignments).await
@@ -242,13 +248,14 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
         .collect())
 }
 
-fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
+pub(super) fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     let tag = CommandTag {
         verb,
         rows: Some(rows.len() as u64),
     };
     let returning = match &plan.kind {
         DirectKind::Insert { returning, .. }
+        | DirectKind::Upsert { returning, .. }
         | DirectKind::Update { returning, .. }
         | DirectKind::Delete { returning, .. } => returning,
         DirectKind::Get { .. } => &None,
@@ -269,7 +276,7 @@ fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     }
 }
 
-fn bind_error(e: &DirectError) -> Error {
+pub(super) fn bind_error(e: &DirectError) -> Error {
     let mut error = Error::new(e.sqlstate(), e.to_string());
     error.detail = e.detail();
     error

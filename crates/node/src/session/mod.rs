@@ -15,6 +15,7 @@ mod consistency;
 mod copy;
 mod cursor;
 mod direct;
+mod direct_upsert;
 mod foreign_keys;
 mod index;
 mod maintenance;
