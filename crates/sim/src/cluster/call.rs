@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, Member, NodeNumber, OfferReply, Peer, PeerError, Peers,
-    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, Introduction, Member, NodeNumber, OfferReply, Peer, PeerError,
+    Peers, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
