@@ -74,7 +74,9 @@ use pending::Pending;
 use reads::Reads;
 use types::{vote, Types};
 
-use crate::cluster::{Ballot, ClusterOptions, Peer, PeerError, Peers, Timing, TransferStatus};
+use crate::cluster::{
+    Ballot, ClusterOptions, Peer, PeerError, Peers, Sabotage, Timing, TransferStatus,
+};
 use crate::indexes::Indexes;
 use crate::Error;
 
@@ -142,6 +144,11 @@ impl Replica {
 
     pub(crate) fn is_stepped(&self) -> bool {
         self.place.is_stepped()
+    }
+
+    /// Whether this node makes a mistake, so that a simulation can find it.
+    fn makes(&self, mistake: Sabotage) -> bool {
+        self.options.simulated.sabotage == Some(mistake)
     }
 
     /// Whether this node is the whole cluster.

@@ -24,8 +24,8 @@ use super::machine::{CheckpointData, RaftSnapshot};
 use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, NodeNumber, OfferReply, Peer,
-    PeerError, Peers, TransferRequest, VoteReply,
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, LogPosition, NodeNumber,
+    OfferReply, Peer, PeerError, Peers, Sabotage, TransferRequest, VoteReply,
 };
 
 /// Gives the consensus its connections.
@@ -35,6 +35,7 @@ pub(crate) struct Network {
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) sending: Arc<Mutex<Sending>>,
     pub(crate) stepped: bool,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -49,6 +50,7 @@ impl RaftNetworkFactory<Types> for Network {
             checkpoints: Arc::clone(&self.checkpoints),
             sending: Arc::clone(&self.sending),
             stepped: self.stepped,
+            sabotage: self.sabotage,
         }
     }
 }
@@ -68,6 +70,7 @@ pub(crate) struct Link {
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
     stepped: bool,
+    sabotage: Option<Sabotage>,
 }
 
 impl Link {
@@ -78,6 +81,18 @@ impl Link {
             let pause = PAUSE_FIRST * (1 << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX));
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Sends a request, and does not wait for the answer.
+    fn sent_and_taken_for_stored(&self, request: AppendRequest) -> AppendReply {
+        let last = request.entries.last().map(|entry| LogPosition {
+            term: entry.term.0,
+            index: entry.index.0,
+        });
+        let last = last.or(request.previous);
+        let peer = Arc::clone(&self.peer);
+        tokio::spawn(async move { peer.append(request).await });
+        AppendReply::Matched(last)
     }
 
     /// Gives a call so much time, of which the library says how much it has.
@@ -297,6 +312,12 @@ impl RaftNetworkV2<Types> for Link {
     {
         Box::pin(async move {
             let requests = input.map(append_request).boxed();
+            if self.sabotage == Some(Sabotage::AcknowledgeBeforeQuorum) {
+                let link = &*self;
+                let results = requests
+                    .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
+                return Ok(results.boxed() as RaftStream<'s, _>);
+            }
             self.pause().await;
             let opened = self.peer.append_stream(requests);
             let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
