@@ -1,5 +1,7 @@
 //! Bytes of an archive. See `docs/format/snapshot.md`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ArchiveError, PIECE_BYTES_MAX};
@@ -40,7 +42,7 @@ impl ArchiveHeader {
         list: CheckpointList,
     ) -> ArchiveHeader {
         let is_here = |(number, file): &(usize, &CheckpointFile)| {
-            let known = base.is_some_and(|base| base.has.contains(&(file.bytes, file.crc32)));
+            let known = base.is_some_and(|base| base.has.contains(&key_of(file)));
             // The manifest is always here: with it an archive can be looked at alone.
             *number == 0 || !known
         };
@@ -60,7 +62,7 @@ impl ArchiveHeader {
         let files = self.list.files().iter();
         ArchiveBase {
             id: self.id.clone(),
-            has: files.map(|file| (file.bytes, file.crc32)).collect(),
+            has: files.map(key_of).collect(),
         }
     }
 
@@ -107,8 +109,15 @@ impl ArchiveHeader {
 pub struct ArchiveBase {
     /// Its id.
     pub id: String,
-    /// Length and CRC-32 of each file.
-    pub has: std::collections::BTreeSet<(u64, u32)>,
+    /// Name, length and CRC-32 of each file.
+    pub has: BTreeSet<(String, u64, u32)>,
+}
+
+/// By what a file is known: name, length, CRC-32. Names of segments are never given again.
+pub(super) type FileKey = (String, u64, u32);
+
+pub(super) fn key_of(file: &CheckpointFile) -> FileKey {
+    (file.name.clone(), file.bytes, file.crc32)
 }
 
 /// What a record is.
