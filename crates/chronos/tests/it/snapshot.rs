@@ -300,40 +300,48 @@ fn a_killed_create_or_restore_leaves_nothing_that_looks_complete() {
     let create = ["snapshot", "create", "--url", &address, "--output", &file];
     let target = path(dir, "restored");
     let restore = ["snapshot", "restore", &backups.more, "--data-dir", &target];
-    for arguments in [&create[..], &restore[..]] {
-        for _ in 0..3 {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_chronos"))
-                .args(arguments)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            child.kill().unwrap();
-            child.wait().unwrap();
-            // It may have been quicker.
-            if Path::new(&file).exists() {
-                verified(&file);
-                std::fs::remove_file(&file).unwrap();
-            }
-            if Path::new(&target).exists() {
-                done(&["admin", "check", "--data-dir", &target]);
-                std::fs::remove_dir_all(&target).unwrap();
-            }
+    for _ in 0..4 {
+        kill_once_there_is(&create, &path(dir, "killed.chronos.part"));
+        // It may have been quicker.
+        if Path::new(&file).exists() {
+            verified(&file);
+            std::fs::remove_file(&file).unwrap();
         }
-        // The node may still be about to notice.
-        loop {
-            let output = chronos(arguments);
-            let told = text(&output.stderr);
-            match output.status.success() {
-                true => break,
-                false => assert!(told.contains("is made already"), "{told}"),
-            }
+        kill_once_there_is(&restore, &path(dir, "restored.restoring"));
+        if Path::new(&target).exists() {
+            done(&["admin", "check", "--data-dir", &target]);
+            std::fs::remove_dir_all(&target).unwrap();
+        }
+    }
+    // The node may still be about to notice that its client is gone.
+    loop {
+        let output = chronos(&create);
+        let told = text(&output.stderr);
+        match output.status.success() {
+            true => break,
+            false => assert!(told.contains("is made already"), "{told}"),
         }
     }
     verified(&file);
-    assert!(names(dir)
-        .iter()
-        .all(|name| !name.ends_with(".part") && !name.ends_with(".restoring")));
+    done(&restore);
+    let is_left = |name: &String| name.ends_with(".part") || name.ends_with(".restoring");
+    assert!(!names(dir).iter().any(is_left), "{:?}", names(dir));
+}
+
+/// Kills the program when a file is there, if it has not ended before.
+fn kill_once_there_is(arguments: &[&str], part: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chronos"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !Path::new(part).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    // An error says that it has ended.
+    let _ = child.kill();
+    child.wait().unwrap();
 }
 
 #[test]
