@@ -209,10 +209,7 @@ fn a_chain_is_restored_and_what_is_missing_is_named() {
         .iter()
         .find(|table| table["name"] == "pumps")
         .unwrap();
-    assert_eq!(
-        (&pumps["rows"], &pumps["rows_exact"]),
-        (&2010.into(), &true.into())
-    );
+    assert_eq!(pumps["rows"], 2010);
     // The base is somewhere else.
     let elsewhere = dir.join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();

@@ -126,7 +126,7 @@ pub(super) enum RecordKind {
     /// A piece of a file.
     Raw,
     /// One that is compressed.
-    Lz4,
+    Zstd,
     /// The end of the archive.
     End,
     /// Why there is no more.
@@ -148,7 +148,7 @@ impl RecordHead {
         let mut bytes = Vec::with_capacity(RECORD_BYTES + stored.len());
         bytes.push(match self.kind {
             RecordKind::Raw => 1,
-            RecordKind::Lz4 => 2,
+            RecordKind::Zstd => 2,
             RecordKind::End => 3,
             RecordKind::BrokenOff => 4,
         });
@@ -171,7 +171,7 @@ impl RecordHead {
         };
         let kind = match bytes[..4] {
             [1, 0, 0, 0] => RecordKind::Raw,
-            [2, 0, 0, 0] => RecordKind::Lz4,
+            [2, 0, 0, 0] => RecordKind::Zstd,
             [3, 0, 0, 0] => RecordKind::End,
             [4, 0, 0, 0] => RecordKind::BrokenOff,
             _ => return Err("this is no record".into()),
@@ -185,7 +185,7 @@ impl RecordHead {
         let (raw, stored) = (head.raw_bytes as usize, head.stored_bytes as usize);
         let fits = match kind {
             RecordKind::Raw => raw == stored && raw > 0 && raw <= PIECE_BYTES_MAX,
-            RecordKind::Lz4 => stored < raw && raw <= PIECE_BYTES_MAX,
+            RecordKind::Zstd => stored < raw && raw <= PIECE_BYTES_MAX,
             RecordKind::End => stored == END_BYTES,
             RecordKind::BrokenOff => stored <= REASON_BYTES_MAX,
         };
