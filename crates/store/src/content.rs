@@ -88,7 +88,8 @@ impl Store {
         retained_at: Stamp,
     ) -> Result<ContentHashes, StoreError> {
         let (view, applied) = {
-            let published = self.shared().published.read();
+            let shared = self.shared();
+            let published = shared.published.read();
             let applied = (published.progress.term(), published.progress.index());
             let view = ReadView::new(published.state.clone(), published.stamp, 0);
             (view, applied)

@@ -380,6 +380,12 @@ pub enum ApplyError {
         /// What differs.
         reason: String,
     },
+    /// The key of a write set is that of another one.
+    #[error("idempotency key \"{key}\" was used for another request")]
+    KeyReused {
+        /// The key.
+        key: Arc<str>,
+    },
     /// This node cannot go on.
     #[error(transparent)]
     Storage(#[from] StoreError),
@@ -404,7 +410,7 @@ impl ApplyError {
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),
             ApplyError::Shape { .. } => SqlState::DATATYPE_MISMATCH,
-            ApplyError::Period { .. } => SqlState::INVALID_PARAMETER,
+            ApplyError::Period { .. } | ApplyError::KeyReused { .. } => SqlState::INVALID_PARAMETER,
             ApplyError::Storage(e) => e.sqlstate(),
         }
     }

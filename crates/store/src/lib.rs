@@ -47,6 +47,7 @@ mod first;
 mod flush;
 mod foreign_keys;
 mod history;
+mod idempotency;
 mod index;
 mod maintenance;
 mod manifest;

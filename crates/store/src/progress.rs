@@ -74,13 +74,31 @@ impl Store {
     /// Term and index of the last log entry whose effects the store contains; both are 0 of a
     /// store to which none was applied. What an older version wrote is of term 1.
     pub fn applied(&self) -> (Term, LogIndex) {
-        let published = self.shared().published.read();
+        let shared = self.shared();
+        let published = shared.published.read();
         (published.progress.term(), published.progress.index())
     }
 
     /// Who belongs to the cluster as of the last applied entry, if that was ever noted.
     pub fn membership(&self) -> Option<Arc<Membership>> {
         self.shared().published.read().progress.membership.clone()
+    }
+
+    /// Term and index of the last log entry that is durable in segments, and who belonged to the
+    /// cluster as of then; both are 0 if nothing is.
+    pub fn flushed(&self) -> (Term, LogIndex, Option<Membership>) {
+        let shared = self.shared();
+        let manifest = shared.manifest.lock();
+        let known = manifest.state();
+        let term = match known.flushed_index {
+            0 => Term::default(),
+            _ => Term(known.flushed_term),
+        };
+        (
+            term,
+            LogIndex(known.flushed_index),
+            known.membership.clone(),
+        )
     }
 
     /// The entries applied from now on are of this term. Whoever applies says so before the first

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! One thread applies; background threads flush and compact; readers clone the
-//! published state. Locks, in the order in which they may be held together: apply,
+//! published state. Locks, in the order in which they may be held together: built, apply,
 //! flush or compact, manifest, published.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::apply::{self, Applied};
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
+use crate::idempotency;
 use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
@@ -161,6 +162,8 @@ pub(crate) struct Shared {
     pub(crate) frozen_changed: Condvar,
     pub(crate) flush_speed: FlushSpeed,
     pub(crate) manifest: Mutex<Manifest>,
+    /// The indexes that were built since the store was opened; held while one is.
+    pub(crate) built: Mutex<HashSet<TableId>>,
     /// Held for a whole flush, or a whole compaction.
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
@@ -186,7 +189,8 @@ pub(crate) struct Trouble {
 /// A store of bitemporal versions in one directory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    /// Another one after [`Store::reopen`].
+    inner: Arc<RwLock<Arc<Inner>>>,
 }
 
 #[derive(Debug)]
@@ -255,6 +259,7 @@ impl Store {
             frozen_changed: Condvar::new(),
             flush_speed: FlushSpeed::default(),
             manifest: Mutex::new(manifest),
+            built: Mutex::default(),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             flushed: AtomicU64::new(applied.0),
@@ -273,15 +278,28 @@ impl Store {
             Vec::new()
         };
         Ok(Store {
-            inner: Arc::new(Inner {
+            inner: Arc::new(RwLock::new(Arc::new(Inner {
                 shared,
                 threads: Mutex::new(threads),
-            }),
+            }))),
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.inner.read().shared)
+    }
+
+    /// Opens what is in the directory by now: a checkpoint has taken the place of a store that was
+    /// [retired](Self::retire). All handles are to it from then on; read views stay what they
+    /// are.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let old = self.shared();
+        let new = Store::open(&old.env, &old.dir, old.options.clone())?;
+        let new = Arc::clone(&new.inner.read());
+        *self.inner.write() = new;
+        Ok(())
     }
 
     /// The last log entry whose effects the store contains.
@@ -362,7 +380,8 @@ impl Store {
 
     /// A consistent view of everything applied so far.
     pub fn read_view(&self) -> ReadView {
-        let published = self.shared().published.read();
+        let shared = self.shared();
+        let published = shared.published.read();
         let now = self.shared().env.clock.now_micros();
         ReadView::new(published.state.clone(), published.stamp, now as i64)
     }
@@ -398,13 +417,13 @@ impl Store {
     /// Stops the background threads; what they have under way is finished. Nothing
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
-        self.inner.stop();
+        self.inner.read().stop();
     }
 
     /// Closes the store and gives its directory up to another one: from now on it changes no name
     /// there, so that the directory can be replaced while read views are still used.
     pub fn retire(&self) {
-        self.inner.stop();
+        self.inner.read().stop();
         self.shared().directory.give_up();
     }
 
@@ -432,6 +451,7 @@ impl Shared {
         author: &Author,
         set: &PreparedWriteSet,
     ) -> Result<Applied, ApplyError> {
+        self.build_moved(set)?;
         let mut apply = self.apply.lock();
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;
@@ -448,6 +468,13 @@ impl Shared {
                 refused
             }
         };
+        if let Some(once) = set.once() {
+            let before = idempotency::before(&state, once, recorded).map_err(refused)?;
+            if before.is_some() {
+                self.publish(index, recorded);
+                return Ok(Applied::again(before));
+            }
+        }
         for reads in set.reads() {
             serial::check(&state, reads, set.begin, previous).map_err(refused)?;
         }
@@ -472,7 +499,11 @@ impl Shared {
         let names = transactions::changed(set, &before, after);
         let rows = checked.applied.rows;
         let noted = transactions::note(&state, index, recorded, author, names, rows);
-        let written = written + noted;
+        let once = set.once();
+        let kept = once.map_or(0, |once| {
+            idempotency::note(&state, once, index, recorded, author.node, rows)
+        });
+        let written = written + noted + kept;
         apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(migrated) = migrated {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
+//!                  ├─► node    ──► cluster ──► start
+//!                  ├─► admin members, add .. ──► cluster ──► http (/cluster, /add-learner ..)
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
 //!                  ├─► admin check ──► a directory, or http (/admin/check)
 //!                  ├─► snapshot ──► http (/admin/snapshot), a file, a directory
@@ -16,6 +18,7 @@
 mod allocator;
 mod args;
 mod check;
+mod cluster;
 mod cluster_check;
 mod demo;
 mod error;

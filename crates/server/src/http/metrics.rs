@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Ready,
     Metrics,
     Check,
+    Cluster,
     Snapshot,
     Hashes,
 }
@@ -53,6 +54,7 @@ impl Kind {
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
             Kind::Check => "check",
+            Kind::Cluster => "cluster",
             Kind::Snapshot => "snapshot",
             Kind::Hashes => "hashes",
         };
