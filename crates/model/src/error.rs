@@ -18,6 +18,8 @@ states! {
     WARNING = "01000";
     /// connection_exception
     CONNECTION_EXCEPTION = "08000";
+    /// transaction_resolution_unknown
+    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// protocol_violation
     PROTOCOL_VIOLATION = "08P01";
     /// feature_not_supported
@@ -124,8 +126,6 @@ states! {
     OBJECT_NOT_IN_STATE = "55000";
     /// admin_shutdown
     ADMIN_SHUTDOWN = "57P01";
-    /// transaction_resolution_unknown
-    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// cannot_connect_now
     CANNOT_CONNECT_NOW = "57P03";
     /// io_error

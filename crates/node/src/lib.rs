@@ -4,9 +4,11 @@
 //! a session plans statements with `query`, proposes write sets to the replica
 //! and reads through read views of `store`.
 
+mod alerts;
 mod auth;
 mod check;
 pub mod cluster;
+mod consistency;
 mod error;
 mod indexes;
 mod ingest;
@@ -16,9 +18,11 @@ mod profile;
 mod replica;
 mod sequences;
 mod session;
+mod settled;
 mod status;
 mod transactions;
 
+pub use alerts::{judge, Alert, AlertThresholds, AlertWatch, Observation};
 pub use auth::{
     wrong_password, AuthMode, AuthOptions, Binding, Exchange, Identity, ScramError, Verifier,
     SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
@@ -27,6 +31,7 @@ pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
 pub use chronos_store::log::Durability;
 pub use chronos_store::{MemoryClass, OutOfMemory, Reservation};
+pub use consistency::ReadConsistency;
 pub use error::Error;
 pub use ingest::{Ingested, Readings, READINGS};
 pub use node::{durability_warning, Node, NodeOptions, Spill};
@@ -36,6 +41,7 @@ pub use outcome::{
 };
 pub use profile::{Profile, UnknownProfile};
 pub use session::{CancelHandle, Prepared, Session, Statement};
+pub use settled::KeepKeys;
 pub use status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,

@@ -14,16 +14,17 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{Cluster, ClusterOptions, ConsensusRuntime, Peers};
+use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
 use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
+use crate::settled::{KeepKeys, Settings};
 use crate::status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
-use crate::transactions::{self, NoteTransactions};
+use crate::transactions::NoteTransactions;
 use crate::{Error, Session};
 
 /// Planned statements that a node remembers for all its sessions, at most.
@@ -57,6 +58,8 @@ pub struct NodeOptions {
     pub spill: Spill,
     /// Which transactions are noted; `None`: as before, in a new database those of 30 days.
     pub transactions: Option<NoteTransactions>,
+    /// How long idempotency keys are remembered; `None`: as before, in a new database a day.
+    pub idempotency_keys: Option<KeepKeys>,
     /// How it finds out who somebody is. Embedded sessions are not asked.
     pub auth: AuthOptions,
     /// How it takes part in a cluster.
@@ -84,6 +87,7 @@ impl NodeOptions {
             compaction_bytes_per_second: None,
             spill: Spill::SystemTemporary,
             transactions: None,
+            idempotency_keys: None,
             auth: AuthOptions::default(),
             cluster: ClusterOptions::default(),
         }
@@ -145,6 +149,7 @@ impl Node {
             .disk
             .lock_exclusive(&dir.join("LOCK"))
             .map_err(|e| lock_error(dir, &e))?;
+        let cluster = identity::settle(&env, dir, &options.cluster)?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
         let memory = options
@@ -191,13 +196,24 @@ impl Node {
             store,
             log,
             memory: Arc::clone(&memory),
-            options: options.cluster.clone(),
-            timing: options.cluster.timing.unwrap_or(profile.timing()),
+            timing: cluster.timing.unwrap_or(profile.timing()),
+            options: cluster,
             peers,
             place,
         }
         .run()?;
-        transactions::establish(&replica, options.transactions)?;
+        let settings = Settings {
+            transactions: options.transactions,
+            idempotency_keys: options.idempotency_keys,
+        };
+        match replica.is_alone() {
+            true => futures::executor::block_on(settings.establish(&replica))?,
+            // There may be no leader for long. Whoever leads does it.
+            false => {
+                replica.indexes.builder().want(settings);
+                replica.indexes.look_again();
+            }
+        }
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
             memory: Arc::clone(&memory),
@@ -289,8 +305,9 @@ impl Node {
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
         let fault = inner.replica.fault().map(|fault| fault.reason);
         let cluster = inner.replica.cluster_status();
+        let ready = fault.is_none() && cluster.leader.is_some();
         NodeStatus {
-            node_id: cluster.node_id,
+            node_id: cluster.node_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
             resources: ResourceStatus {
@@ -303,14 +320,15 @@ impl Node {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),
             },
-            ready: fault.is_none() && cluster.leader.is_some(),
-            role: cluster.role,
+            role: cluster.role.clone(),
             term: cluster.term,
             applied_index: inner.replica.store.applied_index().0,
             uptime_secs: nanos as f64 / 1e9,
+            ready,
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),
+            cluster,
             memory: self.memory_status(),
             log: self.log_status(),
             store: self.store_status(),

@@ -46,6 +46,8 @@ pub struct Applied {
     pub created: Option<TableId>,
     /// The secondary indexes created.
     pub created_indexes: Vec<TableId>,
+    /// The secondary indexes that moved on, or were given up.
+    pub moved_indexes: Vec<TableId>,
     /// The numbers of a sequence that were handed out.
     pub reserved: Option<Reserved>,
     /// What the set did when it was applied before with its key: now it did nothing.
@@ -314,10 +316,12 @@ impl<'a> Checker<'a> {
     }
 
     fn give_up_index(&mut self, id: TableId) -> Result<(), ApplyError> {
+        self.applied.moved_indexes.push(id);
         index::changes::give_up(self.catalog(), id)
     }
 
     fn set_index_state(&mut self, id: TableId, state: IndexState) -> Result<(), ApplyError> {
+        self.applied.moved_indexes.push(id);
         index::changes::set_state(self.catalog(), id, state)
     }
 

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! One thread applies; background threads flush and compact; readers clone the
-//! published state. Locks, in the order in which they may be held together: apply,
+//! published state. Locks, in the order in which they may be held together: built, apply,
 //! flush or compact, manifest, published.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -162,6 +162,8 @@ pub(crate) struct Shared {
     pub(crate) frozen_changed: Condvar,
     pub(crate) flush_speed: FlushSpeed,
     pub(crate) manifest: Mutex<Manifest>,
+    /// The indexes that were built since the store was opened; held while one is.
+    pub(crate) built: Mutex<HashSet<TableId>>,
     /// Held for a whole flush, or a whole compaction.
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
@@ -257,6 +259,7 @@ impl Store {
             frozen_changed: Condvar::new(),
             flush_speed: FlushSpeed::default(),
             manifest: Mutex::new(manifest),
+            built: Mutex::default(),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             flushed: AtomicU64::new(applied.0),
@@ -448,6 +451,7 @@ impl Shared {
         author: &Author,
         set: &PreparedWriteSet,
     ) -> Result<Applied, ApplyError> {
+        self.build_moved(set)?;
         let mut apply = self.apply.lock();
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client, for `/ingest`, `/health` and `/admin/check`.
+//! A small HTTP/1.1 client, for `/ingest`, `/health`, `/cluster` and `/admin/check`.
 //!
 //! Owns one pooled connection per host and bounds every request in time and size.
 //! Refuses https and redirects: it talks to a node's own port.
@@ -11,8 +11,6 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::{connect::HttpConnector, Client as Pool};
 use hyper_util::rt::TokioExecutor;
-
-use super::args::HostPort;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
@@ -167,13 +165,4 @@ fn innermost(error: hyper_util::client::legacy::Error) -> String {
         reason = source;
     }
     reason.to_string()
-}
-
-/// The SQL port that the node at this HTTP address reports as `pg_address` in `/health`.
-pub(crate) async fn pg_port(http: &HostPort) -> Option<u16> {
-    let uri: Uri = format!("http://{http}/health").parse().ok()?;
-    let answer = Client::new().get(&uri).await.ok()?;
-    let health: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    let address: HostPort = health.get("pg_address")?.as_str()?.parse().ok()?;
-    Some(address.port)
 }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
+//!                  ├─► node    ──► cluster ──► start
+//!                  ├─► admin members, add .. ──► cluster ──► http (/cluster, /add-learner ..)
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
 //!                  ├─► admin check, snapshot verify ──► a directory, or http (/admin/check)
 //!                  ├─► import  ──► wire (COPY)
@@ -15,6 +17,7 @@
 mod allocator;
 mod args;
 mod check;
+mod cluster;
 mod demo;
 mod error;
 mod files;

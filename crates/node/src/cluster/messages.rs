@@ -154,3 +154,12 @@ pub enum ReadIndexReply {
     /// The node does not lead, or cannot make sure that it does. Who it believes does.
     NotLeader(Option<NodeNumber>),
 }
+
+/// What a node tells about itself to one that may not belong to its cluster yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// Names its cluster.
+    pub cluster_id: String,
+    /// Who leads, as far as it knows.
+    pub leader: Option<Member>,
+}

@@ -9,6 +9,7 @@
 
 mod admin;
 mod handle;
+pub(crate) mod identity;
 mod member;
 mod messages;
 mod options;
@@ -16,12 +17,15 @@ mod peers;
 mod simulated;
 mod status;
 
+pub use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
+
 pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
+pub use identity::{static_cluster_id, Beginning, NodeIdentity};
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
-    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, LogPosition, Membership,
-    OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, Introduction, LogPosition,
+    Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use super::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, Member, OfferReply, ProposeReply,
-    ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, Introduction, Member, OfferReply,
+    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// Requests on their way, in order.
@@ -61,6 +61,10 @@ pub trait Peer: Send + Sync + 'static {
     async fn propose(&self, term: u64, payload: bytes::Bytes) -> Result<ProposeReply, PeerError>;
     /// Asks the leader what has to be applied before a linearizable read.
     async fn read_index(&self) -> Result<ReadIndexReply, PeerError>;
+    /// Asks who it is. The one call that is answered to a node of no cluster.
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        Err(PeerError::Failed("it does not introduce itself".into()))
+    }
     /// Has the leader do something that is done by leaders only.
     async fn admin(&self, request: super::AdminRequest) -> Result<super::AdminReply, PeerError>;
 }

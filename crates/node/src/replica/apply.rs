@@ -197,7 +197,7 @@ impl Applier {
     ) -> Outcome {
         match self.store.apply(index, recorded, author, set) {
             Ok(applied) => {
-                for index in &applied.created_indexes {
+                for index in applied.created_indexes.iter().chain(&applied.moved_indexes) {
                     let _ = self.index_requests.send(*index);
                 }
                 Outcome::Known(Ok(applied))

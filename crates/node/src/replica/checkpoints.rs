@@ -204,6 +204,11 @@ impl Checkpoints {
         Ok(Incoming { list })
     }
 
+    /// How often the store was replaced.
+    pub(crate) fn installed(&self) -> u64 {
+        self.installed.load(Ordering::Relaxed)
+    }
+
     /// How far a transfer to this node is.
     pub(crate) fn receiving(&self) -> Option<TransferStatus> {
         let receiving = self.receiving.lock();

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chronos_model::SqlState;
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::Instant as _;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
 use super::types::{index_of_id, RaftNode};
 use super::Replica;
 use crate::cluster::{
-    AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Member, MemberStatus, NodeNumber,
-    NodeRole,
+    AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
+    NodeNumber, NodeRole,
 };
 use crate::Error;
 
@@ -86,6 +86,14 @@ impl Replica {
         }
     }
 
+    /// What is told to a node that may not belong here yet.
+    pub(super) fn introduction(&self) -> Introduction {
+        Introduction {
+            cluster_id: self.cluster_id.clone(),
+            leader: self.known_lead().and_then(|lead| lead.member),
+        }
+    }
+
     /// Has the leader do something. Returns when it is committed.
     pub(crate) async fn administer(&self, request: AdminRequest) -> Result<(), Error> {
         let deadline = Instant::now() + self.wait_at_most(ADMIN_WAITS);
@@ -148,13 +156,21 @@ impl Replica {
 
     fn is_member(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let known = metrics.borrow_watched().membership_config.get_node(&id).is_some();
+        let known = metrics
+            .borrow_watched()
+            .membership_config
+            .get_node(&id)
+            .is_some();
         known
     }
 
     fn is_voter(&self, id: u64) -> bool {
         let metrics = self.raft.server_metrics();
-        let voters: BTreeSet<u64> = metrics.borrow_watched().membership_config.voter_ids().collect();
+        let voters: BTreeSet<u64> = metrics
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .collect();
         voters.contains(&id)
     }
 

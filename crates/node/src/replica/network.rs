@@ -21,9 +21,7 @@ use parking_lot::Mutex;
 
 use super::checkpoints::Checkpoints;
 use super::machine::{CheckpointData, RaftSnapshot};
-use super::types::{
-    ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types,
-};
+use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
     AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, NodeNumber, OfferReply, Peer,

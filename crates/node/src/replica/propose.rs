@@ -213,7 +213,14 @@ impl Replica {
         let resolved = match self.is_alone() {
             // Nobody else can decide.
             true => Ok(resolution.await),
-            false => self.place.timeout_at(Instant::now() + self.wait_at_most(OUTCOME_WAITS), resolution).await,
+            false => {
+                self.place
+                    .timeout_at(
+                        Instant::now() + self.wait_at_most(OUTCOME_WAITS),
+                        resolution,
+                    )
+                    .await
+            }
         };
         match resolved {
             Ok(Ok(resolution)) => Ok(resolution),

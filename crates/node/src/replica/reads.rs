@@ -5,11 +5,9 @@
 //! Practice", 2014, section 6.4), and that much is applied. Questions that come while one is on
 //! its way share the next one. A cluster of one asks nobody.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chronos_model::SqlState;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::ReadPolicy;
 use parking_lot::Mutex;
@@ -19,48 +17,10 @@ use tokio::time::Instant;
 use super::propose::{index_of, no_leader};
 use super::Replica;
 use crate::cluster::{NodeNumber, ReadIndexReply};
-use crate::Error;
+use crate::{Error, ReadConsistency};
 
 /// Election timeouts that a read waits for a leader.
 const READ_WAITS: u32 = 10;
-
-/// How new what a session reads must be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ReadConsistency {
-    /// Everything that was acknowledged anywhere before the statement began.
-    #[default]
-    Linearizable,
-    /// What is applied here, once this node has caught up with its log since it started.
-    Snapshot,
-    /// Whatever is applied here.
-    Stale,
-}
-
-impl ReadConsistency {
-    /// As it is written in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            ReadConsistency::Linearizable => "linearizable",
-            ReadConsistency::Snapshot => "snapshot",
-            ReadConsistency::Stale => "stale",
-        }
-    }
-}
-
-impl FromStr for ReadConsistency {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<ReadConsistency, ()> {
-        [
-            ReadConsistency::Linearizable,
-            ReadConsistency::Snapshot,
-            ReadConsistency::Stale,
-        ]
-        .into_iter()
-        .find(|known| known.name().eq_ignore_ascii_case(text))
-        .ok_or(())
-    }
-}
 
 type Answer = Result<u64, Error>;
 
@@ -171,6 +131,12 @@ impl Replica {
         }
     }
 
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        let own = self.own_id();
+        self.known_lead().is_some_and(|lead| lead.node == own)
+    }
+
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
         let policy = match self.options.lease_reads {
@@ -188,13 +154,4 @@ impl Replica {
             }
         }
     }
-}
-
-/// A setting that is none of these.
-pub(crate) fn unknown_consistency(given: &str) -> Error {
-    Error::new(
-        SqlState::INVALID_PARAMETER,
-        format!("invalid value for parameter \"chronos.read_consistency\": \"{given}\""),
-    )
-    .with_hint("Available values: linearizable, snapshot, stale.")
 }

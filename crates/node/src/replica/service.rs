@@ -19,8 +19,8 @@ use super::types::{
 use super::{checkpoints, Raft, Replica};
 use crate::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, OfferReply, Peer, PeerError, ProposeReply, ReadIndexReply,
-    TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, Introduction, OfferReply, Peer, PeerError, ProposeReply,
+    ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// The receiving side of calls between nodes.
@@ -202,6 +202,10 @@ impl Peer for Service {
 
     async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
         Ok(self.replica()?.leader_read_index().await)
+    }
+
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        Ok(self.replica()?.introduction())
     }
 
     async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {

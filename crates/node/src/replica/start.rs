@@ -77,7 +77,8 @@ impl Start<'_> {
         check_log(&self.store, &self.log)?;
         let membership = self.establish_membership()?;
         let number = self.options.member.number;
-        let is_alone = membership.voters.len() == 1 && membership.voters[0] == [number];
+        // A learner could be let vote.
+        let is_alone = membership.voters == [vec![number]] && membership.members.len() == 1;
         let place = Arc::new(self.place);
         let shared = Shared {
             hlc: Arc::new(Hlc::new(self.store.floor())),

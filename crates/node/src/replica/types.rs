@@ -189,7 +189,9 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<Types, T> for Reply<T> {
+impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<Types, T>
+    for Reply<T>
+{
     fn on_complete(self, result: T) {
         let _ = self.0.send(result);
     }

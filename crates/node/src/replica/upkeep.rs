@@ -68,6 +68,7 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
 
 /// Runs until the replica is gone.
 pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receiver<u64>) {
+    let mut installed = 0;
     loop {
         let noticed = tokio::time::timeout(EVERY, refused.changed()).await;
         let Some(replica) = replica.upgrade() else {
@@ -77,6 +78,10 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
             return;
         }
         replica.cut_log(matches!(noticed, Ok(Ok(())))).await;
+        if replica.checkpoints.installed() != installed {
+            installed = replica.checkpoints.installed();
+            replica.indexes.look_again();
+        }
     }
 }
 
@@ -105,6 +110,7 @@ impl Replica {
         }
         if state_now == ServerState::Leader && state != ServerState::Leader {
             self.counts.terms_led.fetch_add(1, Ordering::Relaxed);
+            self.indexes.look_again();
         }
         if self.is_alone() || leader == leader_now {
             return;

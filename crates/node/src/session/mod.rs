@@ -11,6 +11,7 @@ mod authority;
 mod cancel;
 mod command;
 mod conflict;
+mod consistency;
 mod copy;
 mod cursor;
 mod direct;
@@ -52,6 +53,8 @@ pub(crate) use once::shortened;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 pub(crate) use references::truncates_referenced;
+#[cfg(test)]
+pub(crate) use timeouts::ends_session;
 
 use crate::auth::Identity;
 use crate::sequences::SessionSequences;
@@ -191,6 +194,7 @@ impl Session {
         self.take_written();
         self.refresh_role()?;
         self.refuse_if_failed(&prepared.plan)?;
+        self.ready_to_execute(&prepared.plan).await?;
         self.take_search_path();
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
@@ -291,11 +295,15 @@ impl Session {
 
     /// Opens the implicit transaction of a multi-statement query, unless a
     /// transaction is open.
-    pub fn begin_implicit(&mut self) {
+    ///
+    /// Errors: it cannot be known what it must see (57P03).
+    pub async fn begin_implicit(&mut self) -> Result<(), Error> {
         if self.transaction.is_none() {
             self.note_begin();
+            self.ready_to_read().await?;
             self.transaction = Some(self.new_transaction(true, false));
         }
+        Ok(())
     }
 
     /// Commits the implicit transaction, if one is open; rolls it back if a

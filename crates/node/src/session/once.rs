@@ -255,7 +255,7 @@ impl Session {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            self.begin_alone();
+            self.begin_alone().await?;
             let ran = self
                 .execute_in_attempt(key, prepared, parameters, token)
                 .await;
@@ -275,9 +275,11 @@ impl Session {
         }
     }
 
-    fn begin_alone(&mut self) {
+    async fn begin_alone(&mut self) -> Result<(), Error> {
+        self.ready_to_read().await?;
         self.keys.is_alone = true;
         self.transaction = Some(self.new_transaction(true, false));
+        Ok(())
     }
 
     async fn commit_alone(&mut self) -> Result<(), Error> {
@@ -403,7 +405,7 @@ impl Session {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            self.begin_alone();
+            self.begin_alone().await?;
             if let Some(transaction) = &mut self.transaction {
                 if let Some(before) = transaction.base.remembered(&once.key)? {
                     self.end_alone();

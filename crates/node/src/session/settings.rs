@@ -54,9 +54,9 @@ const KNOWN: &[Known] = &[
     known("application_name", "", Rule::Advice),
     known("bytea_output", "hex", Rule::Only(&["hex"])),
     known(
-        "chronos.read_consistency",
-        "strong",
-        Rule::Only(&["strong"]),
+        READ_CONSISTENCY,
+        "linearizable",
+        Rule::OneOf(&["linearizable", "snapshot", "stale"]),
     ),
     known(
         IDEMPOTENCY_KEY,
@@ -350,6 +350,7 @@ impl Settings {
 }
 
 pub(super) const IDEMPOTENCY_KEY: &str = "chronos.idempotency_key";
+pub(super) const READ_CONSISTENCY: &str = "chronos.read_consistency";
 const INT_SIZE: &str = "default_int_size";
 const SYSTEM_TIME: &str = "chronos.system_time";
 const VALID_TIME: &str = "chronos.valid_time";

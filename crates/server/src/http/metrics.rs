@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Ready,
     Metrics,
     Check,
+    Cluster,
 }
 
 impl Kind {
@@ -51,6 +52,7 @@ impl Kind {
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
             Kind::Check => "check",
+            Kind::Cluster => "cluster",
         };
         ("kind", name)
     }

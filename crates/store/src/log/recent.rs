@@ -213,7 +213,8 @@ impl Recent {
     /// Lets go of the entries up to `index`. Says whether that is any news.
     pub(super) fn purge(&mut self, term: Term, index: LogIndex) -> bool {
         let first = index.next();
-        if first <= self.first {
+        // A log that begins with its first entry may be told of which term its beginning is.
+        if first < self.first || (first == self.first && self.floor.is_some()) {
             return false;
         }
         self.floor = Some((term, index));

@@ -40,7 +40,9 @@ impl Log {
     fn apply(&mut self, micros: u64, changes: Vec<Change>) -> Result<Applied, ApplyError> {
         let begin = Stamp::MAX;
         let set = WriteSet { begin, changes };
-        self.entries.push((Stamp::from_micros(micros), set));
+        // Readers go by the clock.
+        let stamp = Stamp::from_micros(self.env.clock.now_micros() + micros);
+        self.entries.push((stamp, set));
         self.replay_from(self.entries.len() - 1).pop().unwrap()
     }
 

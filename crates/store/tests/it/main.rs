@@ -17,6 +17,7 @@ mod fixture;
 mod foreign_keys;
 mod idempotency;
 mod index;
+mod index_moves;
 mod migrate;
 mod model;
 mod power_cut;

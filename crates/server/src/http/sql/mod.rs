@@ -158,7 +158,7 @@ async fn execute(
             let message = "\"multi\" goes with format json and without params";
             return Err(Error::new(SqlState::INVALID_PARAMETER, message));
         }
-        session.begin_implicit();
+        session.begin_implicit().await?;
         let mut collected = Collected::new(MULTI_RESULT_MAX_BYTES);
         for statement in &statements {
             let outcome = session.run(statement).await?;
@@ -176,7 +176,7 @@ async fn execute(
         let message = "params go with one statement, not with several";
         return Err(Error::new(SqlState::SYNTAX_ERROR, message));
     }
-    session.begin_implicit();
+    session.begin_implicit().await?;
     for statement in before {
         discard(session.run(statement).await?).await?;
     }

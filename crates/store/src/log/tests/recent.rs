@@ -155,6 +155,9 @@ fn what_an_older_line_wrote_lets_nothing_leave_memory() {
         other.append(vec![entry_of(2, 5, "new")], |result| result.unwrap());
         seen_by.lock().extend(terms(&all(&other)));
     });
+    // Ends the first write of the batch; what follows is of the older line, too.
+    log.save_vote(vote(1, 1), |result| result.unwrap());
+    queue(&log, &[entry_of(1, 10, "old")]);
     log.step();
     let expected = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 5)];
     assert_eq!(*seen.lock(), expected);
