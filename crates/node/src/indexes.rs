@@ -166,7 +166,7 @@ pub(crate) struct Builder {
 }
 
 /// What there is to be done after all was done that could be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Left {
     Nothing,
     /// It is another node's, or waits for what may pass.
@@ -212,14 +212,14 @@ impl Builder {
             indexes.filter(|i| i.state != IndexState::Valid).collect()
         };
         for index in on_their_way {
-            match bring_on(replica, &index).await {
-                Ok(Left::Nothing) => {}
-                Ok(other) => left = other,
+            let of_index = match bring_on(replica, &index).await {
+                Ok(left) => left,
                 Err(error) => match after(&error, replica) {
-                    Left::Nothing => left = self.give_up(replica, &index, error).await,
-                    other => left = other,
+                    Left::Nothing => self.give_up(replica, &index, error).await,
+                    other => other,
                 },
-            }
+            };
+            left = left.max(of_index);
             if left == Left::Stopped {
                 break;
             }

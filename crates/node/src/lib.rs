@@ -5,11 +5,13 @@
 //! and reads through read views of `store`.
 
 mod alerts;
+mod archive;
 mod auth;
 mod check;
 pub mod cluster;
 mod consistency;
 mod error;
+mod hashes;
 mod indexes;
 mod ingest;
 mod node;
@@ -23,16 +25,21 @@ mod status;
 mod transactions;
 
 pub use alerts::{judge, Alert, AlertThresholds, AlertWatch, Observation};
+pub use archive::{archived_tables, remove_restored, restore_archive, ArchivedTable, Archiving};
 pub use auth::{
     wrong_password, AuthMode, AuthOptions, Binding, Exchange, Identity, ScramError, Verifier,
     SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
 };
 pub use check::{check_dir, CheckEvent, CheckFinding, CheckReport, CheckSummary};
 pub use chronos_query::object_ids::parameters as object_id_parameters;
+pub use chronos_store::archive::{
+    ArchiveBase, ArchiveError, ArchiveHeader, ArchiveReader, Chain, Piece,
+};
 pub use chronos_store::log::Durability;
 pub use chronos_store::{MemoryClass, OutOfMemory, Reservation};
 pub use consistency::ReadConsistency;
 pub use error::Error;
+pub use hashes::{NodeHashes, NodePosition, TableHash};
 pub use ingest::{Ingested, Readings, READINGS};
 pub use node::{durability_warning, Node, NodeOptions, Spill};
 pub use outcome::{

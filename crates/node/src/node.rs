@@ -13,6 +13,7 @@ use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use crate::archive;
 use crate::auth::{Auth, AuthOptions};
 use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
@@ -158,6 +159,7 @@ impl Node {
         let memory = MemoryAccount::new(MemoryShares::of(memory));
         let place = Place::new(&env, options.cluster.runtime)?;
         chronos_store::checkpoint::finish_replacement(&env, dir)?;
+        archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,

@@ -145,7 +145,7 @@ impl Replica {
     }
 
     /// Whether this node is the whole cluster.
-    fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Acquire)
     }
 

@@ -293,3 +293,51 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronos_model::DataType;
+
+    #[test]
+    fn what_was_reserved_before_a_sequence_is_set_is_not_given() {
+        let id = TableId(3);
+        let mut sequence = SequenceSchema {
+            id,
+            name: "s".into(),
+            data_type: DataType::Int8,
+            start: 1,
+            increment: 1,
+            min: 1,
+            max: 100,
+            cycle: false,
+            owner: None,
+            last: 1,
+            is_called: false,
+            sets: 0,
+        };
+        let catalog = |sequence: &SequenceSchema| {
+            let mut catalog = Catalog::default();
+            let sequence = Arc::new(sequence.clone());
+            catalog.sequences.insert("s".into(), sequence);
+            Arc::new(catalog)
+        };
+        let mut stretch = Stretch {
+            left: 5,
+            ..Stretch::default()
+        };
+        stretch.follow(id, catalog(&sequence));
+        sequence.reserve(32);
+        stretch.follow(id, catalog(&sequence));
+        assert_eq!(stretch.left, 5, "another node has reserved numbers");
+        sequence.set(1, false);
+        stretch.follow(id, catalog(&sequence));
+        assert_eq!(stretch.left, 0);
+        let mut stretch = Stretch {
+            left: 5,
+            ..Stretch::default()
+        };
+        stretch.follow(id, Arc::default());
+        assert_eq!(stretch.left, 0, "it is gone");
+    }
+}

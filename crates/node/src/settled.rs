@@ -1,5 +1,17 @@
 //! Settings of the database that a node is told at its start: they become true when it leads, and
 //! stay so until somebody says otherwise.
+//!
+//! What a node proposes without being told to by a client, and who does:
+//!
+//! | | who | if two do |
+//! |---|---|---|
+//! | these settings | who leads | the later one finds them made, or makes its own true |
+//! | an index moves on, or is given up | who leads | the first word counts (`store::index::changes`) |
+//! | a stretch of numbers of a sequence | any node whose sessions want some | each has its own |
+//! | the table `readings` | any node with the first readings | the second one finds it |
+//!
+//! Flushes, compactions and what they let go of are each node's own; what is gone is decided by stamps
+//! that all have applied. VACUUM and COMPACT are about the node that is told to.
 
 use std::str::FromStr;
 

@@ -15,8 +15,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::{AddArgs, ClusterUrlArgs, MemberArgs, MembersArgs, TransferArgs};
 pub(crate) use self::node::{ClusterArgs, NamedAddress, NodeArgs, PeerSecurityArgs};
-use super::security::{LoginArgs, ServeSecurityArgs};
-use super::values::parse_delimiter;
+pub(crate) use super::security::LoginArgs;
+use super::security::ServeSecurityArgs;
+use super::snapshot::{SnapshotCreateArgs, SnapshotRestoreArgs, SnapshotVerifyArgs};
+use super::values::{parse_delimiter, HttpUrl};
 pub(crate) use super::values::{ByteSize, Durability, HostPort};
 
 /// Where a node's PostgreSQL port is unless told otherwise.
@@ -73,7 +75,7 @@ pub(crate) enum Command {
     /// Look after a node
     #[command(subcommand)]
     Admin(AdminCommand),
-    /// Look after copies of a data directory
+    /// Back up, restore, and look after copies of a data directory
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
 }
@@ -98,7 +100,11 @@ pub(crate) enum AdminCommand {
 /// The subcommands of `chronos snapshot`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
-    /// Read everything in a data directory, or in a copy of one, and list what is damaged
+    /// Write everything that is committed to a file, while the node works on
+    Create(SnapshotCreateArgs),
+    /// Make a data directory of a snapshot
+    Restore(SnapshotRestoreArgs),
+    /// Read everything in a snapshot, or in a data directory, and list what is damaged
     Verify(SnapshotVerifyArgs),
 }
 
@@ -426,8 +432,9 @@ Examples:
   chronos admin check --data-dir /var/lib/chronos
   chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
   chronos admin check --http-address gateway-7:9000 --json
+  chronos admin check --cluster --url http://a:9000 --url http://b:9000    do they hold the same?
 
-Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
+Exit codes: 0 no damage or difference, 1 damage or a difference, 2 the check could not be made.";
 
 /// Arguments of `chronos admin check`.
 #[derive(Debug, Clone, Args)]
@@ -450,6 +457,14 @@ pub(crate) struct AdminCheckArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "address")]
     pub(crate) http_address: Option<HostPort>,
 
+    /// Compare what nodes hold, table by table, instead
+    #[arg(long, requires = "urls", conflicts_with_all = ["data_dir", "address", "http_address"])]
+    pub(crate) cluster: bool,
+
+    /// HTTP address of a node that is compared; given for each of them
+    #[arg(long = "url", value_name = "URL", requires = "cluster")]
+    pub(crate) urls: Vec<HttpUrl>,
+
     #[command(flatten)]
     pub(crate) login: LoginArgs,
 
@@ -464,29 +479,6 @@ impl AdminCheckArgs {
         let derived = self.address.as_ref().map(HostPort::http_beside);
         self.http_address.clone().or(derived)
     }
-}
-
-const SNAPSHOT_VERIFY_HELP: &str = "\
-Reads every record of the log, the manifest, and every page of every segment, as \"chronos admin check\" \
-does, and changes nothing.
-
-Examples:
-  chronos snapshot verify --data-dir /backup/chronos-2026-03-01
-  chronos snapshot verify --data-dir /backup/chronos-2026-03-01 --json
-
-Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
-
-/// Arguments of `chronos snapshot verify`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = SNAPSHOT_VERIFY_HELP)]
-pub(crate) struct SnapshotVerifyArgs {
-    /// A data directory that no process has open, or a copy of one
-    #[arg(long, value_name = "DIR", default_value = "chronos-data")]
-    pub(crate) data_dir: PathBuf,
-
-    /// Print one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 const DEMO_HELP: &str = "\

@@ -89,6 +89,30 @@ impl Client {
         })
     }
 
+    /// Posts JSON, or nothing, and gives the answer's bytes as they come, however long that takes.
+    pub(crate) async fn post_for_stream(&self, uri: &Uri, body: Bytes) -> Result<Stream, String> {
+        self.stream(Method::POST, uri, body).await
+    }
+
+    /// The same with any method.
+    pub(crate) async fn stream(
+        &self,
+        method: Method,
+        uri: &Uri,
+        body: Bytes,
+    ) -> Result<Stream, String> {
+        let request = self
+            .request(method, uri)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let response = self.pool.request(request).await.map_err(innermost)?;
+        Ok(Stream {
+            is_error: !response.status().is_success(),
+            body: response.into_body(),
+        })
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -123,6 +147,52 @@ impl Client {
         match tokio::time::timeout(wait, exchange).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {wait:?}")),
+        }
+    }
+}
+
+/// The bytes of an answer.
+pub(crate) struct Stream {
+    is_error: bool,
+    body: Incoming,
+}
+
+impl Stream {
+    /// The message of an answer that is an error.
+    pub(crate) async fn error(&mut self) -> Result<Option<String>, String> {
+        if !self.is_error {
+            return Ok(None);
+        }
+        let document = self.whole().await?;
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap_or_default();
+        let message = document.pointer("/error/message").and_then(|m| m.as_str());
+        Ok(Some(message.unwrap_or("it does not say why").to_owned()))
+    }
+
+    /// All that comes, up to the limit of an answer.
+    pub(crate) async fn whole(&mut self) -> Result<Vec<u8>, String> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await? {
+            whole.extend_from_slice(&piece);
+            if whole.len() > ANSWER_BYTES_MAX {
+                return Err("the answer is too long".to_owned());
+            }
+        }
+        Ok(whole)
+    }
+
+    /// What comes next; `None`: nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(None),
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 //!                  ├─► node    ──► cluster ──► start
 //!                  ├─► admin members, add .. ──► cluster ──► http (/cluster, /add-learner ..)
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
-//!                  ├─► admin check, snapshot verify ──► a directory, or http (/admin/check)
+//!                  ├─► admin check ──► a directory, or http (/admin/check)
+//!                  ├─► snapshot ──► http (/admin/snapshot), a file, a directory
 //!                  ├─► import  ──► wire (COPY)
 //!                  └─► demo    ──► http (/ingest), wire (queries)
 //!                        repl, demo ──► output (table, csv, json, line)
@@ -18,6 +19,7 @@ mod allocator;
 mod args;
 mod check;
 mod cluster;
+mod cluster_check;
 mod demo;
 mod error;
 mod files;
@@ -29,6 +31,7 @@ mod reply;
 mod run;
 mod security;
 mod single_node;
+mod snapshot;
 mod start;
 mod values;
 mod wire;

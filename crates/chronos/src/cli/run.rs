@@ -11,7 +11,7 @@ use super::cluster::{self, Following};
 use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
-use super::{check, demo, import, repl, single_node, start};
+use super::{check, demo, http, import, repl, single_node, snapshot, start};
 
 /// The command line's whole life.
 pub(crate) fn main() -> ExitCode {
@@ -26,7 +26,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
         Command::Admin(command) => block_on(|env| async move { admin(command, env).await }),
         Command::Snapshot(SnapshotCommand::Verify(args)) => {
-            block_on(|env| async move { check::snapshot_verify(args, env).await })
+            block_on(|env| async move { snapshot::verify(args, env).await })
+        }
+        Command::Snapshot(SnapshotCommand::Create(args)) => {
+            block_on(|env| async move { snapshot::create(args, env).await })
+        }
+        Command::Snapshot(SnapshotCommand::Restore(args)) => {
+            block_on(|env| async move { snapshot::restore(args, env).await })
         }
         Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),
     };

@@ -6,7 +6,7 @@
 //! stored (`check`), requests that are sent again (`once`), reading the past beside writers (`as_of`), tables that are altered beside writers (`alter`, `primary_key`), foreign keys beside writers (`foreign_keys`), DDL in transactions (`migrations`), indexes that are built
 //! beside writers (`index`), the SH1 benchmark's questions (`bitemporal`), joins by periods and columns that bound them (`periods`), a small memory limit (`memory`) and a real series
 //! (`series`), passwords and tokens (`login`), what users may do (`roles`), certificates (`tls`) and
-//! silences (`timeouts`), nodes of a cluster as they are started, joined and looked after (`members`), and clusters whose nodes are killed, frozen and cut off (`cluster`). Every node listens on loopback on ports of its own choice, keeps its files in a
+//! silences (`timeouts`); nodes of a cluster as they are started, joined and looked after (`members`), and killed, frozen and cut off (`cluster`). Every node listens on loopback on ports of its own choice, keeps its files in a
 //! temporary directory, and is killed by its process id when its test ends.
 #![allow(
     clippy::disallowed_methods,

@@ -55,17 +55,12 @@ const VERBS: &[&str] = &[
     "CREATE INDEX",
     "CREATE SEQUENCE",
     "CREATE SCHEMA",
-    "CREATE ROLE",
     "ALTER TABLE",
-    "ALTER ROLE",
     "DROP TABLE",
     "DROP VIEW",
     "DROP INDEX",
     "DROP SEQUENCE",
     "DROP SCHEMA",
-    "DROP ROLE",
-    "GRANT ROLE",
-    "REVOKE ROLE",
 ];
 
 /// What a session knows of its key beside the setting.
@@ -170,8 +165,17 @@ impl Plan {
         }
     }
 
-    fn is_copy_from(&self) -> bool {
-        matches!(self, Plan::Command(command) if is_copy_from(command))
+    /// Why it takes no key, if so: its data comes later, or has passwords in it, of which not even
+    /// a fingerprint is kept.
+    fn refused_with_key(&self) -> Option<&'static str> {
+        match self {
+            Plan::Command(command) => match &**command {
+                Command::Users(_) => Some("a change of users"),
+                copy if is_copy_from(copy) => Some("COPY FROM"),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -231,8 +235,8 @@ impl Session {
         let Some(key) = key.filter(|_| prepared.plan.writes()) else {
             return self.execute_planned(prepared, parameters, token).await;
         };
-        if prepared.plan.is_copy_from() {
-            let message = "COPY FROM with an idempotency key is not supported";
+        if let Some(what) = prepared.plan.refused_with_key() {
+            let message = format!("{what} with an idempotency key is not supported");
             return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, message));
         }
         match self.in_transaction() {

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Metrics,
     Check,
     Cluster,
+    Snapshot,
+    Hashes,
 }
 
 impl Kind {
@@ -53,6 +55,8 @@ impl Kind {
             Kind::Metrics => "metrics",
             Kind::Check => "check",
             Kind::Cluster => "cluster",
+            Kind::Snapshot => "snapshot",
+            Kind::Hashes => "hashes",
         };
         ("kind", name)
     }

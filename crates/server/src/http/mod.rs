@@ -9,6 +9,8 @@
 //!         │ ─── GET /metrics ───────────── metrics.rs
 //!         │ ─── POST /admin/check ───────── check.rs   everything read again ─▶ findings
 //!         │ ─── GET /cluster, POST /add-learner .. ── cluster.rs   who belongs to the cluster
+//!         │ ─── POST /admin/snapshot ────── snapshot.rs  a checkpoint ─▶ an archive
+//!         │ ─── GET /admin/hashes ────────── hashes.rs  what replicas compare
 //!         │ ─── GET, POST /sql ─────────── sql/      statement ─▶ rows as JSON, NDJSON, CSV, Arrow
 //!         └ ─── POST /ingest ───────────── ingest/   JSON, NDJSON ─▶ table `readings`
 //!                                              │
@@ -25,11 +27,13 @@ mod check;
 mod cluster;
 mod connection;
 mod error;
+mod hashes;
 mod headers;
 mod health;
 pub mod ingest;
 mod metrics;
 mod raft_metrics;
+mod snapshot;
 mod sql;
 
 use std::future::Future;
@@ -114,6 +118,8 @@ pub(crate) struct AppState {
     alerts: Arc<AlertWatch>,
     ingest_permits: Arc<Semaphore>,
     check_permit: Arc<Semaphore>,
+    snapshot_permit: Arc<Semaphore>,
+    hashes_permit: Arc<Semaphore>,
     password_permits: Semaphore,
     draining: AtomicBool,
 }
@@ -148,6 +154,8 @@ impl App {
             alerts,
             ingest_permits: Arc::new(Semaphore::new(options.ingest_max_inflight)),
             check_permit: Arc::new(Semaphore::new(1)),
+            snapshot_permit: Arc::new(Semaphore::new(1)),
+            hashes_permit: Arc::new(Semaphore::new(1)),
             password_permits: Semaphore::new(PASSWORDS_AT_ONCE),
             draining: AtomicBool::new(false),
             options,
@@ -169,6 +177,9 @@ impl App {
             )
             .route("/remove", routing::post(cluster::remove))
             .route("/transfer-leader", routing::post(cluster::transfer_leader))
+            .route("/admin/snapshot", routing::post(snapshot::post))
+            .route("/admin/position", routing::get(hashes::position))
+            .route("/admin/hashes", routing::get(hashes::hashes))
             .route("/sql", routing::get(sql::get).post(sql::post))
             .route("/ingest", routing::post(ingest::post))
             .fallback(error::not_found)

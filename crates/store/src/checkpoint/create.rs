@@ -213,6 +213,14 @@ impl Checkpoint {
     }
 }
 
+/// Removes a directory and all checkpoints in it.
+pub fn remove_all(env: &Env, dir: &Path) -> Result<(), StoreError> {
+    match exists(env, dir)? {
+        true => remove_tree(&*env.disk, dir),
+        false => Ok(()),
+    }
+}
+
 /// Removes the unfinished checkpoints in a directory: for when a node starts.
 pub fn remove_unfinished(env: &Env, dir: &Path) -> Result<(), StoreError> {
     if !exists(env, dir)? {

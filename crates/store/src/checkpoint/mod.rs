@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use chronos_env::{Disk, Env};
 
-pub use create::{remove_unfinished, Checkpoint};
+pub use create::{remove_all, remove_unfinished, Checkpoint};
 pub use list::{CheckpointFile, CheckpointList};
 pub use receive::{Receiver, Wanted};
 pub use replace::{finish_replacement, replace_store, INCOMING};
