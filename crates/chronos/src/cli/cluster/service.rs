@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_node::cluster::{
-    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peers,
+    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peer, Peers,
 };
 use chronos_node::{Node, Profile};
 use chronos_server::grpc::{self, GrpcOptions, GrpcPeers};
@@ -120,7 +120,7 @@ impl Side {
         };
         let ready = self.ready;
         let service = node.cluster().service();
-        let server = grpc::serve(self.listener, service, self.grpc, stop.cancelled_owned());
+        let server = serve_apart(self.listener, service, self.grpc, stop);
         tokio::select! {
             ended = server => ended
                 .map_err(|e| CliError::Failed(format!("the gRPC server failed: {e}"))),
@@ -128,6 +128,32 @@ impl Side {
             () = tell_readiness(node, &ready) => Ok(()),
         }
     }
+}
+
+/// Serves other nodes on a thread of its own, so that no heartbeat waits for a query.
+async fn serve_apart(
+    listener: TcpListener,
+    service: Arc<dyn Peer>,
+    options: GrpcOptions,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let listener = listener.into_std()?;
+    let (done, ended) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("peers".into())
+        .spawn(move || {
+            let result = runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener)?;
+                grpc::serve(listener, service, options, stop.cancelled_owned()).await?;
+                Ok(())
+            });
+            // Nobody waits any more when the node is killed.
+            let _ = done.send(result);
+        })?;
+    ended.await?
 }
 
 fn know(grpc: &GrpcOptions, cluster_id: &str) -> Result<(), CliError> {
