@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_node::cluster::{
-    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peer, Peers,
+    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peers,
 };
 use chronos_node::{Node, Profile};
 use chronos_server::grpc::{self, GrpcOptions, GrpcPeers};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, Patience};
+use super::thread::PeersThread;
 use super::{options, security};
 use crate::cli::args::{HostPort, Listeners, NodeArgs, PeerSecurityArgs, StartArgs};
 use crate::cli::error::{tell, CliError};
@@ -30,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What a node needs to take part in a cluster.
 pub(in crate::cli) struct Side {
     pub(in crate::cli) options: ClusterOptions,
+    thread: PeersThread,
     listener: TcpListener,
     grpc: GrpcOptions,
     peers: Arc<GrpcPeers>,
@@ -66,7 +68,8 @@ impl Side {
         let mut options = options::cluster_options(cluster, &address, known.as_ref(), profile)?;
         let (ready, is_ready) = watch::channel(false);
         let grpc = security::grpc_options(cluster, &options.member, is_ready)?;
-        let peers = GrpcPeers::new(grpc.clone());
+        let thread = PeersThread::start()?;
+        let peers = thread.bind(|| GrpcPeers::new(grpc.clone()));
         if let (Some(target), None, None) = (&cluster.join, &known, &options.cluster_id) {
             options.cluster_id = Some(join::cluster_at(&*peers, target).await);
         }
@@ -82,6 +85,7 @@ impl Side {
         };
         Ok(Side {
             options,
+            thread,
             listener,
             grpc,
             peers,
@@ -120,40 +124,22 @@ impl Side {
         };
         let ready = self.ready;
         let service = node.cluster().service();
-        let server = serve_apart(self.listener, service, self.grpc, stop);
+        let listener = self.listener.into_std();
+        let (grpc, listener) = (self.grpc, listener.map_err(|e| failed(&e))?);
+        let server = self.thread.run(async move {
+            let listener = TcpListener::from_std(listener)?;
+            grpc::serve(listener, service, grpc, stop.cancelled_owned()).await
+        });
         tokio::select! {
-            ended = server => ended
-                .map_err(|e| CliError::Failed(format!("the gRPC server failed: {e}"))),
+            ended = server => ended?.map_err(|e| failed(&e)),
             () = joining => Ok(()),
             () = tell_readiness(node, &ready) => Ok(()),
         }
     }
 }
 
-/// Serves other nodes on a thread of its own, so that no heartbeat waits for a query.
-async fn serve_apart(
-    listener: TcpListener,
-    service: Arc<dyn Peer>,
-    options: GrpcOptions,
-    stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let listener = listener.into_std()?;
-    let (done, ended) = tokio::sync::oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("peers".into())
-        .spawn(move || {
-            let result = runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener)?;
-                grpc::serve(listener, service, options, stop.cancelled_owned()).await?;
-                Ok(())
-            });
-            // Nobody waits any more when the node is killed.
-            let _ = done.send(result);
-        })?;
-    ended.await?
+fn failed(error: &std::io::Error) -> CliError {
+    CliError::Failed(format!("the gRPC server failed: {error}"))
 }
 
 fn know(grpc: &GrpcOptions, cluster_id: &str) -> Result<(), CliError> {
