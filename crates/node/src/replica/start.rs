@@ -144,13 +144,14 @@ impl Start<'_> {
         if let Some(known) = self.known_membership()? {
             return Ok(known);
         }
-        let members = match &self.options.start {
+        let mut members = match &self.options.start {
             ClusterStart::Alone => vec![self.options.member.clone()],
             ClusterStart::Static(members) => members.clone(),
             ClusterStart::Join => return Ok(Membership::default()),
         };
-        let mut voters: Vec<_> = members.iter().map(|m| m.number).collect();
-        voters.sort();
+        // In whatever order they were named: all that begin together write the same bytes.
+        members.sort_by_key(|m| m.number);
+        let voters: Vec<_> = members.iter().map(|m| m.number).collect();
         let membership = Membership {
             voters: vec![voters],
             members,
