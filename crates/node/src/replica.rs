@@ -171,7 +171,7 @@ impl Replica {
     /// started does not know whom it promised.
     fn may_vote(&self) -> Result<(), PeerError> {
         let up = self.env.clock.monotonic_nanos() - self.started_nanos;
-        let least = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let least = Duration::from_millis(self.timing.election_timeout_ms);
         if self.options.lease_reads && Duration::from_nanos(up) < least {
             return Err(PeerError::Failed("it has just started".into()));
         }

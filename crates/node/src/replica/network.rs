@@ -43,6 +43,7 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, node: &RaftNode) -> Link {
         Link {
+            failures: 0,
             own: self.own,
             target,
             peer: self.peers.peer(&node.member),
@@ -54,8 +55,15 @@ impl RaftNetworkFactory<Types> for Network {
     }
 }
 
+/// Before a connection is opened again, the first time and with each failure twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// So that it is no longer than two thirds of a second.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
+
 /// A connection to one node.
 pub(crate) struct Link {
+    /// How often it could not be opened, one time after another.
+    failures: u32,
     own: u64,
     target: u64,
     peer: Arc<dyn Peer>,
@@ -66,6 +74,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The library's own pauses come with requests, of which a connection that cannot be opened
+    /// takes none.
+    async fn pause(&self) {
+        if self.failures > 0 {
+            let pause = PAUSE_FIRST * (1 << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Sends a request, and does not wait for the answer.
     fn sent_and_taken_for_stored(&self, request: AppendRequest) -> AppendReply {
         let last = request.entries.last().map(|entry| LogPosition {
@@ -301,10 +318,14 @@ impl RaftNetworkV2<Types> for Link {
                     .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
                 return Ok(results.boxed() as RaftStream<'s, _>);
             }
+            self.pause().await;
             let opened = self.peer.append_stream(requests);
-            let replies = self
-                .in_time(RPCTypes::AppendEntries, &option, opened)
-                .await?;
+            let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
+            self.failures = match &opened {
+                Ok(_) => 0,
+                Err(_) => self.failures + 1,
+            };
+            let replies = opened?;
             let link = &*self;
             let results = replies.map(move |reply| match reply {
                 Ok(reply) => Ok(append_result(reply)),

@@ -216,8 +216,10 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
     let config = Config {
         cluster_name: options.cluster_id.clone().unwrap_or_default(),
         heartbeat_interval: timing.heartbeat_ms,
-        election_timeout_min: timing.election_timeout_ms,
-        election_timeout_max: timing.election_timeout_ms * 2,
+        // A follower lets a leader's lease run out, then waits for a time between these two. The
+        // lease is the second: together a whole timeout, up to a fifth more.
+        election_timeout_min: timing.election_timeout_ms * 2 / 5,
+        election_timeout_max: timing.election_timeout_ms * 3 / 5,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         // The log's length is seen to by `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
