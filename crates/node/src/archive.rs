@@ -10,15 +10,16 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chronos_env::Env;
-use chronos_model::SqlState;
+use chronos_model::{SqlState, TableSchema};
 use chronos_store::archive::{
     write_archive, ArchiveBase, ArchiveError, ArchiveHeader, Chain, RestoredFile,
 };
 use chronos_store::checkpoint::{remove_all, Checkpoint};
 use chronos_store::log::{Log, LogOptions};
-use chronos_store::{with_causes, Store, StoreOptions};
+use chronos_store::{with_causes, ReadView, ScanRequest, Store, StoreError, StoreOptions};
 
 use crate::{Error, Node};
 
@@ -155,8 +156,8 @@ fn restore_in<R: Read>(
 pub struct ArchivedTable {
     /// Its name.
     pub name: String,
-    /// Rows that are there now, and whether that is exact.
-    pub rows: (u64, bool),
+    /// Rows that are there now.
+    pub rows: u64,
     /// Versions of all times.
     pub versions: u64,
     /// The hash of its content.
@@ -172,16 +173,28 @@ pub fn archived_tables(env: &Env, data_dir: &Path) -> Result<Vec<ArchivedTable>,
     let store = Store::open(env, &data_dir.join("store"), options)?;
     let view = store.read_view();
     let hashes = store.content_hashes(None, view.stamp())?;
-    let table = |content: chronos_store::TableContent| {
-        let schema = view.catalog().table_by_id(content.table);
-        ArchivedTable {
-            rows: schema.map_or((content.versions, true), |s| view.table_rows_estimate(s)),
+    let mut tables = Vec::with_capacity(hashes.tables.len());
+    for content in hashes.tables {
+        let stored = view.catalog().stored().find(|s| s.id == content.table);
+        tables.push(ArchivedTable {
+            rows: stored.map_or(Ok(0), |schema| rows(&view, &schema))?,
             name: chronos_model::shown_name(&content.name),
             versions: content.versions,
             hash: content.hash,
+        });
+    }
+    Ok(tables)
+}
+
+/// The current rows of a table.
+fn rows(view: &ReadView, schema: &Arc<TableSchema>) -> Result<u64, StoreError> {
+    let mut rows = 0;
+    for partition in view.scan(schema, ScanRequest::default())? {
+        for batch in partition {
+            rows += batch?.num_rows() as u64;
         }
-    };
-    Ok(hashes.tables.into_iter().map(table).collect())
+    }
+    Ok(rows)
 }
 
 impl From<ArchiveError> for Error {

@@ -1,5 +1,7 @@
 //! Bytes of an archive. See `docs/format/snapshot.md`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ArchiveError, PIECE_BYTES_MAX};
@@ -40,7 +42,7 @@ impl ArchiveHeader {
         list: CheckpointList,
     ) -> ArchiveHeader {
         let is_here = |(number, file): &(usize, &CheckpointFile)| {
-            let known = base.is_some_and(|base| base.has.contains(&(file.bytes, file.crc32)));
+            let known = base.is_some_and(|base| base.has.contains(&key_of(file)));
             // The manifest is always here: with it an archive can be looked at alone.
             *number == 0 || !known
         };
@@ -60,7 +62,7 @@ impl ArchiveHeader {
         let files = self.list.files().iter();
         ArchiveBase {
             id: self.id.clone(),
-            has: files.map(|file| (file.bytes, file.crc32)).collect(),
+            has: files.map(key_of).collect(),
         }
     }
 
@@ -107,8 +109,15 @@ impl ArchiveHeader {
 pub struct ArchiveBase {
     /// Its id.
     pub id: String,
-    /// Length and CRC-32 of each file.
-    pub has: std::collections::BTreeSet<(u64, u32)>,
+    /// Name, length and CRC-32 of each file.
+    pub has: BTreeSet<(String, u64, u32)>,
+}
+
+/// By what a file is known: name, length, CRC-32. Names of segments are never given again.
+pub(super) type FileKey = (String, u64, u32);
+
+pub(super) fn key_of(file: &CheckpointFile) -> FileKey {
+    (file.name.clone(), file.bytes, file.crc32)
 }
 
 /// What a record is.
@@ -117,7 +126,7 @@ pub(super) enum RecordKind {
     /// A piece of a file.
     Raw,
     /// One that is compressed.
-    Lz4,
+    Zstd,
     /// The end of the archive.
     End,
     /// Why there is no more.
@@ -139,7 +148,7 @@ impl RecordHead {
         let mut bytes = Vec::with_capacity(RECORD_BYTES + stored.len());
         bytes.push(match self.kind {
             RecordKind::Raw => 1,
-            RecordKind::Lz4 => 2,
+            RecordKind::Zstd => 2,
             RecordKind::End => 3,
             RecordKind::BrokenOff => 4,
         });
@@ -162,7 +171,7 @@ impl RecordHead {
         };
         let kind = match bytes[..4] {
             [1, 0, 0, 0] => RecordKind::Raw,
-            [2, 0, 0, 0] => RecordKind::Lz4,
+            [2, 0, 0, 0] => RecordKind::Zstd,
             [3, 0, 0, 0] => RecordKind::End,
             [4, 0, 0, 0] => RecordKind::BrokenOff,
             _ => return Err("this is no record".into()),
@@ -176,7 +185,7 @@ impl RecordHead {
         let (raw, stored) = (head.raw_bytes as usize, head.stored_bytes as usize);
         let fits = match kind {
             RecordKind::Raw => raw == stored && raw > 0 && raw <= PIECE_BYTES_MAX,
-            RecordKind::Lz4 => stored < raw && raw <= PIECE_BYTES_MAX,
+            RecordKind::Zstd => stored < raw && raw <= PIECE_BYTES_MAX,
             RecordKind::End => stored == END_BYTES,
             RecordKind::BrokenOff => stored <= REASON_BYTES_MAX,
         };

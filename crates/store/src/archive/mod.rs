@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A *full* archive has all files. An *incremental* one leaves out those that its *base*, or a base
-//! of that, has: segments never change, so a file with the same length and checksum is the same file.
+//! of that, has: segments never change, so a file with the same name, length and checksum is the same.
 //! Archives are restored together with their bases.
 //!
 //! | module | owns |

@@ -129,8 +129,8 @@ impl<R: Read> ArchiveReader<R> {
                 return Ok(None);
             }
             RecordKind::Raw => stored.clone(),
-            RecordKind::Lz4 => {
-                let raw = lz4_flex::block::decompress(&stored, record.raw_bytes as usize);
+            RecordKind::Zstd => {
+                let raw = zstd::bulk::decompress(&stored, record.raw_bytes as usize);
                 raw.map_err(|e| damaged(format!("a piece does not decompress: {e}")))?
             }
         };

@@ -1,11 +1,12 @@
 //! Archives to the directory of a store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
 use chronos_env::Env;
 
+use super::format::{key_of, FileKey};
 use super::{ArchiveError, ArchiveHeader, ArchiveReader};
 use crate::checkpoint::{Checkpoint, Receiver};
 
@@ -42,12 +43,12 @@ impl Chain {
         for (number, header) in headers.iter().enumerate() {
             for file in &header.stored {
                 let file = &header.list.files()[*file as usize];
-                has.entry((file.bytes, file.crc32)).or_insert(number);
+                has.entry(key_of(file)).or_insert(number);
             }
         }
         let files = headers[0].list.files().iter();
         let from = files.map(|file| {
-            let number = has.get(&(file.bytes, file.crc32)).copied();
+            let number = has.get(&key_of(file)).copied();
             number.ok_or_else(|| ArchiveError::Chain {
                 reason: format!("none of the archives has {}", file.name),
             })
@@ -81,25 +82,23 @@ impl Chain {
                     reason: format!("the archive {} was replaced by another", header.id),
                 });
             }
-            let names = self.names_from(number);
+            let taken = self.taken_from(number);
             while let Some(piece) = reader.next_piece()? {
                 let file = &header.list.files()[piece.file as usize];
-                let Some(name) = names.get(&(file.bytes, file.crc32)) else {
+                if !taken.contains(&key_of(file)) {
                     continue;
-                };
-                receiver.write(name, piece.offset, &piece.bytes)?;
+                }
+                receiver.write(&file.name, piece.offset, &piece.bytes)?;
                 told(receiver.received_bytes(), total);
             }
         }
         Ok(receiver.finish()?)
     }
 
-    /// The files that are taken from an archive, by length and checksum.
-    fn names_from(&self, archive: usize) -> HashMap<(u64, u32), String> {
+    /// The files that are taken from an archive.
+    fn taken_from(&self, archive: usize) -> HashSet<FileKey> {
         let files = self.headers[0].list.files().iter().zip(&self.from);
         let theirs = files.filter(|(_, from)| **from == archive);
-        theirs
-            .map(|(file, _)| ((file.bytes, file.crc32), file.name.clone()))
-            .collect()
+        theirs.map(|(file, _)| key_of(file)).collect()
     }
 }

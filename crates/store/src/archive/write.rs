@@ -8,7 +8,9 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{with_causes, StoreError};
 
 /// Compression has to save this part of a piece to be worth undoing.
-const SAVED_PART: usize = 16;
+const SAVED_PART: usize = 32;
+/// The level of compression.
+const LEVEL: i32 = 3;
 
 /// Counts and sums up what goes out.
 struct Sum<'a, W> {
@@ -89,18 +91,18 @@ fn write_file(
                 reason: "its checksum is not the one that it was written with".into(),
             }));
         }
-        sum.put(&record(number, piece))?;
+        sum.put(&record(number, piece)?)?;
         offset += rest as u64;
     }
     Ok(offset)
 }
 
 /// A piece as a record, compressed if that saves enough.
-fn record(file: u32, piece: &[u8]) -> Vec<u8> {
-    let compressed = lz4_flex::block::compress(piece);
+fn record(file: u32, piece: &[u8]) -> io::Result<Vec<u8>> {
+    let compressed = zstd::bulk::compress(piece, LEVEL)?;
     let saves = compressed.len() + piece.len() / SAVED_PART < piece.len();
     let (kind, stored) = match saves {
-        true => (RecordKind::Lz4, &compressed[..]),
+        true => (RecordKind::Zstd, &compressed[..]),
         false => (RecordKind::Raw, piece),
     };
     let head = RecordHead {
@@ -109,7 +111,7 @@ fn record(file: u32, piece: &[u8]) -> Vec<u8> {
         raw_bytes: piece.len() as u32,
         stored_bytes: stored.len() as u32,
     };
-    head.record(stored)
+    Ok(head.record(stored))
 }
 
 fn break_off(sum: &mut Sum<'_, impl Write>, error: &ArchiveError) -> io::Result<()> {

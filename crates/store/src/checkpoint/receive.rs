@@ -268,13 +268,15 @@ impl Receiver {
             let manifest = shared.manifest.lock();
             for entry in &manifest.state().segments {
                 if let Some(crc32) = entry.crc32 {
-                    known.insert((entry.meta.bytes, crc32), entry.meta.id);
+                    let name = format!("{SEGMENTS}/{}.segment", entry.meta.id);
+                    known.insert((name, entry.meta.bytes, crc32), entry.meta.id);
                 }
             }
         }
         for number in 0..self.received.len() {
             let file = self.list.files()[number].clone();
-            let id = known.get(&(file.bytes, file.crc32));
+            // What a segment is called stands in it: the same content has the same name.
+            let id = known.get(&(file.name.clone(), file.bytes, file.crc32));
             let (Received::Bytes(_), Some(id)) = (self.received[number], id) else {
                 continue;
             };

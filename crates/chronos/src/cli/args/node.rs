@@ -85,7 +85,7 @@ pub(crate) struct ClusterArgs {
     pub(crate) heartbeat_ms: Option<u64>,
 
     /// Without a sign of the leader for so long, at least, another is elected; in milliseconds, at
-    /// least three heartbeats [default: by the profile]
+    /// least five heartbeats [default: by the profile]
     #[arg(long, value_name = "MS", env = "CHRONOS_ELECTION_TIMEOUT_MS", value_parser = clap::value_parser!(u64).range(20..=120_000))]
     pub(crate) election_timeout_ms: Option<u64>,
 

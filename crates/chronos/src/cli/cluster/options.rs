@@ -11,7 +11,7 @@ use crate::cli::args::{ClusterArgs, HostPort, NamedAddress};
 use crate::cli::error::CliError;
 
 /// So many heartbeats are missed, at least, before another leader is elected.
-const HEARTBEATS_MISSED_MIN: u64 = 3;
+const HEARTBEATS_MISSED_MIN: u64 = 5;
 /// And so many unless told otherwise.
 const HEARTBEATS_MISSED: u64 = 10;
 

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, Patience};
+use super::thread::PeersThread;
 use super::{options, security};
 use crate::cli::args::{HostPort, Listeners, NodeArgs, StartArgs};
 use crate::cli::error::{tell, CliError};
@@ -27,6 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What a node needs to take part in a cluster.
 pub(in crate::cli) struct Side {
     pub(in crate::cli) options: ClusterOptions,
+    thread: PeersThread,
     listener: TcpListener,
     grpc: GrpcOptions,
     peers: Arc<GrpcPeers>,
@@ -60,7 +62,8 @@ impl Side {
         }
         let mut options = options::cluster_options(cluster, &address, known.as_ref(), profile)?;
         let grpc = security::grpc_options(&cluster.security, &options.member)?;
-        let peers = GrpcPeers::new(grpc.clone());
+        let thread = PeersThread::start()?;
+        let peers = thread.bind(|| GrpcPeers::new(grpc.clone()));
         if let (Some(target), None, None) = (&cluster.join, &known, &options.cluster_id) {
             options.cluster_id = Some(join::cluster_at(&*peers, target).await);
         }
@@ -76,6 +79,7 @@ impl Side {
         };
         Ok(Side {
             options,
+            thread,
             listener,
             grpc,
             peers,
@@ -108,13 +112,21 @@ impl Side {
             std::future::pending::<()>().await;
         };
         let service = node.cluster().service();
-        let server = grpc::serve(self.listener, service, self.grpc, stop.cancelled_owned());
+        let listener = self.listener.into_std();
+        let (grpc, listener) = (self.grpc, listener.map_err(|e| failed(&e))?);
+        let server = self.thread.run(async move {
+            let listener = TcpListener::from_std(listener)?;
+            grpc::serve(listener, service, grpc, stop.cancelled_owned()).await
+        });
         tokio::select! {
-            ended = server => ended
-                .map_err(|e| CliError::Failed(format!("the gRPC server failed: {e}"))),
+            ended = server => ended?.map_err(|e| failed(&e)),
             () = joining => Ok(()),
         }
     }
+}
+
+fn failed(error: &std::io::Error) -> CliError {
+    CliError::Failed(format!("the gRPC server failed: {error}"))
 }
 
 fn know(grpc: &GrpcOptions, cluster_id: &str) -> Result<(), CliError> {

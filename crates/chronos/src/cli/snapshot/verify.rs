@@ -134,8 +134,7 @@ impl Report {
         let table = |table: &ArchivedTable| {
             json!({
                 "name": table.name,
-                "rows": table.rows.0,
-                "rows_exact": table.rows.1,
+                "rows": table.rows,
                 "versions": table.versions,
                 "hash": table.hash.map(|hash| hex(&hash)),
             })
@@ -180,13 +179,12 @@ impl Report {
             );
         };
         for table in &restored.tables {
-            let about = if table.rows.1 { "" } else { "about " };
             let hash = table.hash.map(|hash| hex(&hash)).unwrap_or_default();
             writeln!(
                 out,
-                "table \"{}\": {about}{} rows, {} versions, content {}",
+                "table \"{}\": {} rows, {} versions, content {}",
                 table.name,
-                table.rows.0,
+                table.rows,
                 table.versions,
                 &hash[..hash.len().min(16)]
             )?;
