@@ -45,6 +45,8 @@ pub(crate) struct Start<'a> {
     pub(crate) memory: Arc<MemoryAccount>,
     pub(crate) options: ClusterOptions,
     pub(crate) timing: Timing,
+    /// Bytes of log that are kept for nodes that are behind.
+    pub(crate) log_keep_bytes: u64,
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) place: Place,
 }
@@ -111,6 +113,7 @@ impl Start<'_> {
             node: shared.node,
             options: self.options,
             timing: self.timing,
+            log_keep_bytes: self.log_keep_bytes,
             cluster_id,
             peers: shared.peers,
             place,
