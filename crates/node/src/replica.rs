@@ -95,6 +95,8 @@ pub(crate) struct Replica {
     timing: Timing,
     cluster_id: String,
     peers: Arc<dyn Peers>,
+    /// Whether there is a way to other nodes.
+    reaches_others: bool,
     place: Arc<Place>,
     raft: Raft,
     pending: Arc<Pending>,

@@ -113,6 +113,7 @@ impl Start<'_> {
             timing: self.timing,
             cluster_id,
             peers: shared.peers,
+            reaches_others: self.peers.is_some(),
             place,
             raft: running.raft,
             pending: shared.pending,
