@@ -98,6 +98,8 @@ pub(crate) struct Replica {
     log_keep_bytes: u64,
     cluster_id: String,
     peers: Arc<dyn Peers>,
+    /// Whether there is a way to other nodes.
+    reaches_others: bool,
     place: Arc<Place>,
     raft: Raft,
     pending: Arc<Pending>,

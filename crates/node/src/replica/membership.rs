@@ -176,6 +176,12 @@ impl Replica {
 
     async fn add_learner(&self, member: Member, auto_promote: bool) -> AdminReply {
         let id = u64::from(member.number.0);
+        if !self.reaches_others {
+            return AdminReply::Refused(format!(
+                "this node was started by itself and reaches no others; start it as chronos node --id {}",
+                self.options.member.name
+            ));
+        }
         let known = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();

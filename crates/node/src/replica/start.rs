@@ -116,6 +116,7 @@ impl Start<'_> {
             log_keep_bytes: self.log_keep_bytes,
             cluster_id,
             peers: shared.peers,
+            reaches_others: self.peers.is_some(),
             place,
             raft: running.raft,
             pending: shared.pending,

@@ -172,7 +172,7 @@ mod tests {
             ("--id n1 --address a:1 --peers m1=b:1", "number 1"),
             (
                 "--id n1 --bootstrap --heartbeat-ms 100 --election-timeout-ms 200",
-                "at least 300",
+                "at least 500",
             ),
         ] {
             let refused = of(line, None).unwrap_err();

@@ -59,6 +59,13 @@ async fn changes_that_make_no_sense_are_refused() {
             400,
             "vote",
         ),
+        // Nobody could reach it.
+        (
+            "/add-learner",
+            r#"{"id": "n2", "addr": "b:1"}"#,
+            400,
+            "chronos node --id n1",
+        ),
         ("/change-membership", "[]", 400, "without voters"),
         ("/change-membership", "[1, 7]", 404, "7 is no member"),
         ("/remove", r#"{"id": "n7"}"#, 404, "Members: n1."),
