@@ -19,7 +19,7 @@ pub enum Sabotage {
     GrantAnyVote,
     /// Takes what it has sent to a follower for stored there.
     AcknowledgeBeforeQuorum,
-    /// Proposes again what may have been committed.
+    /// Takes a proposal that was not answered for one that was not taken, so that it is made again.
     ApplyTwice,
     /// Answers reads as a leader without asking whether it still is one.
     ReadWithoutQuorum,

@@ -162,6 +162,10 @@ impl Replica {
                     SqlState::CANNOT_CONNECT_NOW,
                     format!("the leader refuses this node: {reason}"),
                 )),
+                Err(_) if self.makes(Sabotage::ApplyTwice) => Handed::Refused(Error::new(
+                    SqlState::SERIALIZATION_FAILURE,
+                    "it was not committed; or so it is said here",
+                )),
                 // It may have arrived.
                 Err(error) => {
                     tracing::debug!(%error, "the leader did not answer to a proposal");
@@ -223,10 +227,6 @@ impl Replica {
             }
         };
         match resolved {
-            Ok(Err(_)) | Err(_) if self.makes(Sabotage::ApplyTwice) => Err(Error::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "it was not committed; or so it is said here",
-            )),
             Ok(Ok(resolution)) => Ok(resolution),
             Ok(Err(_)) | Err(_) => Err(unknown()),
         }
