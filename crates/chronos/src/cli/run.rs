@@ -11,7 +11,7 @@ use super::cluster::{self, Following};
 use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
-use super::{check, demo, http, import, repl, single_node, snapshot, start};
+use super::{check, demo, import, repl, single_node, snapshot, start};
 
 /// The command line's whole life.
 pub(crate) fn main() -> ExitCode {
