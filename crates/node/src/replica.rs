@@ -74,7 +74,9 @@ use pending::Pending;
 use reads::Reads;
 use types::{vote, Types};
 
-use crate::cluster::{Ballot, ClusterOptions, Peer, PeerError, Peers, Timing, TransferStatus};
+use crate::cluster::{
+    Ballot, ClusterOptions, Peer, PeerError, Peers, Sabotage, Timing, TransferStatus,
+};
 use crate::indexes::Indexes;
 use crate::Error;
 
@@ -144,6 +146,11 @@ impl Replica {
         self.place.is_stepped()
     }
 
+    /// Whether this node makes a mistake, so that a simulation can find it.
+    fn makes(&self, mistake: Sabotage) -> bool {
+        self.options.simulated.sabotage == Some(mistake)
+    }
+
     /// Whether this node is the whole cluster.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Acquire)
@@ -164,7 +171,7 @@ impl Replica {
     /// started does not know whom it promised.
     fn may_vote(&self) -> Result<(), PeerError> {
         let up = self.env.clock.monotonic_nanos() - self.started_nanos;
-        let least = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let least = Duration::from_millis(self.timing.election_timeout_ms);
         if self.options.lease_reads && Duration::from_nanos(up) < least {
             return Err(PeerError::Failed("it has just started".into()));
         }

@@ -162,7 +162,10 @@ async fn serve(
     let nodes = async {
         match side {
             Some(side) => side.serve(node, (args, listen), nodes_stop.clone()).await,
-            None => Ok(()),
+            None => {
+                nodes_stop.cancelled().await;
+                Ok(())
+            }
         }
     };
     let stopping = async {
@@ -327,8 +330,8 @@ async fn obey_signals(stop: CancellationToken) {
 
 fn init_logging(args: &StartArgs) -> Result<(), CliError> {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,chronos=info"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,chronos=info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // A second call in one process keeps the first subscriber.
     let _ = match &args.log_file {

@@ -60,7 +60,7 @@ pub struct Timing {
     /// Between heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// Without a sign of the leader before an election, in milliseconds, at least. At random up
-    /// to twice as long.
+    /// to a fifth longer. At least five heartbeats.
     pub election_timeout_ms: u64,
 }
 

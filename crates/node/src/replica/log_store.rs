@@ -23,7 +23,7 @@ use super::types::{
     ballot, log_entry, log_index, position, raft_entry, raft_log_id, vote, RaftEntry, RaftLogId,
     RaftVote, Types,
 };
-use crate::cluster::{Ballot, NodeNumber};
+use crate::cluster::{Ballot, NodeNumber, Sabotage};
 
 /// Payloads that are read at once: of one message to a follower, or one step of applying.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -37,6 +37,7 @@ pub(crate) struct LogStore {
     fault: Arc<FaultCell>,
     pending: Arc<Pending>,
     alone: Arc<AtomicBool>,
+    sabotage: Option<Sabotage>,
 }
 
 impl LogStore {
@@ -46,6 +47,7 @@ impl LogStore {
         fault: Arc<FaultCell>,
         pending: Arc<Pending>,
         alone: Arc<AtomicBool>,
+        sabotage: Option<Sabotage>,
     ) -> LogStore {
         LogStore {
             log,
@@ -53,6 +55,7 @@ impl LogStore {
             fault,
             pending,
             alone,
+            sabotage,
         }
     }
 
@@ -93,7 +96,8 @@ impl LogStore {
     }
 
     fn saved_vote(&self) -> Option<RaftVote> {
-        match self.log.vote() {
+        let forgets = self.sabotage == Some(Sabotage::ForgetVote);
+        match self.log.vote().filter(|_| !forgets) {
             Some(saved) => Some(vote(Ballot {
                 term: saved.term,
                 node: NodeNumber(saved.node as u32),

@@ -114,7 +114,7 @@ impl Replica {
                     return Err(Error::new(SqlState::OBJECT_NOT_IN_STATE, reason))
                 }
                 AdminReply::NotLeader(_) if Instant::now() < deadline => {
-                    self.next_lead(&lead, deadline).await;
+                    self.next_lead(&lead, deadline).await?;
                 }
                 AdminReply::NotLeader(_) => return Err(super::propose::no_leader()),
             }

@@ -24,8 +24,8 @@ use super::machine::{CheckpointData, RaftSnapshot};
 use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, NodeNumber, OfferReply, Peer,
-    PeerError, Peers, TransferRequest, VoteReply,
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, LogPosition, NodeNumber,
+    OfferReply, Peer, PeerError, Peers, Sabotage, TransferRequest, VoteReply,
 };
 
 /// Gives the consensus its connections.
@@ -35,6 +35,7 @@ pub(crate) struct Network {
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) sending: Arc<Mutex<Sending>>,
     pub(crate) stepped: bool,
+    pub(crate) sabotage: Option<Sabotage>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -42,27 +43,58 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, node: &RaftNode) -> Link {
         Link {
+            failures: 0,
             own: self.own,
             target,
             peer: self.peers.peer(&node.member),
             checkpoints: Arc::clone(&self.checkpoints),
             sending: Arc::clone(&self.sending),
             stepped: self.stepped,
+            sabotage: self.sabotage,
         }
     }
 }
 
+/// Before a connection is opened again, the first time and with each failure twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// So that it is no longer than two thirds of a second.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
+
 /// A connection to one node.
 pub(crate) struct Link {
+    /// How often it could not be opened, one time after another.
+    failures: u32,
     own: u64,
     target: u64,
     peer: Arc<dyn Peer>,
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
     stepped: bool,
+    sabotage: Option<Sabotage>,
 }
 
 impl Link {
+    /// The library's own pauses come with requests, of which a connection that cannot be opened
+    /// takes none.
+    async fn pause(&self) {
+        if self.failures > 0 {
+            let pause = PAUSE_FIRST * (1 << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request, and does not wait for the answer.
+    fn sent_and_taken_for_stored(&self, request: AppendRequest) -> AppendReply {
+        let last = request.entries.last().map(|entry| LogPosition {
+            term: entry.term.0,
+            index: entry.index.0,
+        });
+        let last = last.or(request.previous);
+        let peer = Arc::clone(&self.peer);
+        tokio::spawn(async move { peer.append(request).await });
+        AppendReply::Matched(last)
+    }
+
     /// Gives a call so much time, of which the library says how much it has.
     async fn in_time<T>(
         &self,
@@ -280,10 +312,20 @@ impl RaftNetworkV2<Types> for Link {
     {
         Box::pin(async move {
             let requests = input.map(append_request).boxed();
+            if self.sabotage == Some(Sabotage::AcknowledgeBeforeQuorum) {
+                let link = &*self;
+                let results = requests
+                    .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
+                return Ok(results.boxed() as RaftStream<'s, _>);
+            }
+            self.pause().await;
             let opened = self.peer.append_stream(requests);
-            let replies = self
-                .in_time(RPCTypes::AppendEntries, &option, opened)
-                .await?;
+            let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
+            self.failures = match &opened {
+                Ok(_) => 0,
+                Err(_) => self.failures + 1,
+            };
+            let replies = opened?;
             let link = &*self;
             let results = replies.map(move |reply| match reply {
                 Ok(reply) => Ok(append_result(reply)),

@@ -19,7 +19,7 @@ use super::payload;
 use super::pending::{Committal, Resolution, Ticket};
 use super::types::{log_index, position, Leader, Proposal, Reply};
 use super::{renewed, shutting_down, Replica};
-use crate::cluster::{Member, NodeNumber, PeerError, ProposeReply};
+use crate::cluster::{Member, NodeNumber, PeerError, ProposeReply, Sabotage};
 use crate::Error;
 
 /// Bytes of proposals that wait to be applied, of one node, at most; beyond, proposing waits.
@@ -132,7 +132,7 @@ impl Replica {
                 Handed::Sent => return self.outcome(resolution).await,
                 Handed::NotTaken => {
                     ticket.not_sent();
-                    self.next_lead(&lead, deadline).await;
+                    self.next_lead(&lead, deadline).await?;
                 }
             }
         }
@@ -223,6 +223,10 @@ impl Replica {
             }
         };
         match resolved {
+            Ok(Err(_)) | Err(_) if self.makes(Sabotage::ApplyTwice) => Err(Error::new(
+                SqlState::SERIALIZATION_FAILURE,
+                "it was not committed; or so it is said here",
+            )),
             Ok(Ok(resolution)) => Ok(resolution),
             Ok(Err(_)) | Err(_) => Err(unknown()),
         }
@@ -313,20 +317,24 @@ impl Replica {
     }
 
     /// Waits for another leader than one that does not take proposals, or for it to begin to.
-    pub(super) async fn next_lead(&self, last: &Lead, deadline: Instant) {
+    ///
+    /// Errors: the consensus has ended, or nobody can be found for too long (57P03).
+    pub(super) async fn next_lead(&self, last: &Lead, deadline: Instant) -> Result<(), Error> {
+        if Instant::now() >= deadline {
+            return Err(no_leader());
+        }
         let pause = Duration::from_millis(self.timing.heartbeat_ms.clamp(5, 100));
         let until = (Instant::now() + pause).min(deadline);
         let mut metrics = self.raft.server_metrics();
         loop {
             metrics.borrow_and_update();
             if self.known_lead().is_some_and(|lead| lead != *last) {
-                return;
+                return Ok(());
             }
-            if !matches!(
-                self.place.timeout_at(until, metrics.changed()).await,
-                Ok(Ok(()))
-            ) {
-                return;
+            match self.place.timeout_at(until, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(self.ended(&"its metrics have ended")),
+                Err(_) => return Ok(()),
             }
         }
     }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::propose::{index_of, no_leader};
 use super::Replica;
-use crate::cluster::{NodeNumber, ReadIndexReply};
+use crate::cluster::{NodeNumber, ReadIndexReply, Sabotage};
 use crate::{Error, ReadConsistency};
 
 /// Election timeouts that a read waits for a leader.
@@ -127,7 +127,7 @@ impl Replica {
             if Instant::now() >= deadline {
                 return Err(no_leader());
             }
-            self.next_lead(&lead, deadline).await;
+            self.next_lead(&lead, deadline).await?;
         }
     }
 
@@ -139,6 +139,12 @@ impl Replica {
 
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
+        if self.makes(Sabotage::ReadWithoutQuorum) {
+            return match self.leads() {
+                true => ReadIndexReply::At(self.store.applied_index().0),
+                false => ReadIndexReply::NotLeader(None),
+            };
+        }
         let policy = match self.options.lease_reads {
             true => ReadPolicy::LeaseRead,
             false => ReadPolicy::ReadIndex,

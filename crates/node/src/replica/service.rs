@@ -20,7 +20,7 @@ use super::{checkpoints, Raft, Replica};
 use crate::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, Introduction, OfferReply, Peer, PeerError, ProposeReply,
-    ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// The receiving side of calls between nodes.
@@ -57,6 +57,14 @@ fn vote_reply(response: VoteResponse<Types>) -> VoteReply {
     }
 }
 
+fn any_vote(request: &VoteRequest) -> VoteReply {
+    VoteReply {
+        ballot: request.ballot,
+        granted: true,
+        last: None,
+    }
+}
+
 fn append_entries(request: AppendRequest) -> Result<AppendEntriesRequest<Types>, PeerError> {
     let entries = request.entries.into_iter().map(raft_entry);
     let entries: Result<Vec<_>, _> = entries.collect();
@@ -81,6 +89,9 @@ impl Peer for Service {
     async fn vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
         let replica = self.replica()?;
         replica.may_vote()?;
+        if replica.makes(Sabotage::GrantAnyVote) {
+            return Ok(any_vote(&request));
+        }
         let asked = raft_vote_request(&request);
         replica
             .raft()
@@ -93,6 +104,9 @@ impl Peer for Service {
     async fn pre_vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
         let replica = self.replica()?;
         replica.may_vote()?;
+        if replica.makes(Sabotage::GrantAnyVote) {
+            return Ok(any_vote(&request));
+        }
         let asked = raft_vote_request(&request);
         replica
             .raft()

@@ -144,13 +144,14 @@ impl Start<'_> {
         if let Some(known) = self.known_membership()? {
             return Ok(known);
         }
-        let members = match &self.options.start {
+        let mut members = match &self.options.start {
             ClusterStart::Alone => vec![self.options.member.clone()],
             ClusterStart::Static(members) => members.clone(),
             ClusterStart::Join => return Ok(Membership::default()),
         };
-        let mut voters: Vec<_> = members.iter().map(|m| m.number).collect();
-        voters.sort();
+        // In whatever order they were named: all that begin together write the same bytes.
+        members.sort_by_key(|m| m.number);
+        let voters: Vec<_> = members.iter().map(|m| m.number).collect();
         let membership = Membership {
             voters: vec![voters],
             members,
@@ -216,8 +217,10 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
     let config = Config {
         cluster_name: options.cluster_id.clone().unwrap_or_default(),
         heartbeat_interval: timing.heartbeat_ms,
-        election_timeout_min: timing.election_timeout_ms,
-        election_timeout_max: timing.election_timeout_ms * 2,
+        // A follower lets a leader's lease run out, then waits for a time between these two. The
+        // lease is the second: together a whole timeout, up to a fifth more.
+        election_timeout_min: timing.election_timeout_ms * 2 / 5,
+        election_timeout_max: timing.election_timeout_ms * 3 / 5,
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         // The log's length is seen to by `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
@@ -225,7 +228,9 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: Duration::from_secs(24 * 60 * 60).as_millis() as u64,
         enable_pre_vote: Some(true),
-        // What a former leader has applied may lag behind what it has acknowledged.
+        // What a former leader has applied may lag behind what it has acknowledged. And followers
+        // may have entries of its term that it had not stored when it ended: if it went on to
+        // lead in that term, it would give their places to others.
         enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(true),
         backoff: BACK_OFF.into(),
@@ -284,6 +289,7 @@ fn run(
         Arc::clone(&shared.fault),
         Arc::clone(&shared.pending),
         Arc::clone(&shared.alone),
+        options.simulated.sabotage,
     );
     let machine = Machine {
         applying: Arc::clone(&applying),
@@ -295,6 +301,7 @@ fn run(
         checkpoints: Arc::clone(&checkpoints),
         sending: Arc::clone(&shared.sending),
         stepped: place.is_stepped(),
+        sabotage: options.simulated.sabotage,
     };
     let config = config(options, timing)?;
     let id = u64::from(shared.node.0);

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | INSERT of given rows by the fast path | what it demands of rows that are there is checked when it is applied |
 //! | UPDATE, DELETE of a row named by its key | the version that it has read must still be the newest when it is applied; only if it would write nothing, or fails, it waits and looks again |
+//! | INSERT .. ON CONFLICT DO UPDATE by the fast path | both: rows that it inserts or replaces are checked when it is applied; only if it would leave one as it is, or fails, it waits and looks again |
 //! | COMMIT, SET and their like | they read nothing |
 //!
 //! One that lost against another writer is run again without waiting: its outcome came from what is

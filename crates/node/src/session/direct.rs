@@ -37,11 +37,12 @@ impl Session {
         let (mut attempts, mut has_waited) = (0, false);
         loop {
             attempts += 1;
+            let before = self.applied();
             let applied = match &bound {
-                BoundDirect::Get { .. }
-                | BoundDirect::Insert { .. }
-                | BoundDirect::Upsert { .. } => None,
-                BoundDirect::Update { .. } | BoundDirect::Delete { .. } => Some(self.applied()),
+                BoundDirect::Get { .. } | BoundDirect::Insert { .. } => None,
+                BoundDirect::Upsert { .. }
+                | BoundDirect::Update { .. }
+                | BoundDirect::Delete { .. } => Some(before),
             };
             let result = match &bound {
                 BoundDirect::Get { key } => return self.direct_get(plan, key.as_ref()),
@@ -50,8 +51,13 @@ impl Session {
                     inserted.map(Modified::Written)
                 }
                 BoundDirect::Upsert { rows, assignments } => {
-                    let upserted = self.direct_upsert(plan, rows, assignments).await;
-                    upserted.map(Modified::Written)
+                    let upserted = self
+                        .direct_upsert(plan, (rows, assignments), before, &mut has_waited)
+                        .await;
+                    match upserted.transpose() {
+                        None => continue,
+                        Some(outcome) => outcome.map(Modified::Written),
+                    }
                 }
                 BoundDirect::Update { key, assignments } => {
                     self.direct_update(plan, key.as_ref(), assignments).await

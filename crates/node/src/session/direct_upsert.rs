@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use chronos_model::{Change, Expect, RowChanges};
 use chronos_query::direct::{BoundReplacement, BoundRow, DirectPlan};
 use chronos_query::dml;
+use chronos_store::log::LogIndex;
 
 use super::conflict::twice;
 use super::direct::{bind_error, outcome, Row};
@@ -14,12 +15,15 @@ use super::Session;
 use crate::{Error, Outcome};
 
 impl Session {
+    /// `applied`: up to where this node had applied entries when the statement began. `None`: a row that is as it
+    /// should be was not so any more when others' writes were waited for, once; it is to be done again.
     pub(super) async fn direct_upsert(
         &mut self,
         plan: &DirectPlan,
-        rows: &[BoundRow],
-        assignments: &[(usize, BoundReplacement)],
-    ) -> Result<Outcome, Error> {
+        (rows, assignments): (&[BoundRow], &[(usize, BoundReplacement)]),
+        applied: LogIndex,
+        has_waited: &mut bool,
+    ) -> Result<Option<Outcome>, Error> {
         self.refuse_read_only("INSERT")?;
         let table = &plan.table;
         self.unbatch(table)?;
@@ -50,6 +54,11 @@ impl Session {
             }
             written.push(new);
         }
+        // What is written is judged when it is applied. What is left out is not.
+        let is_unjudged = changes.len() < rows.len() && !std::mem::replace(has_waited, true);
+        if is_unjudged && self.saw_too_little(Some(applied)).await? {
+            return Ok(None);
+        }
         self.check_unique_in_transaction(table, &changes)?;
         let change = Change::Rows(RowChanges {
             table: table.id,
@@ -58,6 +67,7 @@ impl Session {
         // A row that somebody has inserted meanwhile is one to update.
         let applied = self.write(table, vec![change], view.stamp()).await;
         applied.map_err(|e| self.lost_against(e, &table.primary_key_name()))?;
-        Ok(outcome("INSERT", plan, &written.iter().collect::<Vec<_>>()))
+        let written: Vec<&Row> = written.iter().collect();
+        Ok(Some(outcome("INSERT", plan, &written)))
     }
 }

@@ -7,6 +7,7 @@
 //! (40001).
 
 mod alter;
+mod answers;
 mod authority;
 mod cancel;
 mod command;
@@ -47,9 +48,9 @@ use chronos_query::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use answers::shortened;
 pub use cancel::CancelHandle;
 pub(crate) use foreign_keys::violation;
-pub(crate) use once::shortened;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 pub(crate) use references::truncates_referenced;

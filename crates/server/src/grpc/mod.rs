@@ -30,7 +30,8 @@ mod tests;
 
 pub use client::{GrpcPeers, LinkStatus};
 pub use options::{
-    ClusterId, GrpcOptions, Keepalive, NotAClusterId, Secret, WireCompression, MESSAGE_BYTES_MAX,
+    ClusterId, GrpcOptions, Keepalive, NotAClusterId, Secret, UnknownWireCompression,
+    WireCompression, MESSAGE_BYTES_MAX,
 };
 pub use server::serve;
 pub use tls::{PeerTls, PeerTlsFiles};

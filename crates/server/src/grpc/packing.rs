@@ -1,5 +1,7 @@
 //! Compression of what goes over slow links: LZ4, of batches and parts that are worth it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +12,10 @@ use super::pb;
 
 /// Smaller ones fit into a few packets anyhow.
 const PACK_BYTES_MIN: usize = 4 << 10;
-/// Larger ones would keep the thread of connections for too long.
+/// Larger ones are rare, and packing needs as much memory again.
 const PACK_BYTES_MAX: usize = 64 << 20;
+/// Larger batches, which take more than some 100 µs, are packed by another thread.
+const PACK_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 /// A link with a longer round trip is taken for one where bytes cost more than time to pack them.
 const SLOW_ROUND_TRIP: Duration = Duration::from_millis(2);
 /// After something that could not be packed, as many more are not tried.
@@ -23,53 +27,54 @@ const RATIO_MAX: u64 = 255;
 #[derive(Debug)]
 pub(super) struct Packer {
     compression: WireCompression,
-    skipped: u32,
+    /// How many more are not tried.
+    skipped: AtomicU32,
 }
 
 impl Packer {
-    pub(super) fn new(compression: WireCompression) -> Packer {
-        Packer {
+    pub(super) fn new(compression: WireCompression) -> Arc<Packer> {
+        Arc::new(Packer {
             compression,
-            skipped: 0,
-        }
+            skipped: AtomicU32::new(0),
+        })
     }
 
     /// Packs the entries of a request if that is worth it.
-    pub(super) fn append(
-        &mut self,
-        mut request: pb::AppendRequest,
+    pub(super) async fn append(
+        self: Arc<Packer>,
+        request: pb::AppendRequest,
         round_trip: Option<Duration>,
     ) -> pb::AppendRequest {
         let bytes = request.entries.iter().map(|e| e.payload.len()).sum();
-        if self.is_worth_it(bytes, round_trip) {
-            let entries = pb::Entries {
-                entries: std::mem::take(&mut request.entries),
-            };
-            request.packed = self.pack(&entries.encode_to_vec());
-            if request.packed.is_none() {
-                request.entries = entries.entries;
-            }
+        if !self.is_worth_it(bytes, round_trip) {
+            return request;
         }
-        request
+        if bytes <= PACK_AT_ONCE_BYTES_MAX {
+            return self.packed_append(request);
+        }
+        let plain = request.clone();
+        elsewhere(plain, move || self.packed_append(request)).await
     }
 
     /// Packs the bytes of a part if that is worth it.
-    pub(super) fn part(
-        &mut self,
+    pub(super) async fn part(
+        self: Arc<Packer>,
         bytes: Bytes,
         round_trip: Option<Duration>,
     ) -> pb::checkpoint_part::Content {
-        let packed = match self.is_worth_it(bytes.len(), round_trip) {
-            true => self.pack(&bytes),
-            false => None,
-        };
-        match packed {
-            Some(packed) => pb::checkpoint_part::Content::Packed(packed),
-            None => pb::checkpoint_part::Content::Bytes(bytes),
+        use pb::checkpoint_part::Content;
+        let plain = Content::Bytes(bytes.clone());
+        if !self.is_worth_it(bytes.len(), round_trip) {
+            return plain;
         }
+        let packed = move || match self.pack(&bytes) {
+            Some(packed) => Content::Packed(packed),
+            None => Content::Bytes(bytes),
+        };
+        elsewhere(plain, packed).await
     }
 
-    fn is_worth_it(&mut self, bytes: usize, round_trip: Option<Duration>) -> bool {
+    fn is_worth_it(&self, bytes: usize, round_trip: Option<Duration>) -> bool {
         let is_slow = match self.compression {
             WireCompression::None => false,
             WireCompression::Lz4 => true,
@@ -78,16 +83,32 @@ impl Packer {
         if !is_slow || !(PACK_BYTES_MIN..=PACK_BYTES_MAX).contains(&bytes) {
             return false;
         }
-        let is_tried = self.skipped == 0;
-        self.skipped = self.skipped.saturating_sub(1);
-        is_tried
+        // A stream has one message in hand at a time: nobody counts in between.
+        match self.skipped.load(Ordering::Relaxed) {
+            0 => true,
+            skipped => {
+                self.skipped.store(skipped - 1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    fn packed_append(&self, mut request: pb::AppendRequest) -> pb::AppendRequest {
+        let entries = pb::Entries {
+            entries: std::mem::take(&mut request.entries),
+        };
+        request.packed = self.pack(&entries.encode_to_vec());
+        if request.packed.is_none() {
+            request.entries = entries.entries;
+        }
+        request
     }
 
     /// `None`: less than an eighth would be saved.
-    fn pack(&mut self, bytes: &[u8]) -> Option<pb::Packed> {
+    fn pack(&self, bytes: &[u8]) -> Option<pb::Packed> {
         let lz4 = lz4_flex::block::compress(bytes);
         if lz4.len() > bytes.len() / 8 * 7 {
-            self.skipped = SKIPPED_AFTER_FAILURE;
+            self.skipped.store(SKIPPED_AFTER_FAILURE, Ordering::Relaxed);
             return None;
         }
         Some(pb::Packed {
@@ -95,6 +116,16 @@ impl Packer {
             lz4: lz4.into(),
         })
     }
+}
+
+/// Does work on a thread for such work: connections, heartbeats among them, share one that must
+/// not be kept. Gives `otherwise` where that is not possible, as the runtime comes to its end.
+async fn elsewhere<T: Send + 'static>(
+    otherwise: T,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(otherwise)
 }
 
 /// What is packed.
@@ -166,32 +197,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn entries_are_packed_where_it_is_worth_it() {
-        let mut auto = Packer::new(WireCompression::Auto);
+    #[tokio::test]
+    async fn entries_are_packed_where_it_is_worth_it() {
+        let auto = Packer::new(WireCompression::Auto);
+        let append = |packer: &Arc<Packer>, request: &pb::AppendRequest, round_trip| {
+            Arc::clone(packer).append(request.clone(), round_trip)
+        };
+        // At once, and by another thread.
+        for payload in [vec![7; 4000], vec![7; 40_000]] {
+            let plain = request(payload);
+            let mut packed = append(&auto, &plain, SLOW).await;
+            assert!(packed.entries.is_empty() && packed.encoded_len() < 1000);
+            unpack_entries(&mut packed, 1 << 20).unwrap();
+            assert_eq!(packed, plain);
+        }
         let plain = request(vec![7; 4000]);
-        let packed = auto.append(plain.clone(), SLOW);
-        assert!(packed.entries.is_empty() && packed.encoded_len() < 1000);
-        let mut unpacked = packed;
-        unpack_entries(&mut unpacked, 1 << 20).unwrap();
-        assert_eq!(unpacked, plain);
-
-        assert_eq!(auto.append(plain.clone(), FAST), plain);
-        assert_eq!(auto.append(plain.clone(), None), plain);
-        assert_eq!(
-            Packer::new(WireCompression::None).append(plain.clone(), SLOW),
-            plain
-        );
-        assert!(Packer::new(WireCompression::Lz4)
-            .append(plain, FAST)
-            .packed
-            .is_some());
+        assert_eq!(append(&auto, &plain, FAST).await, plain);
+        assert_eq!(append(&auto, &plain, None).await, plain);
+        let none = Packer::new(WireCompression::None);
+        assert_eq!(append(&none, &plain, SLOW).await, plain);
+        let always = Packer::new(WireCompression::Lz4);
+        assert_ne!(append(&always, &plain, FAST).await, plain);
         let small = request(vec![7; 100]);
-        assert_eq!(auto.append(small.clone(), SLOW), small);
+        assert_eq!(append(&auto, &small, SLOW).await, small);
     }
 
-    #[test]
-    fn what_cannot_be_packed_is_left() {
+    #[tokio::test]
+    async fn what_cannot_be_packed_is_left() {
         let mut state = 1u64;
         let mut random = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -199,14 +231,15 @@ mod tests {
         };
         let noise = Bytes::from_iter(std::iter::repeat_with(&mut random).take(10_000));
         let plain = pb::checkpoint_part::Content::Bytes;
-        let mut packer = Packer::new(WireCompression::Lz4);
-        assert_eq!(packer.part(noise.clone(), None), plain(noise));
+        let packer = Packer::new(WireCompression::Lz4);
+        let part = |bytes: &Bytes| Arc::clone(&packer).part(bytes.clone(), None);
+        assert_eq!(part(&noise).await, plain(noise));
         // Then it is not tried for a while, and tried again.
         let zeros = Bytes::from(vec![0; 10_000]);
         for _ in 0..SKIPPED_AFTER_FAILURE {
-            assert_eq!(packer.part(zeros.clone(), None), plain(zeros.clone()));
+            assert_eq!(part(&zeros).await, plain(zeros.clone()));
         }
-        assert_ne!(packer.part(zeros.clone(), None), plain(zeros));
+        assert_ne!(part(&zeros).await, plain(zeros));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | `chronos-secret` | that the caller belongs here | none, or another one |
 //! | `chronos-to` | whom the call is meant for; 0: whoever it is | another number than this node's |
 //! | `chronos-sender` | who calls; 0: not a member | this node's own number |
-//! | `chronos-cluster` | the caller's cluster; empty: unknown | another one, if this node knows its own |
+//! | `chronos-cluster` | the caller's cluster; none or empty: unknown | another one, if this node knows its own |
 
 use std::sync::Arc;
 
@@ -140,7 +140,10 @@ impl Gate {
 
     fn look_at_cluster(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let own = self.options.cluster_id.get();
-        let its = text(metadata, CLUSTER_KEY)?;
+        let its = match metadata.contains_key(CLUSTER_KEY) {
+            true => text(metadata, CLUSTER_KEY)?,
+            false => "",
+        };
         match own.is_empty() || its.is_empty() || own == its {
             true => Ok(()),
             false => Err(Status::failed_precondition(format!(

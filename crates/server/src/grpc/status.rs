@@ -13,6 +13,8 @@ use std::io;
 use chronos_node::cluster::PeerError;
 use tonic::{Code, Status};
 
+use super::pb;
+
 /// Metadata of `DEADLINE_EXCEEDED`: how long was waited.
 const MS: &str = "chronos-ms";
 /// How rustls says that the other side has broken off. It comes through HTTP/2, which keeps only the text.
@@ -31,6 +33,28 @@ pub(super) fn status(error: PeerError) -> Status {
         }
         PeerError::Refused(why) => Status::failed_precondition(why),
         PeerError::Failed(why) => Status::internal(why),
+    }
+}
+
+/// The error of one proposal among others.
+pub(super) fn failure(error: PeerError) -> pb::Failure {
+    let waited_ms = match error {
+        PeerError::TimedOut(ms) => ms,
+        _ => 0,
+    };
+    let status = status(error);
+    pb::Failure {
+        code: status.code() as i32,
+        message: status.message().into(),
+        waited_ms,
+    }
+}
+
+/// And back.
+pub(super) fn failed(failure: pb::Failure) -> PeerError {
+    match Code::from_i32(failure.code) {
+        Code::DeadlineExceeded => PeerError::TimedOut(failure.waited_ms),
+        code => peer_error(&Status::new(code, failure.message)),
     }
 }
 
@@ -96,6 +120,7 @@ mod tests {
             PeerError::Failed("disk full".into()),
         ] {
             assert_eq!(peer_error(&status(error.clone())), error);
+            assert_eq!(failed(failure(error.clone())), error);
         }
     }
 

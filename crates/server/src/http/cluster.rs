@@ -12,6 +12,8 @@
 //! Each may be sent to any member: what only the leader can do is handed to it. A change is
 //! answered when it is committed, with the cluster as this node sees it then.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -29,6 +31,9 @@ use super::App;
 
 /// Largest body of these requests.
 const BODY_MAX_BYTES: usize = 64 << 10;
+/// How often, and how often at most, it is looked whether a leader is known after a change.
+const LEADER_LOOK_EVERY: Duration = Duration::from_millis(20);
+const LEADER_LOOKS: u32 = 100;
 
 /// A member by its name or its number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,11 +208,25 @@ async fn answer(
         Err(failure) => Err(failure),
     };
     let response = match done {
-        Ok(()) => json_response(StatusCode::OK, &app.node.cluster().status()),
+        Ok(()) => json_response(StatusCode::OK, &with_leader(app).await),
         Err(failure) => failure.into_response(),
     };
     request.finish(response.status());
     response
+}
+
+/// The cluster, once a leader is known, or after a while without: who asks for a change of it wants
+/// to see it done.
+async fn with_leader(app: &App) -> ClusterStatus {
+    let mut status = app.node.cluster().status();
+    for _ in 0..LEADER_LOOKS {
+        if status.leader.is_some() {
+            break;
+        }
+        tokio::time::sleep(LEADER_LOOK_EVERY).await;
+        status = app.node.cluster().status();
+    }
+    status
 }
 
 async fn carry_out(app: &App, request: AdminRequest) -> Result<(), Failure> {

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Member, NodeNumber, OfferReply, Peer, PeerError, Peers,
-    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, Introduction, Member, NodeNumber, OfferReply, Peer, PeerError,
+    Peers, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -357,6 +357,14 @@ impl Peer for SimPeer {
         self.call(
             "read index",
             |service| async move { service.read_index().await },
+        )
+        .await
+    }
+
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        self.call(
+            "introduce",
+            |service| async move { service.introduce().await },
         )
         .await
     }

@@ -31,9 +31,10 @@ pub(super) const KEYS: u64 = 3;
 const LISTS_MAX: u64 = 4;
 /// A client pauses for up to so long between two things.
 const PAUSE_MICROS_MAX: u64 = 60_000;
-/// How far into the past questions reach, and a little into the future.
+/// How far into the past questions reach.
 const PAST_MICROS: u64 = 3_000_000;
-const FUTURE_MICROS: u64 = 100_000;
+/// How often a request with an idempotency key is sent.
+const SENDINGS_MAX: u32 = 6;
 
 /// What makes the tables.
 pub(super) const TABLES: [&str; 4] = [
@@ -107,7 +108,8 @@ impl Client {
             60..68 => self.swap_register(key).await,
             68..84 => self.append_to_lists().await,
             84..92 => self.insert().await,
-            92..97 => self.raise(key).await,
+            92..94 => self.raise(key).await,
+            94..97 => self.raise_once(key).await,
             _ => self.ask_the_past(key).await,
         }
     }
@@ -294,27 +296,48 @@ impl Client {
         }
     }
 
-    /// Asks what a register held at some moment: a new question, or one that was asked before.
+    /// The same with an idempotency key: sent again, to whatever node, until the outcome is known.
+    async fn raise_once(&mut self, key: u64) {
+        let number = self.record.lock().number();
+        let name = format!("SET chronos.idempotency_key = '{number}'");
+        let sql = format!("UPDATE counters SET v = v + 1 WHERE k = {key}");
+        for _ in 0..SENDINGS_MAX {
+            if !self.connect() || !matches!(self.ask(&name).await, End::Done(..)) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            // A refusal does not say what became of a sending before, so it is no end either.
+            if let End::Done(_, 1) = self.ask(&sql).await {
+                self.record.lock().counters.entry(key).or_default().known += 1;
+                return;
+            }
+            self.connection = None;
+        }
+        let mut record = self.record.lock();
+        record.counters.entry(key).or_default().unknown += 1;
+    }
+
+    /// Asks what a register held at some moment: a new question, or one that was asked before. Not about the
+    /// future: nodes promise to repeat what they say about moments that were past by their clock.
     async fn ask_the_past(&mut self, key: u64) {
+        let node = self.connection.as_ref().map_or(0, Connection::node);
+        let now = self.cluster.clock_micros(node);
         let question = {
             let record = self.record.lock();
             let asked = record.past.questions().count() as u64;
             match asked > 0 && self.random.below(2) == 0 {
                 true => {
                     let nth = self.random.below(asked) as usize;
-                    record.past.questions().nth(nth).cloned()
+                    let question = record.past.questions().nth(nth);
+                    question.filter(|q| q.at_micros < now).cloned()
                 }
                 false => None,
             }
         };
-        let question = question.unwrap_or_else(|| {
-            let now = self.cluster.true_micros() + FUTURE_MICROS;
-            Question {
-                at_micros: now - self.random.below(PAST_MICROS + FUTURE_MICROS),
-                about: format!("registers {key}"),
-            }
+        let question = question.unwrap_or_else(|| Question {
+            at_micros: now - 1 - self.random.below(PAST_MICROS),
+            about: format!("registers {key}"),
         });
-        let node = self.connection.as_ref().map_or(0, Connection::node);
         if let End::Done(rows, _) = self.ask(&question_sql(&question)).await {
             let rows = shown(&rows);
             let answer = Answer { node, rows };

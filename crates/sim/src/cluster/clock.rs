@@ -6,7 +6,7 @@ use chronos_env::Clock;
 use tokio::time::Instant;
 
 /// Where wall clocks begin: 2024-01-01T00:00:00Z.
-pub(super) const START_MICROS: i64 = 1_704_067_200_000_000;
+const START_MICROS: i64 = 1_704_067_200_000_000;
 
 /// The clock of one machine. It outlives the processes on it.
 #[derive(Debug)]

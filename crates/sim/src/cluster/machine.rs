@@ -20,8 +20,8 @@ use super::trace::{note, Trace};
 
 const DATA_DIR: &str = "/data";
 const CLUSTER_ID: &str = "simulated";
-const HEARTBEAT_MS: u64 = 50;
-const ELECTION_TIMEOUT_MS: u64 = 300;
+const HEARTBEAT_MS: u64 = 100;
+const ELECTION_TIMEOUT_MS: u64 = 400;
 /// A write and its sync take so long, in microseconds; one of a hundred takes much longer.
 const SYNC_MICROS: (u64, u64) = (100, 800);
 const SLOW_SYNC_MICROS_MAX: u64 = 60_000;

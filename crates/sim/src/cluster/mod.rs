@@ -29,7 +29,7 @@ mod trace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chronos_env::SimRandom;
+use chronos_env::{Clock, SimRandom};
 use chronos_node::cluster::NodeNumber;
 use chronos_node::Node;
 use parking_lot::Mutex;
@@ -116,8 +116,10 @@ impl Cluster {
         Some(Connection::open(node, process))
     }
 
-    /// What a clock without error shows.
-    fn true_micros(&self) -> u64 {
-        clock::START_MICROS as u64 + self.shared.trace.micros()
+    /// What a machine's clock shows.
+    fn clock_micros(&self, number: u64) -> u64 {
+        let number = NodeNumber(number as u32);
+        self.with(number, |machine| machine.clock().now_micros())
+            .unwrap_or_default()
     }
 }

@@ -43,15 +43,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The run of a seed: two of three have three nodes, the others five.
+    /// The run of a seed: two of three have three nodes, the others five; in one of four, leaders answer reads by
+    /// their lease.
     pub fn of(seed: u64) -> Plan {
         Plan {
             seed,
             nodes: if seed % 3 == 2 { 5 } else { 3 },
             clients: 5,
-            lasts: Duration::from_secs(8),
+            lasts: Duration::from_secs(6),
             syncs: Syncs::Honest,
-            lease_reads: false,
+            lease_reads: seed % 4 == 3,
             sabotage: None,
         }
     }
@@ -111,7 +112,12 @@ pub fn run(plan: Plan, print: Print) -> Result<Report, Failure> {
                 .start_paused(true)
                 .build()
                 .expect("a runtime needs no resource that could be missing");
-            runtime.block_on(Run::begin(plan, print).finish())
+            runtime.block_on(async move {
+                // Timers strike at whole milliseconds since the runtime was made, which is some time ago by the
+                // real clock. After the first of them nothing is left of that.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Run::begin(plan, print).finish().await
+            })
         })
         .expect("threads can be started");
     thread.join().unwrap_or_else(|panic| {

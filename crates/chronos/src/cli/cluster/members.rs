@@ -94,22 +94,31 @@ fn parsed(answer: &Answer) -> Result<ClusterStatus, CliError> {
 /// `members`
 pub(in crate::cli) async fn list(args: MembersArgs) -> Result<(), CliError> {
     let asked = Asked::new(&args.cluster)?;
-    let mut status = asked.status().await?;
-    // How far each is, the leader knows.
-    let leader = status.leader_address.as_deref();
-    if let Some(leader) = leader.filter(|_| status.role != "leader") {
-        match leader_status(&asked, leader).await {
-            Ok(of_leader) => status = of_leader,
-            Err(error) => tell(&format!(
-                "chronos: how far each member is, is not known: {error}"
-            )),
-        }
-    }
+    let status = of_leader(&asked, asked.status().await?).await;
     match args.json {
         true => writeln!(io::stdout(), "{}", json!(status))?,
         false => print(&status)?,
     }
     Ok(())
+}
+
+/// The cluster as its leader sees it, who knows how far each member is; else as it was seen.
+async fn of_leader(asked: &Asked, seen: ClusterStatus) -> ClusterStatus {
+    let Some(address) = seen.leader_address.as_deref() else {
+        return seen;
+    };
+    if seen.role == "leader" {
+        return seen;
+    }
+    match leader_status(asked, address).await {
+        Ok(status) => status,
+        Err(error) => {
+            tell(&format!(
+                "chronos: how far each member is, is not known: {error}"
+            ));
+            seen
+        }
+    }
 }
 
 async fn leader_status(asked: &Asked, address: &str) -> Result<ClusterStatus, CliError> {
@@ -118,15 +127,21 @@ async fn leader_status(asked: &Asked, address: &str) -> Result<ClusterStatus, Cl
     asked.status_at(&url).await
 }
 
+/// Has something done, and shows the cluster as it is then.
+async fn change(args: &ClusterUrlArgs, path: &str, body: &Value) -> Result<(), CliError> {
+    let asked = Asked::new(args)?;
+    let status = asked.post(path, body).await?;
+    print(&of_leader(&asked, status).await)
+}
+
 /// `add`
 pub(in crate::cli) async fn add(args: AddArgs) -> Result<(), CliError> {
-    let asked = Asked::new(&args.cluster)?;
     let body = json!({
         "id": args.id,
         "addr": args.address.to_string(),
         "auto_promote": !args.learner,
     });
-    print(&asked.post("/add-learner", &body).await?)
+    change(&args.cluster, "/add-learner", &body).await
 }
 
 /// `promote`
@@ -147,24 +162,22 @@ pub(in crate::cli) async fn promote(args: MemberArgs) -> Result<(), CliError> {
         .iter()
         .filter(|m| m.role == NodeRole::Voter || m.number == promoted.number);
     let voters: Vec<u32> = voters.map(|m| m.number.0).collect();
-    print(&asked.post("/change-membership", &json!(voters)).await?)
+    change(&args.cluster, "/change-membership", &json!(voters)).await
 }
 
 /// `remove`
 pub(in crate::cli) async fn remove(args: MemberArgs) -> Result<(), CliError> {
-    let asked = Asked::new(&args.cluster)?;
     let body = json!({ "id": args.id });
-    print(&asked.post("/remove", &body).await?)
+    change(&args.cluster, "/remove", &body).await
 }
 
 /// `transfer-leader`
 pub(in crate::cli) async fn transfer(args: TransferArgs) -> Result<(), CliError> {
-    let asked = Asked::new(&args.cluster)?;
     let body = match &args.id {
         Some(id) => json!({ "id": id }),
         None => json!({}),
     };
-    print(&asked.post("/transfer-leader", &body).await?)
+    change(&args.cluster, "/transfer-leader", &body).await
 }
 
 const COLUMNS: [(&str, Kind); 8] = [
@@ -187,7 +200,7 @@ fn print(status: &ClusterStatus) -> Result<(), CliError> {
     printer.event(Event::Columns(&columns))?;
     for member in &status.members {
         let cells = cells(status, member);
-        let cells: Vec<Option<&str>> = cells.iter().map(Option::as_deref).collect();
+        let cells: Vec<Option<&str>> = cells.iter().map(|cell| Some(cell.as_str())).collect();
         printer.event(Event::Row(&cells))?;
     }
     printer.event(Event::Complete(&format!("SELECT {}", status.members.len())))?;
@@ -199,7 +212,7 @@ fn print(status: &ClusterStatus) -> Result<(), CliError> {
     Ok(printer.flush()?)
 }
 
-fn cells(status: &ClusterStatus, member: &MemberStatus) -> [Option<String>; 8] {
+fn cells(status: &ClusterStatus, member: &MemberStatus) -> [String; 8] {
     let leads = status.leader == Some(member.number);
     let role = match member.role {
         NodeRole::Voter => "voter",
@@ -216,19 +229,21 @@ fn cells(status: &ClusterStatus, member: &MemberStatus) -> [Option<String>; 8] {
         true => Some(0),
         false => progress.map(|p| p.lag_entries),
     };
-    let heard = progress.and_then(|p| match &p.sending {
-        Some(sending) => Some(arriving(sending)),
-        None => p.heard_ms.map(|ms| format!("{ms} ms ago")),
+    let heard = progress.map(|p| match (&p.sending, p.heard_ms) {
+        (Some(sending), _) => arriving(sending),
+        (None, Some(ms)) => format!("{ms} ms ago"),
+        (None, None) => "never".to_owned(),
     });
+    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     [
-        Some(member.id.clone()),
-        Some(member.number.to_string()),
-        Some(member.address.clone()),
-        Some(role.to_owned()),
-        leads.then(|| "leads".to_owned()),
-        matched.map(|n| n.to_string()),
-        lag.map(|n| n.to_string()),
-        heard.filter(|_| !is_own),
+        member.id.clone(),
+        member.number.to_string(),
+        member.address.clone(),
+        role.to_owned(),
+        if leads { "leads" } else { "" }.to_owned(),
+        number(matched),
+        number(lag),
+        heard.unwrap_or_default(),
     ]
 }
 
@@ -268,7 +283,7 @@ mod tests {
             members: vec![member(1, None), member(2, Some(progress))],
             ..ClusterStatus::default()
         };
-        let row = |i: usize| cells(&status, &status.members[i]).map(Option::unwrap_or_default);
+        let row = |i: usize| cells(&status, &status.members[i]);
         assert_eq!(row(0), ["n1", "1", "a:1", "voter", "leads", "10", "0", ""]);
         assert_eq!(
             row(1),

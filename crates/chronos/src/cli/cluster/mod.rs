@@ -15,6 +15,7 @@ mod members;
 mod options;
 mod security;
 mod service;
+mod thread;
 
 pub(super) use leader::Following;
 pub(super) use members::{add, list, promote, remove, transfer};

@@ -11,7 +11,7 @@ use crate::cli::args::{ClusterArgs, HostPort, NamedAddress};
 use crate::cli::error::CliError;
 
 /// So many heartbeats are missed, at least, before another leader is elected.
-const HEARTBEATS_MISSED_MIN: u64 = 3;
+const HEARTBEATS_MISSED_MIN: u64 = 5;
 /// And so many unless told otherwise.
 const HEARTBEATS_MISSED: u64 = 10;
 
@@ -90,6 +90,7 @@ fn members(own: &Member, peers: &[NamedAddress]) -> Result<Vec<Member>, CliError
         }
     }
     numbered(&members).map_err(|e| wrong(&e))?;
+    members.sort_by_key(|m| m.number);
     Ok(members)
 }
 
@@ -142,18 +143,17 @@ mod tests {
 
     #[test]
     fn members_of_a_static_start_are_the_same_on_each() {
-        let names = |line: &str| {
-            let ClusterStart::Static(mut members) = of(line, None).unwrap().start else {
+        let begun = |line: &str| {
+            let ClusterStart::Static(members) = of(line, None).unwrap().start else {
                 panic!("{line} is a static start")
             };
-            members.sort_by_key(|m| m.number);
             members
         };
-        let first = names("--id n1 --address a:1 --peers n2=b:2,n3=c:3");
+        let first = begun("--id n1 --address a:1 --peers n2=b:2,n3=c:3");
         assert_eq!(first.len(), 3);
         assert_eq!(
             first,
-            names("--id n3 --address c:3 --peers n1=a:1,n2=b:2,n3=c:3")
+            begun("--id n3 --address c:3 --peers n1=a:1,n2=b:2,n3=c:3")
         );
     }
 

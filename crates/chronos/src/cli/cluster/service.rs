@@ -5,31 +5,38 @@ use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_node::cluster::{
-    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peer, Peers,
+    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peers,
 };
 use chronos_node::{Node, Profile};
 use chronos_server::grpc::{self, GrpcOptions, GrpcPeers};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, Patience};
+use super::thread::PeersThread;
 use super::{options, security};
-use crate::cli::args::{HostPort, Listeners, NodeArgs, StartArgs};
+use crate::cli::args::{HostPort, Listeners, NodeArgs, PeerSecurityArgs, StartArgs};
 use crate::cli::error::{tell, CliError};
 use crate::cli::security as users;
 use crate::cli::start;
 
 /// How long a node that is told to stop waits for another to lead.
 const HAND_OVER_TIME: Duration = Duration::from_secs(5);
+/// Between looks at whether the node is ready.
+const READINESS_EVERY: Duration = Duration::from_millis(250);
 /// Between looks at who leads.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a node needs to take part in a cluster.
 pub(in crate::cli) struct Side {
     pub(in crate::cli) options: ClusterOptions,
+    thread: PeersThread,
     listener: TcpListener,
     grpc: GrpcOptions,
     peers: Arc<GrpcPeers>,
+    ready: watch::Sender<bool>,
+    security: PeerSecurityArgs,
     join: Option<(HostPort, AdminRequest)>,
 }
 
@@ -59,8 +66,10 @@ impl Side {
             address.port = start::address(&listener)?.port();
         }
         let mut options = options::cluster_options(cluster, &address, known.as_ref(), profile)?;
-        let grpc = security::grpc_options(&cluster.security, &options.member)?;
-        let peers = GrpcPeers::new(grpc.clone());
+        let (ready, is_ready) = watch::channel(false);
+        let grpc = security::grpc_options(cluster, &options.member, is_ready)?;
+        let thread = PeersThread::start()?;
+        let peers = thread.bind(|| GrpcPeers::new(grpc.clone()));
         if let (Some(target), None, None) = (&cluster.join, &known, &options.cluster_id) {
             options.cluster_id = Some(join::cluster_at(&*peers, target).await);
         }
@@ -76,9 +85,12 @@ impl Side {
         };
         Ok(Side {
             options,
+            thread,
             listener,
             grpc,
             peers,
+            ready,
+            security: cluster.security.clone(),
             join: cluster.join.clone().map(|target| (target, request)),
         })
     }
@@ -98,6 +110,9 @@ impl Side {
     ) -> Result<(), CliError> {
         know(&self.grpc, &node.cluster().status().cluster_id)?;
         users::warn_of_openness(args, listen)?;
+        if let Some(tls) = self.grpc.tls.clone() {
+            tokio::spawn(security::watch_certificates(self.security, tls));
+        }
         let peers = Arc::clone(&self.peers);
         let joining = async {
             if let Some((target, request)) = &self.join {
@@ -107,40 +122,24 @@ impl Side {
             make_users(node, args, listen).await;
             std::future::pending::<()>().await;
         };
+        let ready = self.ready;
         let service = node.cluster().service();
-        let server = serve_apart(self.listener, service, self.grpc, stop);
+        let listener = self.listener.into_std();
+        let (grpc, listener) = (self.grpc, listener.map_err(|e| failed(&e))?);
+        let server = self.thread.run(async move {
+            let listener = TcpListener::from_std(listener)?;
+            grpc::serve(listener, service, grpc, stop.cancelled_owned()).await
+        });
         tokio::select! {
-            ended = server => ended
-                .map_err(|e| CliError::Failed(format!("the gRPC server failed: {e}"))),
+            ended = server => ended?.map_err(|e| failed(&e)),
             () = joining => Ok(()),
+            () = tell_readiness(node, &ready) => Ok(()),
         }
     }
 }
 
-/// Serves other nodes on a thread of its own, so that no heartbeat waits for a query.
-async fn serve_apart(
-    listener: TcpListener,
-    service: Arc<dyn Peer>,
-    options: GrpcOptions,
-    stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let listener = listener.into_std()?;
-    let (done, ended) = tokio::sync::oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("peers".into())
-        .spawn(move || {
-            let result = runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener)?;
-                grpc::serve(listener, service, options, stop.cancelled_owned()).await?;
-                Ok(())
-            });
-            // Nobody waits any more when the node is killed.
-            let _ = done.send(result);
-        })?;
-    ended.await?
+fn failed(error: &std::io::Error) -> CliError {
+    CliError::Failed(format!("the gRPC server failed: {error}"))
 }
 
 fn know(grpc: &GrpcOptions, cluster_id: &str) -> Result<(), CliError> {
@@ -153,6 +152,15 @@ async fn make_users(node: &Node, args: &StartArgs, listen: &Listeners) {
     let mut patience = Patience::new();
     while let Err(e) = users::prepare_users_of_cluster(args, listen, node).await {
         patience.wait("cannot make the admin", e.to_string()).await;
+    }
+}
+
+/// Lets the health service of gRPC tell what `/ready` tells. Ends never.
+async fn tell_readiness(node: &Node, ready: &watch::Sender<bool>) {
+    loop {
+        let now = node.status().ready;
+        ready.send_if_modified(|told| std::mem::replace(told, now) != now);
+        tokio::time::sleep(READINESS_EVERY).await;
     }
 }
 

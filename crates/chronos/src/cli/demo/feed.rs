@@ -1,6 +1,6 @@
 //! Posting readings to a node, however busy it is.
 //!
-//! A node that answers 429 or 503, or does not answer, is tried again after a growing
+//! A node that answers 429, 503 or 504, or does not answer, is tried again after a growing
 //! pause; of several nodes the next one is asked then. Sending a message twice is harmless: `/ingest` recognises a reading by its
 //! device, metric, time and sequence number. Any other refusal ends the demo.
 
@@ -128,7 +128,7 @@ impl Feed {
             tries += 1;
             let asked = match &outcome {
                 Ok(answer) if answer.status == 200 => return self.accept(answer, uri),
-                Ok(answer) if matches!(answer.status, 429 | 503) => answer.retry_after_secs,
+                Ok(answer) if matches!(answer.status, 429 | 503 | 504) => answer.retry_after_secs,
                 Ok(answer) => return Err(refusal(uri, answer)),
                 Err(_) => None,
             };
@@ -253,13 +253,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_node_is_tried_again_with_the_same_message() {
-        let (url, served) = node(&[(429, ""), (503, ""), (200, "{\"rows\":1}")]).await;
+        let (url, served) = node(&[(429, ""), (503, ""), (504, ""), (200, "{\"rows\":1}")]).await;
         let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
         feed.post(&[reading()]).await.unwrap();
         let expected = Counts {
             rows: 1,
             posts: 1,
-            retries: 2,
+            retries: 3,
         };
         assert_eq!(feed.counts(), expected);
         let bodies = served.await.unwrap();

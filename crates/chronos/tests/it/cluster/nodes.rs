@@ -21,8 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks at a cluster.
 const PAUSE: Duration = Duration::from_millis(20);
-/// So that five nodes, unoptimised, fit beside each other.
-const FLAGS: [&str; 4] = ["--memory-limit", "64MiB", "--profile", "potato"];
+/// So that five nodes, unoptimised, fit beside each other, and do not take long to see that one is missing.
+const FLAGS: [&str; 8] = [
+    "--memory-limit",
+    "64MiB",
+    "--profile",
+    "potato",
+    "--heartbeat-ms",
+    "100",
+    "--election-timeout-ms",
+    "1000",
+];
 /// Lines of each node's complaints that a failed test prints.
 const LOG_LINES: usize = 60;
 

@@ -3,6 +3,7 @@
 mod backoff;
 mod link;
 mod peer;
+mod proposals;
 mod replies;
 
 use std::collections::HashMap;

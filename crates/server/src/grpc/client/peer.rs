@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::link::{Lane, Target};
+use super::proposals::Proposals;
 use super::replies::{check_size, malformed, outgoing, Replies};
 use super::Shared;
 use crate::grpc::convert::transferred;
@@ -36,14 +37,15 @@ const LONG: Duration = Duration::from_secs(60);
 /// Calls during which the node reads whole files have no limit; keepalive tells whether it lives.
 const UNLIMITED: Duration = Duration::MAX;
 
-type Client = ReplicationClient<Channel>;
+pub(super) type Client = ReplicationClient<Channel>;
 
 /// Another node, over gRPC.
 pub(super) struct GrpcPeer {
     target: Arc<Target>,
-    pass: Pass,
+    pass: Arc<Pass>,
     control: Client,
     entries: Client,
+    proposals: Proposals,
     bulk: Client,
 }
 
@@ -57,7 +59,7 @@ impl fmt::Debug for GrpcPeer {
 
 impl GrpcPeer {
     pub(super) fn new(member: &Member, shared: Arc<Shared>) -> GrpcPeer {
-        let pass = Pass::new(&shared.options, member.number);
+        let pass = Arc::new(Pass::new(&shared.options, member.number));
         let target = Arc::new(Target::new(member, shared));
         let client = |lane| {
             let limit = target.shared.options.message_bytes_max;
@@ -65,9 +67,11 @@ impl GrpcPeer {
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(limit)
         };
+        let entries = client(Lane::Entries);
         GrpcPeer {
             control: client(Lane::Control),
-            entries: client(Lane::Entries),
+            proposals: Proposals::new(entries.clone(), Arc::clone(&pass), Arc::clone(&target)),
+            entries,
             bulk: client(Lane::Bulk),
             pass,
             target,
@@ -119,7 +123,7 @@ impl GrpcPeer {
 }
 
 /// A refusal does not go away by itself: a person has to know.
-fn tell_refused(target: &Target, error: &PeerError) {
+pub(super) fn tell_refused(target: &Target, error: &PeerError) {
     let PeerError::Refused(reason) = error else {
         return;
     };
@@ -134,9 +138,12 @@ fn append_messages(
     target: Arc<Target>,
     requests: AppendRequests,
 ) -> BoxStream<'static, pb::AppendRequest> {
-    let mut packer = Packer::new(target.shared.options.compression);
+    let packer = Packer::new(target.shared.options.compression);
     requests
-        .map(move |request| packer.append(request.into(), target.network_round_trip()))
+        .then(move |request| {
+            let round_trip = target.network_round_trip();
+            Arc::clone(&packer).append(request.into(), round_trip)
+        })
         .boxed()
 }
 
@@ -145,22 +152,19 @@ fn part_messages(
     target: Arc<Target>,
     parts: BoxStream<'static, CheckpointPart>,
 ) -> BoxStream<'static, pb::CheckpointPart> {
-    let mut packer = Packer::new(target.shared.options.compression);
+    let packer = Packer::new(target.shared.options.compression);
     parts
         .then(move |part| {
-            let content = packer.part(part.bytes, target.network_round_trip());
-            let message = pb::CheckpointPart {
-                id: part.id,
-                file: part.file,
-                offset: part.offset,
-                content: Some(content),
-            };
-            let target = Arc::clone(&target);
+            let (target, packer) = (Arc::clone(&target), Arc::clone(&packer));
             async move {
+                let content = packer.part(part.bytes, target.network_round_trip()).await;
+                let message = pb::CheckpointPart {
+                    id: part.id,
+                    file: part.file,
+                    offset: part.offset,
+                    content: Some(content),
+                };
                 target.shared.throttle.pass(message.encoded_len()).await;
-                // Packing takes time, and packed parts hardly fill a window: without this, a file of
-                // zeros would have the thread to itself, and other connections would wait.
-                tokio::task::yield_now().await;
                 message
             }
         })
@@ -247,11 +251,15 @@ impl Peer for GrpcPeer {
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {
-        let mut client = self.entries.clone();
-        let call = |request| async move { client.propose(request).await };
-        let message = pb::ProposeRequest { term, payload };
-        let reply = self.call(LONG, message, call).await?;
-        reply.try_into().map_err(malformed)
+        let proposal = pb::ProposeRequest {
+            term,
+            payload,
+            number: 0,
+        };
+        match timeout(LONG, self.proposals.propose(proposal)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(PeerError::TimedOut(LONG.as_millis() as u64)),
+        }
     }
 
     async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {

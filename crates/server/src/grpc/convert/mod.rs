@@ -8,11 +8,12 @@ mod append;
 mod checkpoint;
 
 use chronos_node::cluster::{
-    Ballot, LogPosition, NodeNumber, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
-    VoteRequest,
+    Ballot, LogPosition, NodeNumber, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
+    VoteReply, VoteRequest,
 };
 
 use super::pb;
+use super::status::{failed, failure};
 
 /// A message lacks something that it must have.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,28 +156,31 @@ fn leader(not_leader: pb::NotLeader) -> Option<NodeNumber> {
     not_leader.leader.map(NodeNumber)
 }
 
-impl From<ProposeReply> for pb::ProposeReply {
-    fn from(reply: ProposeReply) -> Self {
-        use pb::propose_reply::Outcome;
-        let outcome = match reply {
-            ProposeReply::Appended(position) => Outcome::Appended(position.into()),
-            ProposeReply::NotLeader(leader) => Outcome::NotLeader(not_leader(leader)),
-        };
-        Self {
-            outcome: Some(outcome),
-        }
+/// The answer to a proposal that was made with this number.
+pub(super) fn propose_reply(
+    number: u64,
+    reply: Result<ProposeReply, PeerError>,
+) -> pb::ProposeReply {
+    use pb::propose_reply::Outcome;
+    let outcome = match reply {
+        Ok(ProposeReply::Appended(position)) => Outcome::Appended(position.into()),
+        Ok(ProposeReply::NotLeader(leader)) => Outcome::NotLeader(not_leader(leader)),
+        Err(error) => Outcome::Failure(failure(error)),
+    };
+    pb::ProposeReply {
+        number,
+        outcome: Some(outcome),
     }
 }
 
-impl TryFrom<pb::ProposeReply> for ProposeReply {
-    type Error = Malformed;
-
-    fn try_from(reply: pb::ProposeReply) -> Result<Self, Malformed> {
-        use pb::propose_reply::Outcome;
-        Ok(match required(reply.outcome, "outcome")? {
-            Outcome::Appended(position) => Self::Appended(position.into()),
-            Outcome::NotLeader(it) => Self::NotLeader(leader(it)),
-        })
+/// And back.
+pub(super) fn proposed(reply: pb::ProposeReply) -> Result<ProposeReply, PeerError> {
+    use pb::propose_reply::Outcome;
+    match reply.outcome {
+        Some(Outcome::Appended(position)) => Ok(ProposeReply::Appended(position.into())),
+        Some(Outcome::NotLeader(it)) => Ok(ProposeReply::NotLeader(leader(it))),
+        Some(Outcome::Failure(failure)) => Err(failed(failure)),
+        None => Err(PeerError::Failed(Malformed("outcome").to_string())),
     }
 }
 

@@ -210,15 +210,20 @@ pub struct ProposeRequest {
     pub term: u64,
     #[prost(bytes = "bytes", tag = "2")]
     pub payload: ::prost::bytes::Bytes,
+    /// Stands in the answer.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProposeReply {
-    #[prost(oneof = "propose_reply::Outcome", tags = "1, 2")]
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+    #[prost(oneof = "propose_reply::Outcome", tags = "1, 2, 3")]
     pub outcome: ::core::option::Option<propose_reply::Outcome>,
 }
 /// Nested message and enum types in `ProposeReply`.
 pub mod propose_reply {
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Outcome {
         /// It is in the leader's log, there.
         #[prost(message, tag = "1")]
@@ -226,7 +231,22 @@ pub mod propose_reply {
         /// It was appended nowhere.
         #[prost(message, tag = "2")]
         NotLeader(super::NotLeader),
+        /// Nobody knows whether it was.
+        #[prost(message, tag = "3")]
+        Failure(super::Failure),
     }
+}
+/// What would be the status of a call that was made for one proposal.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Failure {
+    /// A code of gRPC.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Of DEADLINE_EXCEEDED: how long was waited.
+    #[prost(uint64, tag = "3")]
+    pub waited_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NotLeader {
@@ -619,11 +639,14 @@ pub mod replication_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Hands a proposal to the leader.
+        /// Hands proposals to the leader. Answers come when they are known, in any order.
         pub async fn propose(
             &mut self,
-            request: impl tonic::IntoRequest<super::ProposeRequest>,
-        ) -> std::result::Result<tonic::Response<super::ProposeReply>, tonic::Status> {
+            request: impl tonic::IntoStreamingRequest<Message = super::ProposeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ProposeReply>>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -636,12 +659,12 @@ pub mod replication_client {
             let path = http::uri::PathAndQuery::from_static(
                 "/chronos.replication.v1.Replication/Propose",
             );
-            let mut req = request.into_request();
+            let mut req = request.into_streaming_request();
             req.extensions_mut()
                 .insert(
                     GrpcMethod::new("chronos.replication.v1.Replication", "Propose"),
                 );
-            self.inner.unary(req, path, codec).await
+            self.inner.streaming(req, path, codec).await
         }
         /// Asks the leader what has to be applied before a linearizable read.
         pub async fn read_index(
@@ -779,11 +802,17 @@ pub mod replication_server {
             &self,
             request: tonic::Request<super::CheckpointOffer>,
         ) -> std::result::Result<tonic::Response<super::InstallReply>, tonic::Status>;
-        /// Hands a proposal to the leader.
+        /// Server streaming response type for the Propose method.
+        type ProposeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ProposeReply, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Hands proposals to the leader. Answers come when they are known, in any order.
         async fn propose(
             &self,
-            request: tonic::Request<super::ProposeRequest>,
-        ) -> std::result::Result<tonic::Response<super::ProposeReply>, tonic::Status>;
+            request: tonic::Request<tonic::Streaming<super::ProposeRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ProposeStream>, tonic::Status>;
         /// Asks the leader what has to be applied before a linearizable read.
         async fn read_index(
             &self,
@@ -1244,16 +1273,19 @@ pub mod replication_server {
                     struct ProposeSvc<T: Replication>(pub Arc<T>);
                     impl<
                         T: Replication,
-                    > tonic::server::UnaryService<super::ProposeRequest>
+                    > tonic::server::StreamingService<super::ProposeRequest>
                     for ProposeSvc<T> {
                         type Response = super::ProposeReply;
+                        type ResponseStream = T::ProposeStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ProposeRequest>,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ProposeRequest>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1279,7 +1311,7 @@ pub mod replication_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chronos_node::cluster::{AppendRequest, CheckpointPart, Peer};
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, Stream};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::incoming::Incoming;
-use crate::grpc::convert::{transfer_reply, Malformed};
+use super::incoming::{Broken, Incoming};
+use crate::grpc::convert::{propose_reply, transfer_reply, Malformed};
 use crate::grpc::options::GrpcOptions;
 use crate::grpc::packing::{unpack, unpack_entries};
 use crate::grpc::pb;
 use crate::grpc::pb::replication_server::Replication;
 use crate::grpc::status::status;
+
+/// Proposals of a stream that are worked on at one time; further ones wait at the caller.
+const PROPOSALS_MAX: usize = 4096;
 
 /// The called side of each call.
 pub(super) struct Service {
@@ -35,6 +38,25 @@ impl Service {
             message_bytes_max: options.message_bytes_max,
             stopping,
         }
+    }
+
+    /// The answers of a stream, until the node stops; and at their end why there are no more.
+    fn until_stop<T: Send + 'static>(
+        &self,
+        replies: impl Stream<Item = Result<T, Status>> + Send + 'static,
+        broken: Broken,
+    ) -> Response<BoxStream<'static, Result<T, Status>>> {
+        let (stop, is_stopping) = (self.stopping.clone(), self.stopping.clone());
+        // What was answered before the requests broke off is sent before that is told.
+        let end = stream::once(async move {
+            match is_stopping.is_cancelled() {
+                true => Some(stopping()),
+                false => broken.take(),
+            }
+        });
+        let end = end.filter_map(|end| std::future::ready(end.map(Err)));
+        let replies = replies.take_until(stop.cancelled_owned()).chain(end);
+        Response::new(replies.boxed())
     }
 }
 
@@ -104,21 +126,9 @@ impl Replication for Service {
         let read = move |message| read_append(message, bytes_max);
         let (requests, broken) = Incoming::new(request.into_inner(), read);
         let replies = self.peer.append_stream(requests.boxed()).await;
-        let replies = replies
-            .map_err(status)?
-            .map(|reply| reply.map(Into::into).map_err(status));
-        let stop = self.stopping.clone();
-        let is_stopping = self.stopping.clone();
-        // What was answered before the requests broke off is sent before that is told.
-        let end = stream::once(async move {
-            match is_stopping.is_cancelled() {
-                true => Some(stopping()),
-                false => broken.take(),
-            }
-        });
-        let end = end.filter_map(|end| std::future::ready(end.map(Err)));
-        let replies = replies.take_until(stop.cancelled_owned()).chain(end);
-        Ok(Response::new(replies.boxed()))
+        let replies = replies.map_err(status)?;
+        let replies = replies.map(|reply| reply.map(Into::into).map_err(status));
+        Ok(self.until_stop(replies, broken))
     }
 
     async fn transfer(&self, request: Request<pb::TransferRequest>) -> Answer<pb::TransferReply> {
@@ -164,10 +174,22 @@ impl Replication for Service {
         Ok(Response::new(pb::InstallReply { ballot }))
     }
 
-    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeReply> {
-        let pb::ProposeRequest { term, payload } = request.into_inner();
-        let reply = self.peer.propose(term, payload).await;
-        reply.map(|it| Response::new(it.into())).map_err(status)
+    type ProposeStream = BoxStream<'static, Result<pb::ProposeReply, Status>>;
+
+    async fn propose(
+        &self,
+        request: Request<Streaming<pb::ProposeRequest>>,
+    ) -> Answer<Self::ProposeStream> {
+        let (proposals, broken) = Incoming::new(request.into_inner(), Ok);
+        let peer = Arc::clone(&self.peer);
+        let answered = proposals.map(move |proposal| {
+            let peer = Arc::clone(&peer);
+            async move {
+                let reply = peer.propose(proposal.term, proposal.payload).await;
+                Ok(propose_reply(proposal.number, reply))
+            }
+        });
+        Ok(self.until_stop(answered.buffer_unordered(PROPOSALS_MAX), broken))
     }
 
     async fn read_index(&self, _: Request<pb::ReadIndexRequest>) -> Answer<pb::ReadIndexReply> {

@@ -117,11 +117,11 @@ async fn proposals_and_reads() {
     let payload = Bytes::from(vec![9; 5000]);
     assert_eq!(
         peer.propose(7, payload.clone()).await,
-        Ok(ProposeReply::Appended(at(42)))
+        Ok(ProposeReply::Appended(at(5000)))
     );
     assert_eq!(peer.read_index().await, Ok(ReadIndexReply::At(43)));
     for leader in [None, Some(NodeNumber(3))] {
-        called.fake.answers.lock().propose = ProposeReply::NotLeader(leader);
+        called.fake.answers.lock().propose = Some(Ok(ProposeReply::NotLeader(leader)));
         called.fake.answers.lock().read_index = ReadIndexReply::NotLeader(leader);
         assert_eq!(
             peer.propose(7, Bytes::new()).await,

@@ -16,6 +16,9 @@ use tokio::sync::{watch, Semaphore};
 
 use super::{at, BALLOT};
 
+/// Proposals of this length are answered when there is a permit.
+pub(super) const HELD_BYTES: u64 = 13;
+
 /// What it was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Asked {
@@ -43,7 +46,8 @@ pub(super) struct Answers {
     pub(super) transfer: Result<(), String>,
     pub(super) offer: OfferReply,
     pub(super) parts: Result<(), PeerError>,
-    pub(super) propose: ProposeReply,
+    /// `None`: each is appended at the index that is its length.
+    pub(super) propose: Option<Result<ProposeReply, PeerError>>,
     pub(super) read_index: ReadIndexReply,
     pub(super) admin: AdminReply,
     pub(super) introduction: Introduction,
@@ -56,7 +60,7 @@ pub(super) struct Answers {
 pub(super) struct Fake {
     asked: watch::Sender<Vec<Asked>>,
     pub(super) answers: Mutex<Answers>,
-    /// One for each answer of an append stream.
+    /// One for each answer of an append stream, and of a proposal that is held.
     pub(super) permits: Arc<Semaphore>,
 }
 
@@ -76,7 +80,7 @@ impl Fake {
                 offset: 17,
             },
             parts: Ok(()),
-            propose: ProposeReply::Appended(at(42)),
+            propose: None,
             read_index: ReadIndexReply::At(43),
             admin: AdminReply::Done,
             introduction: Introduction::default(),
@@ -205,8 +209,13 @@ impl Peer for Fake {
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {
+        let length = payload.len() as u64;
         self.note(Asked::Propose(term, payload));
-        Ok(self.answers.lock().propose.clone())
+        if length == HELD_BYTES {
+            self.permits.acquire().await.unwrap().forget();
+        }
+        let answer = self.answers.lock().propose.clone();
+        answer.unwrap_or(Ok(ProposeReply::Appended(at(length))))
     }
 
     async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
-use crate::grpc::convert::{transfer_reply, transferred, Malformed};
+use crate::grpc::convert::{propose_reply, proposed, transfer_reply, transferred, Malformed};
 use crate::grpc::{pb, DESCRIPTORS};
 
 fn node() -> impl Strategy<Value = NodeNumber> {
@@ -118,7 +118,7 @@ fn offer_reply() -> impl Strategy<Value = OfferReply> {
     ]
 }
 
-fn propose_reply() -> impl Strategy<Value = ProposeReply> {
+fn a_propose_reply() -> impl Strategy<Value = ProposeReply> {
     prop_oneof![
         position().prop_map(ProposeReply::Appended),
         option::of(node()).prop_map(ProposeReply::NotLeader),
@@ -191,8 +191,11 @@ proptest! {
     }
 
     #[test]
-    fn the_leaders_answers_come_back(proposed in propose_reply(), read in read_index_reply()) {
-        comes_back::<_, pb::ProposeReply>(proposed);
+    fn the_leaders_answers_come_back(reply in a_propose_reply(), read in read_index_reply()) {
+        let sent = propose_reply(7, Ok(reply.clone())).encode_to_vec();
+        let received = pb::ProposeReply::decode(&*sent).unwrap();
+        assert_eq!(received.number, 7);
+        assert_eq!(proposed(received), Ok(reply));
         comes_back::<_, pb::ReadIndexReply>(read);
     }
 
@@ -215,7 +218,7 @@ fn what_lacks_something_is_refused() {
     lacks::<TransferRequest, pb::TransferRequest>("ballot");
     lacks::<CheckpointOffer, pb::CheckpointOffer>("ballot");
     lacks::<OfferReply, pb::OfferReply>("outcome");
-    lacks::<ProposeReply, pb::ProposeReply>("outcome");
+    assert!(proposed(pb::ProposeReply::default()).is_err());
     lacks::<ReadIndexReply, pb::ReadIndexReply>("outcome");
     lacks::<AdminRequest, pb::AdminRequest>("action");
     lacks::<AdminReply, pb::AdminReply>("outcome");

@@ -4,6 +4,7 @@ mod calls;
 mod fake;
 mod links;
 mod messages;
+mod proposals;
 mod public;
 mod refusals;
 mod streams;

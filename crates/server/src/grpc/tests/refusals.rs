@@ -111,6 +111,16 @@ async fn other_protocols() {
         ));
     }
     assert_eq!(called.fake.asked(), []);
+    // What docs/replication.md says is enough.
+    let mut request = tonic::Request::new(pb::ReadIndexRequest {});
+    for (key, value) in [
+        ("chronos-protocol", "1"),
+        ("chronos-sender", "0"),
+        ("chronos-to", "0"),
+    ] {
+        request.metadata_mut().insert(key, value.parse().unwrap());
+    }
+    assert!(client.read_index(request).await.is_ok());
 }
 
 #[tokio::test]

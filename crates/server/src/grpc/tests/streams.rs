@@ -1,6 +1,8 @@
 //! Streams: in order, without waiting, each with its own connection, and ended from both sides.
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use chronos_node::cluster::{AppendReply, CheckpointPart, PeerError};
 use futures::{stream, StreamExt as _};
@@ -106,7 +108,8 @@ async fn heartbeats_do_not_queue_behind_entries_or_checkpoints() {
     drop(replies);
 }
 
-/// One thread for all connections, and a checkpoint that could be packed for ever.
+/// One thread for all connections, and a checkpoint that could be packed for ever: thousands of its
+/// parts fit into a window.
 #[tokio::test]
 async fn packing_leaves_time_for_others() {
     let called = Called::start(callee()).await;
@@ -114,22 +117,30 @@ async fn packing_leaves_time_for_others() {
         compression: WireCompression::Lz4,
         ..caller()
     });
-    let parts = stream::repeat(CheckpointPart {
+    let part = CheckpointPart {
         id: "1".into(),
         file: 0,
         offset: 0,
         bytes: vec![0; 10_000].into(),
+    };
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&taken);
+    let parts = stream::repeat_with(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        part.clone()
     });
     let sending = peer.send_parts(parts.boxed());
     let beats = async {
-        for _ in 0..3 {
-            assert!(within(peer.append(heartbeat())).await.is_ok());
-        }
+        let is_part = |asked: &[Asked]| asked.iter().any(|a| matches!(a, Asked::Part(_)));
+        called.fake.wait_for(is_part).await;
+        assert!(within(peer.append(heartbeat())).await.is_ok());
     };
     tokio::select! {
         sent = sending => panic!("an endless checkpoint was sent: {sent:?}"),
         () = beats => {}
     }
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken < 10_000, "{taken} parts were sent in the meantime");
 }
 
 #[tokio::test]
