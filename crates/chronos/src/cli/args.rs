@@ -432,7 +432,8 @@ Examples:
   chronos admin check --data-dir /var/lib/chronos
   chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
   chronos admin check --http-address gateway-7:9000 --json
-  chronos admin check --cluster --url http://a:9000 --url http://b:9000    do they hold the same?
+  chronos admin check --cluster --url http://a:9000    do the members of its cluster hold the same?
+  chronos admin check --cluster --url http://a:9000 --url http://b:9000    do these two?
 
 Exit codes: 0 no damage or difference, 1 damage or a difference, 2 the check could not be made.";
 
@@ -461,7 +462,8 @@ pub(crate) struct AdminCheckArgs {
     #[arg(long, requires = "urls", conflicts_with_all = ["data_dir", "address", "http_address"])]
     pub(crate) cluster: bool,
 
-    /// HTTP address of a node that is compared; given for each of them
+    /// HTTP address of a node that is compared, for each of them; if it is one, it is compared with
+    /// all members of its cluster, whose HTTP ports are 1000 above those of their gRPC addresses
     #[arg(long = "url", value_name = "URL", requires = "cluster")]
     pub(crate) urls: Vec<HttpUrl>,
 

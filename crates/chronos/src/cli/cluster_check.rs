@@ -1,17 +1,18 @@
 //! `chronos admin check --cluster`: whether nodes hold the same, table by table.
 //!
-//! Every node is asked where it stands; then all at once for hashes of their content as of the
+//! Which nodes: those that are named, or, if one is, all members of its cluster. Every node is asked where it stands; then all at once for hashes of their content as of the
 //! stamp that all have reached. A difference that may come of a commit in between is asked for again.
 //! Exit code 1: there is a difference.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
+use chronos_node::cluster::ClusterStatus;
 use chronos_node::{NodeHashes, NodePosition, TableHash};
 use hyper::Method;
 use serde_json::json;
 
-use super::args::AdminCheckArgs;
+use super::args::{AdminCheckArgs, HostPort, HTTP_PORT_OFFSET};
 use super::error::CliError;
 use super::http::Client;
 use super::security::authorization;
@@ -26,9 +27,13 @@ const ROUNDS: usize = 3;
 /// Asks the nodes and prints what differs.
 pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
     let client = Client::new().with_authorization(authorization(&args.login)?);
+    let urls = match args.urls.as_slice() {
+        [one] => members(&client, one).await?,
+        several => several.to_vec(),
+    };
     let mut round = 1;
     let (nodes, compared) = loop {
-        let nodes = ask(&client, &args.urls).await?;
+        let nodes = ask(&client, &urls).await?;
         let compared = compare(&nodes);
         let stand_alike = nodes.windows(2).all(|two| {
             let position = |node: &Node| node.hashes.position.index;
@@ -49,6 +54,23 @@ pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
         true => Ok(()),
         false => Err(CliError::Reported(1)),
     }
+}
+
+/// The members of the cluster that a node belongs to, by the HTTP ports that belong to their
+/// addresses; the node itself by the address that it was asked at.
+async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<HttpUrl>, CliError> {
+    let answer = get(client, url, "/cluster").await?;
+    let status: ClusterStatus = read(std::slice::from_ref(url), &[answer])?.remove(0);
+    let mut urls = vec![url.clone()];
+    for member in status.members {
+        if member.number == status.number {
+            continue;
+        }
+        let address: HostPort = member.address.parse().map_err(CliError::Lost)?;
+        let port = address.port.saturating_add(HTTP_PORT_OFFSET);
+        urls.push(HttpUrl::of(HostPort { port, ..address }));
+    }
+    Ok(urls)
 }
 
 /// What a node said.
@@ -93,6 +115,7 @@ async fn get(client: &Client, url: &HttpUrl, path: &str) -> Result<Vec<u8>, CliE
     stream.whole().await.map_err(CliError::Lost)
 }
 
+/// What nodes answered, in their order.
 fn read<T: serde::de::DeserializeOwned>(
     urls: &[HttpUrl],
     answers: &[Vec<u8>],

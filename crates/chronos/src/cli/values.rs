@@ -167,6 +167,11 @@ impl fmt::Display for HostPort {
 pub(crate) struct HttpUrl(HostPort);
 
 impl HttpUrl {
+    /// Of an address.
+    pub(crate) fn of(address: HostPort) -> HttpUrl {
+        HttpUrl(address)
+    }
+
     /// Something of the node.
     pub(crate) fn path(&self, path: &str) -> Result<hyper::Uri, CliError> {
         let uri = format!("http://{}{path}", self.0);

@@ -418,3 +418,56 @@ fn another_node_or_cluster_is_refused() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("chronos node --id n3"), "{told}");
 }
+
+/// A snapshot is restored, a cluster begins with it, another node receives everything, and the two
+/// hold the same; so does what is written meanwhile.
+#[test]
+fn a_cluster_grows_from_a_snapshot_and_its_members_hold_the_same() {
+    let root = tempfile::tempdir().expect("a directory");
+    let ([first, second, third], _) = three(root.path());
+    let snapshot = root.path().join("all.chronos");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_chronos"))
+            .arg("snapshot")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the chronos binary runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+    };
+    let before = third.start(&["--bootstrap"]);
+    leader_of(&[&before]);
+    before.sql("CREATE TABLE t (id INT PRIMARY KEY, n INT)");
+    before.sql("INSERT INTO t SELECT i, i % 7 FROM generate_series(1, 5000) AS g(i)");
+    before.sql("UPDATE t SET n = n + 1 WHERE id % 3 = 0");
+    let url = before.place.url();
+    run(&[
+        "create".as_ref(),
+        "--url".as_ref(),
+        url.as_ref(),
+        "--output".as_ref(),
+        snapshot.as_os_str(),
+    ]);
+    drop(before);
+    run(&[
+        "restore".as_ref(),
+        snapshot.as_os_str(),
+        "--data-dir".as_ref(),
+        first.dir.as_os_str(),
+    ]);
+
+    let first_runs = first.start(&["--bootstrap"]);
+    leader_of(&[&first_runs]);
+    let sums = "SELECT count(*), sum(n) FROM t";
+    let expected = first_runs.rows(sums);
+    let second_runs = second.start(&["--join", &first.grpc.to_string()]);
+    wait_for_members(&first_runs, &[("n1", "voter"), ("n2", "voter")]);
+    assert_eq!(second_runs.rows(sums), expected);
+    second_runs.sql("INSERT INTO t VALUES (6000, 1) ON CONFLICT DO NOTHING");
+    let told = done(&first_runs, &["check", "--cluster"]);
+    assert!(
+        told.starts_with("2 nodes") && told.contains("no difference"),
+        "{told}"
+    );
+}

@@ -128,6 +128,12 @@ fn store_with(change: Change) -> (Store, ContentHashes) {
     (store, hashes)
 }
 
+/// The table `t`, beside which there may be those of the system.
+fn of_t(hashes: &ContentHashes) -> &chronos_store::TableContent {
+    let mut tables = hashes.tables.iter();
+    tables.find(|table| table.table == TableId(1)).unwrap()
+}
+
 #[test]
 fn every_difference_gives_another_hash() {
     let t = table("t", 1, true);
@@ -148,9 +154,8 @@ fn every_difference_gives_another_hash() {
     ];
     let all: Vec<ContentHashes> = changes.map(|change| store_with(change).1).into();
     for (i, one) in all.iter().enumerate() {
-        assert_eq!(one.tables.len(), 1);
         for other in &all[..i] {
-            assert_ne!(one.tables[0].hash, other.tables[0].hash);
+            assert_ne!(of_t(one).hash, of_t(other).hash);
             assert_eq!(one.catalog, other.catalog);
         }
     }
@@ -165,10 +170,10 @@ fn every_difference_gives_another_hash() {
     let one = before(rows(t.id, vec![put(1)])).unwrap();
     let other = before(rows(t.id, vec![put(2)])).unwrap();
     assert_eq!(one.tables, other.tables);
-    assert_eq!(one.tables[0].versions, 50);
+    assert_eq!(of_t(&one).versions, 50);
     let created = store_with(Change::CreateTable(table("u", 0, true))).1;
     assert_ne!(created.catalog, one.catalog);
-    assert_eq!(created.tables.len(), 2);
+    assert_eq!(created.tables.len(), one.tables.len() + 1);
 }
 
 #[test]
