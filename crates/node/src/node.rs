@@ -32,6 +32,8 @@ use crate::{Error, Session};
 const PLANS_MAX: usize = 1_024;
 /// One for so many bytes of the memory limit, at most.
 const PLAN_SHARE_BYTES: u64 = 512 << 10;
+/// Files of log that a member of a cluster keeps for others that are behind.
+const LOG_KEEP_FILES: u64 = 4;
 /// Larger memtables make flushes longer and nothing better.
 const MEMTABLE_BYTES_MAX: u64 = 128 << 20;
 /// Where queries put what they cannot hold, in the data directory.
@@ -200,6 +202,7 @@ impl Node {
             memory: Arc::clone(&memory),
             timing: cluster.timing.unwrap_or(profile.timing()),
             options: cluster,
+            log_keep_bytes: LOG_KEEP_FILES * profile.log_segment_bytes(),
             peers,
             place,
         }

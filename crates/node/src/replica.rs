@@ -93,6 +93,9 @@ pub(crate) struct Replica {
     node: NodeId,
     options: ClusterOptions,
     timing: Timing,
+    /// Files of the log of a cluster of more than one are kept up to so many bytes for nodes that
+    /// are behind; those further behind get a checkpoint.
+    log_keep_bytes: u64,
     cluster_id: String,
     peers: Arc<dyn Peers>,
     place: Arc<Place>,

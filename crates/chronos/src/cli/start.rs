@@ -162,7 +162,10 @@ async fn serve(
     let nodes = async {
         match side {
             Some(side) => side.serve(node, (args, listen), nodes_stop.clone()).await,
-            None => Ok(()),
+            None => {
+                nodes_stop.cancelled().await;
+                Ok(())
+            }
         }
     };
     let stopping = async {

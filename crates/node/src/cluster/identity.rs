@@ -164,9 +164,6 @@ pub(crate) fn settle(
         ClusterStart::Static(_) => Beginning::Static,
         ClusterStart::Join => Beginning::Join,
     };
-    if began != Beginning::Alone {
-        check_empty(&*env.disk, data_dir)?;
-    }
     let cluster_id = match (&given.cluster_id, &given.start) {
         (Some(id), _) => id.clone(),
         (None, ClusterStart::Static(members)) => static_cluster_id(members),
@@ -175,9 +172,12 @@ pub(crate) fn settle(
             env.random.fill(&mut bytes);
             hexadecimal(&bytes)
         }
-        // Nobody has told it yet.
+        // It is not known yet which cluster it will be.
         (None, ClusterStart::Join) => return Ok(settled),
     };
+    if began != Beginning::Alone {
+        check_empty(&*env.disk, data_dir)?;
+    }
     let identity = NodeIdentity {
         cluster_id: cluster_id.clone(),
         name: given.member.name.clone(),

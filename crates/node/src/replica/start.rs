@@ -45,6 +45,8 @@ pub(crate) struct Start<'a> {
     pub(crate) memory: Arc<MemoryAccount>,
     pub(crate) options: ClusterOptions,
     pub(crate) timing: Timing,
+    /// Bytes of log that are kept for nodes that are behind.
+    pub(crate) log_keep_bytes: u64,
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) place: Place,
 }
@@ -111,6 +113,7 @@ impl Start<'_> {
             node: shared.node,
             options: self.options,
             timing: self.timing,
+            log_keep_bytes: self.log_keep_bytes,
             cluster_id,
             peers: shared.peers,
             place,
@@ -144,13 +147,14 @@ impl Start<'_> {
         if let Some(known) = self.known_membership()? {
             return Ok(known);
         }
-        let members = match &self.options.start {
+        let mut members = match &self.options.start {
             ClusterStart::Alone => vec![self.options.member.clone()],
             ClusterStart::Static(members) => members.clone(),
             ClusterStart::Join => return Ok(Membership::default()),
         };
-        let mut voters: Vec<_> = members.iter().map(|m| m.number).collect();
-        voters.sort();
+        // In whatever order they were named: all that begin together write the same bytes.
+        members.sort_by_key(|m| m.number);
+        let voters: Vec<_> = members.iter().map(|m| m.number).collect();
         let membership = Membership {
             voters: vec![voters],
             members,

@@ -18,10 +18,6 @@ use chronos_store::log::LogIndex;
 const EVERY: Duration = Duration::from_millis(500);
 /// A learner votes once it is no further behind than this.
 const PROMOTE_LAG_MAX: u64 = 1_000;
-/// Files of the log of a cluster of more than one are kept up to this many bytes for nodes that
-/// are behind; those further behind get a checkpoint.
-const LOG_KEEP_BYTES: u64 = 256 << 20;
-
 /// What was counted since the node was opened.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -127,7 +123,7 @@ impl Replica {
 
     /// Lets go of entries that no node is likely to need.
     async fn cut_log(&self, must_forget: bool) {
-        let keep_bytes = (self.options.simulated.log_keep_bytes).unwrap_or(LOG_KEEP_BYTES);
+        let keep_bytes = (self.options.simulated.log_keep_bytes).unwrap_or(self.log_keep_bytes);
         let Some((first, last)) = self.log.bounds() else {
             return;
         };

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use super::process::Process;
 
 /// A client waits for so long.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// A session on a node, as long as its process runs.
 pub(super) struct Connection {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use chronos_server::grpc::WireCompression;
 use clap::Args;
 
-use super::{HostPort, Listeners, StartArgs, DEFAULT_PG_PORT};
+use super::{ByteSize, HostPort, Listeners, StartArgs, DEFAULT_PG_PORT};
 
 /// gRPC ports from which the other ones are told by their distance.
 const GRPC_PORTS: std::ops::RangeInclusive<u16> = 8000..=8999;
@@ -93,6 +94,26 @@ pub(crate) struct ClusterArgs {
     /// as long as clocks run at about the same speed
     #[arg(long, env = "CHRONOS_LEASE_READS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) lease_reads: bool,
+
+    /// Whether entries and checkpoints are compressed on their way to other nodes: where the way
+    /// takes longer than 2 ms (auto), never, or always
+    #[arg(
+        long,
+        value_name = "auto|none|lz4",
+        env = "CHRONOS_WIRE_COMPRESSION",
+        default_value = "auto"
+    )]
+    pub(crate) wire_compression: WireCompression,
+
+    /// Bytes per second that checkpoints for joining and lagging nodes may take, such as 20MiB
+    /// [default: no limit]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "CHRONOS_CHECKPOINT_IO_LIMIT",
+        value_parser = super::at_least_64_kib
+    )]
+    pub(crate) checkpoint_io_limit: Option<ByteSize>,
 
     #[command(flatten)]
     pub(crate) security: PeerSecurityArgs,
@@ -238,7 +259,7 @@ mod tests {
     fn promised_names_parse() {
         let args = parse(
             "--id n1 --address a:8001 --peers n2=b:8000,n3=[::1]:8003 --cluster-id farm --heartbeat-ms 50 \
-             --election-timeout-ms 300 --lease-reads --cluster-secret s3cret --data-dir d --memory-limit 256MiB",
+             --election-timeout-ms 300 --wire-compression lz4 --checkpoint-io-limit 1MiB --lease-reads --cluster-secret s3cret --data-dir d --memory-limit 256MiB",
         )
         .unwrap();
         assert_eq!(args.cluster.peers.len(), 2);
@@ -275,6 +296,8 @@ mod tests {
             ("--id n1 --peers n2=b:0", "port 0"),
             ("--id n1 --cluster-id ", "--cluster-id"),
             ("--id n1 --heartbeat-ms 0", "0"),
+            ("--id n1 --wire-compression zstd", "auto, none or lz4"),
+            ("--id n1 --checkpoint-io-limit 1", "at least 64KiB"),
             ("--id n1 --peer-tls-cert c", "--peer-tls-key"),
             (
                 "--id n1 --peer-tls-cert c --peer-tls-key k",

@@ -172,7 +172,13 @@ fn step(asked: &HostPort, health: &Health) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::cli::args::HTTP_PORT_OFFSET;
 
     fn health(json: &str) -> Health {
         serde_json::from_str(json).unwrap()
@@ -205,5 +211,82 @@ mod tests {
         let mut following = Following::of(at("a:8000"));
         following.remember(&health(leads));
         assert_eq!(following.known, [at("a:8000"), at("b:8001")]);
+    }
+
+    /// A node that answers `/health` with whatever it is told to.
+    struct Fake {
+        grpc: HostPort,
+        health: Arc<Mutex<String>>,
+    }
+
+    impl Fake {
+        async fn start() -> Fake {
+            let listener = loop {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                if listener.local_addr().unwrap().port() > HTTP_PORT_OFFSET {
+                    break listener;
+                }
+            };
+            let port = listener.local_addr().unwrap().port() - HTTP_PORT_OFFSET;
+            let health = Arc::new(Mutex::new("{}".to_owned()));
+            let answers = Arc::clone(&health);
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    let body = answers.lock().unwrap().clone();
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            Fake {
+                grpc: at(&format!("127.0.0.1:{port}")),
+                health,
+            }
+        }
+
+        fn says(&self, role: &str, leader: &HostPort, members: &[&HostPort]) {
+            let members: Vec<_> = members
+                .iter()
+                .map(|m| serde_json::json!({ "address": m.to_string() }))
+                .collect();
+            let health = serde_json::json!({
+                "node_id": format!("at {}", self.grpc),
+                "role": role,
+                "pg_address": format!("127.0.0.1:{}", self.grpc.port),
+                "cluster": { "leader_address": leader.to_string(), "members": members },
+            });
+            *self.health.lock().unwrap() = health.to_string();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_leader_is_followed() {
+        let (first, second) = (Fake::start().await, Fake::start().await);
+        let members = [&first.grpc, &second.grpc];
+        first.says("follower", &second.grpc, &members);
+        second.says("leader", &second.grpc, &members);
+        let mut following = Following::of(first.grpc.clone());
+        let found = following.find_first().await.unwrap();
+        assert_eq!(found.pg, second.grpc);
+        // Another leads, and the one that was known from the beginning knows of nobody.
+        *first.health.lock().unwrap() = "{}".to_owned();
+        let third = Fake::start().await;
+        third.says("leader", &third.grpc, &[]);
+        second.says("follower", &third.grpc, &members);
+        let found = following.find().await.unwrap();
+        assert_eq!(found.pg, third.grpc);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut following = Following::of(at(&format!("127.0.0.1:{port}")));
+        assert_eq!(following.find_first().await, None);
     }
 }

@@ -90,6 +90,7 @@ fn members(own: &Member, peers: &[NamedAddress]) -> Result<Vec<Member>, CliError
         }
     }
     numbered(&members).map_err(|e| wrong(&e))?;
+    members.sort_by_key(|m| m.number);
     Ok(members)
 }
 
@@ -142,18 +143,17 @@ mod tests {
 
     #[test]
     fn members_of_a_static_start_are_the_same_on_each() {
-        let names = |line: &str| {
-            let ClusterStart::Static(mut members) = of(line, None).unwrap().start else {
+        let begun = |line: &str| {
+            let ClusterStart::Static(members) = of(line, None).unwrap().start else {
                 panic!("{line} is a static start")
             };
-            members.sort_by_key(|m| m.number);
             members
         };
-        let first = names("--id n1 --address a:1 --peers n2=b:2,n3=c:3");
+        let first = begun("--id n1 --address a:1 --peers n2=b:2,n3=c:3");
         assert_eq!(first.len(), 3);
         assert_eq!(
             first,
-            names("--id n3 --address c:3 --peers n1=a:1,n2=b:2,n3=c:3")
+            begun("--id n3 --address c:3 --peers n1=a:1,n2=b:2,n3=c:3")
         );
     }
 

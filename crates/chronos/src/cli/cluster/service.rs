@@ -10,18 +10,21 @@ use chronos_node::cluster::{
 use chronos_node::{Node, Profile};
 use chronos_server::grpc::{self, GrpcOptions, GrpcPeers};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, Patience};
 use super::thread::PeersThread;
 use super::{options, security};
-use crate::cli::args::{HostPort, Listeners, NodeArgs, StartArgs};
+use crate::cli::args::{HostPort, Listeners, NodeArgs, PeerSecurityArgs, StartArgs};
 use crate::cli::error::{tell, CliError};
 use crate::cli::security as users;
 use crate::cli::start;
 
 /// How long a node that is told to stop waits for another to lead.
 const HAND_OVER_TIME: Duration = Duration::from_secs(5);
+/// Between looks at whether the node is ready.
+const READINESS_EVERY: Duration = Duration::from_millis(250);
 /// Between looks at who leads.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -32,6 +35,8 @@ pub(in crate::cli) struct Side {
     listener: TcpListener,
     grpc: GrpcOptions,
     peers: Arc<GrpcPeers>,
+    ready: watch::Sender<bool>,
+    security: PeerSecurityArgs,
     join: Option<(HostPort, AdminRequest)>,
 }
 
@@ -61,7 +66,8 @@ impl Side {
             address.port = start::address(&listener)?.port();
         }
         let mut options = options::cluster_options(cluster, &address, known.as_ref(), profile)?;
-        let grpc = security::grpc_options(&cluster.security, &options.member)?;
+        let (ready, is_ready) = watch::channel(false);
+        let grpc = security::grpc_options(cluster, &options.member, is_ready)?;
         let thread = PeersThread::start()?;
         let peers = thread.bind(|| GrpcPeers::new(grpc.clone()));
         if let (Some(target), None, None) = (&cluster.join, &known, &options.cluster_id) {
@@ -83,6 +89,8 @@ impl Side {
             listener,
             grpc,
             peers,
+            ready,
+            security: cluster.security.clone(),
             join: cluster.join.clone().map(|target| (target, request)),
         })
     }
@@ -102,6 +110,9 @@ impl Side {
     ) -> Result<(), CliError> {
         know(&self.grpc, &node.cluster().status().cluster_id)?;
         users::warn_of_openness(args, listen)?;
+        if let Some(tls) = self.grpc.tls.clone() {
+            tokio::spawn(security::watch_certificates(self.security, tls));
+        }
         let peers = Arc::clone(&self.peers);
         let joining = async {
             if let Some((target, request)) = &self.join {
@@ -111,6 +122,7 @@ impl Side {
             make_users(node, args, listen).await;
             std::future::pending::<()>().await;
         };
+        let ready = self.ready;
         let service = node.cluster().service();
         let listener = self.listener.into_std();
         let (grpc, listener) = (self.grpc, listener.map_err(|e| failed(&e))?);
@@ -121,6 +133,7 @@ impl Side {
         tokio::select! {
             ended = server => ended?.map_err(|e| failed(&e)),
             () = joining => Ok(()),
+            () = tell_readiness(node, &ready) => Ok(()),
         }
     }
 }
@@ -139,6 +152,15 @@ async fn make_users(node: &Node, args: &StartArgs, listen: &Listeners) {
     let mut patience = Patience::new();
     while let Err(e) = users::prepare_users_of_cluster(args, listen, node).await {
         patience.wait("cannot make the admin", e.to_string()).await;
+    }
+}
+
+/// Lets the health service of gRPC tell what `/ready` tells. Ends never.
+async fn tell_readiness(node: &Node, ready: &watch::Sender<bool>) {
+    loop {
+        let now = node.status().ready;
+        ready.send_if_modified(|told| std::mem::replace(told, now) != now);
+        tokio::time::sleep(READINESS_EVERY).await;
     }
 }
 

@@ -9,7 +9,7 @@ mod args;
 mod login;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,8 +206,28 @@ fn unusable(args: &ServeSecurityArgs, error: &chronos_server::tls::TlsError) -> 
 
 /// Reads the certificate files again when they have changed, and at SIGHUP. Ends never.
 pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsServer>) {
-    let named = [&args.tls_cert, &args.tls_key, &args.tls_ca_cert];
-    let state = || named.map(|file| file.as_deref().and_then(files::state_of));
+    let named = [
+        args.tls_cert.clone(),
+        args.tls_key.clone(),
+        args.tls_ca_cert.clone(),
+    ];
+    let reload = || match tls_files(&args)? {
+        Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
+        None => Ok(()),
+    };
+    watch_files(named, reload).await;
+}
+
+/// Has files read again when they have changed, and at SIGHUP. Ends never.
+pub(super) async fn watch_files(
+    named: [Option<PathBuf>; 3],
+    reload: impl Fn() -> Result<(), CliError>,
+) {
+    let state = || {
+        named
+            .each_ref()
+            .map(|file| file.as_deref().and_then(files::state_of))
+    };
     let mut seen = state();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::error!("cannot watch for SIGHUP");
@@ -223,11 +243,7 @@ pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsS
             continue;
         }
         seen = now;
-        let reloaded = tls_files(&args).and_then(|files| match files {
-            Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
-            None => Ok(()),
-        });
-        match reloaded {
+        match reload() {
             Ok(()) => tracing::info!("certificates were read again"),
             Err(error) => tracing::error!(%error, "certificates stay as they were"),
         }
