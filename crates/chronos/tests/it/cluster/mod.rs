@@ -17,6 +17,7 @@ mod network;
 mod nodes;
 mod partition;
 mod rolling;
+mod stale;
 
 use std::future::Future;
 
