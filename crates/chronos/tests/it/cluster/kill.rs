@@ -53,7 +53,9 @@ async fn kill_leaders(count: usize, rounds: u64, seed: u64) {
     let status = cluster.status(0).await.expect("a node answers");
     let timeout = status.number("election_timeout_ms");
     pauses.sort_unstable();
-    let median = pauses[pauses.len() / 2].as_millis();
+    // Of an even number the mean of the two in the middle.
+    let (low, high) = ((pauses.len() - 1) / 2, pauses.len() / 2);
+    let median = (pauses[low] + pauses[high]).as_millis() / 2;
     println!(
         "{count} nodes, {rounds} leaders killed: writes paused for {pauses:?}; median {median} ms, {:.2} election timeouts of {timeout} ms",
         median as f64 / timeout as f64
