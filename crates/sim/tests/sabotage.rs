@@ -52,9 +52,9 @@ fn nodes_that(sabotage: Sabotage) -> impl Fn(Plan) -> Plan {
 }
 
 #[test]
-fn disks_that_do_not_sync() {
+fn disks_that_do_not_sync_the_log() {
     is_caught("skipping syncs", |plan| Plan {
-        syncs: Syncs::Skipped,
+        syncs: Syncs::SkippedForLog,
         ..plan
     });
 }
@@ -79,9 +79,4 @@ fn applying_twice() {
 fn stale_reads_of_former_leaders() {
     let sabotage = Sabotage::ReadWithoutQuorum;
     is_caught("reading without a quorum", nodes_that(sabotage));
-}
-
-#[test]
-fn forgotten_votes() {
-    is_caught("forgetting votes", nodes_that(Sabotage::ForgetVote));
 }
