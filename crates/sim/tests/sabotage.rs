@@ -51,12 +51,20 @@ fn nodes_that(sabotage: Sabotage) -> impl Fn(Plan) -> Plan {
     }
 }
 
+/// What was not synced is not only missing after a power cut: nodes find files that no honest disk can leave, and
+/// refuse to start. So here a cluster that does not recover is what is looked for.
 #[test]
-fn disks_that_do_not_sync_the_log() {
-    is_caught("skipping syncs", |plan| Plan {
-        syncs: Syncs::SkippedForLog,
-        ..plan
+fn disks_that_do_not_sync() {
+    be_quiet_about_panics_of_nodes();
+    let found = (0..SEEDS_MAX).find(|seed| {
+        let plan = Plan {
+            syncs: Syncs::Skipped,
+            ..Plan::of(*seed)
+        };
+        run(plan, Print::AfterFailure).is_err()
     });
+    println!("skipping syncs: found with seed {found:?}");
+    assert!(found.is_some(), "{SEEDS_MAX} seeds do not find it");
 }
 
 #[test]

@@ -60,8 +60,8 @@ impl Process {
 pub enum Syncs {
     /// They do.
     Honest,
-    /// They do not, of what is written to files of the log; they say they do.
-    SkippedForLog,
+    /// They say so.
+    Skipped,
 }
 
 /// The disk of a machine as one process sees it.
@@ -89,11 +89,9 @@ impl ProcessDisk {
         }
     }
 
-    fn opened(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        let of = path.extension().and_then(|of| of.to_str());
+    fn opened(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(ProcessFile {
             file,
-            is_of_log: of.is_some_and(|of| of == "log" || of == "spare"),
             disk: self.clone(),
         })
     }
@@ -102,28 +100,22 @@ impl ProcessDisk {
 impl Disk for ProcessDisk {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.check()?;
-        self.disk
-            .open_read(path)
-            .map(|file| self.opened(path, file))
+        self.disk.open_read(path).map(|file| self.opened(file))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.check()?;
-        self.disk
-            .open_write(path)
-            .map(|file| self.opened(path, file))
+        self.disk.open_write(path).map(|file| self.opened(file))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.check()?;
-        self.disk.create(path).map(|file| self.opened(path, file))
+        self.disk.create(path).map(|file| self.opened(file))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.check()?;
-        self.disk
-            .create_new(path)
-            .map(|file| self.opened(path, file))
+        self.disk.create_new(path).map(|file| self.opened(file))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -198,7 +190,6 @@ impl LockGuard for ProcessLock {}
 #[derive(Debug)]
 struct ProcessFile {
     file: Arc<dyn DiskFile>,
-    is_of_log: bool,
     disk: ProcessDisk,
 }
 
@@ -216,14 +207,13 @@ impl DiskFile for ProcessFile {
     fn sync_data(&self) -> io::Result<()> {
         self.disk.check()?;
         match self.disk.syncs {
-            Syncs::SkippedForLog if self.is_of_log => Ok(()),
-            Syncs::Honest | Syncs::SkippedForLog => self.file.sync_data(),
+            Syncs::Honest => self.file.sync_data(),
+            Syncs::Skipped => Ok(()),
         }
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.disk.check()?;
-        self.file.sync_all()
+        self.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
