@@ -41,7 +41,7 @@ demo *args:
 fuzz target *args:
     cd fuzz && cargo +nightly fuzz run --sanitizer none {{ if target == "sql_front" { "" } else if target =~ "segment|manifest|log" { "--features store" } else { "--features engine" } }} {{target}} -- {{args}}
 
-# Chronos beside SQLite and PostgreSQL (`just bench --quick`), or the store by itself: `just bench codecs`, `store`, `hot-key`, `growth`; see docs/benchmarks.md
+# Chronos beside SQLite and PostgreSQL (`just bench --quick`), three nodes beside etcd: `just bench cluster`, or the store by itself: `just bench codecs`, `store`, `hot-key`, `growth`; see docs/benchmarks.md
 bench *args:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -49,6 +49,17 @@ bench *args:
     case "${1:-}" in
     codecs | store | hot-key | growth)
         exec cargo run --release --locked --manifest-path bench/Cargo.toml -p store-bench -- "$@"
+        ;;
+    cluster)
+        if ! command -v etcd > /dev/null; then
+            # Debian's package, unpacked and not installed: no service is started.
+            etcd="$(realpath -m "${CARGO_TARGET_DIR:-target}")/etcd"
+            if [ ! -x "$etcd/usr/bin/etcd" ]; then
+                mkdir -p "$etcd"
+                (cd "$etcd" && apt-get download etcd-server && dpkg -x etcd-server_*.deb .)
+            fi
+            PATH="$PATH:$etcd/usr/bin"
+        fi
         ;;
     esac
     cargo build --release --locked

@@ -96,6 +96,20 @@ fn hash(number: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Bytes of a pair's value.
+pub(crate) const PAYLOAD_BYTES: usize = 256;
+
+/// A pair's value: [`PAYLOAD_BYTES`] letters and digits that no compressor makes much of.
+pub(crate) fn write_payload(out: &mut String, seed: u64) {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for word in 0..PAYLOAD_BYTES as u64 / 8 {
+        let bits = hash(hash(seed) ^ word);
+        for place in 0..8 {
+            out.push(char::from(LETTERS[(bits >> (6 * place)) as usize % 64]));
+        }
+    }
+}
+
 /// A stream of numbers. No two in a process are alike: clients that follow each other through
 /// the same keys and values would find everything in a cache, and updates with nothing to do
 /// (SQLite commits those without a write).
@@ -109,6 +123,12 @@ impl Random {
     /// The next stream.
     pub(crate) fn new() -> Random {
         Random(hash(STREAMS.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        hash(self.0)
     }
 
     /// A number in [0, end).

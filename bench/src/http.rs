@@ -52,6 +52,18 @@ impl Connection {
             body.len()
         )?;
         self.request.extend_from_slice(body);
+        self.answer()
+    }
+
+    /// Gets a page; returns its body.
+    pub(crate) fn get(&mut self, path: &str) -> Result<String> {
+        self.request.clear();
+        write!(self.request, "GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        self.answer()
+    }
+
+    /// Sends the request and takes the answer.
+    fn answer(&mut self) -> Result<String> {
         self.stream.write_all(&self.request)?;
         self.input.clear();
         let head_end = loop {

@@ -55,6 +55,8 @@ pub(crate) enum Value {
     Time(i64),
     /// A measured value.
     Float(f64),
+    /// A pair's value, by what it is made of.
+    Payload(u64),
 }
 
 impl Value {
@@ -71,11 +73,15 @@ impl Value {
                 data::write_time(out, micros);
                 Ok(())
             }
+            Value::Payload(seed) => {
+                data::write_payload(out, seed);
+                Ok(())
+            }
         };
     }
 
     fn quoted(self) -> bool {
-        matches!(self, Value::Device(_) | Value::Time(_))
+        matches!(self, Value::Device(_) | Value::Time(_) | Value::Payload(_))
     }
 }
 
@@ -100,9 +106,18 @@ pub(crate) enum Operation {
     Select,
     /// Sets one row's value by its key.
     Update,
+    /// Inserts this many new pairs, in one statement.
+    PutPairs {
+        /// Pairs per statement.
+        pairs: u64,
+    },
+    /// Puts another value in the place of one pair's.
+    ReplacePair,
+    /// Reads one pair's value by its key.
+    GetPair,
 }
 
-/// An operation on the table `rows`, repeated. Shared by all clients of a phase.
+/// An operation on the table `rows`, or on the pairs of `kv (k bigint primary key, v text)`, repeated. Shared by all clients of a phase.
 #[derive(Debug)]
 pub(crate) struct Load {
     /// What is done.
@@ -130,14 +145,15 @@ impl Load {
 
     /// Whether it changes anything.
     pub(crate) fn writes(&self) -> bool {
-        self.operation != Operation::Select
+        !matches!(self.operation, Operation::Select | Operation::GetPair)
     }
 
     /// The row count of the reply to one operation.
     pub(crate) fn answer(&self) -> u64 {
         match self.operation {
             Operation::Insert { rows } => rows,
-            Operation::Select | Operation::Update => 1,
+            Operation::PutPairs { pairs } => pairs,
+            _ => 1,
         }
     }
 
@@ -145,8 +161,9 @@ impl Load {
     pub(crate) fn statement(&self, mark: impl Fn(&mut String, u64)) -> String {
         let count = match self.operation {
             Operation::Insert { rows } => 4 * rows,
-            Operation::Select => 1,
-            Operation::Update => 2,
+            Operation::PutPairs { pairs } => 2 * pairs,
+            Operation::Select | Operation::GetPair => 1,
+            Operation::Update | Operation::ReplacePair => 2,
         };
         let mut text = String::new();
         self.compose(&mut text, count, |out, n| mark(out, n + 1));
@@ -181,6 +198,25 @@ impl Load {
                 }
                 text.push(')');
             }
+            Operation::PutPairs { .. } | Operation::ReplacePair => {
+                text.push_str("INSERT INTO kv (k, v) VALUES ");
+                for n in 0..count {
+                    text.push_str(match (n, n % 2) {
+                        (0, _) => "(",
+                        (_, 0) => "), (",
+                        _ => ", ",
+                    });
+                    place(text, n);
+                }
+                text.push(')');
+                if self.operation == Operation::ReplacePair {
+                    text.push_str(" ON CONFLICT (k) DO UPDATE SET v = excluded.v");
+                }
+            }
+            Operation::GetPair => {
+                text.push_str("SELECT v FROM kv WHERE k = ");
+                place(text, 0);
+            }
             Operation::Select => {
                 text.push_str("SELECT device, ts, value FROM rows WHERE id = ");
                 place(text, 0);
@@ -208,7 +244,20 @@ impl Load {
                     values.push(Value::Float(row.value));
                 }
             }
-            Operation::Select => values.push(Value::Int(random.below(self.keys()) as i64)),
+            Operation::PutPairs { pairs } => {
+                let first = self.keys.fetch_add(pairs, Ordering::Relaxed);
+                for key in first..first + pairs {
+                    values.push(Value::Int(key as i64));
+                    values.push(Value::Payload(random.next()));
+                }
+            }
+            Operation::ReplacePair => {
+                values.push(Value::Int(random.below(self.keys()) as i64));
+                values.push(Value::Payload(random.next()));
+            }
+            Operation::Select | Operation::GetPair => {
+                values.push(Value::Int(random.below(self.keys()) as i64));
+            }
             Operation::Update => {
                 values.push(Value::Float(random.below(1_000_000_000) as f64 / 100.0));
                 values.push(Value::Int(random.below(self.keys()) as i64));
@@ -238,6 +287,17 @@ mod tests {
         );
         assert!(literal.contains("), (8, 'dev-008', "), "{literal}");
         assert_eq!((load.keys(), load.answer()), (9, 2));
+        let load = Load::new(Operation::PutPairs { pairs: 2 }, Protocol::Prepared, 7);
+        let text = load.statement(|out, n| out.push_str(&format!("${n}")));
+        assert_eq!(text, "INSERT INTO kv (k, v) VALUES ($1, $2), ($3, $4)");
+        load.next(&mut Random::new(), &mut values);
+        assert_eq!((values[0], values[2]), (Value::Int(7), Value::Int(8)));
+        let mut payload = String::new();
+        values[1].write(&mut payload);
+        assert_eq!(payload.len(), data::PAYLOAD_BYTES);
+        let load = Load::new(Operation::ReplacePair, Protocol::Prepared, 1);
+        let text = load.statement(|out, n| out.push_str(&format!("${n}")));
+        assert!(text.ends_with("VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"));
         let load = Load::new(Operation::Update, Protocol::Simple, 1);
         let mut literal = String::new();
         load.literal(&[Value::Float(1.5), Value::Int(0)], &mut literal);

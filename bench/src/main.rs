@@ -5,6 +5,8 @@
 //! all of it away again. It refuses to judge: it prints figures and whether a floor is met,
 //! and exits 0 whatever they are.
 //!
+//! `bench cluster ..` is another run, of clusters beside etcd: see `cluster`.
+//!
 //! ```text
 //! args ── suite (what is measured) ── peer (how one database does it) ── wire | http | sqlite
 //!              │                                                              │
@@ -14,6 +16,7 @@
 
 mod args;
 mod cleanup;
+mod cluster;
 mod data;
 mod error;
 mod http;
@@ -35,6 +38,15 @@ use machine::Machine;
 use report::Report;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("cluster") {
+        return match cluster::run(std::env::args().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let options = match args::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {

@@ -127,7 +127,7 @@ pub(crate) fn field_kib(path: &str, name: &str) -> Option<u64> {
 }
 
 /// Processor time a process has used so far.
-fn processor_time(pid: u32) -> Option<Duration> {
+pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; fields 14 and 15 are counted from behind it.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);

@@ -22,6 +22,10 @@ pub(crate) enum Unit {
     Mebibytes,
     /// Bytes of disk per row; less is better.
     BytesPerRow,
+    /// Bytes of anything per operation; less is better.
+    BytesPerOperation,
+    /// Milliseconds of a processor per 1,000 operations; less is better.
+    ProcessorMillis,
     /// One of the peer's own figures divided by another; more is better.
     Times,
 }
@@ -40,6 +44,8 @@ impl Unit {
             Unit::Millis => "ms",
             Unit::Mebibytes => "MiB",
             Unit::BytesPerRow => "B/row",
+            Unit::BytesPerOperation => "B",
+            Unit::ProcessorMillis => "ms",
             Unit::Times => "x",
         }
     }
@@ -202,19 +208,8 @@ pub(crate) fn to_json(report: &Report, machine: &Machine, options: &Options) -> 
             "met": figure.met(),
         })
     });
-    let us = |(p50, p99): (Duration, Duration)| json!({ "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64 });
     let whole = json!({
-        "machine": {
-            "cores": machine.cores,
-            "processor": machine.processor,
-            "memory_bytes": machine.memory,
-            "kernel": machine.kernel,
-            "disk": machine.disk,
-            "fdatasync_append": us(machine.append),
-            "fdatasync_in_place": us(machine.overwrite),
-            "load_at_start": machine.load.0,
-            "load_at_end": machine.load.1,
-        },
+        "machine": machine_json(machine),
         "started": machine.started,
         "repetitions": options.scale.reps,
         "phase_ms": options.scale.phase.as_millis() as u64,
@@ -225,4 +220,20 @@ pub(crate) fn to_json(report: &Report, machine: &Machine, options: &Options) -> 
         "notes": report.notes,
     });
     format!("{whole:#}\n")
+}
+
+/// What was measured on.
+pub(crate) fn machine_json(machine: &Machine) -> Value {
+    let us = |(p50, p99): (Duration, Duration)| json!({ "p50_us": p50.as_micros() as u64, "p99_us": p99.as_micros() as u64 });
+    json!({
+        "cores": machine.cores,
+        "processor": machine.processor,
+        "memory_bytes": machine.memory,
+        "kernel": machine.kernel,
+        "disk": machine.disk,
+        "fdatasync_append": us(machine.append),
+        "fdatasync_in_place": us(machine.overwrite),
+        "load_at_start": machine.load.0,
+        "load_at_end": machine.load.1,
+    })
 }

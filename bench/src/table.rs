@@ -83,7 +83,7 @@ fn line(name: &str, cells: [String; 6]) -> String {
 }
 
 /// A number with three digits that count.
-fn number(unit: Unit, value: f64) -> String {
+pub(crate) fn number(unit: Unit, value: f64) -> String {
     match unit {
         Unit::PerSecond if value >= 999_500.0 => {
             format!("{:.*}M", digits(value / 1e6), value / 1e6)

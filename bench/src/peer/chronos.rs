@@ -31,7 +31,7 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The release binary, where cargo puts it, seen from the repository's root or from `bench/`.
-fn built() -> Option<PathBuf> {
+pub(crate) fn built() -> Option<PathBuf> {
     let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let dirs = named
         .into_iter()
@@ -61,10 +61,14 @@ enum Start {
     },
 }
 
-struct Child {
-    process: process::Server,
-    pg_url: String,
-    http_url: String,
+/// A node's process and what it announced.
+pub(crate) struct Child {
+    /// The process.
+    pub(crate) process: process::Server,
+    /// Where PostgreSQL clients connect.
+    pub(crate) pg_url: String,
+    /// Its HTTP face.
+    pub(crate) http_url: String,
 }
 
 impl Chronos {
@@ -159,6 +163,19 @@ impl Child {
     fn start(binary: &Path, data: &Path, told: &Path) -> Result<Child> {
         let mut command = Command::new(binary);
         command.arg("start").arg("--data-dir").arg(data);
+        Starting::begin(command, told)?.announced()
+    }
+}
+
+/// A node that has not told its addresses yet.
+pub(crate) struct Starting {
+    process: process::Server,
+    lines: Receiver<String>,
+}
+
+impl Starting {
+    /// Starts a node with listeners on free ports; what it complains of goes to the file `told`.
+    pub(crate) fn begin(mut command: Command, told: &Path) -> Result<Starting> {
         command.args([
             "--pg-address",
             "127.0.0.1:0",
@@ -186,9 +203,14 @@ impl Child {
                 let _ = send.send(line);
             }
         });
-        let (pg_url, http_url) = addresses(&lines)?;
+        Ok(Starting { process, lines })
+    }
+
+    /// Waits until the node has told its addresses.
+    pub(crate) fn announced(self) -> Result<Child> {
+        let (pg_url, http_url) = addresses(&self.lines)?;
         Ok(Child {
-            process,
+            process: self.process,
             pg_url,
             http_url,
         })

@@ -3,9 +3,9 @@
 //! `server` holds what the two that speak PostgreSQL's protocol share; what they do not share
 //! (starting, settling, looking at memory and disk) is in their own files.
 
-mod chronos;
+pub(crate) mod chronos;
 mod postgres;
-mod server;
+pub(crate) mod server;
 mod sqlite;
 
 use std::path::Path;

@@ -27,7 +27,7 @@ impl ToSql for Value {
         Ok(ToSqlOutput::Owned(match *self {
             Value::Int(number) | Value::Time(number) => SqlValue::Integer(number),
             Value::Float(number) => SqlValue::Real(number),
-            Value::Device(_) => {
+            Value::Device(_) | Value::Payload(_) => {
                 let mut text = String::with_capacity(8);
                 self.write(&mut text);
                 SqlValue::Text(text)

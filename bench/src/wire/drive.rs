@@ -28,8 +28,21 @@ pub(crate) fn run_load(
     warm_up: Bound,
     bound: Bound,
 ) -> Result<Sample> {
-    let mut driver = Driver::new(target, load, clients)?;
+    let targets = vec![target; clients];
+    run_load_at(&targets, load, warm_up, bound, &mut || {})
+}
+
+/// The same from one connection to each of `targets`; `begin` is called between the phases.
+pub(crate) fn run_load_at(
+    targets: &[&Target],
+    load: &Load,
+    warm_up: Bound,
+    bound: Bound,
+    begin: &mut dyn FnMut(),
+) -> Result<Sample> {
+    let mut driver = Driver::new(targets, load)?;
     driver.run(warm_up)?;
+    begin();
     driver.run(bound)
 }
 
@@ -49,12 +62,12 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(target: &Target, load: &'a Load, clients: usize) -> Result<Driver<'a>> {
+    fn new(targets: &[&Target], load: &'a Load) -> Result<Driver<'a>> {
         let statement = load.statement(|out, n| {
             out.push('$');
             Value::Int(n as i64).write(out);
         });
-        let open = |_| {
+        let open = |target: &&Target| {
             let mut connection = Connection::open(target)?;
             if load.protocol == Protocol::Prepared {
                 connection.prepare(&statement)?;
@@ -65,7 +78,7 @@ impl<'a> Driver<'a> {
                 reply: Reply::default(),
             })
         };
-        let clients = (0..clients).map(open).collect::<Result<Vec<Client>>>()?;
+        let clients = targets.iter().map(open).collect::<Result<Vec<Client>>>()?;
         Ok(Driver {
             load,
             clients,

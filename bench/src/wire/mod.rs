@@ -17,7 +17,7 @@ use crate::data::Chunk;
 use crate::error::{Error, Result};
 use message::Reply;
 
-pub(crate) use drive::run_load;
+pub(crate) use drive::{run_load, run_load_at};
 pub(crate) use target::Target;
 
 /// Longest wait for one reply: a COPY or a scan on a slow machine.
@@ -118,7 +118,10 @@ impl Connection {
     /// Reads until the server is ready again.
     fn finish(&mut self, reply: &mut Reply) -> Result<()> {
         while !self.scan(reply)? {
-            self.wait()?;
+            if let Err(error) = self.wait() {
+                // A server that turns somebody away says why before it hangs up.
+                return Err(reply.error.take().map_or(error, Error::from));
+            }
         }
         match reply.error.take() {
             Some(error) => Err(error.into()),

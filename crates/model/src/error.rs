@@ -18,6 +18,8 @@ states! {
     WARNING = "01000";
     /// connection_exception
     CONNECTION_EXCEPTION = "08000";
+    /// transaction_resolution_unknown
+    TRANSACTION_RESOLUTION_UNKNOWN = "08007";
     /// protocol_violation
     PROTOCOL_VIOLATION = "08P01";
     /// feature_not_supported
@@ -120,6 +122,8 @@ states! {
     TOO_COMPLEX = "54001";
     /// query_canceled
     QUERY_CANCELED = "57014";
+    /// object_not_in_prerequisite_state
+    OBJECT_NOT_IN_STATE = "55000";
     /// admin_shutdown
     ADMIN_SHUTDOWN = "57P01";
     /// cannot_connect_now

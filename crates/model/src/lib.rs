@@ -10,6 +10,7 @@ mod catalog_type;
 mod codec;
 mod error;
 mod foreign_key;
+mod idempotency;
 mod index;
 mod key;
 mod names;
@@ -37,6 +38,9 @@ pub use catalog_type::CatalogType;
 pub use codec::{Decoder, Encoder};
 pub use error::{DataError, SqlState};
 pub use foreign_key::{types_refer, Access, Deferral, ForeignKey, ReferentialAction, Target};
+pub use idempotency::{
+    Fingerprint, Once, Remembered, RememberedKeys, IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_TABLE,
+};
 pub use index::{
     CompareWith, Condition, EntryPrefix, EntryPrefixes, IndexColumn, IndexSchema, IndexState, Test,
     Uniqueness,

@@ -55,6 +55,17 @@ pub struct Floors {
     pub row_micros: i64,
     /// Versions superseded at or before may be gone.
     pub history: Stamp,
+    /// Of these, too, some may be gone: of each row only so many were kept until then.
+    #[serde(default = "never", skip_serializing_if = "is_never")]
+    pub cut: Stamp,
+}
+
+fn never() -> Stamp {
+    Stamp::MIN
+}
+
+fn is_never(stamp: &Stamp) -> bool {
+    *stamp == Stamp::MIN
 }
 
 impl Default for Floors {
@@ -62,6 +73,7 @@ impl Default for Floors {
         Floors {
             row_micros: i64::MIN,
             history: Stamp::MIN,
+            cut: Stamp::MIN,
         }
     }
 }
@@ -120,12 +132,19 @@ impl TableOptions {
         next.floors = Floors {
             row_micros: self.expired_before(now_micros),
             history: self.history_horizon(now_micros),
+            cut: self.floors.cut,
         };
         for change in changes {
             match *change {
                 OptionChange::Ttl(ttl) => next.ttl_micros = ttl,
                 OptionChange::HistoryTtl(ttl) => next.history_ttl_micros = ttl,
-                OptionChange::HistoryKeep(keep) => next.history_keep = keep,
+                OptionChange::HistoryKeep(keep) => {
+                    let keeps_more = |before| keep.is_none_or(|keep| keep > before);
+                    if next.history_keep.is_some_and(keeps_more) {
+                        next.floors.cut = stamp(now_micros);
+                    }
+                    next.history_keep = keep;
+                }
                 OptionChange::FloatCodec(codec) => next.float_codec = codec,
             }
         }
@@ -143,6 +162,13 @@ mod tests {
 
     const DAY: i64 = 86_400_000_000;
 
+    fn plain_keeping(versions: u32) -> TableOptions {
+        TableOptions {
+            history_keep: Some(versions),
+            ..TableOptions::default()
+        }
+    }
+
     #[test]
     fn what_expired_stays_expired() {
         let week = TableOptions {
@@ -158,6 +184,13 @@ mod tests {
         let forever = week.changed(&forever, now);
         assert_eq!(forever.expired_before(now + 100 * DAY), 993 * DAY);
         assert_eq!(forever.horizon(now + 100 * DAY), stamp(999 * DAY));
+        // What was kept of few versions is not more when more are kept.
+        let keep = |keep| [OptionChange::HistoryKeep(keep)];
+        let few = plain_keeping(3);
+        assert_eq!(few.changed(&keep(Some(2)), now).floors.cut, Stamp::MIN);
+        assert_eq!(few.changed(&keep(None), now).floors.cut, stamp(now));
+        let more = few.changed(&keep(Some(4)), now).changed(&[], now + 9);
+        assert_eq!(more.floors.cut, stamp(now));
         // A shorter time takes effect at once.
         let day = forever.changed(&[OptionChange::Ttl(Some(DAY))], now);
         assert_eq!(day.expired_before(now), 999 * DAY);

@@ -11,8 +11,8 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ColumnAttributes, ColumnId, DataType, IndexSchema, PeriodBound, SequenceSchema, Shape,
-    TableOptions, TableRules, TransactionLog, Users, ViewSchema,
+    ColumnAttributes, ColumnId, DataType, IndexSchema, PeriodBound, RememberedKeys, SequenceSchema,
+    Shape, TableOptions, TableRules, TransactionLog, Users, ViewSchema,
 };
 
 /// Name under which the key of a row can be asked for, in every table.
@@ -200,6 +200,9 @@ pub struct Catalog {
     /// Where transactions are noted; `None`: never were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<TransactionLog>,
+    /// Where idempotency keys are remembered.
+    #[serde(default, skip_serializing_if = "RememberedKeys::is_default")]
+    pub idempotency: RememberedKeys,
     /// Who may log in.
     #[serde(default, skip_serializing_if = "Users::is_empty")]
     pub users: Users,
@@ -261,12 +264,13 @@ impl Catalog {
         self.tables.get(name)
     }
 
-    /// A table by id, that of transactions included.
+    /// A table by id, those of transactions and of idempotency keys included.
     pub fn table_by_id(&self, id: TableId) -> Option<&Arc<TableSchema>> {
         let transactions = self.transactions.iter().map(|log| &log.table);
         self.tables
             .values()
             .chain(transactions)
+            .chain([&self.idempotency.table])
             .find(|t| t.id == id)
     }
 
@@ -274,6 +278,7 @@ impl Catalog {
     pub fn replace_table(&mut self, schema: Arc<TableSchema>) {
         match &mut self.transactions {
             Some(log) if log.table.id == schema.id => log.table = schema,
+            _ if self.idempotency.table.id == schema.id => self.idempotency.table = schema,
             _ => drop(self.tables.insert(schema.name.clone(), schema)),
         }
     }
@@ -356,6 +361,7 @@ impl Catalog {
             .cloned()
             .chain(entries)
             .chain(transactions)
+            .chain([Arc::clone(&self.idempotency.table)])
     }
 }
 

@@ -35,6 +35,13 @@ pub struct SequenceSchema {
     pub last: i64,
     /// Whether `last` was reserved.
     pub is_called: bool,
+    /// How often it was set: numbers that a node reserved before are not to be given after.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub sets: u32,
+}
+
+fn is_never(sets: &u32) -> bool {
+    *sets == 0
 }
 
 /// Numbers that nobody else is given: `first`, `first + increment`, .., `count` of them.
@@ -46,6 +53,8 @@ pub struct Reserved {
     pub increment: i64,
     /// How many.
     pub count: u32,
+    /// How often the sequence was set before.
+    pub sets: u32,
 }
 
 impl SequenceSchema {
@@ -80,6 +89,7 @@ impl SequenceSchema {
             first,
             increment: self.increment,
             count: more as u32 + 1,
+            sets: self.sets,
         })
     }
 
@@ -87,6 +97,7 @@ impl SequenceSchema {
     pub fn set(&mut self, value: i64, is_called: bool) {
         self.last = value;
         self.is_called = is_called;
+        self.sets = self.sets.wrapping_add(1);
     }
 }
 
@@ -107,6 +118,7 @@ mod tests {
             owner: None,
             last: if increment > 0 { min } else { max },
             is_called: false,
+            sets: 0,
         }
     }
 

@@ -158,7 +158,7 @@ mod tests {
             ..Catalog::default()
         };
         assert!(catalog.stores(TRANSACTIONS_TABLE));
-        assert_eq!(catalog.stored().count(), 1);
+        assert_eq!(catalog.stored().count(), 2);
         assert!(catalog.tables.is_empty() && !catalog.has_relation("transactions"));
     }
 }

@@ -14,11 +14,13 @@
 //!             [6] table id: u32, changes as JSON bytes     change options
 //!             [7] table id: u32, version of its shape: u32 what rows that follow are made for
 //!             [8] catalog change as JSON bytes             change the catalog
+//!             [9] key bytes, fingerprint: 16 bytes, answer bytes  apply once for a key
 //!             [10] migration                               all that a transaction does to the catalog
 //!             [11] reads                                   what must be as it was read
 //!             [16] index schema as JSON bytes              create index
 //!             [17] index id: u32                           drop index
 //!             [18] index id: u32, state: u8                index state
+//!             [22] index id: u32                           give up an index
 //!             [19] sequence as JSON bytes                  create sequence
 //!             [20] sequence id: u32, count: u32            reserve numbers
 //!             [21] sequence id: u32, value: u64, called: u8    set sequence
@@ -38,8 +40,8 @@ use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
 
 use crate::{
-    columns_bytes, DataError, Decoder, Encoder, IndexSchema, IndexState, Key, OptionChange, Period,
-    SequenceSchema, Stamp, TableId, TableSchema,
+    columns_bytes, DataError, Decoder, Encoder, IndexSchema, IndexState, Key, Once, OptionChange,
+    Period, SequenceSchema, Stamp, TableId, TableSchema,
 };
 
 pub use catalog_change::{CatalogChange, CatalogEdit};
@@ -144,10 +146,14 @@ pub enum Change {
     Migrate(Migration),
     /// What the transaction has read must be as it was; before all changes but a migration.
     ExpectReads(ReadSet),
+    /// The set is applied once, however often it is proposed with this key. It may stand anywhere.
+    Once(Once),
     /// Creates a secondary index; its id is given when this is applied.
     CreateIndex(IndexSchema),
     /// Drops a secondary index.
     DropIndex(TableId),
+    /// Drops a secondary index that cannot be completed; one that is complete stays.
+    GiveUpIndex(TableId),
     /// Moves a secondary index on to a state.
     SetIndexState(TableId, IndexState),
     /// Creates a sequence; its id is given when this is applied.
@@ -230,6 +236,7 @@ impl Change {
         match self {
             Change::Rows(changes) => changes.rows.iter().map(RowChange::memory_bytes).sum(),
             Change::Batch(change) => change.memory_bytes(),
+            Change::Once(once) => once.key.len() + once.answer.len(),
             _ => 0,
         }
     }
@@ -318,12 +325,22 @@ fn encode_change(change: &Change, e: &mut Encoder) -> Result<(), DataError> {
             e.u8(11);
             reads.encode(e);
         }
+        Change::Once(once) => {
+            e.u8(9);
+            e.bytes(once.key.as_bytes());
+            e.buffer.extend_from_slice(&once.fingerprint);
+            e.bytes(&once.answer);
+        }
         Change::CreateIndex(schema) => {
             e.u8(16);
             e.bytes(&serde_json::to_vec(schema).map_err(|_| unencodable("an index schema"))?);
         }
         Change::DropIndex(index) => {
             e.u8(17);
+            e.u32(index.0);
+        }
+        Change::GiveUpIndex(index) => {
+            e.u8(22);
             e.u32(index.0);
         }
         Change::SetIndexState(index, state) => {
@@ -401,6 +418,11 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
                 .map_err(|_| d.damaged("a catalog change that does not read"))?;
             Change::Catalog(change)
         }
+        9 => Change::Once(Once {
+            key: d.text()?.into(),
+            fingerprint: d.array()?,
+            answer: whole.slice_ref(d.bytes()?),
+        }),
         11 => Change::ExpectReads(ReadSet::decode(d)?),
         MIGRATION => Change::Migrate(Migration::decode(d, whole)?),
         16 => {
@@ -427,6 +449,7 @@ fn decode_change(d: &mut Decoder<'_>, whole: &Bytes) -> Result<Change, DataError
         }
         20 => Change::ReserveNumbers(TableId(d.u32()?), d.u32()?),
         21 => Change::SetSequence(TableId(d.u32()?), d.u64()? as i64, d.u8()? != 0),
+        22 => Change::GiveUpIndex(TableId(d.u32()?)),
         _ => return Err(d.damaged("an unknown kind of change")),
     })
 }
@@ -587,6 +610,12 @@ mod tests {
                 Change::CreateIndex(index()),
                 Change::DropIndex(TableId(4)),
                 Change::SetIndexState(TableId(4), IndexState::Checking),
+                Change::GiveUpIndex(TableId(4)),
+                Change::Once(Once {
+                    key: "order 7".into(),
+                    fingerprint: *b"0123456789abcdef",
+                    answer: Bytes::from_static(b"answer"),
+                }),
                 Change::ReserveNumbers(TableId(4), 32),
                 Change::SetSequence(TableId(4), -7, true),
             ],

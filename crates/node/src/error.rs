@@ -44,6 +44,22 @@ impl Error {
         }
     }
 
+    /// 08007, of a write that may be committed, now or later, or may not: nobody here knows.
+    pub fn unknown_outcome(reason: impl std::fmt::Display) -> Error {
+        Error::new(
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            format!("it is not known whether the transaction was committed: {reason}"),
+        )
+        .with_hint("Look whether it was, or give it an idempotency key: then it can be sent again.")
+    }
+
+    /// 57P03, of what takes a leader while none is known. Nothing was done.
+    pub fn no_leader() -> Error {
+        Error::new(SqlState::CANNOT_CONNECT_NOW, "no leader is known").with_hint(
+            "Retry in a moment: the nodes elect one as long as most of them reach each other.",
+        )
+    }
+
     /// With a detail.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Error {
@@ -77,6 +93,7 @@ impl Error {
             SqlState::QUERY_CANCELED => 499,
             SqlState::SERIALIZATION_FAILURE | SqlState::UNIQUE_VIOLATION => 409,
             SqlState::DISK_FULL | SqlState::ADMIN_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => 503,
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN => 504,
             SqlState::OUT_OF_MEMORY => 507,
             SqlState::INTERNAL | SqlState::IO_ERROR | SqlState::DATA_CORRUPTED => 500,
             SqlState::UNDEFINED_TABLE => 404,
@@ -104,5 +121,22 @@ impl From<DataError> for Error {
 impl From<OutOfMemory> for Error {
     fn from(e: OutOfMemory) -> Error {
         QueryError::from(e).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_may_have_happened() {
+        let unknown = Error::unknown_outcome("the leader is gone");
+        assert_eq!((unknown.code.0, unknown.http_status()), ("08007", 504));
+        let later = Error::no_leader();
+        assert_eq!((later.code.0, later.http_status()), ("57P03", 503));
+        // Neither takes the session with it.
+        for error in [unknown, later] {
+            assert!(!crate::session::ends_session(error.code));
+        }
     }
 }

@@ -12,16 +12,22 @@
 use std::sync::Arc;
 
 use arrow_array::builder::make_view;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{Schema, SchemaRef};
+use bytes::Bytes;
 use chronos_model::{
-    columns_bytes, Change, ColumnSchema, DataType, Expect, SqlState, Stamp, TableId, TableOptions,
-    TableSchema, WriteSet,
+    columns_bytes, Change, ColumnSchema, DataType, Encoder, Expect, Fingerprint, Once, SqlState,
+    Stamp, TableId, TableOptions, TableSchema, WriteSet,
 };
 use chronos_query::dml;
 
+use sha2::{Digest, Sha256};
+
+use crate::session::shortened;
 use crate::{Error, Node};
 
 /// Bytes after which a column's text goes on in a new buffer; a view's offset has 32 bits.
@@ -166,12 +172,39 @@ impl Node {
     /// visible together or none does. A row whose key (device, metric, ts, seq) is
     /// there already is left alone and counted as a duplicate. `user`: whose they are, if that is known.
     pub async fn ingest(&self, rows: Readings, user: Option<&str>) -> Result<Ingested, Error> {
+        self.ingest_for(rows, user, None).await
+    }
+
+    /// The same once for an idempotency key of 1 to 255 bytes: readings that come again with it
+    /// are not looked at, and answered as they were the first time.
+    ///
+    /// Errors: also, the key was used for something else (22023).
+    pub async fn ingest_once(
+        &self,
+        rows: Readings,
+        user: Option<&str>,
+        key: &str,
+    ) -> Result<Ingested, Error> {
+        self.ingest_for(rows, user, Some(key)).await
+    }
+
+    async fn ingest_for(
+        &self,
+        rows: Readings,
+        user: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<Ingested, Error> {
         let given = rows.len() as u64;
         if given == 0 {
             return Ok(Ingested::default());
         }
         let table = self.readings_table(user).await?;
         let batch = rows.into_batch()?;
+        let once = key.map(|key| Once {
+            key: key.into(),
+            fingerprint: fingerprint(&batch, user),
+            answer: Bytes::new(),
+        });
         check_columns(&table)?;
         if needs_more(&table) {
             let mut held = self.inner.replica.write_memory();
@@ -180,7 +213,13 @@ impl Node {
             if let Some(user) = user {
                 session.set_startup("user", user)?;
             }
-            let new = session.insert_new(&table, &COLUMNS, batch).await?;
+            let new = match &once {
+                None => session.insert_new(&table, &COLUMNS, batch).await?,
+                Some(once) => {
+                    let inserted = session.insert_new_once(once, &table, &COLUMNS, &batch);
+                    inserted.await?
+                }
+            };
             return Ok(Ingested {
                 rows: new,
                 duplicates: given - new,
@@ -196,13 +235,18 @@ impl Node {
             changes: dml::expected_shape(&table)
                 .into_iter()
                 .chain([change])
+                .chain(once.map(Change::Once))
                 .collect(),
         };
         let committal = self.inner.replica.propose(set, user).await?;
-        let duplicates = committal.applied.skipped;
+        let applied = committal.applied;
+        let new = match applied.before {
+            Some(before) => before.rows.min(given),
+            None => given - applied.skipped,
+        };
         Ok(Ingested {
-            rows: given - duplicates,
-            duplicates,
+            rows: new,
+            duplicates: given - new,
         })
     }
 
@@ -232,6 +276,28 @@ impl Node {
             }
         }
     }
+}
+
+/// What tells readings of a user from others.
+fn fingerprint(readings: &RecordBatch, user: Option<&str>) -> Fingerprint {
+    let mut e = Encoder::default();
+    let mut hash = Sha256::new();
+    e.bytes(user.unwrap_or_default().as_bytes());
+    let columns = readings.columns();
+    let (devices, metrics) = (columns[0].as_string_view(), columns[1].as_string_view());
+    let times = columns[2].as_primitive::<TimestampMicrosecondType>();
+    let numbers = columns[3].as_primitive::<Int64Type>();
+    let values = columns[4].as_primitive::<Float64Type>();
+    for row in 0..readings.num_rows() {
+        e.bytes(devices.value(row).as_bytes());
+        e.bytes(metrics.value(row).as_bytes());
+        e.u64(times.value(row) as u64);
+        e.u64(numbers.value(row) as u64);
+        e.u64(values.value(row).to_bits());
+        hash.update(&e.buffer);
+        e.buffer.clear();
+    }
+    shortened(hash.finalize().as_slice())
 }
 
 /// The name of the table that ingest fills.
@@ -321,7 +387,6 @@ fn coerce_to(table: &Arc<TableSchema>, batch: RecordBatch) -> Result<RecordBatch
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::cast::AsArray;
 
     #[test]
     fn rows_come_out_as_they_went_in() {
@@ -340,6 +405,13 @@ mod tests {
         }
         assert_eq!(readings.len(), rows.len());
         let batch = readings.into_batch().unwrap();
+        assert_eq!(
+            fingerprint(&batch, Some("ann")),
+            fingerprint(&batch.clone(), Some("ann"))
+        );
+        assert_ne!(fingerprint(&batch, Some("ann")), fingerprint(&batch, None));
+        let fewer = batch.slice(0, 5);
+        assert_ne!(fingerprint(&batch, None), fingerprint(&fewer, None));
         let devices: Vec<_> = batch.column(0).as_string_view().iter().flatten().collect();
         let metrics: Vec<_> = batch.column(1).as_string_view().iter().flatten().collect();
         assert_eq!(devices, rows.map(|r| r.0));

@@ -7,28 +7,33 @@ use std::sync::Arc;
 use chronos_env::{Env, LockError, LockGuard};
 use chronos_model::{key_values, Catalog, FloatCodec, SqlState, TableSchema};
 use chronos_query::{Engine, EngineOptions, SpillOptions};
-use chronos_store::log::{Durability, Log, LogOptions};
+use chronos_store::log::{Driver, Durability, Log, LogOptions};
 use chronos_store::segment::Damage;
 use chronos_store::{with_causes, MemoryAccount, MemoryClass, MemoryShares, Store, StoreOptions};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
+use crate::archive;
 use crate::auth::{Auth, AuthOptions};
+use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
-use crate::replica::{log_error, Replica};
+use crate::replica::{log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
+use crate::settled::{KeepKeys, Settings};
 use crate::status::{
     CompactionStatus, DamageStatus, DurabilityStatus, LatencyHistogram, LogStatus,
     MemoryClassStatus, MemoryStatus, NodeStatus, ResourceStatus, StoreStatus,
 };
-use crate::transactions::{self, NoteTransactions};
+use crate::transactions::NoteTransactions;
 use crate::{Error, Session};
 
 /// Planned statements that a node remembers for all its sessions, at most.
 const PLANS_MAX: usize = 1_024;
 /// One for so many bytes of the memory limit, at most.
 const PLAN_SHARE_BYTES: u64 = 512 << 10;
+/// Files of log that a member of a cluster keeps for others that are behind.
+const LOG_KEEP_FILES: u64 = 4;
 /// Larger memtables make flushes longer and nothing better.
 const MEMTABLE_BYTES_MAX: u64 = 128 << 20;
 /// Where queries put what they cannot hold, in the data directory.
@@ -56,8 +61,12 @@ pub struct NodeOptions {
     pub spill: Spill,
     /// Which transactions are noted; `None`: as before, in a new database those of 30 days.
     pub transactions: Option<NoteTransactions>,
+    /// How long idempotency keys are remembered; `None`: as before, in a new database a day.
+    pub idempotency_keys: Option<KeepKeys>,
     /// How it finds out who somebody is. Embedded sessions are not asked.
     pub auth: AuthOptions,
+    /// How it takes part in a cluster.
+    pub cluster: ClusterOptions,
 }
 
 /// Where queries put what they cannot hold in memory.
@@ -81,7 +90,9 @@ impl NodeOptions {
             compaction_bytes_per_second: None,
             spill: Spill::SystemTemporary,
             transactions: None,
+            idempotency_keys: None,
             auth: AuthOptions::default(),
+            cluster: ClusterOptions::default(),
         }
     }
 }
@@ -114,6 +125,18 @@ impl Node {
     ///
     /// Errors: another process has it open; its files are damaged; the disk.
     pub fn open(env: Env, options: &NodeOptions) -> Result<Node, Error> {
+        Node::open_with_peers(env, options, None)
+    }
+
+    /// Opens a node that reaches others by `peers`. It may not know a leader yet when this
+    /// returns.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn open_with_peers(
+        env: Env,
+        options: &NodeOptions,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Result<Node, Error> {
         let started_nanos = env.clock.monotonic_nanos();
         let dir = options.data_dir.as_path();
         let failed = |what: &str, e: std::io::Error| {
@@ -129,16 +152,29 @@ impl Node {
             .disk
             .lock_exclusive(&dir.join("LOCK"))
             .map_err(|e| lock_error(dir, &e))?;
+        let cluster = identity::settle(&env, dir, &options.cluster)?;
         let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
         let durability = options.durability.unwrap_or(profile.durability());
         let memory = options
             .memory_bytes_max
             .unwrap_or_else(|| profile.memory_bytes());
         let memory = MemoryAccount::new(MemoryShares::of(memory));
+        let place = Place::new(&env, options.cluster.runtime)?;
+        chronos_store::checkpoint::finish_replacement(&env, dir)?;
+        archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
             durability,
-            segment_bytes: profile.log_segment_bytes(),
+            segment_bytes: (options.cluster.simulated.log_file_bytes)
+                .unwrap_or_else(|| profile.log_segment_bytes()),
+            // What is under way is limited where it is proposed.
+            queue_bytes_max: u64::MAX,
+            driver: match place.is_stepped() {
+                true => Driver::Stepped,
+                false => Driver::Thread,
+            },
+            cache_bytes: (memory.shares().limit / 32).min(LogOptions::CACHE_BYTES_DEFAULT),
+            on_work: options.cluster.on_log_work.clone(),
             ..LogOptions::default()
         };
         let (log, recovery) = Log::open(&env, &dir.join("log"), log_options).map_err(log_error)?;
@@ -158,8 +194,31 @@ impl Node {
                 "cut off an unfinished write at the end of the log"
             );
         }
-        let replica = Replica::start(&env, store, log, Arc::clone(&memory))?;
-        transactions::establish(&replica, options.transactions)?;
+        let replica = Start {
+            env: &env,
+            data_dir: dir,
+            store,
+            log,
+            memory: Arc::clone(&memory),
+            timing: cluster.timing.unwrap_or(profile.timing()),
+            options: cluster,
+            log_keep_bytes: LOG_KEEP_FILES * profile.log_segment_bytes(),
+            peers,
+            place,
+        }
+        .run()?;
+        let settings = Settings {
+            transactions: options.transactions,
+            idempotency_keys: options.idempotency_keys,
+        };
+        match replica.is_alone() {
+            true => futures::executor::block_on(settings.establish(&replica))?,
+            // There may be no leader for long. Whoever leads does it.
+            false => {
+                replica.indexes.builder().want(settings);
+                replica.indexes.look_again();
+            }
+        }
         let engine = Engine::new(&EngineOptions {
             parallelism: profile.query_threads(),
             memory: Arc::clone(&memory),
@@ -191,6 +250,13 @@ impl Node {
         Session::new(self.clone())
     }
 
+    /// The cluster that it belongs to.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            replica: Arc::clone(&self.inner.replica),
+        }
+    }
+
     /// The environment that the node runs in.
     pub fn env(&self) -> &Env {
         &self.inner.env
@@ -220,6 +286,19 @@ impl Node {
         Ok(self.inner.replica.store.flush_now()?)
     }
 
+    /// Where work is done in steps: writes and syncs what is queued for the log, and calls
+    /// back. Whether there was something.
+    #[doc(hidden)]
+    pub fn step_log(&self) -> bool {
+        self.inner.replica.log.step()
+    }
+
+    /// Where work is done in steps: flushes what is full, and compacts as the policy says.
+    #[doc(hidden)]
+    pub fn maintain(&self) -> Result<(), Error> {
+        Ok(self.inner.replica.store.maintain()?)
+    }
+
     /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
     pub fn announce_pg_address(&self, address: String) {
         *self.inner.pg_address.lock() = Some(address);
@@ -230,8 +309,10 @@ impl Node {
         let inner = &self.inner;
         let nanos = inner.env.clock.monotonic_nanos() - inner.started_nanos;
         let fault = inner.replica.fault().map(|fault| fault.reason);
+        let cluster = inner.replica.cluster_status();
+        let ready = fault.is_none() && cluster.leader.is_some();
         NodeStatus {
-            node_id: "n1".into(),
+            node_id: cluster.node_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             profile: inner.profile.to_string(),
             resources: ResourceStatus {
@@ -244,14 +325,15 @@ impl Node {
                 mode: inner.durability.to_string(),
                 warning: durability_warning(&inner.durability),
             },
-            role: "leader".into(),
-            term: 1,
+            role: cluster.role.clone(),
+            term: cluster.term,
             applied_index: inner.replica.store.applied_index().0,
             uptime_secs: nanos as f64 / 1e9,
-            ready: fault.is_none(),
+            ready,
             fault,
             data_dir: inner.data_dir.display().to_string(),
             pg_address: inner.pg_address.lock().clone(),
+            cluster,
             memory: self.memory_status(),
             log: self.log_status(),
             store: self.store_status(),
@@ -354,6 +436,8 @@ fn open_store(
     options.background_bytes = shares.background;
     options.segment.float_codec = given.float_codec;
     options.compaction_bytes_per_second = given.compaction_bytes_per_second;
+    // In a simulation, [`Node::maintain`] does it.
+    options.background = given.cluster.runtime == ConsensusRuntime::OwnThread;
     Store::open(env, &dir.join("store"), options).map_err(Error::from)
 }
 

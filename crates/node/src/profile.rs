@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use chronos_store::log::Durability;
 
+use crate::cluster::Timing;
+
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -62,6 +64,15 @@ impl Profile {
             Profile::Potato => 500,
             Profile::Standard => 150,
             Profile::Server => 50,
+        }
+    }
+
+    /// Times of heartbeats and elections. An election waits for ten heartbeats: on a slow disk or
+    /// link a few may be late without harm.
+    pub fn timing(self) -> Timing {
+        Timing {
+            heartbeat_ms: self.heartbeat_ms(),
+            election_timeout_ms: 10 * self.heartbeat_ms(),
         }
     }
 

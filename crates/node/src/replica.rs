@@ -1,70 +1,87 @@
-//! The replica: proposes write sets, has the log make them durable, applies them
-//! in log order, answers the proposer.
+//! The replica: proposes write sets, has the cluster agree on their order, applies them in that
+//! order, answers the proposer.
 //!
 //! ```text
-//! session --propose--> [order: index + stamp] --> log thread (write, fsync)
-//!                                                     | in log order
-//!         <--Applied-- apply thread (preconditions, memtable) <--
+//! session --propose--> leader's consensus --entries--> log thread (write, fsync)  here
+//!                             |        `---entries---> followers' logs            there
+//!                             v committed: a quorum has it
+//!         <--Resolution-- apply (preconditions, memtable), on every node
 //! ```
 //!
-//! One node is a cluster of one, so what is durable in its log is committed. The
-//! apply thread reads no clock and no random source: everything that a replica
-//! must agree on stands in the entry.
+//! One node is a cluster of one, and takes the same way. A session proposes on the node to which
+//! it is connected; the entry names that node, and its apply answers, so that whoever wrote reads
+//! what he wrote there.
 //!
-//! Entry payload: `[format: 2] [recorded stamp: u64] [node: u32] [user: u8 length, bytes] [write
-//! set]`; in format 1 there is no user.
+//! | module | owns |
+//! |---|---|
+//! | `types`, `runtime` | the consensus library's types in our words; the thread that it runs on |
+//! | `log_store`, `machine`, `network` | log, store and other nodes as the library sees them |
+//! | `service` | this node as others see it |
+//! | `payload` | the bytes of an entry |
+//! | `propose`, `pending` | a write set's way to the leader, and who waits for it |
+//! | `apply`, `describe` | entries' way to the store |
+//! | `reads` | what has to be applied before a read |
+//! | `checkpoints` | the store of one node brought to another |
+//! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to, and the log's length |
+//! | `fault` | why a node writes no more |
+//!
+//! Nothing outside of this module names the consensus library.
 
-mod replay;
+mod apply;
+mod checkpoints;
+mod describe;
+mod fault;
+mod log_store;
+mod machine;
+mod membership;
+mod network;
+mod payload;
+mod pending;
+mod propose;
+mod reads;
+mod runtime;
+mod service;
+mod start;
+mod types;
+mod upkeep;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chronos_env::Env;
-use chronos_model::{Author, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet};
-use chronos_store::log::{GroupId, Log, LogEntry, LogError, LogIndex, Term};
-use chronos_store::{
-    with_causes, Applied, ApplyError, MemoryAccount, MemoryClass, PreparedWriteSet, Reason,
-    Reservation, Store, StoreError,
-};
+use chronos_model::{Hlc, Key, NodeId, SqlState, Stamp};
+use chronos_store::log::Log;
+use chronos_store::{MemoryAccount, MemoryClass, Reservation, Store};
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-pub(crate) use replay::decode;
-use replay::replay;
+pub(crate) use describe::describe;
+pub(crate) use fault::{log_error, Fault};
+pub(crate) use payload::check as check_payload;
+pub(crate) use pending::Committal;
+pub(crate) use runtime::Place;
+pub(crate) use start::Start;
 
-use crate::indexes::{shown_key, Indexes};
+use checkpoints::Checkpoints;
+use fault::FaultCell;
+use machine::{Applying, Machine};
+use pending::Pending;
+use reads::Reads;
+use types::{vote, Types};
+
+use crate::cluster::{
+    Ballot, ClusterOptions, Peer, PeerError, Peers, Sabotage, Timing, TransferStatus,
+};
+use crate::indexes::Indexes;
 use crate::Error;
 
-const PAYLOAD_FORMAT: u8 = 2;
-/// Before the user's name.
-const HEADER_BYTES: usize = 14;
-/// The only term there is until nodes vote.
-const TERM: Term = Term(1);
-
-/// Answers that the apply thread keeps back while there is more to apply, at most.
-const REPLIES_MAX: usize = 256;
-/// Rows of a write set from which on it is answered at once.
-const LARGE_ROWS: u64 = 1024;
-
-type Reply = oneshot::Sender<Result<Committal, Error>>;
-
-/// What was durably logged and waits to be applied.
-struct Committed {
-    index: LogIndex,
-    recorded: Stamp,
-    author: Author,
-    durable: Result<(), LogError>,
-    set: PreparedWriteSet,
-    reply: Reply,
-}
-
-/// A write set that is committed and applied.
-#[derive(Debug)]
-pub(crate) struct Committal {
-    pub(crate) applied: Applied,
-}
+/// The consensus.
+pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
 /// One node's replica of the database.
 pub(crate) struct Replica {
@@ -72,206 +89,124 @@ pub(crate) struct Replica {
     pub(crate) log: Log,
     pub(crate) indexes: Indexes,
     env: Env,
-    hlc: Hlc,
+    hlc: Arc<Hlc>,
     node: NodeId,
-    /// The next index; held while an entry is given its stamp and queued, so that
-    /// stamps and indexes have the same order.
-    next_index: Arc<Mutex<LogIndex>>,
-    applies: Mutex<Option<crossbeam_channel::Sender<Committed>>>,
-    settled: watch::Receiver<Settled>,
+    options: ClusterOptions,
+    timing: Timing,
+    /// Files of the log of a cluster of more than one are kept up to so many bytes for nodes that
+    /// are behind; those further behind get a checkpoint.
+    log_keep_bytes: u64,
+    cluster_id: String,
+    peers: Arc<dyn Peers>,
+    /// Whether there is a way to other nodes.
+    reaches_others: bool,
+    place: Arc<Place>,
+    raft: Raft,
+    pending: Arc<Pending>,
+    applying: Mutex<Option<Arc<Applying>>>,
+    applied: watch::Receiver<u64>,
     apply_thread: Mutex<Option<JoinHandle<()>>>,
-    fault: Arc<Mutex<Option<Fault>>>,
+    checkpoints: Arc<Checkpoints>,
+    sending: Arc<Mutex<Sending>>,
+    /// Whether no other node can ever have led or voted since this one was opened.
+    alone: Arc<AtomicBool>,
+    reads: Reads,
+    counts: upkeep::Counts,
+    fault: Arc<FaultCell>,
     closing: AtomicBool,
+    /// What is left for proposals that wait to be applied, in bytes.
+    under_way: tokio::sync::Semaphore,
     memory: Arc<MemoryAccount>,
+    started_nanos: u64,
 }
 
-/// How far the apply thread knows the outcomes of entries.
-#[derive(Clone, Copy)]
-pub(crate) struct Settled {
-    /// The last entry of which it does.
-    index: LogIndex,
-    /// How often entries were withdrawn: what had their indexes is settled, too.
-    withdrawals: u64,
-}
+/// Checkpoints on their way to others.
+#[derive(Default)]
+pub(crate) struct Sending(BTreeMap<u64, TransferStatus>);
 
-/// Why a node writes no more.
-#[derive(Clone, Debug)]
-pub(crate) struct Fault {
-    code: SqlState,
-    pub(crate) reason: String,
-}
+impl Sending {
+    fn note(&mut self, to: u64, bytes: u64, bytes_total: u64) {
+        self.0.insert(to, TransferStatus { bytes, bytes_total });
+    }
 
-impl Fault {
-    /// The store stopped by itself.
-    fn of_store(reason: Reason) -> Fault {
-        let code = match reason.disk_full {
-            true => SqlState::DISK_FULL,
-            false => SqlState::IO_ERROR,
-        };
-        Fault {
-            code,
-            reason: reason.text,
-        }
+    fn end(&mut self, to: u64) {
+        self.0.remove(&to);
+    }
+
+    fn to(&self, to: u64) -> Option<TransferStatus> {
+        self.0.get(&to).cloned()
     }
 }
 
 impl Replica {
-    /// Replays what the log holds beyond the store and takes up work.
-    pub(crate) fn start(
-        env: &Env,
-        store: Store,
-        log: Log,
-        memory: Arc<MemoryAccount>,
-    ) -> Result<Arc<Replica>, Error> {
-        let hlc = Hlc::new(store.floor());
-        let (next_index, held_back) = replay(&store, &log, &hlc)?;
-        let (sender, receiver) = crossbeam_channel::unbounded::<Committed>();
-        let (index_requests, requested) = crate::indexes::requests();
-        let (indexes, builder) = Indexes::new(index_requests.clone());
-        let (settling, settled) = watch::channel(Settled {
-            index: LogIndex(next_index.0.saturating_sub(1)),
-            withdrawals: 0,
-        });
-        let fault = Arc::new(Mutex::new(held_back));
-        let next_index = Arc::new(Mutex::new(next_index));
-        let applier = Applier {
-            store: store.clone(),
-            log: log.clone(),
-            fault: Arc::clone(&fault),
-            next_index: Arc::clone(&next_index),
-            cut_below: store.flushed_index(),
-            settled: settling,
-            index_requests,
-        };
-        let thread = std::thread::Builder::new()
-            .name("apply".into())
-            .spawn(move || applier.run(&receiver))
-            .map_err(|e| {
-                Error::new(
-                    SqlState::INTERNAL,
-                    format!("cannot start the apply thread: {e}"),
-                )
-            })?;
-        let replica = Arc::new(Replica {
-            store,
-            log,
-            indexes,
-            env: env.clone(),
-            hlc,
-            node: NodeId(0),
-            next_index,
-            applies: Mutex::new(Some(sender)),
-            settled,
-            apply_thread: Mutex::new(Some(thread)),
-            fault,
-            closing: AtomicBool::new(false),
-            memory,
-        });
-        replica.indexes.start(builder, &replica, requested)?;
-        Ok(replica)
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
     }
 
-    /// Commits a write set: returns after it is durable and applied. What the set itself takes in
-    /// memory is for the caller to have reserved; its form in the log is reserved here. `user`:
-    /// who makes it, if it is not the node by itself.
-    ///
-    /// Errors: a precondition does not hold (23505, 40001), there is no memory for it (53200),
-    /// or the node cannot write any more.
-    pub(crate) async fn propose(
-        &self,
-        set: WriteSet,
-        user: Option<&str>,
-    ) -> Result<Committal, Error> {
-        if self.closing.load(Ordering::Acquire) {
-            return Err(Error::new(
-                SqlState::ADMIN_SHUTDOWN,
-                "the node is shutting down",
-            ));
+    fn checkpoints(&self) -> &Arc<Checkpoints> {
+        &self.checkpoints
+    }
+
+    pub(crate) fn is_stepped(&self) -> bool {
+        self.place.is_stepped()
+    }
+
+    /// Whether this node makes a mistake, so that a simulation can find it.
+    fn makes(&self, mistake: Sabotage) -> bool {
+        self.options.simulated.sabotage == Some(mistake)
+    }
+
+    /// Whether this node is the whole cluster.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
+    fn own_id(&self) -> u64 {
+        u64::from(self.node.0)
+    }
+
+    /// The receiving side of calls between nodes.
+    pub(crate) fn peer_service(self: &Arc<Self>) -> Arc<dyn Peer> {
+        Arc::new(service::Service {
+            replica: Arc::downgrade(self),
+        })
+    }
+
+    /// A leader that answers by its lease relies on nobody voting meanwhile; a node that has just
+    /// started does not know whom it promised.
+    fn may_vote(&self) -> Result<(), PeerError> {
+        let up = self.env.clock.monotonic_nanos() - self.started_nanos;
+        let least = Duration::from_millis(self.timing.election_timeout_ms);
+        if self.options.lease_reads && Duration::from_nanos(up) < least {
+            return Err(PeerError::Failed("it has just started".into()));
         }
-        let mut held = self.write_memory();
-        held.try_grow(set.memory_bytes() as u64)?;
-        let author = Author {
-            node: self.node,
-            user: user.map(|user| Arc::from(shortened(user))),
-        };
-        let name = author.user.as_deref().unwrap_or_default().as_bytes();
-        let mut payload = set.encode_behind(HEADER_BYTES + name.len())?;
-        payload[HEADER_BYTES - 1] = name.len() as u8;
-        payload[HEADER_BYTES..HEADER_BYTES + name.len()].copy_from_slice(name);
-        let prepared = self
-            .store
-            .prepare(set, &self.store.catalog())
-            .map_err(|e| self.apply_error(e))?;
-        let sender = self.applies.lock().clone();
-        let Some(sender) = sender else {
-            return Err(Error::new(
-                SqlState::ADMIN_SHUTDOWN,
-                "the node is shutting down",
-            ));
-        };
-        if let Some(fault) = self.fault() {
-            return Err(stopped(&fault));
-        }
-        self.store.check_writable(&prepared)?;
-        let (reply, answer) = oneshot::channel();
-        {
-            let mut next_index = self.next_index.lock();
-            let index = *next_index;
-            let recorded = self.hlc.next(self.env.clock.now_micros());
-            payload[0] = PAYLOAD_FORMAT;
-            payload[1..9].copy_from_slice(&recorded.0.to_le_bytes());
-            payload[9..13].copy_from_slice(&self.node.0.to_le_bytes());
-            let payload = Bytes::from(payload);
-            if payload.len() as u64 > LogEntry::PAYLOAD_BYTES_MAX {
-                return Err(Error::new(
-                    SqlState::PROGRAM_LIMIT,
-                    "the transaction is larger than 1 GiB",
-                )
-                .with_hint("Split it, or COPY in several steps."));
-            }
-            let entry = LogEntry {
-                group: GroupId(0),
-                term: TERM,
-                index,
-                payload,
-            };
-            self.log.append(vec![entry], move |durable| {
-                let committed = Committed {
-                    index,
-                    recorded,
-                    author,
-                    durable,
-                    set: prepared,
-                    reply,
-                };
-                // The apply thread outlives the log: `close` joins it afterwards.
-                let _ = sender.send(committed);
-            });
-            *next_index = index.next();
-        }
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(
-                SqlState::ADMIN_SHUTDOWN,
-                "the node stopped before it could answer; the outcome is unknown",
-            )),
-        }
+        Ok(())
+    }
+
+    /// What this node voted for, if that is later than what somebody claims.
+    fn ballot_above(&self, claimed: Ballot) -> Option<Ballot> {
+        let own = self.raft.metrics().borrow_watched().vote;
+        (own > vote(claimed)).then(|| types::ballot(&own))
     }
 
     /// Waits until every commit with a stamp up to `now_micros` is applied or refused, and
     /// sees to it that no later one gets such a stamp: a view that is taken then shows the
     /// past up to this instant as it will be for ever.
-    pub(crate) async fn settle(&self, now_micros: i64) {
-        let mut settled = self.settled.clone();
-        let (last, withdrawals) = {
-            let next_index = self.next_index.lock();
-            self.hlc.restore(Stamp::last_of_micros(now_micros));
-            let last = LogIndex(next_index.0.saturating_sub(1));
-            (last, settled.borrow().withdrawals)
+    ///
+    /// Errors: there is no leader.
+    pub(crate) async fn settle(&self, now_micros: i64) -> Result<(), Error> {
+        let last = Stamp::last_of_micros(now_micros);
+        self.hlc.restore(last);
+        self.pending.drained().await;
+        if self.is_alone() || self.store.floor() >= last {
+            return Ok(());
+        }
+        // Whatever is recorded after this entry is later, on whichever node it is proposed.
+        let set = chronos_model::WriteSet {
+            begin: Stamp::MAX,
+            changes: Vec::new(),
         };
-        let is_settled = |s: &Settled| s.index >= last || s.withdrawals > withdrawals;
-        // An error means that the apply thread is gone, and nothing will be applied.
-        let _ = settled.wait_for(is_settled).await;
+        self.propose(set, None).await.map(drop)
     }
 
     /// An empty reservation for rows and changes on their way.
@@ -279,277 +214,105 @@ impl Replica {
         self.memory.reservation(MemoryClass::Writes, "a write")
     }
 
-    /// A stamp that no other write has.
-    pub(crate) fn next_stamp(&self) -> Stamp {
-        self.hlc.next(self.env.clock.now_micros())
+    /// Keys for rows of tables without one, before they are committed.
+    pub(crate) fn hidden_keys(&self) -> HiddenKeys {
+        HiddenKeys {
+            stamp: self.next_stamp(),
+            node: self.node,
+        }
     }
 
-    fn apply_error(&self, e: ApplyError) -> Error {
-        describe(e, &self.store)
+    /// A stamp that no other write of this node has.
+    fn next_stamp(&self) -> Stamp {
+        self.hlc.next(self.env.clock.now_micros())
     }
 
     /// Why nothing can be written any more, if so.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        let known = self.fault.lock().clone();
+        let known = self.fault.get();
         known.or_else(|| self.store.stopped().map(Fault::of_store))
     }
 
-    /// Takes no more proposals, finishes those under way, flushes and closes.
+    /// Takes no more proposals, lets another node lead, finishes what is under way, flushes and
+    /// closes.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        self.closing.store(true, Ordering::Release);
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        if !self.is_stepped() && !self.is_alone() && self.fault().is_none() {
+            self.step_down_to_close();
+        }
+        self.finish_pending();
         let logged = self.log.sync_now();
         self.indexes.stop();
-        drop(self.applies.lock().take());
+        let raft = self.raft.clone();
+        if self.is_stepped() {
+            // Whoever steps runs what is left of it.
+            self.place.spawn(async move {
+                let _ = raft.shutdown().await;
+            });
+        } else {
+            let _ = self.place.wait_for(async move {
+                let _ = raft.shutdown().await;
+            });
+        }
         let closed = self.log.close();
+        self.pending.close(&shutting_down());
+        drop(self.applying.lock().take());
+        self.place.end();
         if let Some(thread) = self.apply_thread.lock().take() {
             let _ = thread.join();
         }
-        let stored = if self.fault().is_none() {
-            self.store.flush_now()
-        } else {
-            Ok(())
+        let stored = match self.fault() {
+            None => self.store.flush_now(),
+            Some(_) => Ok(()),
         };
         self.store.close();
         self.indexes.join();
         logged.and(closed).map_err(log_error)?;
         stored.map_err(Error::from)
     }
-}
 
-/// What became of an entry.
-enum Outcome {
-    Known(Result<Committal, Error>),
-    /// It needs what is damaged here.
-    Unknown(StoreError),
-}
-
-impl Outcome {
-    fn known(result: Result<Committal, Error>) -> Outcome {
-        Outcome::Known(result)
-    }
-}
-
-/// The thread that applies.
-struct Applier {
-    store: Store,
-    log: Log,
-    fault: Arc<Mutex<Option<Fault>>>,
-    next_index: Arc<Mutex<LogIndex>>,
-    cut_below: LogIndex,
-    settled: watch::Sender<Settled>,
-    /// Takes the indexes that are to be built.
-    index_requests: crossbeam_channel::Sender<TableId>,
-}
-
-impl Applier {
-    /// Entries that one sync made durable come together: they are applied together too, then
-    /// answered, so that waking their proposers does not take turns with applying.
-    fn run(mut self, committed: &crossbeam_channel::Receiver<Committed>) {
-        let mut replies: Vec<(Reply, Result<Committal, Error>)> = Vec::new();
-        while let Ok(first) = committed.recv() {
-            let mut last = first.index;
-            let mut next = Some(first);
-            while let Some(entry) = next {
-                let is_large = entry.set.rows() >= LARGE_ROWS;
-                last = entry.index;
-                match self.apply(&entry) {
-                    Outcome::Known(result) => replies.push((entry.reply, result)),
-                    Outcome::Unknown(damage) => {
-                        last = LogIndex(entry.index.0.saturating_sub(1));
-                        self.withdraw(entry, damage, committed, &mut replies);
-                        break;
-                    }
-                }
-                next = match is_large || replies.len() >= REPLIES_MAX {
-                    true => None,
-                    false => committed.try_recv().ok(),
-                };
-            }
-            self.settled.send_modify(|settled| settled.index = last);
-            for (reply, result) in replies.drain(..) {
-                // A client that has gone away does not hear of it.
-                let _ = reply.send(result);
-            }
-            self.cut_log();
-        }
-    }
-
-    /// Lets go of what the store has flushed.
-    fn cut_log(&mut self) {
-        let flushed = self.store.flushed_index();
-        if flushed > self.cut_below && self.log.cut_before(flushed.next()).is_ok() {
-            self.cut_below = flushed;
-        }
-    }
-
-    fn apply(&self, entry: &Committed) -> Outcome {
-        if let Some(fault) = self.fault.lock().as_ref() {
-            return Outcome::known(Err(stopped(fault)));
-        }
-        if let Err(e) = &entry.durable {
-            let refused = matches!(
-                e,
-                LogError::OutOfOrder { .. } | LogError::EntryTooLarge { .. }
-            );
-            let error = log_error(e.clone());
-            if !refused {
-                self.stop(&error, "the log failed; nothing more is written");
-            }
-            return Outcome::known(Err(error));
-        }
-        let author = entry.author.clone();
-        match self
-            .store
-            .apply(entry.index, entry.recorded, author, &entry.set)
-        {
-            Ok(applied) => {
-                for index in &applied.created_indexes {
-                    let _ = self.index_requests.send(*index);
-                }
-                Outcome::known(Ok(Committal { applied }))
-            }
-            Err(ApplyError::Storage(e)) if e.is_damage() => Outcome::Unknown(e),
-            Err(e) => {
-                let storage_failed = matches!(e, ApplyError::Storage(_));
-                let error = describe(e, &self.store);
-                if storage_failed {
-                    self.stop(&error, "the store failed; nothing more is written");
-                }
-                Outcome::known(Err(error))
-            }
-        }
-    }
-
-    /// Takes an entry of which damage hides the outcome out of the log again, and with it
-    /// those after it, none of which is acknowledged; a replay will not meet them.
-    fn withdraw(
-        &self,
-        entry: Committed,
-        damage: StoreError,
-        committed: &crossbeam_channel::Receiver<Committed>,
-        replies: &mut Vec<(Reply, Result<Committal, Error>)>,
-    ) {
-        // Nothing is given an index meanwhile.
-        let mut next_index = self.next_index.lock();
-        let before = LogIndex(entry.index.0.saturating_sub(1));
-        let truncated = self.log.truncate_after(before).map_err(log_error);
-        // The truncation came after all that was queued, so all of it is here by now.
-        let later: Vec<Committed> = committed.try_iter().collect();
-        if let Err(error) = &truncated {
-            self.stop(
-                error,
-                "an entry that cannot be applied cannot be withdrawn either",
-            );
-            for entry in later {
-                replies.push((entry.reply, Err(error.clone())));
-            }
-            replies.push((entry.reply, Err(damage.into())));
+    /// Gives what was proposed a moment to be resolved.
+    fn finish_pending(&self) {
+        if self.is_stepped() || self.fault().is_some() {
             return;
         }
-        for later in later {
-            let error = Error::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "the commit was withdrawn together with one before it that met damaged data",
-            )
-            .with_hint("Retry the transaction.");
-            replies.push((later.reply, Err(error)));
-        }
-        replies.push((entry.reply, Err(damage.into())));
-        *next_index = entry.index;
-        self.settled.send_modify(|settled| settled.withdrawals += 1);
-    }
-
-    fn stop(&self, error: &Error, what: &str) {
-        tracing::error!(error = error.message, "{what}");
-        *self.fault.lock() = Some(Fault {
-            code: error.code,
-            reason: error.message.clone(),
+        let pending = Arc::clone(&self.pending);
+        let most = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let _ = self.place.wait_for(async move {
+            let _ = tokio::time::timeout(most, pending.drained()).await;
         });
     }
 }
 
-/// As much of a user's name as an entry has room for.
-fn shortened(user: &str) -> &str {
-    &user[..user.floor_char_boundary(usize::from(u8::MAX))]
+/// Hidden keys that nobody else gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HiddenKeys {
+    stamp: Stamp,
+    /// Another node may give the same stamp.
+    node: NodeId,
 }
 
-fn stopped(fault: &Fault) -> Error {
-    let code = match fault.code {
-        known @ (SqlState::DISK_FULL | SqlState::DATA_CORRUPTED) => known,
-        _ => SqlState::IO_ERROR,
-    };
-    let reason = &fault.reason;
-    Error::new(
-        code,
-        format!("the node has stopped writing after a failure: {reason}"),
-    )
-    .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
-}
-
-pub(crate) fn log_error(e: LogError) -> Error {
-    let code = match &e {
-        e if e.is_disk_full() => SqlState::DISK_FULL,
-        LogError::EntryTooLarge { .. } => SqlState::PROGRAM_LIMIT,
-        LogError::Damaged { .. }
-        | LogError::UnsupportedVersion { .. }
-        | LogError::BelowStart { .. } => SqlState::DATA_CORRUPTED,
-        LogError::Closed => SqlState::ADMIN_SHUTDOWN,
-        _ => SqlState::IO_ERROR,
-    };
-    Error::new(code, with_causes(&e))
-}
-
-/// A failed apply in PostgreSQL's words.
-pub(crate) fn describe(e: ApplyError, store: &Store) -> Error {
-    match e {
-        ApplyError::UniqueViolation {
-            table,
-            constraint,
-            key,
-        } => {
-            let mut error = Error::new(
-                SqlState::UNIQUE_VIOLATION,
-                format!("duplicate key value violates unique constraint \"{constraint}\""),
-            );
-            let catalog = store.catalog();
-            error.detail = catalog.table(&table).map(|t| {
-                let columns = match catalog.indexes.get(&constraint) {
-                    Some(index) => index.columns.iter().map(|c| c.column).collect(),
-                    None => t.primary_key.clone(),
-                };
-                format!("{} already exists.", shown_key(t, &columns, &key))
-            });
-            error.table = Some(table);
-            error.constraint = Some(constraint);
-            error
-        }
-        ApplyError::ForeignKey(violation) => crate::session::violation(&violation),
-        ApplyError::TruncatesReferenced { table, child } => {
-            crate::session::truncates_referenced(&table, &child)
-        }
-        ApplyError::Conflict { table } => {
-            let mut error = Error::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "could not serialize access due to concurrent update",
-            )
-            .with_hint("Retry the transaction.");
-            error.table = Some(table);
-            error
-        }
-        e @ ApplyError::CatalogConflict => {
-            Error::new(SqlState::SERIALIZATION_FAILURE, e.to_string())
-                .with_hint("Retry the statement.")
-        }
-        ApplyError::DuplicateTable { name } => Error::new(
-            SqlState::DUPLICATE_TABLE,
-            format!("relation \"{name}\" already exists"),
-        ),
-        ApplyError::Storage(e) => e.into(),
-        e @ ApplyError::UnknownSchema { .. } => Error::new(e.sqlstate(), e.to_string()),
-        e @ ApplyError::SequenceExhausted { .. } => Error::new(e.sqlstate(), e.to_string()),
-        e @ ApplyError::UnknownIndex { .. } => {
-            Error::new(SqlState::UNDEFINED_OBJECT, e.to_string())
-        }
-        other => Error::new(other.sqlstate(), other.to_string()),
+impl HiddenKeys {
+    /// The key of a row, by its position among those that get their keys together.
+    pub(crate) fn key(self, position: u64) -> Key {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend_from_slice(&self.stamp.0.to_be_bytes());
+        bytes.extend_from_slice(&((u64::from(self.node.0) << 32) + position).to_be_bytes());
+        Key(bytes.into())
     }
+}
+
+/// 57P01: the node ends.
+fn shutting_down() -> Error {
+    Error::new(SqlState::ADMIN_SHUTDOWN, "the node is shutting down")
+}
+
+/// An encoded write set with another number and stamp.
+fn renewed(payload: &Bytes, request: u64, recorded: Stamp) -> Bytes {
+    let mut payload = payload.to_vec();
+    payload::renumber(&mut payload, request);
+    payload::stamp(&mut payload, recorded);
+    payload.into()
 }

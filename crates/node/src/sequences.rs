@@ -5,7 +5,8 @@
 //!   nextval -> [stretch in memory] -- empty --> propose: reserve -> log -> apply -> stretch
 //! ```
 //!
-//! What a node had reserved and not given when it stopped is never given. Stretches grow while
+//! What a node had reserved and not given when it stopped is never given, nor what it has left when
+//! the sequence is set, by whatever node. Stretches grow while
 //! numbers go fast, so that a large INSERT does not wait for the log at each few rows.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use chronos_model::{Change, SequenceSchema, SqlState, Stamp, TableId, WriteSet};
+use chronos_model::{Catalog, Change, SequenceSchema, SqlState, Stamp, TableId, WriteSet};
 use chronos_query::{QueryError, SequenceCall, SequenceCalls};
 use chronos_store::ApplyError;
 use parking_lot::Mutex;
@@ -35,13 +36,34 @@ pub(crate) struct Sequences {
     stretches: Mutex<HashMap<TableId, Arc<Mutex<Stretch>>>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Stretch {
     next: i64,
     increment: i64,
     left: u32,
     /// How many are reserved next.
     size: u32,
+    /// How often the sequence had been set.
+    sets: u32,
+    /// The catalog in which that was last looked up.
+    seen: Option<Arc<Catalog>>,
+}
+
+impl Stretch {
+    /// Gives up what is left if the sequence was set since, maybe on another node.
+    fn follow(&mut self, id: TableId, catalog: Arc<Catalog>) {
+        let is_seen = |seen: &Arc<Catalog>| Arc::ptr_eq(seen, &catalog);
+        if self.left == 0 || self.seen.as_ref().is_some_and(is_seen) {
+            return;
+        }
+        if catalog
+            .sequence_by_id(id)
+            .is_none_or(|s| s.sets != self.sets)
+        {
+            self.left = 0;
+        }
+        self.seen = Some(catalog);
+    }
 }
 
 impl Sequences {
@@ -53,6 +75,7 @@ impl Sequences {
     fn next(&self, replica: &Replica, id: TableId) -> Result<i64, Error> {
         let stretch = self.stretch(id);
         let mut stretch = stretch.lock();
+        stretch.follow(id, replica.store.catalog());
         if stretch.left == 0 {
             let size = stretch.size.clamp(STRETCH_FIRST, STRETCH_MAX);
             let committal = commit(replica, Change::ReserveNumbers(id, size))?;
@@ -65,6 +88,8 @@ impl Sequences {
                 increment: reserved.increment,
                 left: reserved.count,
                 size: size.saturating_mul(2),
+                sets: reserved.sets,
+                seen: None,
             };
         }
         let number = stretch.next;
@@ -266,5 +291,53 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(done) => return done,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronos_model::DataType;
+
+    #[test]
+    fn what_was_reserved_before_a_sequence_is_set_is_not_given() {
+        let id = TableId(3);
+        let mut sequence = SequenceSchema {
+            id,
+            name: "s".into(),
+            data_type: DataType::Int8,
+            start: 1,
+            increment: 1,
+            min: 1,
+            max: 100,
+            cycle: false,
+            owner: None,
+            last: 1,
+            is_called: false,
+            sets: 0,
+        };
+        let catalog = |sequence: &SequenceSchema| {
+            let mut catalog = Catalog::default();
+            let sequence = Arc::new(sequence.clone());
+            catalog.sequences.insert("s".into(), sequence);
+            Arc::new(catalog)
+        };
+        let mut stretch = Stretch {
+            left: 5,
+            ..Stretch::default()
+        };
+        stretch.follow(id, catalog(&sequence));
+        sequence.reserve(32);
+        stretch.follow(id, catalog(&sequence));
+        assert_eq!(stretch.left, 5, "another node has reserved numbers");
+        sequence.set(1, false);
+        stretch.follow(id, catalog(&sequence));
+        assert_eq!(stretch.left, 0);
+        let mut stretch = Stretch {
+            left: 5,
+            ..Stretch::default()
+        };
+        stretch.follow(id, Arc::default());
+        assert_eq!(stretch.left, 0, "it is gone");
     }
 }

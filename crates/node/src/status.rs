@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use crate::cluster::ClusterStatus;
+
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NodeStatus {
@@ -34,6 +36,8 @@ pub struct NodeStatus {
     /// Where PostgreSQL clients connect, if a server for them runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pg_address: Option<String>,
+    /// The cluster as the node sees it.
+    pub cluster: ClusterStatus,
     /// Who holds how much of the memory limit.
     pub memory: MemoryStatus,
     /// The log.

@@ -4,13 +4,9 @@
 use std::str::FromStr;
 
 use chronos_model::{
-    Catalog, CatalogChange, CatalogEdit, Change, OptionChange, SqlState, Stamp, WriteSet,
-    TRANSACTIONS_TABLE,
+    Catalog, CatalogChange, CatalogEdit, Change, OptionChange, TRANSACTIONS_TABLE,
 };
 use chronos_query::table_options;
-
-use crate::replica::Replica;
-use crate::Error;
 
 /// How long transactions are kept unless somebody says otherwise: 30 days.
 const DEFAULT_MICROS: i64 = 30 * chronos_model::text::DAY_MICROS;
@@ -57,7 +53,7 @@ impl NoteTransactions {
     }
 
     /// What makes it true; `None`: it is.
-    fn change(self, catalog: &Catalog) -> Option<Change> {
+    pub(crate) fn change(self, catalog: &Catalog) -> Option<Change> {
         let enabled = self != NoteTransactions::Off;
         let switch = |enabled, ttl| {
             Some(Change::Catalog(CatalogChange {
@@ -78,31 +74,6 @@ impl NoteTransactions {
             Some(_) => None,
         }
     }
-}
-
-/// Makes it true. A node that cannot write goes on as it is.
-pub(crate) fn establish(replica: &Replica, wanted: Option<NoteTransactions>) -> Result<(), Error> {
-    if replica.fault().is_some() {
-        return Ok(());
-    }
-    let wanted = match wanted {
-        Some(wanted) => wanted,
-        None if replica.store.catalog().transactions.is_none() => NoteTransactions::default(),
-        None => return Ok(()),
-    };
-    while let Some(change) = wanted.change(&replica.store.catalog()) {
-        let set = WriteSet {
-            begin: Stamp::MAX,
-            changes: vec![change],
-        };
-        match futures::executor::block_on(replica.propose(set, None)) {
-            Ok(_) => {}
-            // Somebody else changed the catalog.
-            Err(e) if e.code == SqlState::SERIALIZATION_FAILURE => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

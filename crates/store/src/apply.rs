@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow_buffer::BooleanBuffer;
 use chronos_model::{
     key_values, Catalog, CatalogChange, Expect, IndexSchema, IndexState, Kind, OptionChange,
-    Period, Reserved, RowChange, Stamp, TableId, TableSchema, Uniqueness,
+    Period, Remembered, Reserved, RowChange, Stamp, TableId, TableSchema, Uniqueness,
 };
 
 use crate::erase::erased_before;
@@ -46,8 +46,23 @@ pub struct Applied {
     pub created: Option<TableId>,
     /// The secondary indexes created.
     pub created_indexes: Vec<TableId>,
+    /// The secondary indexes that moved on, or were given up.
+    pub moved_indexes: Vec<TableId>,
     /// The numbers of a sequence that were handed out.
     pub reserved: Option<Reserved>,
+    /// What the set did when it was applied before with its key: now it did nothing.
+    pub before: Option<Remembered>,
+}
+
+impl Applied {
+    /// Of a write set that did nothing, because it was applied before.
+    pub(crate) fn again(before: Option<Remembered>) -> Applied {
+        Applied {
+            rows: before.as_ref().map_or(0, |before| before.rows),
+            before,
+            ..Applied::default()
+        }
+    }
 }
 
 /// A write set whose preconditions hold.
@@ -140,8 +155,11 @@ pub(crate) fn check(
             Prepared::Migrate(_) => {}
             // Looked at before, in the state that was read.
             Prepared::ExpectReads(_) => {}
+            // The same.
+            Prepared::Once(_) => {}
             Prepared::CreateIndex(schema) => checker.create_index(schema)?,
             Prepared::DropIndex(id) => checker.drop_index(*id)?,
+            Prepared::GiveUpIndex(id) => checker.give_up_index(*id)?,
             Prepared::CreateSequence(schema) => {
                 let fresh = checker.applied.created;
                 sequences::create(checker.catalog(), schema, fresh)?;
@@ -297,7 +315,13 @@ impl<'a> Checker<'a> {
         index::changes::drop(self.catalog(), id)
     }
 
+    fn give_up_index(&mut self, id: TableId) -> Result<(), ApplyError> {
+        self.applied.moved_indexes.push(id);
+        index::changes::give_up(self.catalog(), id)
+    }
+
     fn set_index_state(&mut self, id: TableId, state: IndexState) -> Result<(), ApplyError> {
+        self.applied.moved_indexes.push(id);
         index::changes::set_state(self.catalog(), id, state)
     }
 

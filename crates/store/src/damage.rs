@@ -85,7 +85,8 @@ impl Store {
     pub fn check_writable(&self, set: &PreparedWriteSet) -> Result<(), StoreError> {
         self.shared().check_usable()?;
         let (state, stamp) = {
-            let published = self.shared().published.read();
+            let shared = self.shared();
+            let published = shared.published.read();
             (published.state.clone(), published.stamp)
         };
         let mut looked_at = set.tables();

@@ -12,8 +12,8 @@ use arrow_schema::ArrowError;
 use chronos_model::{text, DataError, KeyError, SqlState, Stamp, TableId, Value};
 
 use crate::foreign_keys::ForeignKeyViolation;
+use crate::log::{LogIndex, Term};
 use crate::segment::SegmentError;
-use crate::LogIndex;
 
 /// Trouble with this node's storage.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,6 +117,26 @@ pub enum StoreError {
         given: Stamp,
         /// The highest stamp applied before.
         last: Stamp,
+    },
+    /// A checkpoint cannot be made, used or received as it was asked for.
+    #[error("a checkpoint cannot be used so: {reason}")]
+    Checkpoint {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The content of a moment cannot be hashed.
+    #[error("content cannot be hashed: {reason}")]
+    Content {
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Terms came out of order.
+    #[error("term {} was entered after term {}", given.0, entered.0)]
+    TermOrder {
+        /// The term given.
+        given: Term,
+        /// The one that was entered before.
+        entered: Term,
     },
     /// An earlier failure of a sync or of the manifest makes every later write unsafe.
     #[error("the store has stopped, because {}", reason.text)]
@@ -242,8 +262,13 @@ impl StoreError {
             StoreError::UnknownTable { .. } => SqlState::UNDEFINED_TABLE,
             StoreError::Reshaped { .. } => SqlState::SERIALIZATION_FAILURE,
             StoreError::NotSerializable { .. } => SqlState::FEATURE_NOT_SUPPORTED,
-            StoreError::BeforeHorizon { .. } => SqlState::INVALID_PARAMETER,
-            StoreError::IndexOrder { .. } | StoreError::StampOrder { .. } => SqlState::INTERNAL,
+            StoreError::BeforeHorizon { .. } | StoreError::Content { .. } => {
+                SqlState::INVALID_PARAMETER
+            }
+            StoreError::IndexOrder { .. }
+            | StoreError::StampOrder { .. }
+            | StoreError::TermOrder { .. }
+            | StoreError::Checkpoint { .. } => SqlState::INTERNAL,
             StoreError::Poisoned { .. } | StoreError::CannotFlush { .. } | StoreError::Closed => {
                 SqlState::CANNOT_CONNECT_NOW
             }
@@ -355,6 +380,12 @@ pub enum ApplyError {
         /// What differs.
         reason: String,
     },
+    /// The key of a write set is that of another one.
+    #[error("idempotency key \"{key}\" was used for another request")]
+    KeyReused {
+        /// The key.
+        key: Arc<str>,
+    },
     /// This node cannot go on.
     #[error(transparent)]
     Storage(#[from] StoreError),
@@ -379,7 +410,7 @@ impl ApplyError {
             ApplyError::Key(KeyError::Null { .. }) => SqlState::NOT_NULL_VIOLATION,
             ApplyError::Key(KeyError::Data(e)) => e.sqlstate(),
             ApplyError::Shape { .. } => SqlState::DATATYPE_MISMATCH,
-            ApplyError::Period { .. } => SqlState::INVALID_PARAMETER,
+            ApplyError::Period { .. } | ApplyError::KeyReused { .. } => SqlState::INVALID_PARAMETER,
             ApplyError::Storage(e) => e.sqlstate(),
         }
     }

@@ -16,10 +16,11 @@ use chronos_model::{Catalog, Stamp, TableId};
 use crate::buckets::{Division, Times};
 use crate::error::{Reason, StoreError};
 use crate::history::{SplitRules, Splitter};
-use crate::log::LogIndex;
+use crate::log::{LogIndex, Term};
 use crate::manifest::{Edit, Flush, Truncated};
 use crate::memtable::Memtable;
 use crate::merge::Source;
+use crate::progress::Membership;
 use crate::segment::SegmentId;
 use crate::state::{SegmentFile, StoreState};
 use crate::store::{segment_path, ApplyState, Shared, SEGMENTS};
@@ -42,7 +43,17 @@ pub(crate) struct Frozen {
     catalog: Arc<Catalog>,
     truncated: Vec<Truncated>,
     index: LogIndex,
+    term: Term,
+    membership: Option<Arc<Membership>>,
     floor: Stamp,
+}
+
+impl Frozen {
+    /// The membership, if it is another than the one known.
+    fn changed_membership(&self, known: Option<&Membership>) -> Option<Membership> {
+        let own = self.membership.as_deref();
+        own.filter(|own| Some(*own) != known).cloned()
+    }
 }
 
 impl Shared {
@@ -90,7 +101,7 @@ impl Shared {
 
     pub(crate) fn freeze_locked(&self, apply: &mut ApplyState) {
         let mut published = self.published.write();
-        if published.applied == apply.frozen_index {
+        if published.progress.index() == apply.frozen_index {
             return;
         }
         let mut memtables = Vec::new();
@@ -123,7 +134,9 @@ impl Shared {
             bytes: apply.active_bytes,
             catalog: state.catalog.clone(),
             truncated,
-            index: published.applied,
+            index: published.progress.index(),
+            term: published.progress.term(),
+            membership: published.progress.membership().cloned(),
             floor: published.stamp,
         };
         published.state = state;
@@ -192,7 +205,9 @@ impl Shared {
         let known = manifest.state();
         let edit = Edit::Flush(Flush {
             flushed_index: frozen.index.0,
+            flushed_term: frozen.term.0,
             floor: frozen.floor.0,
+            membership: frozen.changed_membership(known.membership.as_ref()),
             next_segment_id: known.next_segment_id,
             catalog: (known.catalog != *frozen.catalog).then(|| (*frozen.catalog).clone()),
             truncated: (known.truncated != frozen.truncated).then(|| frozen.truncated.clone()),
@@ -242,9 +257,9 @@ impl Shared {
         manifest: &mut crate::manifest::Manifest,
         edit: Edit,
     ) -> Result<Vec<SegmentId>, StoreError> {
-        manifest
-            .publish(edit)
-            .inspect_err(|error| self.poison(error))
+        let published = self.directory.change(|| manifest.publish(edit));
+        let published = published.ok_or(StoreError::Closed)?;
+        published.inspect_err(|error| self.poison(error))
     }
 
     /// Makes the names of written segments durable.
@@ -266,7 +281,8 @@ impl Shared {
                 Some(file) => file.set_obsolete(),
                 None => {
                     let path = segment_path(&self.dir, *id);
-                    if let Err(error) = self.env.disk.remove_file(&path) {
+                    let remove = || self.env.disk.remove_file(&path);
+                    if let Some(Err(error)) = self.directory.change(remove) {
                         tracing::warn!(path = %path.display(), %error, "cannot remove an obsolete segment");
                     }
                 }

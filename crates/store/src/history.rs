@@ -201,9 +201,15 @@ impl ToSplit<'_> {
     /// Whether nothing older of the key is true any more from when the version was recorded.
     /// Versions that are true for other periods leave something.
     fn hides_older(&self, row: usize) -> bool {
-        let (from, to) = (self.valid.0[row], self.valid.1[row]);
-        to == Period::UNTIL_CHANGED && from <= Stamp(self.recorded[row]).micros()
+        let valid = (self.valid.0[row], self.valid.1[row]);
+        hides_older(Stamp(self.recorded[row]), valid)
     }
+}
+
+/// Whether nothing older of its key is true any more from when a version was recorded, which is
+/// true since and until two moments.
+pub(crate) fn hides_older(recorded: Stamp, (from, to): (i64, i64)) -> bool {
+    to == Period::UNTIL_CHANGED && from <= recorded.micros()
 }
 
 enum Fate {

@@ -19,6 +19,10 @@
 //! | `serial` | what a transaction has read, and whether it is still so |
 //! | `index` | secondary indexes: entries, unique values, building, reading |
 //! | `manifest` | which files there are |
+//! | `archive` | a checkpoint as a stream of bytes, and back |
+//! | `checkpoint` | the store of one moment as a directory: made, received, put in place |
+//! | `content` | hashes of what every replica must have |
+//! | `progress` | how far the log is applied, in which term, and who belongs to the cluster |
 //! | `state`, `read_view` | what readers see |
 //! | `merge` | sorted sources to one stream; which versions are seen |
 //! | `scan` | plans and partitions of scans |
@@ -31,8 +35,11 @@ pub mod segment;
 pub mod version;
 
 mod apply;
+pub mod archive;
 mod buckets;
+pub mod checkpoint;
 mod compaction;
+mod content;
 mod damage;
 mod erase;
 mod error;
@@ -40,6 +47,7 @@ mod first;
 mod flush;
 mod foreign_keys;
 mod history;
+mod idempotency;
 mod index;
 mod maintenance;
 mod manifest;
@@ -51,6 +59,7 @@ mod pace;
 mod page_size;
 mod prepare;
 mod present;
+mod progress;
 mod read_view;
 mod retention;
 mod scan;
@@ -63,12 +72,14 @@ pub mod verify;
 mod write;
 
 pub use apply::Applied;
+pub use content::{ContentHash, ContentHashes, TableContent};
 pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use foreign_keys::{End, ForeignKeyViolation};
 pub use index::{Duplicate, IndexScan, IndexScanRequest};
-pub use log::LogIndex;
+pub use log::{LogIndex, Term};
 pub use memory::{MemoryAccount, MemoryClass, MemoryShares, OutOfMemory, Reservation};
 pub use prepare::PreparedWriteSet;
+pub use progress::Membership;
 pub use read_view::{Found, ReadView, RowData};
 pub use scan::{
     KeyRange, PageCounts, PageUse, PassingPage, ScanColumn, ScanPartition, ScanRequest,

@@ -131,6 +131,8 @@ impl Migrated {
             | Change::ExpectShape(..)
             | Change::Migrate(_)
             | Change::ExpectReads(_)
+            | Change::Once(_)
+            | Change::GiveUpIndex(_)
             | Change::SetIndexState(..)
             | Change::ReserveNumbers(..) => return Err(ApplyError::CatalogConflict),
         }

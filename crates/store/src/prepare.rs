@@ -12,8 +12,8 @@ use arrow_array::{ArrayRef, UInt32Array};
 use bytes::Bytes;
 use chronos_model::{
     encode_keys, encode_row, value_at, BatchChange, Catalog, CatalogChange, Change, DataError,
-    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, Migration, OptionChange, ReadSet,
-    RowChange, RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
+    Expect, IndexSchema, IndexState, Key, KeyError, Keys, Kind, Migration, Once, OptionChange,
+    ReadSet, RowChange, RowChanges, SequenceSchema, Stamp, TableId, TableSchema, WriteSet,
 };
 
 use crate::error::{ApplyError, StoreError};
@@ -45,7 +45,9 @@ pub(crate) enum Prepared {
     Catalog(CatalogChange),
     Migrate(Migration),
     ExpectReads(ReadSet),
+    Once(Once),
     CreateIndex(IndexSchema),
+    GiveUpIndex(TableId),
     DropIndex(TableId),
     SetIndexState(TableId, IndexState),
     CreateSequence(SequenceSchema),
@@ -112,6 +114,14 @@ impl PreparedWriteSet {
         })
     }
 
+    /// That it is applied once, if it came with a key.
+    pub(crate) fn once(&self) -> Option<&Once> {
+        self.changes.iter().find_map(|change| match change {
+            Prepared::Once(once) => Some(once),
+            _ => None,
+        })
+    }
+
     /// The tables whose rows it changes.
     pub(crate) fn tables(&self) -> std::collections::BTreeSet<TableId> {
         let of = |change: &Prepared| match change {
@@ -156,6 +166,8 @@ pub(crate) fn prepare(set: WriteSet, catalog: &Catalog) -> Result<PreparedWriteS
             Change::DropTable(table) => Prepared::DropTable(table),
             Change::CreateIndex(schema) => Prepared::CreateIndex(schema),
             Change::DropIndex(index) => Prepared::DropIndex(index),
+            Change::GiveUpIndex(index) => Prepared::GiveUpIndex(index),
+            Change::Once(once) => Prepared::Once(once),
             Change::SetIndexState(index, state) => Prepared::SetIndexState(index, state),
             Change::CreateSequence(schema) => Prepared::CreateSequence(schema),
             Change::ReserveNumbers(id, count) => Prepared::ReserveNumbers(id, count),

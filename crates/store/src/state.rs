@@ -1,6 +1,7 @@
 //! What the store consists of at one moment: tables, and for each its memtables and
 //! segments. Immutable but for the active memtables, so a reader clones one `Arc`.
 
+mod directory;
 mod newest;
 mod segment_file;
 
@@ -11,6 +12,7 @@ use arrow_buffer::BooleanBuffer;
 use bytes::Bytes;
 use chronos_model::{Catalog, IndexSchema, Keys, Kind, Stamp, TableId, TableSchema};
 
+pub(crate) use directory::Directory;
 use segment_file::Wanted;
 pub(crate) use segment_file::{FileName, SegmentFile};
 

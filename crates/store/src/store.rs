@@ -8,10 +8,10 @@
 //! ```
 //!
 //! One thread applies; background threads flush and compact; readers clone the
-//! published state. Locks, in the order in which they may be held together: apply,
+//! published state. Locks, in the order in which they may be held together: built, apply,
 //! flush or compact, manifest, published.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,6 +25,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::apply::{self, Applied};
 use crate::error::{ApplyError, Reason, StoreError};
 use crate::flush::Frozen;
+use crate::idempotency;
 use crate::index;
 use crate::log::LogIndex;
 use crate::maintenance::Signals;
@@ -32,10 +33,11 @@ use crate::manifest::{self, Manifest};
 use crate::migrate::{self, Migrated};
 use crate::pace::FlushSpeed;
 use crate::prepare::{self, PreparedWriteSet};
+use crate::progress::Progress;
 use crate::read_view::ReadView;
 use crate::segment::{CacheCounts, PageCache, SegmentId, SegmentOptions};
 use crate::serial;
-use crate::state::{FileName, StoreState, TableState};
+use crate::state::{Directory, FileName, StoreState, TableState};
 use crate::transactions;
 
 mod opening;
@@ -130,7 +132,7 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) state: StoreState,
-    pub(crate) applied: LogIndex,
+    pub(crate) progress: Progress,
     pub(crate) stamp: Stamp,
 }
 
@@ -149,6 +151,8 @@ pub(crate) struct ApplyState {
 pub(crate) struct Shared {
     pub(crate) env: Env,
     pub(crate) dir: PathBuf,
+    /// Through which names in `dir` are changed.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) options: StoreOptions,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) published: RwLock<Published>,
@@ -158,6 +162,8 @@ pub(crate) struct Shared {
     pub(crate) frozen_changed: Condvar,
     pub(crate) flush_speed: FlushSpeed,
     pub(crate) manifest: Mutex<Manifest>,
+    /// The indexes that were built since the store was opened; held while one is.
+    pub(crate) built: Mutex<HashSet<TableId>>,
     /// Held for a whole flush, or a whole compaction.
     pub(crate) flushing: Mutex<()>,
     pub(crate) compacting: Mutex<()>,
@@ -183,7 +189,8 @@ pub(crate) struct Trouble {
 /// A store of bitemporal versions in one directory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    /// Another one after [`Store::reopen`].
+    inner: Arc<RwLock<Arc<Inner>>>,
 }
 
 #[derive(Debug)]
@@ -229,16 +236,18 @@ impl Store {
         let known = manifest.state();
         let cache = Arc::new(PageCache::new(options.cache_bytes));
         let mut files = HashMap::new();
-        let state = initial_state(env, dir, &manifest, &cache, &mut files)?;
+        let directory = Arc::default();
+        let state = initial_state(env, dir, &manifest, &cache, &mut files, &directory)?;
         let applied = LogIndex(known.flushed_index);
         let published = Published {
             state,
-            applied,
+            progress: Progress::of(known),
             stamp: Stamp(known.floor),
         };
         let shared = Arc::new(Shared {
             env: env.clone(),
             dir: dir.to_owned(),
+            directory,
             cache,
             published: RwLock::new(published),
             apply: Mutex::new(ApplyState {
@@ -250,6 +259,7 @@ impl Store {
             frozen_changed: Condvar::new(),
             flush_speed: FlushSpeed::default(),
             manifest: Mutex::new(manifest),
+            built: Mutex::default(),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
             flushed: AtomicU64::new(applied.0),
@@ -268,20 +278,33 @@ impl Store {
             Vec::new()
         };
         Ok(Store {
-            inner: Arc::new(Inner {
+            inner: Arc::new(RwLock::new(Arc::new(Inner {
                 shared,
                 threads: Mutex::new(threads),
-            }),
+            }))),
         })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.inner.read().shared)
+    }
+
+    /// Opens what is in the directory by now: a checkpoint has taken the place of a store that was
+    /// [retired](Self::retire). All handles are to it from then on; read views stay what they
+    /// are.
+    ///
+    /// Errors: as [`open`](Self::open).
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let old = self.shared();
+        let new = Store::open(&old.env, &old.dir, old.options.clone())?;
+        let new = Arc::clone(&new.inner.read());
+        *self.inner.write() = new;
+        Ok(())
     }
 
     /// The last log entry whose effects the store contains.
     pub fn applied_index(&self) -> LogIndex {
-        self.shared().published.read().applied
+        self.shared().published.read().progress.index()
     }
 
     /// Entries up to this one are durable in segments: the log may be cut after it.
@@ -350,14 +373,15 @@ impl Store {
         shared.check_usable()?;
         shared.check_order(index, None)?;
         let mut published = shared.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = published.stamp.max(recorded);
         Ok(())
     }
 
     /// A consistent view of everything applied so far.
     pub fn read_view(&self) -> ReadView {
-        let published = self.shared().published.read();
+        let shared = self.shared();
+        let published = shared.published.read();
         let now = self.shared().env.clock.now_micros();
         ReadView::new(published.state.clone(), published.stamp, now as i64)
     }
@@ -393,7 +417,14 @@ impl Store {
     /// Stops the background threads; what they have under way is finished. Nothing
     /// can be applied after. Versions in memory are not flushed: the log has them.
     pub fn close(&self) {
-        self.inner.stop();
+        self.inner.read().stop();
+    }
+
+    /// Closes the store and gives its directory up to another one: from now on it changes no name
+    /// there, so that the directory can be replaced while read views are still used.
+    pub fn retire(&self) {
+        self.inner.read().stop();
+        self.shared().directory.give_up();
     }
 
     /// Why nothing can be applied or flushed any more, if a failure stopped the store.
@@ -420,6 +451,7 @@ impl Shared {
         author: &Author,
         set: &PreparedWriteSet,
     ) -> Result<Applied, ApplyError> {
+        self.build_moved(set)?;
         let mut apply = self.apply.lock();
         self.check_usable()?;
         self.check_order(index, Some(recorded))?;
@@ -436,6 +468,13 @@ impl Shared {
                 refused
             }
         };
+        if let Some(once) = set.once() {
+            let before = idempotency::before(&state, once, recorded).map_err(refused)?;
+            if before.is_some() {
+                self.publish(index, recorded);
+                return Ok(Applied::again(before));
+            }
+        }
         for reads in set.reads() {
             serial::check(&state, reads, set.begin, previous).map_err(refused)?;
         }
@@ -460,7 +499,11 @@ impl Shared {
         let names = transactions::changed(set, &before, after);
         let rows = checked.applied.rows;
         let noted = transactions::note(&state, index, recorded, author, names, rows);
-        let written = written + noted;
+        let once = set.once();
+        let kept = once.map_or(0, |once| {
+            idempotency::note(&state, once, index, recorded, author.node, rows)
+        });
+        let written = written + noted + kept;
         apply.active_bytes += written;
         let mut published = self.published.write();
         if let Some(migrated) = migrated {
@@ -473,7 +516,7 @@ impl Shared {
         for id in checked.truncated {
             published.state = truncated(&published.state, id, recorded);
         }
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = checked.last_stamp;
         drop(published);
         if apply.active_bytes > self.options.memtable_bytes_max {
@@ -504,7 +547,7 @@ impl Shared {
 
     fn publish(&self, index: LogIndex, recorded: Stamp) {
         let mut published = self.published.write();
-        published.applied = index;
+        published.progress.advance(index);
         published.stamp = recorded;
     }
 
@@ -521,12 +564,17 @@ impl Shared {
         })
     }
 
-    fn check_order(&self, index: LogIndex, recorded: Option<Stamp>) -> Result<(), StoreError> {
+    pub(crate) fn check_order(
+        &self,
+        index: LogIndex,
+        recorded: Option<Stamp>,
+    ) -> Result<(), StoreError> {
         let published = self.published.read();
-        if index <= published.applied {
+        let applied = published.progress.index();
+        if index <= applied {
             return Err(StoreError::IndexOrder {
                 given: index,
-                applied: published.applied,
+                applied,
             });
         }
         match recorded {

@@ -160,7 +160,7 @@ fn first_versions_are_first(batch: &VersionBatch) -> bool {
 }
 
 /// Which versions are expired; `None`: none is.
-fn expired(
+pub(crate) fn expired(
     schema: &TableSchema,
     retained: &Retained,
     batch: &VersionBatch,
@@ -210,7 +210,11 @@ fn cut(batch: &mut VersionBatch, rows: &[u32]) {
 }
 
 /// A merge of every version of some sources, with all that is stored of it.
-fn everything(schema: &Arc<TableSchema>, sources: Vec<Source>) -> Result<Merger, StoreError> {
+/// Every version that some sources have, in order.
+pub(crate) fn everything(
+    schema: &Arc<TableSchema>,
+    sources: Vec<Source>,
+) -> Result<Merger, StoreError> {
     let columns = (0..schema.columns.len()).map(PageColumn::Column);
     let columns = STORED.into_iter().chain(columns).collect();
     let request = MergeRequest::everything(schema.clone(), columns, BATCH_ROWS_FIRST);
@@ -311,7 +315,9 @@ impl<'a> Files<'a> {
         let mut options = segment_options(self.schema, &self.shared.options.segment);
         let group_bytes = self.shared.options.background_bytes / BATCH_PART;
         options.group_bytes = options.group_bytes.min(group_bytes as usize);
-        let writer = SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
+        let create = || SegmentWriter::create(env, &temporary(&path), id, self.schema, &options);
+        let created = self.shared.directory.change(create);
+        let writer = created.ok_or(StoreError::Closed)?;
         let writer = writer.inspect_err(|_| self.discard(&path))?;
         self.open.push(OpenFile {
             window,
@@ -333,7 +339,7 @@ impl<'a> Files<'a> {
                 Err(error) => {
                     self.discard(&path);
                     // It may have its name and not read back: each attempt would leave one.
-                    let _ = self.shared.env.disk.remove_file(&path);
+                    self.remove(&path);
                     let ids: Vec<_> = finished.iter().map(|file| file.meta().id).collect();
                     self.shared.release(&ids);
                     return Err(error);
@@ -351,17 +357,19 @@ impl<'a> Files<'a> {
             writer,
             ..
         } = file;
-        self.complete(writer, &path)?;
+        let crc32 = self.complete(writer, &path)?;
         let shared = self.shared;
         let segment = Segment::open(&shared.env, &path, self.schema, shared.cache.clone())?;
         let env = shared.env.clone();
-        let file = Arc::new(SegmentFile::new(env, path, segment, self.schema, place));
+        let file = SegmentFile::new(&shared.directory, env, path, segment, self.schema, place);
+        let file = Arc::new(file.with_crc32(Some(crc32)));
         shared.files.lock().insert(id, Arc::downgrade(file.name()));
         Ok(file)
     }
 
-    fn complete(&self, writer: SegmentWriter, path: &Path) -> Result<(), StoreError> {
-        writer.finish().map_err(|error| {
+    /// Returns the checksum of the file.
+    fn complete(&self, writer: SegmentWriter, path: &Path) -> Result<u32, StoreError> {
+        let (_, crc32) = writer.finish_checked().map_err(|error| {
             let failed_sync = matches!(&error, SegmentError::Io { action: "sync", .. });
             let error = StoreError::from(error);
             if failed_sync {
@@ -371,13 +379,24 @@ impl<'a> Files<'a> {
         })?;
         let temporary = temporary(path);
         let disk = &self.shared.env.disk;
-        disk.rename(&temporary, path)
-            .map_err(|e| StoreError::io("rename", &temporary, e))
+        let renamed = self
+            .shared
+            .directory
+            .change(|| disk.rename(&temporary, path));
+        renamed
+            .ok_or(StoreError::Closed)?
+            .map_err(|e| StoreError::io("rename", &temporary, e))?;
+        Ok(crc32)
     }
 
     /// What cannot be removed now is an orphan, removed at the next open.
     fn discard(&self, path: &Path) {
-        let _ = self.shared.env.disk.remove_file(&temporary(path));
+        self.remove(&temporary(path));
+    }
+
+    fn remove(&self, path: &Path) {
+        let remove = || self.shared.env.disk.remove_file(path);
+        let _ = self.shared.directory.change(remove);
     }
 }
 
@@ -394,7 +413,7 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_extension("tmp")
 }
 
-fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
+pub(crate) fn version_batch(mut merged: Merged) -> Result<VersionBatch, StoreError> {
     let columns = merged.columns.split_off(STORED.len());
     let [origin, origin_node, kind, valid_from, valid_to] = merged.columns.as_slice() else {
         return Err(StoreError::Columns("a merge lost columns".into()));

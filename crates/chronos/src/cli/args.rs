@@ -4,14 +4,21 @@
 //! enters here: clap already ranks environment below flags, and a file's values
 //! become the defaults that both override (file < environment < flag).
 
+mod admin;
+mod node;
+
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use chronos_node::NoteTransactions;
+use chronos_node::{KeepKeys, NoteTransactions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::security::{LoginArgs, ServeSecurityArgs};
-use super::values::parse_delimiter;
+pub(crate) use self::admin::{AddArgs, ClusterUrlArgs, MemberArgs, MembersArgs, TransferArgs};
+pub(crate) use self::node::{ClusterArgs, NamedAddress, NodeArgs, PeerSecurityArgs};
+pub(crate) use super::security::LoginArgs;
+use super::security::ServeSecurityArgs;
+use super::snapshot::{SnapshotCreateArgs, SnapshotRestoreArgs, SnapshotVerifyArgs};
+use super::values::{parse_delimiter, HttpUrl};
 pub(crate) use super::values::{ByteSize, Durability, HostPort};
 
 /// Where a node's PostgreSQL port is unless told otherwise.
@@ -22,6 +29,7 @@ pub(crate) const HTTP_PORT_OFFSET: u16 = 1000;
 const ROOT_HELP: &str = "\
 Examples:
   chronos start                              one node, everything on loopback
+  chronos node --id n1 --peers n2=b:8000,..  a node of a cluster
   chronos demo                               simulated sensors post to it; queries show the history
   chronos client                             SQL prompt on that node
   chronos client -c 'select count(*) from readings'
@@ -54,6 +62,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one node: SQL, HTTP and ingest on loopback
     Start(StartArgs),
+    /// Run a node of a cluster
+    Node(Box<NodeArgs>),
     /// SQL prompt on an embedded database; opens no port
     SingleNode(SingleNodeArgs),
     /// SQL prompt, or a script, on a running node
@@ -65,7 +75,7 @@ pub(crate) enum Command {
     /// Look after a node
     #[command(subcommand)]
     Admin(AdminCommand),
-    /// Look after copies of a data directory
+    /// Back up, restore, and look after copies of a data directory
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
 }
@@ -75,12 +85,26 @@ pub(crate) enum Command {
 pub(crate) enum AdminCommand {
     /// Read everything that is stored again, and list what is damaged
     Check(AdminCheckArgs),
+    /// List the members of a cluster: who leads, who votes, how far each is
+    Members(MembersArgs),
+    /// Let a node receive everything, and vote once it has caught up
+    Add(AddArgs),
+    /// Let a learner vote
+    Promote(MemberArgs),
+    /// Let a member leave the cluster
+    Remove(MemberArgs),
+    /// Let another voter lead
+    TransferLeader(TransferArgs),
 }
 
 /// The subcommands of `chronos snapshot`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
-    /// Read everything in a data directory, or in a copy of one, and list what is damaged
+    /// Write everything that is committed to a file, while the node works on
+    Create(SnapshotCreateArgs),
+    /// Make a data directory of a snapshot
+    Restore(SnapshotRestoreArgs),
+    /// Read everything in a snapshot, or in a data directory, and list what is damaged
     Verify(SnapshotVerifyArgs),
 }
 
@@ -119,17 +143,23 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "DIR", default_value = "chronos-data")]
     pub(crate) data_dir: PathBuf,
 
-    /// gRPC address; names the node to clients and peers
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
+    /// gRPC address: by it other nodes reach this one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "CHRONOS_ADDRESS",
+        default_value = "127.0.0.1:8000"
+    )]
     pub(crate) address: HostPort,
 
     /// HTTP address (/sql, /ingest, /health, /metrics) [default: the gRPC port + 1000]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http_address: Option<HostPort>,
 
-    /// PostgreSQL address
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5433")]
-    pub(crate) pg_address: HostPort,
+    /// PostgreSQL address [default: 127.0.0.1:5433; of a node of a cluster the host of its gRPC
+    /// address, and 5433 for port 8000, 5434 for 8001 ..]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) pg_address: Option<HostPort>,
 
     /// Hardware profile: worker threads and the durability default
     #[arg(long, value_enum, default_value_t = Profile::Auto)]
@@ -163,6 +193,11 @@ pub(crate) struct StartArgs {
     )]
     pub(crate) keep_transactions: Option<NoteTransactions>,
 
+    /// How long a request with an idempotency key is known again, such as 24h or 7d
+    /// [default: as before; in a new database 24h]
+    #[arg(long, value_name = "DURATION", env = "CHRONOS_KEEP_IDEMPOTENCY_KEYS")]
+    pub(crate) keep_idempotency_keys: Option<KeepKeys>,
+
     /// Encode FLOAT columns with Chimp128 in tables that do not say otherwise (float_codec)
     #[arg(long, env = "CHRONOS_CHIMP_ENABLE", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) chimp: bool,
@@ -195,16 +230,47 @@ pub(crate) struct StartArgs {
     pub(crate) security: ServeSecurityArgs,
 }
 
+/// Where a node listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Listeners {
+    /// For other nodes; `None`: there are none.
+    pub(crate) grpc: Option<HostPort>,
+    /// HTTP.
+    pub(crate) http: HostPort,
+    /// PostgreSQL.
+    pub(crate) pg: HostPort,
+}
+
 impl StartArgs {
-    /// The HTTP address, derived from the gRPC address unless given.
-    pub(crate) fn http_address(&self) -> HostPort {
-        self.http_address.clone().unwrap_or_else(|| HostPort {
-            host: self.address.host.clone(),
-            port: match self.address.port {
+    /// Where a node listens that is alone.
+    pub(crate) fn listeners(&self) -> Listeners {
+        Listeners {
+            grpc: None,
+            http: self.http_address_beside(&self.address),
+            pg: self.pg_address.clone().unwrap_or_else(|| HostPort {
+                host: "127.0.0.1".to_owned(),
+                port: DEFAULT_PG_PORT,
+            }),
+        }
+    }
+
+    /// The HTTP address, derived from a gRPC address unless given.
+    fn http_address_beside(&self, grpc: &HostPort) -> HostPort {
+        let given = self.http_address.clone();
+        given.unwrap_or_else(|| grpc.http_beside())
+    }
+}
+
+impl HostPort {
+    /// The HTTP address of the node with this gRPC address, as long as it was given no other.
+    pub(crate) fn http_beside(&self) -> HostPort {
+        HostPort {
+            host: self.host.clone(),
+            port: match self.port {
                 0 => 0,
                 port => port.saturating_add(HTTP_PORT_OFFSET),
             },
-        })
+        }
     }
 }
 
@@ -245,7 +311,7 @@ pub(crate) struct ScriptArgs {
 const CLIENT_HELP: &str = "\
 Examples:
   chronos client                                       the node started by `chronos start`
-  chronos client --leader gateway-7:8000               a node by its gRPC address
+  chronos client --leader gateway-7:8000               the leader of that node's cluster, whoever it is or becomes
   chronos client --url postgres://ada@db.example:5433/chronos
   chronos client -c 'select * from readings limit 10' --format csv > readings.csv
   chronos client -f schema.sql -f data.sql
@@ -258,7 +324,8 @@ statement failed. At the prompt: \\? lists commands, \\h shows SQL by example, \
 #[derive(Debug, Clone, Args)]
 #[command(after_help = CLIENT_HELP)]
 pub(crate) struct ClientArgs {
-    /// A node by its gRPC address; its SQL port is asked for over HTTP
+    /// The leader of the cluster to which the node with this gRPC address belongs. Asked for over
+    /// HTTP (port + 1000); when the connection is lost, the other members are asked, too
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "url")]
     pub(crate) leader: Option<HostPort>,
 
@@ -365,8 +432,10 @@ Examples:
   chronos admin check --data-dir /var/lib/chronos
   chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
   chronos admin check --http-address gateway-7:9000 --json
+  chronos admin check --cluster --url http://a:9000    do the members of its cluster hold the same?
+  chronos admin check --cluster --url http://a:9000 --url http://b:9000    do these two?
 
-Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
+Exit codes: 0 no damage or difference, 1 damage or a difference, 2 the check could not be made.";
 
 /// Arguments of `chronos admin check`.
 #[derive(Debug, Clone, Args)]
@@ -389,6 +458,15 @@ pub(crate) struct AdminCheckArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "address")]
     pub(crate) http_address: Option<HostPort>,
 
+    /// Compare what nodes hold, table by table, instead
+    #[arg(long, requires = "urls", conflicts_with_all = ["data_dir", "address", "http_address"])]
+    pub(crate) cluster: bool,
+
+    /// HTTP address of a node that is compared, for each of them; if it is one, it is compared with
+    /// all members of its cluster, whose HTTP ports are 1000 above those of their gRPC addresses
+    #[arg(long = "url", value_name = "URL", requires = "cluster")]
+    pub(crate) urls: Vec<HttpUrl>,
+
     #[command(flatten)]
     pub(crate) login: LoginArgs,
 
@@ -400,35 +478,9 @@ pub(crate) struct AdminCheckArgs {
 impl AdminCheckArgs {
     /// Where the node that is to be checked answers; `None`: a directory is to be.
     pub(crate) fn http_address(&self) -> Option<HostPort> {
-        let derived = self.address.as_ref().map(|address| HostPort {
-            host: address.host.clone(),
-            port: address.port.saturating_add(HTTP_PORT_OFFSET),
-        });
+        let derived = self.address.as_ref().map(HostPort::http_beside);
         self.http_address.clone().or(derived)
     }
-}
-
-const SNAPSHOT_VERIFY_HELP: &str = "\
-Reads every record of the log, the manifest, and every page of every segment, as \"chronos admin check\" \
-does, and changes nothing.
-
-Examples:
-  chronos snapshot verify --data-dir /backup/chronos-2026-03-01
-  chronos snapshot verify --data-dir /backup/chronos-2026-03-01 --json
-
-Exit codes: 0 no damage, 1 damage, 2 the check could not be made.";
-
-/// Arguments of `chronos snapshot verify`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = SNAPSHOT_VERIFY_HELP)]
-pub(crate) struct SnapshotVerifyArgs {
-    /// A data directory that no process has open, or a copy of one
-    #[arg(long, value_name = "DIR", default_value = "chronos-data")]
-    pub(crate) data_dir: PathBuf,
-
-    /// Print one JSON document
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 const DEMO_HELP: &str = "\
@@ -469,6 +521,15 @@ pub(crate) struct DemoArgs {
         value_parser = clap::value_parser!(u32).range(1..=720)
     )]
     pub(crate) history_hours: u32,
+
+    /// Start a cluster of so many nodes on this machine, kill its leader while devices post, and compare
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(3..=7),
+        conflicts_with_all = ["url", "pg_url", "history_hours"]
+    )]
+    pub(crate) nodes: Option<u8>,
 
     /// The node's HTTP address, which takes the readings
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
@@ -551,13 +612,15 @@ mod tests {
         let line = "chronos start --data-dir d --address 0.0.0.0:8000 --pg-address [::1]:5433 \
                     --profile potato --durability interval=100ms --memory-limit 256MiB \
                     --ingest-max-body-bytes 1MiB --ingest-max-inflight 4 --log-file l --compaction-io-limit 20MiB \
-                    --keep-transactions 90d";
+                    --keep-transactions 90d --keep-idempotency-keys 2d";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Start(start) = cli.command else {
             panic!("expected start")
         };
-        assert_eq!(start.http_address().to_string(), "0.0.0.0:9000");
-        assert_eq!(start.pg_address.host, "::1");
+        let listeners = start.listeners();
+        assert_eq!(listeners.http.to_string(), "0.0.0.0:9000");
+        assert_eq!(listeners.pg.host, "::1");
+        assert!(listeners.grpc.is_none());
         assert_eq!(
             start.durability,
             Some(Durability::Interval(Duration::from_millis(100)))
@@ -566,6 +629,7 @@ mod tests {
         assert_eq!(start.compaction_io_limit, Some(ByteSize(20 << 20)));
         let days = 90 * 86_400_000_000;
         assert_eq!(start.keep_transactions, Some(NoteTransactions::For(days)));
+        assert_eq!(start.keep_idempotency_keys, "48h".parse().ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `chronos admin check` and `chronos snapshot verify`: everything that is stored is read
+//! `chronos admin check` and `chronos snapshot verify --data-dir`: everything that is stored is read
 //! again, and damage is told, one line each.
 //!
 //! Results go to stdout: the findings and a summary, or one JSON document. Progress goes to
@@ -6,7 +6,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chronos_env::Env;
@@ -16,28 +16,28 @@ use hyper::Uri;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{json, Value};
 
-use super::args::{AdminCheckArgs, HostPort, SnapshotVerifyArgs};
+use super::args::{AdminCheckArgs, HostPort};
+use super::cluster_check;
 use super::error::CliError;
 use super::http::Client;
 use super::security::authorization;
 
 /// Checks a running node, or a directory.
 pub(super) async fn admin_check(args: AdminCheckArgs, env: Env) -> Result<(), CliError> {
+    if args.cluster {
+        return cluster_check::run(&args).await;
+    }
     match args.http_address() {
         Some(address) => {
             let client = Client::new().with_authorization(authorization(&args.login)?);
             online(&client, &address, args.json).await
         }
-        None => offline(args.data_dir, args.json, env).await,
+        None => directory(args.data_dir, args.json, env).await,
     }
 }
 
 /// Checks a directory.
-pub(super) async fn snapshot_verify(args: SnapshotVerifyArgs, env: Env) -> Result<(), CliError> {
-    offline(args.data_dir, args.json, env).await
-}
-
-async fn offline(dir: std::path::PathBuf, json: bool, env: Env) -> Result<(), CliError> {
+pub(super) async fn directory(dir: PathBuf, json: bool, env: Env) -> Result<(), CliError> {
     let mut output = Output::new(json);
     let checked = tokio::task::spawn_blocking(move || {
         let summary = check_dir(&env, &dir, &mut |event: CheckEvent| {
@@ -165,7 +165,7 @@ impl Output {
 }
 
 /// `file: offset 123: what is wrong; table "t", keys (1) to (9); lost: 16 versions`
-fn line_of(finding: &Value) -> String {
+pub(super) fn line_of(finding: &Value) -> String {
     let text = |name: &str| finding.get(name).and_then(Value::as_str);
     let offset = finding.get("offset").and_then(Value::as_u64).unwrap_or(0);
     let mut line = format!(

@@ -113,6 +113,105 @@ pub(crate) fn create(name: &str) -> Result<Box<dyn Write + Send>, CliError> {
     Ok(Box::new(BufWriter::with_capacity(BUFFER_BYTES, file)))
 }
 
+/// Opens an archive for reading.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+pub(crate) fn open_archive(name: &Path) -> io::Result<BufReader<File>> {
+    let file = File::open(name)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(BufReader::with_capacity(BUFFER_BYTES, file))
+}
+
+/// The files in a directory, as far as it can be read.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a directory the user named, not one of the database's"
+)]
+pub(crate) fn in_directory(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.map(|entry| entry.path()).collect()
+}
+
+/// A file that gets its name when it is complete and durable. Until then it is `<name>.part`, which
+/// goes when it does not come to that.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    name: PathBuf,
+    part: PathBuf,
+    file: File,
+    is_published: bool,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+impl NewFile {
+    /// Errors: a file of that name exists.
+    pub(crate) fn begin(name: &Path) -> Result<NewFile, CliError> {
+        let fail = |source| CliError::File {
+            action: "create",
+            name: name.display().to_string(),
+            source,
+        };
+        if std::fs::symlink_metadata(name).is_ok() {
+            return Err(fail(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut part = name.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        Ok(NewFile {
+            file: File::create(&part).map_err(fail)?,
+            name: name.to_owned(),
+            part,
+            is_published: false,
+        })
+    }
+
+    /// Makes the content durable, then the name.
+    pub(crate) fn publish(mut self) -> Result<(), CliError> {
+        let published = (|| {
+            self.file.sync_all()?;
+            std::fs::rename(&self.part, &self.name)?;
+            let dir = self.name.parent().filter(|dir| !dir.as_os_str().is_empty());
+            File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+        })();
+        self.is_published = published.is_ok();
+        published.map_err(|source| CliError::File {
+            action: "write",
+            name: self.name.display().to_string(),
+            source,
+        })
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file the user named, not one of the database's"
+)]
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_published {
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
 /// Opens `path` for appending, creating it if there is none.
 #[allow(
     clippy::disallowed_methods,

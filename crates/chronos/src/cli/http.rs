@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client, for `/ingest`, `/health` and `/admin/check`.
+//! A small HTTP/1.1 client, for `/ingest`, `/health`, `/cluster` and `/admin/check`.
 //!
 //! Owns one pooled connection per host and bounds every request in time and size.
 //! Refuses https and redirects: it talks to a node's own port.
@@ -11,8 +11,6 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::{connect::HttpConnector, Client as Pool};
 use hyper_util::rt::TokioExecutor;
-
-use super::args::HostPort;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
@@ -91,6 +89,30 @@ impl Client {
         })
     }
 
+    /// Posts JSON, or nothing, and gives the answer's bytes as they come, however long that takes.
+    pub(crate) async fn post_for_stream(&self, uri: &Uri, body: Bytes) -> Result<Stream, String> {
+        self.stream(Method::POST, uri, body).await
+    }
+
+    /// The same with any method.
+    pub(crate) async fn stream(
+        &self,
+        method: Method,
+        uri: &Uri,
+        body: Bytes,
+    ) -> Result<Stream, String> {
+        let request = self
+            .request(method, uri)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let response = self.pool.request(request).await.map_err(innermost)?;
+        Ok(Stream {
+            is_error: !response.status().is_success(),
+            body: response.into_body(),
+        })
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -125,6 +147,52 @@ impl Client {
         match tokio::time::timeout(wait, exchange).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {wait:?}")),
+        }
+    }
+}
+
+/// The bytes of an answer.
+pub(crate) struct Stream {
+    is_error: bool,
+    body: Incoming,
+}
+
+impl Stream {
+    /// The message of an answer that is an error.
+    pub(crate) async fn error(&mut self) -> Result<Option<String>, String> {
+        if !self.is_error {
+            return Ok(None);
+        }
+        let document = self.whole().await?;
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap_or_default();
+        let message = document.pointer("/error/message").and_then(|m| m.as_str());
+        Ok(Some(message.unwrap_or("it does not say why").to_owned()))
+    }
+
+    /// All that comes, up to the limit of an answer.
+    pub(crate) async fn whole(&mut self) -> Result<Vec<u8>, String> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await? {
+            whole.extend_from_slice(&piece);
+            if whole.len() > ANSWER_BYTES_MAX {
+                return Err("the answer is too long".to_owned());
+            }
+        }
+        Ok(whole)
+    }
+
+    /// What comes next; `None`: nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Ok(None),
+            }
         }
     }
 }
@@ -167,13 +235,4 @@ fn innermost(error: hyper_util::client::legacy::Error) -> String {
         reason = source;
     }
     reason.to_string()
-}
-
-/// The SQL port that the node at this HTTP address reports as `pg_address` in `/health`.
-pub(crate) async fn pg_port(http: &HostPort) -> Option<u16> {
-    let uri: Uri = format!("http://{http}/health").parse().ok()?;
-    let answer = Client::new().get(&uri).await.ok()?;
-    let health: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    let address: HostPort = health.get("pg_address")?.as_str()?.parse().ok()?;
-    Some(address.port)
 }

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!   args ──► run ──┬─► start, single-node   the architect's server and embedded bodies
+//!                  ├─► node    ──► cluster ──► start
+//!                  ├─► admin members, add .. ──► cluster ──► http (/cluster, /add-learner ..)
 //!                  ├─► client  ──► repl ──► wire ──► a node's PostgreSQL port
-//!                  ├─► admin check, snapshot verify ──► a directory, or http (/admin/check)
+//!                  ├─► admin check ──► a directory, or http (/admin/check)
+//!                  ├─► snapshot ──► http (/admin/snapshot), a file, a directory
 //!                  ├─► import  ──► wire (COPY)
 //!                  └─► demo    ──► http (/ingest), wire (queries)
 //!                        repl, demo ──► output (table, csv, json, line)
@@ -15,6 +18,8 @@
 mod allocator;
 mod args;
 mod check;
+mod cluster;
+mod cluster_check;
 mod demo;
 mod error;
 mod files;
@@ -26,6 +31,7 @@ mod reply;
 mod run;
 mod security;
 mod single_node;
+mod snapshot;
 mod start;
 mod values;
 mod wire;

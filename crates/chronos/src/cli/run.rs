@@ -5,28 +5,34 @@ use std::process::ExitCode;
 use chronos_env::Env;
 use clap::Parser;
 
+use super::args::DEFAULT_PG_PORT;
 use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort, SnapshotCommand};
-use super::args::{DEFAULT_PG_PORT, HTTP_PORT_OFFSET};
+use super::cluster::{self, Following};
 use super::error::{tell, CliError};
 use super::repl::Backend;
 use super::wire::{Session, Target};
-use super::{check, demo, http, import, repl, single_node, start};
+use super::{check, demo, import, repl, single_node, snapshot, start};
 
 /// The command line's whole life.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Start(args) => start::run(&args),
+        Command::Node(args) => start::run_node(&args),
         Command::SingleNode(args) => {
             block_on(|env| async move { single_node::run(args, env).await })
         }
         Command::Client(args) => block_on(|env| async move { client(args, &env).await }),
         Command::Import(args) => block_on(|env| async move { import::run(args, &env).await }),
-        Command::Admin(AdminCommand::Check(args)) => {
-            block_on(|env| async move { check::admin_check(args, env).await })
-        }
+        Command::Admin(command) => block_on(|env| async move { admin(command, env).await }),
         Command::Snapshot(SnapshotCommand::Verify(args)) => {
-            block_on(|env| async move { check::snapshot_verify(args, env).await })
+            block_on(|env| async move { snapshot::verify(args, env).await })
+        }
+        Command::Snapshot(SnapshotCommand::Create(args)) => {
+            block_on(|env| async move { snapshot::create(args, env).await })
+        }
+        Command::Snapshot(SnapshotCommand::Restore(args)) => {
+            block_on(|env| async move { snapshot::restore(args, env).await })
         }
         Command::Demo(args) => block_on(|env| async move { demo::run(args, &env).await }),
     };
@@ -58,6 +64,18 @@ where
     result
 }
 
+/// What is done over HTTP.
+async fn admin(command: AdminCommand, env: Env) -> Result<(), CliError> {
+    match command {
+        AdminCommand::Check(args) => check::admin_check(args, env).await,
+        AdminCommand::Members(args) => cluster::list(args).await,
+        AdminCommand::Add(args) => cluster::add(args).await,
+        AdminCommand::Promote(args) => cluster::promote(args).await,
+        AdminCommand::Remove(args) => cluster::remove(args).await,
+        AdminCommand::TransferLeader(args) => cluster::transfer(args).await,
+    }
+}
+
 async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
     let target = match &args.leader {
         Some(leader) => leader_target(leader).await?,
@@ -68,23 +86,20 @@ async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
     repl::run(Backend::Wire(Box::new(session)), &args.script, env).await
 }
 
-/// The SQL endpoint of the node whose gRPC address is `leader`.
+/// The SQL endpoint of the leader of the cluster to which the node with the gRPC address
+/// `leader` belongs.
 ///
-/// The node's `/health` (HTTP port = gRPC port + 1000) names its SQL port in
+/// The nodes' `/health` (HTTP port = gRPC port + 1000) says who leads and names its SQL port in
 /// `pg_address`. A node that does not answer there is tried on the default SQL port,
 /// and then at `leader` itself, in case that is a SQL address.
 async fn leader_target(leader: &HostPort) -> Result<Target, CliError> {
-    let mut ports = Vec::new();
-    if let Some(port) = leader.port.checked_add(HTTP_PORT_OFFSET) {
-        let http = HostPort {
-            host: leader.host.clone(),
-            port,
-        };
-        ports.extend(http::pg_port(&http).await);
+    let mut following = Following::of(leader.clone());
+    if let Some(found) = following.find_first().await {
+        let mut target = Target::at(found.pg)?;
+        target.following = Some(following);
+        return Ok(target);
     }
-    if ports.is_empty() {
-        ports.extend([DEFAULT_PG_PORT, leader.port]);
-    }
+    let mut ports = vec![DEFAULT_PG_PORT, leader.port];
     ports.dedup();
     let mut target = Target::at(leader.clone())?;
     target.endpoints = ports

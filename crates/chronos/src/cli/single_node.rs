@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::SingleNodeArgs;
 use super::error::CliError;
 use super::repl::{self, Backend};
-use super::start::node_error;
+use super::start::{alone, node_error};
 use super::wire::{Session, Target};
 
 /// Connections that may wait to be taken up.
@@ -26,6 +26,7 @@ pub(super) async fn run(args: SingleNodeArgs, env: Env) -> Result<(), CliError> 
         .await
         .map_err(|e| CliError::Failed(e.to_string()))?
         .map_err(|e| node_error(&e))?;
+    alone(&node)?;
     let (streams, incoming) = tokio::sync::mpsc::channel(STREAMS_WAITING);
     let stop = CancellationToken::new();
     let sessions = node.clone();

@@ -1,7 +1,7 @@
-//! `chronos start`: one node with its servers, until a signal.
+//! `chronos start` and `chronos node`: a node with its servers, until a signal.
 //!
-//! The first SIGINT or SIGTERM stops accepting, lets what is in flight finish,
-//! flushes, and exits 0; a second one stops at once.
+//! The first SIGINT or SIGTERM lets another node lead if this one does, stops accepting, lets what
+//! is in flight finish, flushes, and exits 0; a second one stops at once.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -12,12 +12,15 @@ use chronos_model::FloatCodec;
 use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile, Spill};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
+use chronos_server::tls::TlsServer;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
 use super::allocator;
-use super::args::{self, HostPort, StartArgs};
+use super::args::{self, HostPort, Listeners, NodeArgs, StartArgs};
+use super::cluster::{hand_over, Side};
 use super::error::{tell, CliError};
 use super::files;
 use super::security;
@@ -29,10 +32,38 @@ const MESSAGE_PART: usize = 8;
 /// Exit code of a process that was told twice to stop.
 const STOPPED_AT_ONCE: i32 = 130;
 
-/// Runs a node until it is told to stop.
+/// Runs a node by itself until it is told to stop.
 pub(super) fn run(args: &StartArgs) -> Result<(), CliError> {
+    let listen = args.listeners();
+    let (mut options, runtime) = prepared(args, &listen)?;
+    options.cluster.member.address = args.address.to_string();
+    let node = Node::open(Env::real(), &options).map_err(|e| node_error(&e))?;
+    let served = alone(&node).and_then(|()| {
+        runtime.block_on(async {
+            security::prepare_users(args, &listen, &node).await?;
+            serve(args, &listen, &node, None).await
+        })
+    });
+    finish(runtime, &node, served)
+}
+
+/// Runs a node of a cluster until it is told to stop.
+pub(super) fn run_node(args: &NodeArgs) -> Result<(), CliError> {
+    let listen = args.listeners();
+    let (mut options, runtime) = prepared(&args.start, &listen)?;
+    let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
+    let side = runtime.block_on(Side::prepare(args, &listen, profile))?;
+    options.cluster = side.options.clone();
+    let node = Node::open_with_peers(Env::real(), &options, Some(side.peers()));
+    let node = node.map_err(|e| node_error(&e))?;
+    let served = runtime.block_on(serve(&args.start, &listen, &node, Some(side)));
+    finish(runtime, &node, served)
+}
+
+/// What comes before a node is opened.
+fn prepared(args: &StartArgs, listen: &Listeners) -> Result<(NodeOptions, Runtime), CliError> {
     init_logging(args)?;
-    let options = node_options(args)?;
+    let options = node_options(args, listen)?;
     let profile = options.profile.unwrap_or_else(Profile::of_this_machine);
     let memory = options.memory_bytes_max;
     allocator::fit(memory.unwrap_or_else(|| profile.memory_bytes()));
@@ -43,14 +74,34 @@ pub(super) fn run(args: &StartArgs) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|e| CliError::Failed(format!("cannot start the runtime: {e}")))?;
-    let node = Node::open(Env::real(), &options).map_err(|e| node_error(&e))?;
-    let served = runtime.block_on(serve(args, &node));
-    runtime.shutdown_background();
+    Ok((options, runtime))
+}
+
+fn finish(runtime: Runtime, node: &Node, served: Result<(), CliError>) -> Result<(), CliError> {
     let closed = node.close().map_err(|e| node_error(&e));
+    runtime.shutdown_background();
     served.and(closed)
 }
 
-fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
+/// Refuses to open a node by itself whose cluster has other members: without them it can do
+/// nothing, and does not serve them.
+pub(super) fn alone(node: &Node) -> Result<(), CliError> {
+    let status = node.cluster().status();
+    let others = status.members.iter().filter(|m| m.number != status.number);
+    let others: Vec<&str> = others.map(|m| m.id.as_str()).collect();
+    let reason = match (status.members.is_empty(), others.is_empty()) {
+        (false, true) => return Ok(()),
+        (true, _) => "that waits to be added to a cluster".to_owned(),
+        (false, false) => format!("of a cluster with other members ({})", others.join(", ")),
+    };
+    let (dir, id) = (node.data_dir().display(), &status.node_id);
+    Err(CliError::Failed(format!(
+        "the data directory {dir} belongs to the node \"{id}\" {reason}\n\
+         Start it as such: chronos node --id {id} --data-dir {dir} --address HOST:PORT"
+    )))
+}
+
+fn node_options(args: &StartArgs, listen: &Listeners) -> Result<NodeOptions, CliError> {
     let mut options = NodeOptions::new(args.data_dir.clone());
     let profile = match args.profile {
         args::Profile::Auto => Profile::of_this_machine(),
@@ -71,8 +122,9 @@ fn node_options(args: &StartArgs) -> Result<NodeOptions, CliError> {
     options.memory_bytes_max = args.memory_limit.map(|limit| limit.0);
     options.compaction_bytes_per_second = args.compaction_io_limit.map(|limit| limit.0);
     options.transactions = args.keep_transactions;
+    options.idempotency_keys = args.keep_idempotency_keys;
     options.spill = Spill::BesideData;
-    options.auth = security::auth_options(args)?;
+    options.auth = security::auth_options(args, listen)?;
     if args.chimp {
         options.float_codec = FloatCodec::Chimp;
     }
@@ -89,17 +141,63 @@ pub(super) fn node_error(e: &chronos_node::Error) -> CliError {
     CliError::Failed(format!("{e}{hint}"))
 }
 
-async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
+async fn serve(
+    args: &StartArgs,
+    listen: &Listeners,
+    node: &Node,
+    side: Option<Side>,
+) -> Result<(), CliError> {
     let tls = security::tls_server(&args.security)?;
-    security::prepare_users(args, node).await?;
-    let pg = bind("PostgreSQL", &args.pg_address).await?;
-    let web = bind("HTTP", &args.http_address()).await?;
+    let pg = bind("PostgreSQL", &listen.pg).await?;
+    let web = bind("HTTP", &listen.http).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
     node.announce_pg_address(pg_address.to_string());
-    greet(node, pg_address, web_address);
+    greet(node, pg_address, web_address, side.as_ref());
 
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
+    let draining = CancellationToken::new();
+    let nodes_stop = CancellationToken::new();
+    let has_others = side.is_some();
+    let nodes = async {
+        match side {
+            Some(side) => side.serve(node, (args, listen), nodes_stop.clone()).await,
+            None => {
+                nodes_stop.cancelled().await;
+                Ok(())
+            }
+        }
+    };
+    let stopping = async {
+        stop.cancelled().await;
+        if has_others {
+            hand_over(node).await;
+        }
+        draining.cancel();
+    };
+    let clients = async {
+        let clients = serve_clients(args, node, (pg, web), tls, &draining);
+        let (ended, ()) = tokio::join!(clients, stopping);
+        nodes_stop.cancel();
+        ended
+    };
+    // Whatever fails first ends everything.
+    let (clients, nodes) = tokio::join!(clients, async {
+        let ended = nodes.await;
+        stop.cancel();
+        ended
+    });
+    clients.and(nodes)
+}
+
+/// Serves PostgreSQL and HTTP until `stop`, and until what is under way then is finished.
+async fn serve_clients(
+    args: &StartArgs,
+    node: &Node,
+    (pg, web): (TcpListener, TcpListener),
+    tls: Option<Arc<TlsServer>>,
+    stop: &CancellationToken,
+) -> Result<(), CliError> {
     let env = node.env();
     let sessions = node.clone();
     let mut pg_options = PgOptions::new(env);
@@ -118,8 +216,7 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
         tokio::spawn(security::watch_certificates(args.security.clone(), tls));
     }
     chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
-    let pg_stop = stop.clone();
-    let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, pg_stop);
+    let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, stop.clone());
     let web_stop = stop.clone().cancelled_owned();
     let web_server = http::serve(web, node.clone(), http_options, web_stop);
     let (pg_ended, web_ended) = tokio::join!(pg_server, web_server);
@@ -129,20 +226,29 @@ async fn serve(args: &StartArgs, node: &Node) -> Result<(), CliError> {
     web_ended.map_err(|e| broken("HTTP", e))
 }
 
-async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, CliError> {
+/// Listens at an address.
+pub(super) async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, CliError> {
     TcpListener::bind((address.host.as_str(), address.port))
         .await
         .map_err(|e| CliError::Failed(format!("cannot listen on {address} for {what}: {e}")))
 }
 
-fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
+pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
     listener.local_addr().map_err(CliError::Output)
 }
 
 /// What a person wants to know first, with a line to paste.
-fn greet(node: &Node, pg: SocketAddr, web: SocketAddr) {
+fn greet(node: &Node, pg: SocketAddr, web: SocketAddr, side: Option<&Side>) {
     let status = node.status();
-    say(&format!("Chronos {} is ready.", status.version));
+    match side {
+        None => say(&format!("Chronos {} is ready.", status.version)),
+        Some(side) => {
+            let (version, id) = (&status.version, &status.node_id);
+            say(&format!("Chronos {version} runs as node {id}."));
+            say(&format!("  cluster     {}", status.cluster.cluster_id));
+            say(&format!("  gRPC        {}", side.options.member.address));
+        }
+    }
     say(&format!("  data        {}", status.data_dir));
     let resources = &status.resources;
     say(&format!(
@@ -179,7 +285,7 @@ fn durability_warning_of(node: &Node) -> Option<String> {
 }
 
 /// A line on stdout; a reader that went away is no reason to stop.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
@@ -224,8 +330,8 @@ async fn obey_signals(stop: CancellationToken) {
 
 fn init_logging(args: &StartArgs) -> Result<(), CliError> {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,chronos=info"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,chronos=info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // A second call in one process keeps the first subscriber.
     let _ = match &args.log_file {

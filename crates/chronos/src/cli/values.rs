@@ -6,6 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::error::CliError;
+
 /// When a write is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -157,6 +159,44 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// The HTTP address of a node, as `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpUrl(HostPort);
+
+impl HttpUrl {
+    /// Of an address.
+    pub(crate) fn of(address: HostPort) -> HttpUrl {
+        HttpUrl(address)
+    }
+
+    /// Something of the node.
+    pub(crate) fn path(&self, path: &str) -> Result<hyper::Uri, CliError> {
+        let uri = format!("http://{}{path}", self.0);
+        uri.parse()
+            .map_err(|_| CliError::Usage(format!("{} is no address", self.0)))
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err("https is not spoken; use http, or --data-dir".to_owned());
+        }
+        let address = text.strip_prefix("http://").unwrap_or(text);
+        let address = address.strip_suffix('/').unwrap_or(address);
+        let parsed = address.parse().map(HttpUrl);
+        parsed.map_err(|e| format!("{e}; a URL is http://127.0.0.1:9000"))
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
     }
 }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use chronos_sim::checkers::list_append::{anomalies, Key, List, Op, Promise, Transaction};
 use tokio_postgres::{Client, NoTls, Row};
 
-use crate::list_append::{anomalies, Key, List, Op, Promise, Transaction};
 use crate::node::{repository, Node};
 use crate::random::{variable, SplitMix};
 

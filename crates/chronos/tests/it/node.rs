@@ -30,30 +30,72 @@ impl Node {
 
     /// The same with further environment variables.
     pub(crate) fn start_in(data_dir: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Node {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chronos"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chronos"));
+        command
+            .arg("start")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(flags)
+            .envs(variables.iter().copied());
+        Starting::begin(&mut command).announced()
+    }
+
+    /// A connection URL.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://chronos@{}/chronos", self.pg)
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the node can be killed");
+        self.child.wait().expect("the node ends");
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().expect("the node ends").code()
+    }
+}
+
+/// A node that has not announced its addresses yet.
+pub(crate) struct Starting {
+    child: Option<Child>,
+    addresses: std::sync::mpsc::Receiver<(SocketAddr, SocketAddr)>,
+}
+
+impl Starting {
+    /// Starts a command that runs a node, with listeners for clients on free ports.
+    pub(crate) fn begin(command: &mut Command) -> Starting {
+        let mut child = command
             .args([
-                "start",
                 "--pg-address",
                 "127.0.0.1:0",
                 "--http-address",
                 "127.0.0.1:0",
             ])
-            .arg("--data-dir")
-            .arg(data_dir)
-            .args(flags)
             .env("RUST_BACKTRACE", "1")
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             .spawn()
             .expect("the chronos binary runs");
         let stdout = child.stdout.take().expect("its output is a pipe");
-        let mut node = Node {
-            child,
-            pg: SocketAddr::from(([127, 0, 0, 1], 0)),
-            http: SocketAddr::from(([127, 0, 0, 1], 0)),
-        };
         let (sender, addresses) = std::sync::mpsc::channel();
         // Reads on after the addresses, so that the node never waits for a full pipe.
         std::thread::spawn(move || {
@@ -66,35 +108,29 @@ impl Node {
                 }
             }
         });
-        let (pg, http) = addresses
+        Starting {
+            child: Some(child),
+            addresses,
+        }
+    }
+
+    /// Waits until it has announced them.
+    pub(crate) fn announced(mut self) -> Node {
+        let (pg, http) = self
+            .addresses
             .recv_timeout(PATIENCE)
             .unwrap_or_else(|e| panic!("the node announced no addresses: {e}"));
-        (node.pg, node.http) = (pg, http);
-        node
+        let child = self.child.take().expect("it is taken once");
+        Node { child, pg, http }
     }
+}
 
-    /// A connection URL.
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://chronos@{}/chronos", self.pg)
-    }
-
-    /// SIGHUP.
-    pub(crate) fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("SIGHUP");
-    }
-
-    /// SIGKILL, and gone when this returns.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("the node can be killed");
-        self.child.wait().expect("the node ends");
-    }
-
-    /// SIGTERM; returns the exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
-        self.child.wait().expect("the node ends").code()
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -70,7 +70,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    aggregates alter_table arrays catalog constraints create_table cursors dates delete errors explain foreign_key index insert json json_rows names
+    aggregates alter_table arrays catalog constraints create_table cursors dates delete errors explain foreign_key idempotency index insert json json_rows names
     numbers on_conflict operators order_and_summary phrases prepare regex retention schemas select sequences set_local settings strings
     subqueries time_periods time_system time_valid to_char tools transactions transactions_ddl types update users views window
 }

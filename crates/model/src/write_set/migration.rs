@@ -102,6 +102,8 @@ impl Change {
             | Change::ExpectShape(..)
             | Change::Migrate(_)
             | Change::ExpectReads(_)
+            | Change::Once(_)
+            | Change::GiveUpIndex(_)
             | Change::SetIndexState(..)
             | Change::ReserveNumbers(..) => false,
         }

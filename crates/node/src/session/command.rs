@@ -416,7 +416,7 @@ impl Session {
                 let message = "AS OF SYSTEM TIME needs a moment, not NULL";
                 let micros =
                     micros.ok_or_else(|| Error::new(SqlState::INVALID_PARAMETER, message))?;
-                self.node.inner.replica.settle(self.now_micros()).await;
+                self.node.inner.replica.settle(self.now_micros()).await?;
                 Some(Stamp::last_of_micros(micros))
             }
         };
@@ -482,6 +482,9 @@ impl Session {
 
     fn savepoint(&mut self, name: &str) -> Result<Outcome, Error> {
         let transaction = self.explicit("SAVEPOINT")?;
+        if transaction.attempt.is_some() {
+            return Err(super::once::no_savepoints());
+        }
         transaction.save(name)?;
         self.settings.save();
         done("SAVEPOINT")
@@ -519,7 +522,7 @@ impl Session {
 }
 
 /// Whether a command is worked out on the catalog and then changes it.
-fn changes_catalog(command: &Command) -> bool {
+pub(super) fn changes_catalog(command: &Command) -> bool {
     matches!(
         command,
         Command::AlterTable(_)

@@ -16,8 +16,7 @@ use chronos_store::ReadView;
 
 use super::prepare::{known, InsertPlan};
 use super::write::{
-    concat, current_row, hidden_key, internal, take, unique_violation, valid_from_now, Given,
-    Written,
+    concat, current_row, internal, take, unique_violation, valid_from_now, Given, Written,
 };
 use super::Session;
 use crate::Error;
@@ -57,7 +56,7 @@ impl Session {
 
     /// The values of a unique constraint were free when this was planned: who runs outside of
     /// a transaction tries again.
-    fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
+    pub(super) fn lost_against(&self, mut error: Error, constraint: &str) -> Error {
         let is_it = error.constraint.as_deref() == Some(constraint);
         if error.code == SqlState::UNIQUE_VIOLATION && is_it && self.transaction.is_none() {
             error.code = SqlState::SERIALIZATION_FAILURE;
@@ -273,8 +272,8 @@ impl Session {
             return Ok(dml::put(key, values, Expect::Absent));
         }
         if table.has_hidden_key() {
-            let stamp = self.node.inner.replica.next_stamp();
-            return Ok(dml::put(hidden_key(stamp, 0), values, Expect::Any));
+            let key = self.node.inner.replica.hidden_keys().key(0);
+            return Ok(dml::put(key, values, Expect::Any));
         }
         if view.get(table, &key.0).map_err(Error::from)?.is_some() {
             return Err(unique_violation(table, &key));
@@ -321,7 +320,7 @@ fn is_as_it_was(table: &TableSchema, before: &[Value], change: &RowChange) -> bo
     row == *change.row
 }
 
-fn twice() -> Error {
+pub(super) fn twice() -> Error {
     Error::new(
         SqlState::CARDINALITY_VIOLATION,
         "ON CONFLICT DO UPDATE command cannot affect row a second time",

@@ -130,11 +130,13 @@ impl Session {
         &mut self,
         transaction: super::Transaction,
     ) -> Result<(), Error> {
+        let key = transaction.attempt.as_ref().map(|attempt| attempt.key());
         let committed = self.commit_transaction(transaction).await;
         match &committed {
             Ok(()) => {
                 self.cursors.committed();
                 self.settings.committed();
+                self.use_up(key.as_deref());
             }
             Err(_) => self.forget_transaction(),
         }

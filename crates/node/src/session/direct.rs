@@ -1,6 +1,7 @@
 //! The fast path: statements that name one row by its key, or insert given rows.
 //! No engine and no Arrow on the way.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use chronos_model::{Change, Expect, Key, Kind, RowChange, RowChanges, Stamp, SystemColumn, Value};
@@ -15,8 +16,16 @@ use super::write::{current_row, planned_without_periods};
 use super::Session;
 use crate::{CommandTag, Error, Outcome, RowData, Rows};
 
+/// What became of a row that was to be changed.
+enum Modified {
+    /// It is as the statement wants it, or gone.
+    Written(Outcome),
+    /// There is none, or it was so already: nobody has checked what was read.
+    Nothing(Outcome),
+}
+
 /// A row's values, column by column.
-type Row = Vec<Value>;
+pub(super) type Row = Vec<Value>;
 
 impl Session {
     pub(super) async fn execute_direct(
@@ -25,12 +34,31 @@ impl Session {
         parameters: &[Value],
     ) -> Result<Outcome, Error> {
         let bound = plan.bind(parameters).map_err(|e| bind_error(&e))?;
-        let mut attempts = 0;
+        let (mut attempts, mut has_waited) = (0, false);
         loop {
             attempts += 1;
+            let before = self.applied();
+            let applied = match &bound {
+                BoundDirect::Get { .. } | BoundDirect::Insert { .. } => None,
+                BoundDirect::Upsert { .. }
+                | BoundDirect::Update { .. }
+                | BoundDirect::Delete { .. } => Some(before),
+            };
             let result = match &bound {
                 BoundDirect::Get { key } => return self.direct_get(plan, key.as_ref()),
-                BoundDirect::Insert { rows } => self.direct_insert(plan, rows).await,
+                BoundDirect::Insert { rows } => {
+                    let inserted = self.direct_insert(plan, rows).await;
+                    inserted.map(Modified::Written)
+                }
+                BoundDirect::Upsert { rows, assignments } => {
+                    let upserted = self
+                        .direct_upsert(plan, (rows, assignments), before, &mut has_waited)
+                        .await;
+                    match upserted.transpose() {
+                        None => continue,
+                        Some(outcome) => outcome.map(Modified::Written),
+                    }
+                }
                 BoundDirect::Update { key, assignments } => {
                     self.direct_update(plan, key.as_ref(), assignments).await
                 }
@@ -38,7 +66,22 @@ impl Session {
             };
             match result {
                 Err(e) if self.may_retry(&e, attempts) => {}
-                other => return other,
+                // The version that it has read was the newest when it was applied.
+                Ok(Modified::Written(outcome)) => return Ok(outcome),
+                Ok(Modified::Nothing(outcome)) => {
+                    let is_settled = std::mem::replace(&mut has_waited, true);
+                    if is_settled || !self.saw_too_little(applied).await? {
+                        return Ok(outcome);
+                    }
+                }
+                Err(e) => {
+                    // What was proposed and refused was judged by what is so.
+                    let was_judged = self.committing.load(Ordering::Acquire);
+                    let is_settled = was_judged || std::mem::replace(&mut has_waited, true);
+                    if is_settled || !self.saw_too_little(applied).await? {
+                        return Err(e);
+                    }
+                }
             }
         }
     }
@@ -121,34 +164,36 @@ impl Session {
         plan: &DirectPlan,
         key: Option<&Key>,
         assignments: &[(usize, BoundAssignment)],
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Modified, Error> {
         self.refuse_read_only("UPDATE")?;
         let Some((key, view, old)) = self.row_to_change(plan, key)? else {
-            return Ok(outcome("UPDATE", plan, &[]));
+            return Ok(Modified::Nothing(outcome("UPDATE", plan, &[])));
         };
         let new = plan
             .updated_row(assignments, &old)
             .map_err(|e| bind_error(&e))?;
         let change = dml::put(key, &new, Expect::Unchanged);
         // What is written as it was is no new version.
-        if change.row != dml::put(change.key.clone(), &old, Expect::Unchanged).row {
-            self.write_one(plan, change, view.stamp()).await?;
+        let is_as_it_was = change.row == dml::put(change.key.clone(), &old, Expect::Unchanged).row;
+        if is_as_it_was {
+            return Ok(Modified::Nothing(outcome("UPDATE", plan, &[&new])));
         }
-        Ok(outcome("UPDATE", plan, &[&new]))
+        self.write_one(plan, change, view.stamp()).await?;
+        Ok(Modified::Written(outcome("UPDATE", plan, &[&new])))
     }
 
     async fn direct_delete(
         &mut self,
         plan: &DirectPlan,
         key: Option<&Key>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Modified, Error> {
         self.refuse_read_only("DELETE")?;
         let Some((key, view, old)) = self.row_to_change(plan, key)? else {
-            return Ok(outcome("DELETE", plan, &[]));
+            return Ok(Modified::Nothing(outcome("DELETE", plan, &[])));
         };
         self.write_one(plan, dml::removal(key), view.stamp())
             .await?;
-        Ok(outcome("DELETE", plan, &[&old]))
+        Ok(Modified::Written(outcome("DELETE", plan, &[&old])))
     }
 
     async fn write_one(
@@ -209,13 +254,14 @@ fn project(found: &Found, key: &Key, projection: &[ScanItem]) -> Result<Row, Err
         .collect())
 }
 
-fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
+pub(super) fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     let tag = CommandTag {
         verb,
         rows: Some(rows.len() as u64),
     };
     let returning = match &plan.kind {
         DirectKind::Insert { returning, .. }
+        | DirectKind::Upsert { returning, .. }
         | DirectKind::Update { returning, .. }
         | DirectKind::Delete { returning, .. } => returning,
         DirectKind::Get { .. } => &None,
@@ -236,7 +282,7 @@ fn outcome(verb: &'static str, plan: &DirectPlan, rows: &[&Row]) -> Outcome {
     }
 }
 
-fn bind_error(e: &DirectError) -> Error {
+pub(super) fn bind_error(e: &DirectError) -> Error {
     let mut error = Error::new(e.sqlstate(), e.to_string());
     error.detail = e.detail();
     error

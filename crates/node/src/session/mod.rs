@@ -7,18 +7,22 @@
 //! (40001).
 
 mod alter;
+mod answers;
 mod authority;
 mod cancel;
 mod command;
 mod conflict;
+mod consistency;
 mod copy;
 mod cursor;
 mod direct;
+mod direct_upsert;
 mod foreign_keys;
 mod index;
 mod maintenance;
 mod migration;
 mod named;
+mod once;
 mod prepare;
 mod primary_key;
 mod read;
@@ -44,11 +48,14 @@ use chronos_query::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use answers::shortened;
 pub use cancel::CancelHandle;
 pub(crate) use foreign_keys::violation;
 pub(crate) use prepare::PlanKey;
 pub use prepare::Prepared;
 pub(crate) use references::truncates_referenced;
+#[cfg(test)]
+pub(crate) use timeouts::ends_session;
 
 use crate::auth::Identity;
 use crate::sequences::SessionSequences;
@@ -90,6 +97,8 @@ pub struct Session {
     notices: Vec<Notice>,
     /// Set once the running statement has proposed its write set.
     committing: Arc<AtomicBool>,
+    /// What is known of idempotency keys beside the setting.
+    keys: once::Keys,
 }
 
 impl Session {
@@ -115,6 +124,7 @@ impl Session {
             cancel: CancelHandle::default(),
             notices: Vec::new(),
             committing: Arc::default(),
+            keys: once::Keys::default(),
         }
     }
 
@@ -170,6 +180,7 @@ impl Session {
             }
         };
         if result.is_err() {
+            self.end_alone();
             self.fail_transaction();
         }
         result.map_err(|e| positioned(e, &prepared.sql))
@@ -184,6 +195,7 @@ impl Session {
         self.take_written();
         self.refresh_role()?;
         self.refuse_if_failed(&prepared.plan)?;
+        self.ready_to_execute(&prepared.plan).await?;
         self.take_search_path();
         if parameters.len() != prepared.parameters.len() {
             let message = format!(
@@ -201,7 +213,7 @@ impl Session {
                 current = for_time;
             }
             self.authorize(&current.plan)?;
-            let done = self.execute_planned(&current, &parameters, token).await;
+            let done = self.execute_once(&current, &parameters, token).await;
             match done {
                 // Or while it ran.
                 Err(e)
@@ -284,11 +296,15 @@ impl Session {
 
     /// Opens the implicit transaction of a multi-statement query, unless a
     /// transaction is open.
-    pub fn begin_implicit(&mut self) {
+    ///
+    /// Errors: it cannot be known what it must see (57P03).
+    pub async fn begin_implicit(&mut self) -> Result<(), Error> {
         if self.transaction.is_none() {
             self.note_begin();
+            self.ready_to_read().await?;
             self.transaction = Some(self.new_transaction(true, false));
         }
+        Ok(())
     }
 
     /// Commits the implicit transaction, if one is open; rolls it back if a
@@ -396,7 +412,7 @@ impl Session {
             return self.read_context();
         }
         let now_micros = self.now_micros();
-        self.node.inner.replica.settle(now_micros).await;
+        self.node.inner.replica.settle(now_micros).await?;
         Ok(ReadContext {
             view: self.node.inner.replica.store.read_view(),
             now_micros,

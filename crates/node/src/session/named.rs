@@ -181,7 +181,7 @@ impl Session {
                     Some(for_time) => for_time,
                     None => Arc::clone(planned),
                 };
-                Box::pin(self.execute_planned(&planned, values, token)).await
+                Box::pin(self.execute_once(&planned, values, token)).await
             }
             NamedPlan::Declare(declare, query) => self.declare(declare, query, parameters).await,
             NamedPlan::Fetch(name, direction) => self.fetch(name, *direction).await,

@@ -173,12 +173,16 @@ impl Session {
         parameter_types: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, Error> {
         self.take_search_path();
-        let planned = self
-            .plan(&statement.sql, parameter_types)
-            .and_then(|prepared| {
-                self.refuse_if_failed(&prepared.plan)?;
-                Ok(prepared)
-            });
+        let mut planned = self.plan(&statement.sql, parameter_types);
+        if let Err(error) = &planned {
+            if self.knows_more_names(error).await? {
+                planned = self.plan(&statement.sql, parameter_types);
+            }
+        }
+        let planned = planned.and_then(|prepared| {
+            self.refuse_if_failed(&prepared.plan)?;
+            Ok(prepared)
+        });
         if planned.is_err() {
             self.fail_transaction();
         }

@@ -35,6 +35,8 @@ enum Rule {
     Milliseconds,
     /// A moment, or `all`; nothing: the present.
     Moment,
+    /// A text of so many bytes at most.
+    Bytes(usize),
 }
 
 const fn known(name: &'static str, default: &'static str, rule: Rule) -> Known {
@@ -52,9 +54,14 @@ const KNOWN: &[Known] = &[
     known("application_name", "", Rule::Advice),
     known("bytea_output", "hex", Rule::Only(&["hex"])),
     known(
-        "chronos.read_consistency",
-        "strong",
-        Rule::Only(&["strong"]),
+        READ_CONSISTENCY,
+        "linearizable",
+        Rule::OneOf(&["linearizable", "snapshot", "stale"]),
+    ),
+    known(
+        IDEMPOTENCY_KEY,
+        "",
+        Rule::Bytes(chronos_model::IDEMPOTENCY_KEY_BYTES_MAX),
     ),
     known(SYSTEM_TIME, "", Rule::Moment),
     known(VALID_TIME, "", Rule::Moment),
@@ -342,6 +349,8 @@ impl Settings {
     }
 }
 
+pub(super) const IDEMPOTENCY_KEY: &str = "chronos.idempotency_key";
+pub(super) const READ_CONSISTENCY: &str = "chronos.read_consistency";
 const INT_SIZE: &str = "default_int_size";
 const SYSTEM_TIME: &str = "chronos.system_time";
 const VALID_TIME: &str = "chronos.valid_time";
@@ -427,6 +436,11 @@ fn check(known: &Known, value: &str) -> Result<String, Error> {
             ))
             .with_hint("Give a timestamp, 'all', or 'now' for the present.")),
         },
+        Rule::Bytes(most) if value.len() <= *most => Ok(value.to_owned()),
+        Rule::Bytes(most) => Err(invalid(format!(
+            "invalid value for parameter \"{}\": it is longer than {most} bytes",
+            known.name
+        ))),
         Rule::Milliseconds => milliseconds(value).map(|ms| ms.to_string()).ok_or_else(|| {
             invalid(format!(
                 "invalid value for parameter \"{}\": \"{value}\"",

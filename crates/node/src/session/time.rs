@@ -52,9 +52,9 @@ impl Session {
                     false
                 }
                 DirectKind::Insert { .. } => return Ok(None),
-                DirectKind::Update { .. } | DirectKind::Delete { .. } => {
-                    self.has_periods(&direct.table)?
-                }
+                DirectKind::Upsert { .. }
+                | DirectKind::Update { .. }
+                | DirectKind::Delete { .. } => self.has_periods(&direct.table)?,
             },
             Plan::Modify(plan) if plan.modify.portion == Portion::UntilChanged => {
                 self.has_periods(&plan.modify.table)?

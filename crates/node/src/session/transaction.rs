@@ -15,6 +15,7 @@ use chronos_model::{
 use chronos_store::{ReadLog, ReadView, Reservation};
 
 use super::migration::TableChanges;
+use crate::replica::HiddenKeys;
 use crate::Error;
 
 /// Changes by key, in order. One is enough unless rows are true for periods.
@@ -63,6 +64,8 @@ pub(super) struct Transaction {
     pub(super) implicit: bool,
     /// What it knows of foreign keys.
     pub(super) constraints: super::foreign_keys::Constraints,
+    /// What it is for an idempotency key.
+    pub(super) attempt: Option<super::once::Attempt>,
     /// The view with the writes, until the next write.
     pub(super) overlaid: Option<ReadView>,
     /// Memory for the writes, for another form of them that reading them or committing makes,
@@ -73,6 +76,11 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// Whether nothing was written so far, and nothing can be taken back.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.writes.is_empty() && self.tables.is_empty() && self.savepoints.is_empty()
+    }
+
     pub(super) fn new(
         view: ReadView,
         now_micros: i64,
@@ -95,6 +103,7 @@ impl Transaction {
             as_of: None,
             implicit,
             constraints: Default::default(),
+            attempt: None,
             overlaid: None,
             held,
         }
@@ -154,12 +163,16 @@ impl Transaction {
     /// Those of a table without a primary key get keys with this stamp.
     ///
     /// Errors: there is no memory for it (53200).
-    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+    pub(super) fn unbatch(
+        &mut self,
+        table: &Arc<TableSchema>,
+        keys: HiddenKeys,
+    ) -> Result<(), Error> {
         if !self.writes.has_batch_of(table) {
             return Ok(());
         }
         self.overlaid = None;
-        self.writes.unbatch(table, stamp)?;
+        self.writes.unbatch(table, keys)?;
         let bytes = self.bytes();
         match bytes.checked_sub(self.held.bytes()) {
             Some(more) => self.held.try_grow(more).map_err(Error::from),
@@ -210,7 +223,11 @@ impl Writes {
         self.batches.iter().any(|batch| batch.table == table.id)
     }
 
-    pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>, stamp: Stamp) -> Result<(), Error> {
+    pub(super) fn unbatch(
+        &mut self,
+        table: &Arc<TableSchema>,
+        keys: HiddenKeys,
+    ) -> Result<(), Error> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.batches.drain(..).partition(|b| b.table == table.id);
         self.batches = others;
@@ -220,7 +237,7 @@ impl Writes {
             for row in 0..batch.batch.num_rows() {
                 let values = chronos_query::dml::row_values(table, &batch.batch, row)?;
                 let (key, expect) = match table.has_hidden_key() {
-                    true => (super::write::hidden_key(stamp, position), Expect::Any),
+                    true => (keys.key(position), Expect::Any),
                     false => (chronos_query::dml::key_of(table, &values)?, batch.expect),
                 };
                 position += 1;

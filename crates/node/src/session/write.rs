@@ -9,7 +9,7 @@ use arrow_array::{RecordBatch, UInt32Array};
 use arrow_schema::SchemaRef;
 use chronos_model::{
     columns_bytes, Change, DataType, Expect, Key, Kind, Period, RowChange, RowChanges, SqlState,
-    Stamp, TableId, TableSchema, Value, WriteSet,
+    Stamp, TableSchema, Value, WriteSet,
 };
 use chronos_query::dml::{self, ConflictTarget, OnConflict, Portion};
 use chronos_query::{QueryError, ReadContext, RowRules};
@@ -238,9 +238,9 @@ impl Session {
     ) -> Result<Option<Vec<u32>>, Error> {
         if table.has_hidden_key() {
             if let Change::Rows(changes) = change {
-                let stamp = self.node.inner.replica.next_stamp();
+                let keys = self.node.inner.replica.hidden_keys();
                 for (position, row) in changes.rows.iter_mut().enumerate() {
-                    row.key = hidden_key(stamp, position as u64);
+                    row.key = keys.key(position as u64);
                     if row.expect != Expect::DistinctOrSkip {
                         row.expect = Expect::Any;
                     }
@@ -452,22 +452,22 @@ impl Session {
         if self.transaction.is_none() || !table.has_hidden_key() {
             return;
         }
-        let stamp = self.node.inner.replica.next_stamp();
+        let keys = self.node.inner.replica.hidden_keys();
         let rows = changes.iter_mut().filter_map(|change| match change {
             Change::Rows(rows) => Some(&mut rows.rows),
             _ => None,
         });
         let fresh = rows.flatten().filter(|row| row.key.0.is_empty());
         for (position, row) in fresh.enumerate() {
-            row.key = hidden_key(stamp, position as u64);
+            row.key = keys.key(position as u64);
             row.expect = Expect::Any;
         }
     }
 
     pub(super) fn unbatch(&mut self, table: &Arc<TableSchema>) -> Result<(), Error> {
-        let stamp = self.node.inner.replica.next_stamp();
+        let keys = self.node.inner.replica.hidden_keys();
         match &mut self.transaction {
-            Some(t) => t.unbatch(table, stamp),
+            Some(t) => t.unbatch(table, keys),
             None => Ok(()),
         }
     }
@@ -520,17 +520,28 @@ impl Session {
 
     pub(super) async fn commit_transaction(
         &mut self,
-        transaction: Transaction,
+        mut transaction: Transaction,
     ) -> Result<(), Error> {
-        let set = transaction.to_write_set(self.known_sequences.own());
+        let attempt = transaction.attempt.take();
+        if let Some(attempt) = attempt.as_ref().filter(|a| a.is_again()) {
+            // It was committed before, and has written nothing this time.
+            self.sequences_follow();
+            return attempt.check_complete();
+        }
+        let mut set = transaction.to_write_set(self.known_sequences.own());
+        set.changes.extend(attempt.as_ref().map(|a| a.change()));
         let committed = self.commit_set(set, &transaction.tables).await;
+        let committed = match (committed, attempt) {
+            (Ok(applied), Some(attempt)) => attempt.check_alike(applied),
+            (committed, _) => committed,
+        };
         let (constraints, catalog) = (&transaction.constraints, transaction.view.catalog());
         let committed = committed.map_err(|e| constraints.lost(e, catalog).with_own_names());
         match &committed {
             Ok(_) => self.known_sequences.committed(),
             Err(_) => self.sequences_follow(),
         }
-        let indexes = committed?;
+        let indexes = committed?.created_indexes;
         let restarts = transaction.tables.restarts.clone();
         drop(transaction);
         if let Err(e) = self.restart(restarts).await {
@@ -541,20 +552,16 @@ impl Session {
         Ok(())
     }
 
-    /// Commits all that a transaction does; gives the indexes that are still to be built.
-    async fn commit_set(
-        &mut self,
-        set: WriteSet,
-        tables: &TableChanges,
-    ) -> Result<Vec<TableId>, Error> {
+    /// Commits all that a transaction does.
+    async fn commit_set(&mut self, set: WriteSet, tables: &TableChanges) -> Result<Applied, Error> {
         if set.changes.is_empty() {
-            return Ok(vec![]);
+            return Ok(Applied::default());
         }
         if tables.reshapes() {
             // As a statement does that alters a table at once.
             self.flush().await?;
         }
-        Ok(self.propose(set).await?.applied.created_indexes)
+        Ok(self.propose(set).await?.applied)
     }
 
     /// An empty reservation for rows and changes of a statement.
@@ -607,13 +614,6 @@ pub(super) fn current_row(
         None => Ok(None),
         Some(found) => Ok(Some(found.row.all_values().map_err(Error::from)?)),
     }
-}
-
-pub(super) fn hidden_key(stamp: Stamp, position: u64) -> Key {
-    let mut bytes = Vec::with_capacity(16);
-    bytes.extend_from_slice(&stamp.0.to_be_bytes());
-    bytes.extend_from_slice(&position.to_be_bytes());
-    Key(bytes.into())
 }
 
 /// Rows were given periods since the statement was planned: it has to be planned again.

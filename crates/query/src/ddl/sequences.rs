@@ -96,6 +96,7 @@ fn sequence(
         owner: None,
         last: start,
         is_called: false,
+        sets: 0,
     })
 }
 

@@ -6,7 +6,7 @@ use chronos_model::{
 
 use super::literal::exact;
 use super::parameters::is_text;
-use super::{Assignment, DirectKind, DirectPlan, Operand};
+use super::{Assignment, DirectKind, DirectPlan, Operand, Replacement};
 
 /// Bytes of a value that an error's detail shows.
 const SHOWN_BYTES_MAX: usize = 64;
@@ -23,6 +23,13 @@ pub enum BoundDirect {
     Insert {
         /// Rows in order.
         rows: Vec<BoundRow>,
+    },
+    /// `INSERT .. ON CONFLICT (key) DO UPDATE`
+    Upsert {
+        /// Rows in order.
+        rows: Vec<BoundRow>,
+        /// For [`DirectPlan::replaced_row`].
+        assignments: Vec<(usize, BoundReplacement)>,
     },
     /// `UPDATE`
     Update {
@@ -59,6 +66,15 @@ pub enum BoundAssignment {
         /// What is added to it; `None`: NULL.
         delta: Option<i128>,
     },
+}
+
+/// What a column of a row becomes by DO UPDATE.
+#[derive(Clone, PartialEq, Debug)]
+pub enum BoundReplacement {
+    /// What the row proposed for insertion has in a column.
+    Excluded(usize),
+    /// A value of the column's type, or NULL.
+    Set(Value),
 }
 
 /// Why a planned statement failed before it touched any data.
@@ -143,6 +159,18 @@ impl DirectPlan {
                     .map(|row| self.row(row, parameters))
                     .collect::<Result<_, _>>()?,
             },
+            DirectKind::Upsert {
+                rows, assignments, ..
+            } => BoundDirect::Upsert {
+                rows: rows
+                    .iter()
+                    .map(|row| self.row(row, parameters))
+                    .collect::<Result<_, _>>()?,
+                assignments: assignments
+                    .iter()
+                    .map(|(column, r)| Ok((*column, self.replacement(*column, r, parameters)?)))
+                    .collect::<Result<_, DirectError>>()?,
+            },
             DirectKind::Update {
                 key, assignments, ..
             } => BoundDirect::Update {
@@ -178,6 +206,28 @@ impl DirectPlan {
                 }
             };
             new[*column] = value;
+        }
+        check_not_null(&self.table, &new)?;
+        Ok(new)
+    }
+
+    /// The row that DO UPDATE makes of the row that is there and the one that was to be inserted.
+    ///
+    /// Errors: NULL where it may not be.
+    pub fn replaced_row(
+        &self,
+        assignments: &[(usize, BoundReplacement)],
+        old: &[Value],
+        excluded: &[Value],
+    ) -> Result<Vec<Value>, DirectError> {
+        let mut new = old.to_vec();
+        // A row may have been written before columns were added.
+        new.resize(self.table.columns.len(), Value::Null);
+        for (column, replacement) in assignments {
+            new[*column] = match replacement {
+                BoundReplacement::Excluded(source) => excluded[*source].clone(),
+                BoundReplacement::Set(value) => value.clone(),
+            };
         }
         check_not_null(&self.table, &new)?;
         Ok(new)
@@ -228,6 +278,21 @@ impl DirectPlan {
             }
         };
         Ok(BoundRow { key, values })
+    }
+
+    fn replacement(
+        &self,
+        column: usize,
+        replacement: &Replacement,
+        parameters: &[Value],
+    ) -> Result<BoundReplacement, DirectError> {
+        Ok(match replacement {
+            Replacement::Excluded(source) => BoundReplacement::Excluded(*source),
+            Replacement::Set(operand) => {
+                let value = given(operand, parameters).clone();
+                BoundReplacement::Set(value.coerce(&self.table.columns[column].data_type)?)
+            }
+        })
     }
 
     fn assignment(

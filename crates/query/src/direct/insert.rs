@@ -6,7 +6,7 @@ use chronos_model::{own_name, TableSchema, Value};
 
 use super::cursor::Cursor;
 use super::names::Target;
-use super::{DirectKind, OnConflict, Operand, Planned, Planner};
+use super::{DirectKind, OnConflict, Operand, Planned, Planner, Replacement};
 
 /// Rows beyond which a statement is bulk work, for which columns serve better.
 const ROWS_MAX: usize = 10_000;
@@ -24,13 +24,20 @@ impl<'a> Planner<'a> {
             return None;
         }
         let rows = self.insert_rows(table, &targets, is_list)?;
-        let on_conflict = self.on_conflict(table)?;
+        let action = self.on_conflict(table)?;
         let target = Target { table, alias: None };
         let (returning, columns) = self.returning(&target)?;
-        let kind = DirectKind::Insert {
-            rows,
-            on_conflict,
-            returning,
+        let kind = match action {
+            Action::LeaveOut(on_conflict) => DirectKind::Insert {
+                rows,
+                on_conflict,
+                returning,
+            },
+            Action::Update(assignments) => DirectKind::Upsert {
+                rows,
+                assignments,
+                returning,
+            },
         };
         Some((Arc::clone(table), kind, columns))
     }
@@ -119,15 +126,15 @@ impl<'a> Planner<'a> {
         self.stored_operand(literal, &table.columns[column].data_type)
     }
 
-    /// `[ON CONFLICT [(key)| ON CONSTRAINT t_pkey] DO NOTHING]`
-    fn on_conflict(&mut self, table: &TableSchema) -> Option<OnConflict> {
+    /// `[ON CONFLICT [(key)| ON CONSTRAINT t_pkey] DO NOTHING | DO UPDATE SET ..]`
+    fn on_conflict(&mut self, table: &TableSchema) -> Option<Action> {
         if !self.cursor.word("ON") {
-            return Some(OnConflict::Error);
+            return Some(Action::LeaveOut(OnConflict::Error));
         }
         if !self.cursor.word("CONFLICT") {
             return None;
         }
-        let mut action = OnConflict::DoNothing;
+        let mut on_conflict = OnConflict::DoNothing;
         if self.cursor.punct(b'(') {
             let columns = self.column_list(table)?;
             let is_key = columns.len() == table.primary_key.len()
@@ -143,10 +150,26 @@ impl<'a> Planner<'a> {
                 return None;
             }
         } else {
-            action = OnConflict::DoNothingAtAll;
+            on_conflict = OnConflict::DoNothingAtAll;
         }
-        (self.cursor.word("DO") && self.cursor.word("NOTHING")).then_some(action)
+        if !self.cursor.word("DO") {
+            return None;
+        }
+        if self.cursor.word("NOTHING") {
+            return Some(Action::LeaveOut(on_conflict));
+        }
+        // DO UPDATE needs a target.
+        if on_conflict != OnConflict::DoNothing || !self.cursor.word("UPDATE") {
+            return None;
+        }
+        self.replacements(table).map(Action::Update)
     }
+}
+
+/// What is done about rows whose keys exist.
+enum Action {
+    LeaveOut(OnConflict),
+    Update(Vec<(usize, Replacement)>),
 }
 
 /// A row of the defaults of all columns that are not `given`.

@@ -16,6 +16,7 @@
 //! ```text
 //! SELECT * | columns FROM t [alias] WHERE key [LIMIT n]
 //! INSERT INTO t [(columns)] VALUES (..), .. [ON CONFLICT [target] DO NOTHING] [RETURNING ..]
+//! INSERT .. ON CONFLICT target DO UPDATE SET c = excluded.c | value, .. [RETURNING ..]
 //! UPDATE t [alias] SET c = value | c + integer, .. WHERE key [RETURNING ..]
 //! DELETE FROM t [alias] WHERE key [RETURNING ..]
 //! ```
@@ -36,13 +37,14 @@ mod parameters;
 mod select;
 #[cfg(test)]
 mod tests;
+mod upsert;
 
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use chronos_model::{Catalog, DataType, SystemColumn, TableSchema, Value};
 
-pub use bind::{BoundAssignment, BoundDirect, BoundRow, DirectError};
+pub use bind::{BoundAssignment, BoundDirect, BoundReplacement, BoundRow, DirectError};
 
 use cursor::Cursor;
 use parameters::Parameters;
@@ -80,6 +82,15 @@ pub enum DirectKind {
         /// What becomes of a row whose key exists.
         on_conflict: OnConflict,
         /// Columns to return of each row inserted.
+        returning: Option<Vec<usize>>,
+    },
+    /// `INSERT .. VALUES .. ON CONFLICT (key) DO UPDATE`
+    Upsert {
+        /// As those of `Insert`; that no two have the same key is seen when they are bound.
+        rows: Vec<Vec<Operand>>,
+        /// Columns, none of the key, and what they become in a row whose key exists.
+        assignments: Vec<(usize, Replacement)>,
+        /// Columns to return of each row, inserted or updated.
         returning: Option<Vec<usize>>,
     },
     /// `UPDATE`: other columns for the row of a key.
@@ -134,6 +145,15 @@ pub enum Assignment {
     },
 }
 
+/// What a column of a row becomes by DO UPDATE.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Replacement {
+    /// What the row proposed for insertion has in a column: `excluded.c`.
+    Excluded(usize),
+    /// A value.
+    Set(Operand),
+}
+
 /// What becomes of an inserted row whose key exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnConflict {
@@ -179,7 +199,10 @@ pub fn plan_declared(
     if table.period_columns().is_some() {
         return None;
     }
-    let writes_row = matches!(kind, DirectKind::Insert { .. } | DirectKind::Update { .. });
+    let writes_row = matches!(
+        kind,
+        DirectKind::Insert { .. } | DirectKind::Upsert { .. } | DirectKind::Update { .. }
+    );
     if writes_row && (table.has_row_rules() || table.has_identity()) {
         return None;
     }

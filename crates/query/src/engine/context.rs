@@ -132,8 +132,9 @@ impl Names {
         let catalog = &self.scope.catalog;
         match schema {
             Some("chronos") => {
-                let log = catalog.transactions.as_ref();
-                log.map(|log| &log.table).filter(|t| t.name == table)
+                let log = catalog.transactions.iter().map(|log| &log.table);
+                let mut own = log.chain([&catalog.idempotency.table]);
+                own.find(|t| t.name == table)
             }
             schema => catalog.table(&name_in(schema.unwrap_or(PUBLIC_SCHEMA), table)),
         }

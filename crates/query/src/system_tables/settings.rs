@@ -67,7 +67,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     of("lock_timeout", "0", CLIENT, "integer"),
     of(
         "max_connections",
-        "100",
+        "500",
         "Connections and Authentication",
         "integer",
     ),

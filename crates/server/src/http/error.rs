@@ -104,6 +104,9 @@ impl From<chronos_node::Error> for Failure {
             e.code,
             e.message,
         );
+        if e.code == SqlState::CANNOT_CONNECT_NOW {
+            failure = failure.with_header(header::RETRY_AFTER, "1");
+        }
         failure.report.detail = e.detail;
         failure.report.hint = e.hint;
         failure.report.position = e.position.map(Position::Statement);
@@ -159,7 +162,7 @@ pub(crate) fn json_response(status: StatusCode, document: &impl Serialize) -> Re
 pub(crate) async fn not_found(uri: Uri) -> Failure {
     let message = format!("there is nothing at {}", uri.path());
     Failure::new(StatusCode::NOT_FOUND, SqlState::UNDEFINED_OBJECT, message)
-        .with_hint("POST /sql, POST /ingest, GET /health, GET /ready, GET /metrics")
+        .with_hint("POST /sql, POST /ingest, GET /health, GET /ready, GET /metrics, GET /cluster")
 }
 
 /// Answer for a method that an address does not have.

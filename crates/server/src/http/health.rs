@@ -3,10 +3,12 @@
 //! *Healthy* means: the process works and can keep its promise to store. *Ready* means:
 //! send requests here now. A node that is shutting down is healthy and not ready.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use chronos_node::NodeStatus;
+use chronos_node::{Alert, NodeStatus};
 use serde::Serialize;
 
 use super::error::json_response;
@@ -20,6 +22,9 @@ struct Health<'a> {
     /// Durability weaker than what people expect of a database.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// What somebody should look at.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    alerts: BTreeMap<Alert, String>,
     #[serde(flatten)]
     node: &'a NodeStatus,
 }
@@ -37,6 +42,7 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
     let health = Health {
         status,
         warning: warning.map(|text| format!("WARNING: DATA LOSS POSSIBLE: {text}")),
+        alerts: app.alerts.active(),
         node: &node,
     };
     let response = json_response(code, &health);
@@ -60,7 +66,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
     } else if node.fault.is_some() {
         node.fault
     } else if !node.ready {
-        Some("the node is starting".to_owned())
+        Some("no leader is known".to_owned())
     } else {
         None
     };

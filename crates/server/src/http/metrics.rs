@@ -40,6 +40,9 @@ pub(crate) enum Kind {
     Ready,
     Metrics,
     Check,
+    Cluster,
+    Snapshot,
+    Hashes,
 }
 
 impl Kind {
@@ -51,6 +54,9 @@ impl Kind {
             Kind::Ready => "ready",
             Kind::Metrics => "metrics",
             Kind::Check => "check",
+            Kind::Cluster => "cluster",
+            Kind::Snapshot => "snapshot",
+            Kind::Hashes => "hashes",
         };
         ("kind", name)
     }

@@ -8,6 +8,9 @@
 //!     Router ── GET /health, GET /ready ── health.rs
 //!         │ ─── GET /metrics ───────────── metrics.rs
 //!         │ ─── POST /admin/check ───────── check.rs   everything read again ─▶ findings
+//!         │ ─── GET /cluster, POST /add-learner .. ── cluster.rs   who belongs to the cluster
+//!         │ ─── POST /admin/snapshot ────── snapshot.rs  a checkpoint ─▶ an archive
+//!         │ ─── GET /admin/hashes ────────── hashes.rs  what replicas compare
 //!         │ ─── GET, POST /sql ─────────── sql/      statement ─▶ rows as JSON, NDJSON, CSV, Arrow
 //!         └ ─── POST /ingest ───────────── ingest/   JSON, NDJSON ─▶ table `readings`
 //!                                              │
@@ -21,11 +24,16 @@
 mod auth;
 mod body;
 mod check;
+mod cluster;
 mod connection;
 mod error;
+mod hashes;
+mod headers;
 mod health;
 pub mod ingest;
 mod metrics;
+mod raft_metrics;
+mod snapshot;
 mod sql;
 
 use std::future::Future;
@@ -42,17 +50,20 @@ use axum::routing;
 use axum::Router;
 use chronos_env::{Clock, SystemClock};
 use chronos_model::SqlState;
-use chronos_node::Node;
+use chronos_node::{AlertThresholds, AlertWatch, Node};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::error::Failure;
 use self::metrics::Metrics;
+use self::raft_metrics::RaftCollector;
 use crate::tls::TlsServer;
 
 /// Passwords that are hashed at the same time.
 const PASSWORDS_AT_ONCE: usize = 2;
+/// How often it is looked whether something is wrong.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Limits of the HTTP face and what it shares with the rest of the process.
 #[derive(Debug)]
@@ -104,8 +115,11 @@ pub(crate) struct AppState {
     node: Node,
     options: HttpOptions,
     metrics: Arc<Metrics>,
+    alerts: Arc<AlertWatch>,
     ingest_permits: Arc<Semaphore>,
     check_permit: Arc<Semaphore>,
+    snapshot_permit: Arc<Semaphore>,
+    hashes_permit: Arc<Semaphore>,
     password_permits: Semaphore,
     draining: AtomicBool,
 }
@@ -126,13 +140,22 @@ impl AppState {
 
 impl App {
     fn new(node: Node, mut options: HttpOptions) -> App {
-        let registry = std::mem::take(&mut options.registry);
+        let mut registry = std::mem::take(&mut options.registry);
+        let alerts = AlertWatch::new(node.clone(), AlertThresholds::default());
+        let alerts = Arc::new(alerts);
+        registry.register_collector(Box::new(RaftCollector {
+            node: node.clone(),
+            alerts: Arc::clone(&alerts),
+        }));
         let metrics = Metrics::new(registry, options.clock.clone(), node.clone());
         App(Arc::new(AppState {
             node,
             metrics: Arc::new(metrics),
+            alerts,
             ingest_permits: Arc::new(Semaphore::new(options.ingest_max_inflight)),
             check_permit: Arc::new(Semaphore::new(1)),
+            snapshot_permit: Arc::new(Semaphore::new(1)),
+            hashes_permit: Arc::new(Semaphore::new(1)),
             password_permits: Semaphore::new(PASSWORDS_AT_ONCE),
             draining: AtomicBool::new(false),
             options,
@@ -145,6 +168,18 @@ impl App {
             .route("/ready", routing::get(health::ready))
             .route("/metrics", routing::get(metrics::metrics))
             .route("/admin/check", routing::post(check::post))
+            .route("/cluster", routing::get(cluster::get))
+            .route("/init", routing::post(cluster::init))
+            .route("/add-learner", routing::post(cluster::add_learner))
+            .route(
+                "/change-membership",
+                routing::post(cluster::change_membership),
+            )
+            .route("/remove", routing::post(cluster::remove))
+            .route("/transfer-leader", routing::post(cluster::transfer_leader))
+            .route("/admin/snapshot", routing::post(snapshot::post))
+            .route("/admin/position", routing::get(hashes::position))
+            .route("/admin/hashes", routing::get(hashes::hashes))
             .route("/sql", routing::get(sql::get).post(sql::post))
             .route("/ingest", routing::post(ingest::post))
             .fallback(error::not_found)
@@ -171,7 +206,24 @@ pub async fn serve(
         app.draining.store(true, Ordering::Relaxed);
     };
     let connections = app.metrics.connections.clone();
-    connection::run(listener, app.router(), &app.options, connections, draining).await
+    let serving = connection::run(listener, app.router(), &app.options, connections, draining);
+    tokio::select! {
+        ended = serving => ended,
+        never = watch(&app.alerts) => match never {},
+    }
+}
+
+/// Looks at the node again and again.
+async fn watch(alerts: &Arc<AlertWatch>) -> std::convert::Infallible {
+    loop {
+        let looking = Arc::clone(alerts);
+        // It asks the disk how much is free.
+        let looked = tokio::task::spawn_blocking(move || looking.look()).await;
+        if let Err(e) = looked {
+            tracing::error!(error = %e, "the look for alerts failed");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Lets no page of another site speak through its visitor's browser: such requests

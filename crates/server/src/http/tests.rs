@@ -1,5 +1,6 @@
 //! A real server on loopback, spoken to in raw bytes.
 
+mod cluster;
 mod statements;
 
 use std::net::SocketAddr;

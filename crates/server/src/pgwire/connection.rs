@@ -205,7 +205,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let mut answered = false;
         for statement in &statements {
             if statements.len() > 1 {
-                self.begin_implicit();
+                self.begin_implicit().await?;
             }
             answered |= self.statement(statement).await?;
         }
@@ -237,11 +237,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     /// Begins an implicit transaction, unless the client began one of its own.
-    pub(super) fn begin_implicit(&mut self) {
+    pub(super) async fn begin_implicit(&mut self) -> Handled {
         if self.session.transaction_status() == TransactionStatus::Idle {
-            self.session.begin_implicit();
+            let begin = self.session.begin_implicit();
+            self.wire.watch(&self.interrupt, begin).await?;
             self.extended.implicit = true;
         }
+        Ok(())
     }
 
     /// Ends the implicit transaction: committed, or rolled back if it failed.

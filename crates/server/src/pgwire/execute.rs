@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         rows_max: Option<u64>,
     ) -> Handled {
         if self.extended.implicit || !self.wire.sync_follows() {
-            self.begin_implicit();
+            self.begin_implicit().await?;
         }
         let execute = self.session.execute(prepared, parameters);
         match self.wire.watch(&self.interrupt, execute).await? {

@@ -75,11 +75,11 @@ pub struct PgOptions {
 }
 
 impl PgOptions {
-    /// PostgreSQL's defaults where it has them: 100 connections, 60 s for start-up, no
-    /// idle timeout. Messages up to 256 MiB, 10 s of grace.
+    /// 500 connections: some hundred clients without a pool find room, and none takes much while it
+    /// is idle. PostgreSQL's defaults otherwise: 60 s for start-up, no idle timeout. Messages up to 256 MiB, 10 s of grace.
     pub fn new(env: &Env) -> PgOptions {
         PgOptions {
-            max_connections: 100,
+            max_connections: 500,
             message_bytes_max: 256 << 20,
             startup_timeout: Duration::from_secs(60),
             idle_timeout: None,

@@ -75,7 +75,7 @@ pub struct TlsError {
     pub reason: String,
 }
 
-fn wrong(what: &'static str, reason: impl fmt::Display) -> TlsError {
+pub(crate) fn wrong(what: &'static str, reason: impl fmt::Display) -> TlsError {
     TlsError {
         what,
         reason: reason.to_string(),
@@ -156,7 +156,10 @@ fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     })
 }
 
-fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(
+    what: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| wrong(what, e))?;
@@ -174,14 +177,11 @@ fn check_domain(certificate: &CertificateDer<'_>, domain: &str) -> Result<(), Tl
         .map_err(|e| wrong("certificate", format!("it is not for \"{domain}\": {e}")))
 }
 
-fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, TlsError> {
-    let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|e| match e {
-        rustls::pki_types::pem::Error::NoItemsFound => wrong(
-            "private key",
-            "the file holds no PEM private key without passphrase",
-        ),
-        e => wrong("private key", e),
-    })?;
+pub(crate) fn config(
+    files: &TlsFiles,
+    chain: Vec<CertificateDer<'static>>,
+) -> Result<ServerConfig, TlsError> {
+    let key = private_key(&files.key)?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -189,12 +189,7 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Serve
     let builder = match &files.client_authorities {
         None => builder.with_no_client_auth(),
         Some((pem, demand)) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates("CA certificate", pem)? {
-                roots
-                    .add(authority)
-                    .map_err(|e| wrong("CA certificate", e))?;
-            }
+            let roots = authorities(pem)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = match demand {
                 ClientCertificates::Optional => verifier.allow_unauthenticated(),
@@ -211,4 +206,24 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Serve
         }
         e => wrong("certificate and private key", e),
     })
+}
+
+pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|e| match e {
+        rustls::pki_types::pem::Error::NoItemsFound => wrong(
+            "private key",
+            "the file holds no PEM private key without passphrase",
+        ),
+        e => wrong("private key", e),
+    })
+}
+
+pub(crate) fn authorities(pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("CA certificate", pem)? {
+        roots
+            .add(authority)
+            .map_err(|e| wrong("CA certificate", e))?;
+    }
+    Ok(roots)
 }

@@ -314,7 +314,12 @@ impl Shared {
 /// Whether versions of the table may be dropped.
 fn expires(table: &TableState) -> bool {
     let options = &table.schema.options;
-    let floors = options.floors != Floors::default();
+    let cut = options.floors.cut;
+    let floors = options.floors
+        != Floors {
+            cut,
+            ..Floors::default()
+        };
     floors
         || options.ttl_micros.is_some()
         || options.history_ttl_micros.is_some()

@@ -11,13 +11,17 @@
 //! The flush comes first so that no manifest names segments of an index it does not know. A
 //! crash before the edit leaves orphans; one after it, but before the index moves on, leads to
 //! a second build, whose entries are the same and collapse with the first ones'.
+//!
+//! Every node of a cluster builds by itself, and the log says when an index moves on. A node that
+//! has not finished by then finishes before it applies that: what is unique, and what a query finds
+//! by an index, is decided on entries that are all there.
 
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt8Type;
-use chronos_model::{IndexSchema, Keys, NodeId, Stamp, TableId, TableSchema, Value};
+use chronos_model::{IndexSchema, IndexState, Keys, NodeId, Stamp, TableId, TableSchema, Value};
 
 use super::entries::{entries_run, prefixes};
 use super::scan::ENTRY;
@@ -27,6 +31,7 @@ use crate::error::StoreError;
 use crate::history::{SplitRules, Splitter};
 use crate::manifest::{Compact, Edit};
 use crate::merge::{MergeRequest, Merger, Resolution, Source, Wants};
+use crate::prepare::{Prepared, PreparedWriteSet};
 use crate::read_view::ReadView;
 use crate::scan::{KeyRange, ScanRequest};
 use crate::segment::{PageColumn, SegmentId};
@@ -50,16 +55,9 @@ pub struct Duplicate {
 impl Store {
     /// Adds the entries of all versions from before an index was created. Takes as long as
     /// reading the table does; call it off the applying thread. An index that is dropped
-    /// meanwhile is left alone.
+    /// meanwhile is left alone, and so is one that was built before.
     pub fn build_index(&self, id: TableId) -> Result<(), StoreError> {
-        let shared = self.shared();
-        self.flush_now()?;
-        let state = shared.published.read().state.clone();
-        let Some((index, table)) = indexed(&state, id) else {
-            return Ok(());
-        };
-        let files = shared.write_entries(&index, &table)?;
-        shared.publish_entries(id, &files)
+        self.shared().build(id)
     }
 
     /// Two current rows with the same values in a unique index that is complete and enforced;
@@ -252,7 +250,49 @@ impl Search<'_> {
     }
 }
 
+/// Whether an index has the entries of all versions from before it was created. They were
+/// published together, and nothing else in it is as old.
+fn is_built(state: &StoreState, index: &IndexSchema) -> bool {
+    let entries = state.tables.get(&index.id);
+    let mut files = entries.iter().flat_map(|entries| entries.files());
+    files.any(|file| file.meta().min_recorded <= index.created())
+}
+
 impl Shared {
+    /// Before a set is applied that moves indexes on: sees to it that they are built here. Holds
+    /// no lock that whoever is building one needs.
+    pub(crate) fn build_moved(&self, set: &PreparedWriteSet) -> Result<(), StoreError> {
+        for change in &set.changes {
+            if let Prepared::SetIndexState(id, _) = change {
+                self.build(*id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn build(&self, id: TableId) -> Result<(), StoreError> {
+        // Until it is done: who comes second waits for the first.
+        let mut built = self.built.lock();
+        let state = self.published.read().state.clone();
+        let Some((index, _)) = indexed(&state, id) else {
+            return Ok(());
+        };
+        let is_on_its_way = index.state == IndexState::Building;
+        if !is_on_its_way || built.contains(&id) || is_built(&state, &index) {
+            return Ok(());
+        }
+        self.freeze()?;
+        self.flush_frozen()?;
+        let state = self.published.read().state.clone();
+        let Some((index, table)) = indexed(&state, id) else {
+            return Ok(());
+        };
+        let files = self.write_entries(&index, &table)?;
+        self.publish_entries(id, &files)?;
+        built.insert(id);
+        Ok(())
+    }
+
     /// Writes segments of entries; the manifest does not know them yet.
     fn write_entries(
         &self,

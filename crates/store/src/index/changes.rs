@@ -57,6 +57,15 @@ pub(crate) fn drop(catalog: &mut Catalog, id: TableId) -> Result<(), ApplyError>
     Ok(())
 }
 
+/// Takes an index away that is not complete yet. Whoever completed it first has the last word: it
+/// may have been the leader before, that saw no duplicates any more.
+pub(crate) fn give_up(catalog: &mut Catalog, id: TableId) -> Result<(), ApplyError> {
+    match catalog.index_by_id(id) {
+        Some(index) if index.state == IndexState::Valid => Ok(()),
+        _ => drop(catalog, id),
+    }
+}
+
 /// Moves an index on to a state; one that it has passed already changes nothing.
 pub(crate) fn set_state(
     catalog: &mut Catalog,

@@ -18,19 +18,27 @@
 //! a sync into blocks that were written before has no metadata to journal, which halves
 //! its time for batches of some kilobytes (docs/decisions/0010).
 //!
+//! Beside the entries it keeps what a member of a consensus group must not forget: its vote, what
+//! was purged, and what is committed (`hard_state.rs`). Whether a change fits is decided on the
+//! caller's thread, which can read it at once (`recent.rs`).
+//!
 //! Refuses: to know what a payload means, to lock the directory (the data directory as a
 //! whole is locked by its owner), and to go on after a failed write or sync. Such a
 //! failure poisons the log: nothing is acknowledged after it.
 //!
 //! The bytes are described in `docs/format/log.md`.
 
+mod consensus;
 mod cursor;
+mod driver;
 mod durability;
 mod error;
 mod format;
+mod hard_state;
 mod layout;
 mod queue;
 mod reader;
+mod recent;
 mod recovery;
 mod stats;
 #[cfg(test)]
@@ -47,16 +55,19 @@ use bytes::Bytes;
 use chronos_env::Env;
 use parking_lot::Mutex;
 
+pub use driver::Driver;
 pub use durability::{Durability, ParseDurabilityError};
 pub use error::LogError;
+pub use hard_state::HardVote;
 pub use reader::LogReader;
 pub use stats::{LogStats, SYNC_BUCKETS};
 pub use verify::{verify, Verified};
 
+use driver::Engine;
 use layout::Layout;
-use queue::{Command, Queue};
+use queue::{Command, Done, Queue};
+use recent::Recent;
 use stats::Counters;
-use thread::LogThread;
 
 /// The consensus group that an entry belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +95,11 @@ impl fmt::Display for LogIndex {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub u64);
 
+impl Term {
+    /// The lowest term of an entry.
+    pub const FIRST: Term = Term(1);
+}
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
@@ -104,7 +120,7 @@ impl LogEntry {
 }
 
 /// How a log is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LogOptions {
     /// Size at which a file is closed and the next begun, and to which it is
     /// preallocated. An entry that is larger gets a file of its own. Clamped to
@@ -116,6 +132,32 @@ pub struct LogOptions {
     pub queue_bytes_max: u64,
     /// How many files that were cut are kept for being written again.
     pub spare_files_max: usize,
+    /// The last entries stay in memory while they and their payloads take no more than this. What
+    /// is not written yet stays whatever it takes.
+    pub cache_bytes: u64,
+    /// Who writes.
+    pub driver: Driver,
+    /// Called after something was queued, on the thread that did: there is a
+    /// [step](Log::step) to do. It must not call the log.
+    pub on_work: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl LogOptions {
+    /// What [`LogOptions::cache_bytes`] is if nothing else is said: 16 MiB.
+    pub const CACHE_BYTES_DEFAULT: u64 = 16 << 20;
+}
+
+impl fmt::Debug for LogOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogOptions")
+            .field("segment_bytes", &self.segment_bytes)
+            .field("durability", &self.durability)
+            .field("queue_bytes_max", &self.queue_bytes_max)
+            .field("spare_files_max", &self.spare_files_max)
+            .field("cache_bytes", &self.cache_bytes)
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for LogOptions {
@@ -125,6 +167,9 @@ impl Default for LogOptions {
             durability: Durability::Strict,
             queue_bytes_max: 64 << 20,
             spare_files_max: 2,
+            cache_bytes: Self::CACHE_BYTES_DEFAULT,
+            driver: Driver::default(),
+            on_work: None,
         }
     }
 }
@@ -132,14 +177,21 @@ impl Default for LogOptions {
 /// What [`Log::open`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRecovery {
-    /// The first stored index; `None` if no entry is stored.
+    /// The first stored index that was not purged; `None` if there is none.
     pub first_index: Option<LogIndex>,
-    /// The last stored index; `None` if no entry is stored.
+    /// The last stored index that was not purged; `None` if there is none.
     pub last_index: Option<LogIndex>,
     /// The index that the next append has to have; `None` if it may have any.
     pub next_index: Option<LogIndex>,
-    /// The term of the last stored entry.
+    /// The term of the entry at `last_index`.
     pub last_term: Option<Term>,
+    /// The last vote that was saved.
+    pub vote: Option<HardVote>,
+    /// The last entry that was purged.
+    pub purged: Option<(Term, LogIndex)>,
+    /// The last entry, or purged one, that was noted as committed and is known to be what
+    /// was noted.
+    pub committed: Option<(Term, LogIndex)>,
     /// Bytes of unfinished writes that were cut off behind the last entry.
     pub truncated_bytes: u64,
     /// Files that hold entries or wait for them.
@@ -150,16 +202,20 @@ pub struct LogRecovery {
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
-    /// Joins the thread when the last handle goes.
-    thread: Arc<Mutex<LogThread>>,
+    /// Ends the work when the last handle goes.
+    engine: Arc<Engine>,
 }
 
 /// What handles and the log thread have in common.
 #[derive(Debug)]
 struct Shared {
     queue: Queue,
+    /// Locked before the queue and the layout.
+    recent: Mutex<Recent>,
     layout: Layout,
     counters: Counters,
+    /// The last vote that is durable.
+    vote: Mutex<Option<HardVote>>,
 }
 
 impl fmt::Debug for Log {
@@ -183,22 +239,46 @@ impl Log {
         options: LogOptions,
     ) -> Result<(Log, LogRecovery), LogError> {
         let recovered = recovery::recover(&*env.disk, dir)?;
-        let summary = recovered.summary;
+        let recent = Recent::new(recovered.known.clone(), options.cache_bytes);
+        let vote = recovered.hard.state().vote;
+        let found = LogRecovery {
+            first_index: None,
+            last_index: None,
+            next_index: recent.next(),
+            last_term: None,
+            vote,
+            purged: recent.floor(),
+            committed: recent.committed(),
+            truncated_bytes: recovered.truncated_bytes,
+            files: recovered.files.len() as u64,
+        };
+        let found = match recent.last() {
+            Some((term, last)) if last >= recent.first() => LogRecovery {
+                first_index: Some(recent.first()),
+                last_index: Some(last),
+                last_term: Some(term),
+                ..found
+            },
+            _ => found,
+        };
         let shared = Arc::new(Shared {
             queue: Queue::new(options.queue_bytes_max),
+            recent: Mutex::new(recent),
             layout: Layout::default(),
             counters: Counters::default(),
+            vote: Mutex::new(vote),
         });
-        let thread = LogThread::start(env.clone(), dir, options, shared.clone(), recovered)?;
+        let engine = Engine::start(env.clone(), dir, options, shared.clone(), recovered)?;
         let log = Log {
             shared,
-            thread: Arc::new(Mutex::new(thread)),
+            engine: Arc::new(engine),
         };
-        Ok((log, summary))
+        Ok((log, found))
     }
 
     /// Appends entries whose indexes continue the log; the first entry of an empty log
-    /// may have any index. Returns at once, unless the queue is full: then it waits.
+    /// may have any index. Returns at once, unless the queue is full: then it waits. From
+    /// then on [`Log::entries`] has them.
     ///
     /// `done` runs on the log thread, in the order of the appends, after the entries are
     /// as durable as [`LogOptions::durability`] asks. It must be quick and must not wait
@@ -211,13 +291,16 @@ impl Log {
         done: impl FnOnce(Result<(), LogError>) + Send + 'static,
     ) {
         let payload_bytes = entries.iter().map(|it| it.payload.len() as u64).sum();
-        self.shared.queue.push(
-            Command::Append {
-                entries,
-                done: Box::new(done),
-            },
-            payload_bytes,
-        );
+        let done = Box::new(done);
+        if let Err(closed) = self.engine.reserve(payload_bytes) {
+            done(Err(closed));
+            return;
+        }
+        self.submit(done, |recent, done| Command::Append {
+            taken: recent.append(&entries),
+            entries,
+            done,
+        });
     }
 
     /// Reads the entries from `from` to the last one that is written at this moment,
@@ -225,14 +308,22 @@ impl Log {
     /// still queued are not seen.
     ///
     /// # Errors
-    /// [`LogError::BelowStart`] if `from` was cut. The iterator reports damage.
+    /// [`LogError::BelowStart`] if `from` was purged. The iterator reports damage.
     pub fn read(&self, from: LogIndex) -> Result<LogReader, LogError> {
+        let recent = self.shared.recent.lock();
+        let first = recent.first();
+        if from < first && self.shared.layout.next_index().is_some() {
+            return Err(LogError::BelowStart { index: from, first });
+        }
         Ok(LogReader::new(from, self.shared.layout.files_from(from)?))
     }
 
-    /// The first and last index that are written; `None` if no entry is stored.
+    /// The first and last index that are written and not purged; `None` if there is none.
     pub fn bounds(&self) -> Option<(LogIndex, LogIndex)> {
-        self.shared.layout.bounds()
+        let recent = self.shared.recent.lock();
+        let (first, last) = self.shared.layout.bounds()?;
+        let first = first.max(recent.first());
+        (first <= last).then_some((first, last))
     }
 
     /// The index that follows everything written at this moment; `None` if nothing was
@@ -241,32 +332,13 @@ impl Log {
         self.shared.layout.next_index()
     }
 
-    /// Drops the entries behind `index`, durably, after everything queued before. The
-    /// next append has to be `index + 1`. Does nothing if `index` is the last entry or
-    /// lies behind it. Waits; not for use on the log thread.
-    ///
-    /// # Errors
-    /// [`LogError::BelowStart`] if `index + 1` lies before the first stored entry.
-    pub fn truncate_after(&self, index: LogIndex) -> Result<(), LogError> {
-        self.wait_for(|done| Command::Truncate { index, done })
-    }
-
-    /// Declares that entries before `index` are not needed: files that hold nothing else
-    /// are removed, so some of these entries may stay readable. If `index` lies behind
-    /// the last entry by more than one, all entries are dropped, durably, and the next
-    /// append has to be `index` (a checkpoint took the place of what is missing). Waits;
-    /// not for use on the log thread.
-    pub fn cut_before(&self, index: LogIndex) -> Result<(), LogError> {
-        self.wait_for(|done| Command::Cut { index, done })
-    }
-
     /// Makes everything queued so far durable, whatever the durability. Waits; not for
     /// use on the log thread.
     pub fn sync_now(&self) -> Result<(), LogError> {
-        self.wait_for(|done| Command::Sync { done })
+        self.wait_for(|_, done| Command::Sync { done })
     }
 
-    /// Writes and syncs what is queued, calls back, and ends the log thread. Later calls
+    /// Writes and syncs what is queued and noted, calls back, and ends the log thread. Later calls
     /// on any handle fail with [`LogError::Closed`]; closing again is no error. Waits;
     /// not for use on the log thread.
     pub fn close(&self) -> Result<(), LogError> {
@@ -274,7 +346,7 @@ impl Log {
             Err(LogError::Closed) => return Ok(()),
             other => other,
         };
-        self.thread.lock().stop();
+        self.engine.stop();
         synced
     }
 
@@ -285,16 +357,40 @@ impl Log {
         self.shared.counters.read(queue_bytes, size)
     }
 
-    fn wait_for(
-        &self,
-        command: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send>) -> Command,
-    ) -> Result<(), LogError> {
+    /// Queues what `decide` makes of the log as it will be. Without a decision if the log is
+    /// closed: then `done` gets the error.
+    fn submit(&self, done: Done, decide: impl FnOnce(&mut Recent, Done) -> Command) {
+        let mut recent = self.shared.recent.lock();
+        if let Some(closed) = self.shared.queue.closed() {
+            drop(recent);
+            done(Err(closed));
+            return;
+        }
+        let command = decide(&mut recent, done);
+        let pushed = self.shared.queue.push(command);
+        drop(recent);
+        match pushed {
+            Ok(is_first) => {
+                if is_first {
+                    self.shared.queue.wake();
+                }
+                self.engine.tell();
+            }
+            Err(refused) => {
+                let (command, closed) = *refused;
+                command.done()(Err(closed));
+            }
+        }
+    }
+
+    fn wait_for(&self, decide: impl FnOnce(&mut Recent, Done) -> Command) -> Result<(), LogError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let done = Box::new(move |result| {
             // The receiver waits below, so it is still there.
             let _ = sender.send(result);
         });
-        self.shared.queue.push(command(done), 0);
+        self.submit(done, decide);
+        self.engine.work_until(|| !receiver.is_empty());
         receiver.recv().unwrap_or(Err(LogError::Closed))
     }
 }

@@ -8,16 +8,41 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{LogEntry, LogError, LogIndex};
+use super::hard_state::HardVote;
+use super::{LogEntry, LogError, LogIndex, Term};
 
 pub(super) type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
-/// What the log thread is asked to do.
+/// What the log thread is asked to do. Whether it can be done is decided before.
 pub(super) enum Command {
-    Append { entries: Vec<LogEntry>, done: Done },
-    Truncate { index: LogIndex, done: Done },
-    Cut { index: LogIndex, done: Done },
-    Sync { done: Done },
+    Append {
+        entries: Vec<LogEntry>,
+        /// An error if they are refused, as a whole.
+        taken: Result<(), LogError>,
+        done: Done,
+    },
+    Truncate {
+        index: LogIndex,
+        line: u64,
+        done: Done,
+    },
+    Purge {
+        floor: (Term, LogIndex),
+        line: u64,
+        done: Done,
+    },
+    Vote {
+        vote: HardVote,
+        done: Done,
+    },
+    Sync {
+        done: Done,
+    },
+    /// There is nothing to do but to answer in order.
+    Answer {
+        result: Result<(), LogError>,
+        done: Done,
+    },
 }
 
 impl Command {
@@ -25,10 +50,20 @@ impl Command {
         match self {
             Self::Append { done, .. }
             | Self::Truncate { done, .. }
-            | Self::Cut { done, .. }
-            | Self::Sync { done } => done,
+            | Self::Purge { done, .. }
+            | Self::Vote { done, .. }
+            | Self::Sync { done }
+            | Self::Answer { done, .. } => done,
         }
     }
+}
+
+/// What the log thread takes at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub commands: Vec<Command>,
+    /// What is committed, of the log as these commands leave it.
+    pub committed: Option<(Term, LogIndex)>,
 }
 
 #[derive(Debug)]
@@ -43,7 +78,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    commands: Vec<Command>,
+    batch: Batch,
     /// Payloads of queued commands and of those the log thread is working on.
     bytes: u64,
     /// Set with the error that later callers get.
@@ -53,10 +88,26 @@ struct State {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
-            .field("commands", &self.commands.len())
+            .field("commands", &self.batch.commands.len())
             .field("bytes", &self.bytes)
             .field("closed", &self.closed)
             .finish()
+    }
+}
+
+impl State {
+    fn has_room(&self, payload_bytes: u64, bytes_max: u64) -> bool {
+        payload_bytes == 0
+            || self.bytes == 0
+            || self.bytes.saturating_add(payload_bytes) <= bytes_max
+    }
+
+    fn reserve(&mut self, payload_bytes: u64) -> Result<(), LogError> {
+        if let Some(error) = self.closed.clone() {
+            return Err(error);
+        }
+        self.bytes += payload_bytes;
+        Ok(())
     }
 }
 
@@ -81,39 +132,62 @@ impl Queue {
         self.state.lock().bytes
     }
 
-    /// Queues a command, waiting for room if it carries payload. A closed queue answers
-    /// on the calling thread.
-    pub(super) fn push(&self, command: Command, payload_bytes: u64) {
+    /// Takes room for payloads, waiting for it. Given back by [`Queue::finished`].
+    ///
+    /// # Errors
+    /// The queue is closed.
+    pub(super) fn reserve(&self, payload_bytes: u64) -> Result<(), LogError> {
         let mut state = self.state.lock();
-        while payload_bytes > 0
-            && state.closed.is_none()
-            && state.bytes > 0
-            && state.bytes.saturating_add(payload_bytes) > self.bytes_max
-        {
+        while state.closed.is_none() && !state.has_room(payload_bytes, self.bytes_max) {
             self.room.wait(&mut state);
         }
-        if let Some(error) = state.closed.clone() {
-            drop(state);
-            command.done()(Err(error));
-            return;
-        }
-        state.bytes += payload_bytes;
-        state.commands.push(command);
-        // The log thread looks again before it waits, so only the first one wakes it.
-        let first = state.commands.len() == 1;
-        drop(state);
-        if first {
-            self.work.notify_one();
-        }
+        state.reserve(payload_bytes)
     }
 
-    /// Moves all commands into `commands`, which is empty, waiting for the first one;
-    /// at most for `timeout`, if there is one.
-    pub(super) fn take(&self, commands: &mut Vec<Command>, timeout: Option<Duration>) -> Work {
+    /// Like [`Queue::reserve`], but does not wait: the caller drives the log, so that there is
+    /// nobody to wait for.
+    pub(super) fn reserve_at_once(&self, payload_bytes: u64) -> Result<(), LogError> {
+        self.state.lock().reserve(payload_bytes)
+    }
+
+    pub(super) fn has_room(&self, payload_bytes: u64) -> bool {
+        self.state.lock().has_room(payload_bytes, self.bytes_max)
+    }
+
+    /// Why nothing is let in any more.
+    pub(super) fn closed(&self) -> Option<LogError> {
+        self.state.lock().closed.clone()
+    }
+
+    /// Queues a command. `true`: [`Queue::wake`] has to follow. A closed queue gives it back,
+    /// with the error to answer it with.
+    pub(super) fn push(&self, command: Command) -> Result<bool, Box<(Command, LogError)>> {
+        let mut state = self.state.lock();
+        if let Some(error) = state.closed.clone() {
+            return Err(Box::new((command, error)));
+        }
+        state.batch.commands.push(command);
+        // The log thread looks again before it waits, so only the first one wakes it.
+        Ok(state.batch.commands.len() == 1)
+    }
+
+    /// Tells the log thread that there is a command.
+    pub(super) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// Keeps a position for the next batch.
+    pub(super) fn note_committed(&self, position: (Term, LogIndex)) {
+        self.state.lock().batch.committed = Some(position);
+    }
+
+    /// Moves all there is into `batch`, which is empty, waiting for the first command; at
+    /// most for `timeout`, if there is one.
+    pub(super) fn take(&self, batch: &mut Batch, timeout: Option<Duration>) -> Work {
         let mut state = self.state.lock();
         loop {
-            if !state.commands.is_empty() {
-                std::mem::swap(&mut state.commands, commands);
+            if !state.batch.commands.is_empty() {
+                std::mem::swap(&mut state.batch, batch);
                 return Work::Commands;
             }
             if state.closed.is_some() {
@@ -123,7 +197,7 @@ impl Queue {
                 None => self.work.wait(&mut state),
                 Some(timeout) => {
                     let timed_out = self.work.wait_for(&mut state, timeout).timed_out();
-                    if timed_out && state.commands.is_empty() && state.closed.is_none() {
+                    if timed_out && state.batch.commands.is_empty() && state.closed.is_none() {
                         return Work::TimedOut;
                     }
                 }
@@ -131,9 +205,11 @@ impl Queue {
         }
     }
 
-    /// Moves what came since into `commands` too, without waiting.
-    pub(super) fn take_more(&self, commands: &mut Vec<Command>) {
-        commands.append(&mut self.state.lock().commands);
+    /// Moves what came since into `batch` too, without waiting.
+    pub(super) fn take_more(&self, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        batch.commands.append(&mut state.batch.commands);
+        batch.committed = state.batch.committed.take().or(batch.committed);
     }
 
     /// Gives room back.
@@ -153,7 +229,7 @@ impl Queue {
 
     /// Answers what is queued with `error`, on the calling thread.
     pub(super) fn refuse_queued(&self, error: &LogError) {
-        let commands = std::mem::take(&mut self.state.lock().commands);
+        let commands = std::mem::take(&mut self.state.lock().batch.commands);
         for command in commands {
             command.done()(Err(error.clone()));
         }

@@ -27,8 +27,10 @@ use super::cursor::{Cursor, Step};
 use super::format::{
     FileHeader, HeaderFault, RecordHeader, ALIGNMENT, DATA_START, RECORD_HEADER_BYTES, VERSION,
 };
+use super::hard_state::{self, HardFile};
 use super::layout::LogFile;
-use super::{LogError, LogIndex, LogRecovery, Term};
+use super::recent::{floor_before, Known, TermRun};
+use super::{LogError, LogIndex, Term};
 
 const SCAN_BYTES: u64 = 1 << 20;
 
@@ -40,7 +42,11 @@ pub(super) struct Recovered {
     pub last_header: Option<FileHeader>,
     pub spares: Vec<PathBuf>,
     pub next_sequence: u64,
-    pub summary: LogRecovery,
+    pub hard: HardFile,
+    /// What the files say about the entries.
+    pub known: Known,
+    /// Bytes of unfinished writes that were cut off behind the last entry.
+    pub truncated_bytes: u64,
 }
 
 pub(super) fn log_path(dir: &Path, sequence: u64) -> PathBuf {
@@ -68,6 +74,7 @@ pub(super) struct Opened {
 
 pub(super) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, LogError> {
     create_dir(disk, dir)?;
+    let hard = hard_state::read(disk, dir)?;
     let mut next_sequence = 1;
     let mut spares = Vec::new();
     let mut found = Vec::new();
@@ -88,40 +95,57 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path) -> Result<Recovered, LogError
     remove(disk, dir, &void)?;
 
     let mut files = Vec::with_capacity(current.len());
-    let mut last_term = None;
+    let mut runs: Vec<TermRun> = Vec::new();
     let mut truncated_bytes = 0;
     let last_header = current.last().map(|it| it.header);
     let limits = limits(&current);
     for (opened, limit) in current.into_iter().zip(limits) {
-        let scan = scan(&opened, limit, |_, _| {})?;
-        last_term = scan.last_term.or(last_term);
+        let scan = scan(&opened, limit, |header, _| {
+            if runs.last().is_none_or(|(term, _)| *term != header.term) {
+                runs.push((header.term, header.index));
+            }
+        })?;
         if limit.is_none() {
             truncated_bytes = settle_tail(&opened, &scan)?;
         }
         files.push(scan.file);
     }
-    let mut summary = LogRecovery {
-        next_index: files.last().map(|it| it.next_index),
-        first_index: None,
-        last_index: None,
-        last_term: None,
-        truncated_bytes,
-        files: files.len() as u64,
-    };
-    if let (Some(first), Some(last)) = (files.first(), files.last()) {
-        if first.first_index < last.next_index {
-            summary.first_index = Some(first.first_index);
-            summary.last_index = Some(LogIndex(last.next_index.0 - 1));
-            summary.last_term = last_term;
-        }
-    }
+    let stored = files
+        .first()
+        .zip(files.last())
+        .map(|(first, last)| (first.first_index, last.next_index));
+    let floor = floor_of(dir, hard.and_then(|it| it.floor()), stored)?;
     Ok(Recovered {
         files,
         last_header,
         spares,
         next_sequence,
-        summary,
+        hard: HardFile::open(disk, dir, hard, floor)?,
+        known: Known {
+            stored,
+            runs,
+            floor,
+            committed: hard.and_then(|it| it.committed()),
+        },
+        truncated_bytes,
     })
+}
+
+/// Up to where entries were purged, from what was saved and what is stored.
+fn floor_of(
+    dir: &Path,
+    saved: Option<(Term, LogIndex)>,
+    stored: Option<(LogIndex, LogIndex)>,
+) -> Result<Option<(Term, LogIndex)>, LogError> {
+    match (saved, stored) {
+        (Some((_, index)), None) => {
+            let reason = format!("it has no log file, but entries up to {index} were purged");
+            Err(LogError::damaged(dir, 0, reason))
+        }
+        (Some(saved), Some((first, _))) if saved.1.next() >= first => Ok(Some(saved)),
+        (_, Some((first, _))) => Ok(floor_before(first)),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Creates the directory, and makes its name and those of missing parents durable.
@@ -225,7 +249,6 @@ fn remove(disk: &dyn Disk, dir: &Path, void: &[Opened]) -> Result<(), LogError> 
 
 pub(super) struct Scan {
     pub(super) file: LogFile,
-    last_term: Option<Term>,
     /// The largest `synced_to` of any record.
     synced_to: u64,
     file_len: u64,
@@ -259,7 +282,6 @@ pub(super) fn scan(
             end: DATA_START,
             marks: Vec::new(),
         },
-        last_term: None,
         synced_to: DATA_START,
         file_len,
         stop_reason: "",
@@ -269,7 +291,6 @@ pub(super) fn scan(
             Step::Record { offset, header } => {
                 show(&header, cursor.payload());
                 scan.file.note(header.index, offset);
-                scan.last_term = Some(header.term);
                 scan.synced_to = scan.synced_to.max(header.synced_to);
             }
             Step::Stop { reason } => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chronos_env::{Clock, Env};
 
-use super::queue::{Command, Done, Work};
+use super::queue::{Batch, Command, Done, Work};
 use super::recovery::Recovered;
 use super::writer::Writer;
 use super::{Durability, LogError, LogOptions, Shared};
@@ -24,23 +24,10 @@ pub(super) struct LogThread {
 
 impl LogThread {
     pub(super) fn start(
-        env: Env,
+        mut worker: Worker,
         dir: &Path,
-        options: LogOptions,
         shared: Arc<Shared>,
-        recovered: Recovered,
     ) -> Result<Self, LogError> {
-        let durability = options.durability;
-        let writer = Writer::new(&env, dir, options, shared.clone(), recovered)?;
-        let mut worker = Worker {
-            clock: env.clock,
-            durability,
-            shared: shared.clone(),
-            writer,
-            poison: None,
-            sync_due_nanos: None,
-            acknowledgements: Vec::new(),
-        };
         let handle = thread::Builder::new()
             .name("chronos-log".into())
             .spawn(move || {
@@ -99,7 +86,8 @@ fn answer(done: Done, result: Result<(), LogError>) {
     }
 }
 
-struct Worker {
+/// What does the work, on whatever thread.
+pub(super) struct Worker {
     clock: Arc<dyn Clock>,
     durability: Durability,
     shared: Arc<Shared>,
@@ -113,32 +101,70 @@ struct Worker {
 }
 
 impl Worker {
+    pub(super) fn new(
+        env: Env,
+        dir: &Path,
+        options: LogOptions,
+        shared: Arc<Shared>,
+        recovered: Recovered,
+    ) -> Result<Self, LogError> {
+        let durability = options.durability;
+        let writer = Writer::new(&env, dir, options, shared.clone(), recovered)?;
+        Ok(Self {
+            clock: env.clock,
+            durability,
+            shared,
+            writer,
+            poison: None,
+            sync_due_nanos: None,
+            acknowledgements: Vec::new(),
+        })
+    }
+
     fn run(&mut self) {
-        let mut commands = Vec::new();
+        let mut batch = Batch::default();
         loop {
-            match self.shared.queue.take(&mut commands, self.until_sync_due()) {
+            match self.shared.queue.take(&mut batch, self.until_sync_due()) {
                 Work::Commands => {
-                    self.gather(&mut commands);
-                    let payload_bytes = self.carry_out(&mut commands);
-                    self.shared.queue.finished(payload_bytes);
+                    self.gather(&mut batch);
+                    self.carry_out(&mut batch);
                 }
                 Work::TimedOut => {}
                 Work::Closed => break,
             }
             self.sync_if_due();
         }
-        // Nobody waits for an answer any more, but what was acknowledged shall be kept.
-        let synced = self.sync();
-        self.note(synced);
+        self.finish();
+    }
+
+    /// Does what is queued, without waiting. Says whether there was anything to do.
+    pub(super) fn step(&mut self) -> bool {
+        let mut batch = Batch::default();
+        self.shared.queue.take_more(&mut batch);
+        let worked = !batch.commands.is_empty() || batch.committed.is_some();
+        self.carry_out(&mut batch);
+        self.sync_if_due() || worked
+    }
+
+    /// Nobody waits for an answer any more, but what was acknowledged or noted shall be kept.
+    pub(super) fn finish(&mut self) {
+        let mut batch = Batch::default();
+        self.shared.queue.take_more(&mut batch);
+        self.carry_out(&mut batch);
+        // The poisoned one was told about.
+        let _ = self.unless_poisoned(|writer| {
+            writer.sync()?;
+            writer.sync_notes()
+        });
     }
 
     /// Where processors are scarce and syncs fast, threads that are about to append wait
     /// for this one to sleep: it lets them run first, so that they share its sync. Where
     /// nobody waits this costs a system call and no time.
-    fn gather(&self, commands: &mut Vec<Command>) {
+    fn gather(&self, batch: &mut Batch) {
         if self.durability == Durability::Strict {
             thread::yield_now();
-            self.shared.queue.take_more(commands);
+            self.shared.queue.take_more(batch);
         }
     }
 
@@ -148,30 +174,42 @@ impl Worker {
             .map(|due| Duration::from_nanos(due.saturating_sub(now)))
     }
 
-    /// Returns the size of the payloads of `commands`, and empties it.
-    fn carry_out(&mut self, commands: &mut Vec<Command>) -> u64 {
+    /// Empties `batch`.
+    fn carry_out(&mut self, batch: &mut Batch) {
         let mut payload_bytes = 0;
-        for command in commands.drain(..) {
+        for command in batch.commands.drain(..) {
             match command {
-                Command::Append { entries, done } => {
+                Command::Append {
+                    entries,
+                    taken,
+                    done,
+                } => {
                     payload_bytes += entries
                         .iter()
                         .map(|it| it.payload.len() as u64)
                         .sum::<u64>();
-                    let result = self.unless_poisoned(|writer| writer.append(&entries));
+                    let result = self.unless_poisoned(|writer| {
+                        taken?;
+                        writer.append(&entries)
+                    });
                     self.acknowledgements.push((done, result));
                 }
-                Command::Truncate { index, done } => {
-                    self.alone(done, |writer| writer.truncate_after(index));
+                Command::Truncate { index, line, done } => {
+                    self.alone(done, |writer| writer.truncate_after(index, line));
                 }
-                Command::Cut { index, done } => {
-                    self.alone(done, |writer| writer.cut_before(index));
+                Command::Purge { floor, line, done } => {
+                    self.alone(done, |writer| writer.purge(floor, line));
                 }
+                Command::Vote { vote, done } => self.alone(done, |writer| writer.save_vote(vote)),
                 Command::Sync { done } => self.alone(done, Writer::sync),
+                Command::Answer { result, done } => self.alone(done, |_| result),
             }
         }
         self.commit();
-        payload_bytes
+        if let Some(position) = batch.committed.take() {
+            let _ = self.unless_poisoned(|writer| writer.note_committed(position));
+        }
+        self.shared.queue.finished(payload_bytes);
     }
 
     /// Commits what came before, then does `work`, then answers.
@@ -198,6 +236,7 @@ impl Worker {
             if !error.is_refusal() && self.poison.is_none() {
                 let poison = error.poison();
                 tracing::error!(%poison, "the log stops accepting writes");
+                self.shared.recent.lock().stop();
                 self.poison = Some(poison);
             }
         }
@@ -222,21 +261,16 @@ impl Worker {
         }
     }
 
-    fn sync_if_due(&mut self) {
+    /// Says whether a sync was due.
+    fn sync_if_due(&mut self) -> bool {
         let due = self
             .sync_due_nanos
             .is_some_and(|due| self.clock.monotonic_nanos() >= due);
         if due {
             self.sync_due_nanos = None;
-            let synced = self.sync();
-            self.note(synced);
+            // The poisoned one was told about.
+            let _ = self.unless_poisoned(Writer::sync);
         }
-    }
-
-    fn sync(&mut self) -> Result<(), LogError> {
-        if self.poison.is_some() {
-            return Ok(());
-        }
-        self.writer.sync()
+        due
     }
 }

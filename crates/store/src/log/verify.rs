@@ -8,6 +8,7 @@ use std::path::Path;
 use chronos_env::Disk;
 
 use super::format::RecordHeader;
+use super::hard_state;
 use super::recovery::{judge_tail, limits, open_file, scan, sequence_of, void_files};
 use super::{LogError, LogIndex};
 
@@ -33,6 +34,9 @@ pub fn verify(
 ) -> Result<Verified, LogError> {
     let names = disk.read_dir(dir).map_err(LogError::io("list", dir))?;
     let mut verified = Verified::default();
+    if let Err(error) = hard_state::read(disk, dir) {
+        damage(error);
+    }
     let mut found = Vec::new();
     for name in names {
         let Some(sequence) = sequence_of(&name, ".log") else {

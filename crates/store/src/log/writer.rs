@@ -12,12 +12,11 @@ use std::sync::Arc;
 
 use chronos_env::{Clock, Disk, DiskFile, Env, Random};
 
-use super::format::{
-    record_bytes, salted_crc, FileHeader, RecordHeader, ALIGNMENT, DATA_START, PAYLOAD_BYTES_MAX,
-};
+use super::format::{record_bytes, salted_crc, FileHeader, RecordHeader, ALIGNMENT, DATA_START};
+use super::hard_state::{HardFile, HardState, HardVote};
 use super::layout::LogFile;
 use super::recovery::{log_path, spare_path, Recovered};
-use super::{LogEntry, LogError, LogIndex, LogOptions, Shared};
+use super::{LogEntry, LogError, LogIndex, LogOptions, Shared, Term};
 
 /// A buffer of this size is handed to the operating system although the batch goes on.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -39,6 +38,9 @@ pub(super) struct Writer {
     spares: Vec<PathBuf>,
     next_sequence: u64,
     buffer: Vec<u8>,
+    hard: HardFile,
+    /// The line of what is written (see `recent.rs`).
+    line: u64,
 }
 
 /// The file that is being written, always the last of the layout.
@@ -87,6 +89,7 @@ impl Writer {
             });
         }
         *shared.layout.files.lock() = recovered.files;
+        let line = shared.recent.lock().line();
         let mut writer = Self {
             disk: env.disk.clone(),
             clock: env.clock.clone(),
@@ -98,30 +101,16 @@ impl Writer {
             spares: recovered.spares,
             next_sequence: recovered.next_sequence,
             buffer: Vec::new(),
+            hard: recovered.hard,
+            line,
         };
         writer.drop_useless_spares()?;
+        writer.leave_purged_entries()?;
         Ok(writer)
     }
 
-    /// Encodes the entries into the buffer. A refusal leaves no trace.
+    /// Encodes the entries, which continue the log, into the buffer.
     pub(super) fn append(&mut self, entries: &[LogEntry]) -> Result<(), LogError> {
-        let mut expected = self.active.as_ref().map(|it| it.next_index);
-        for entry in entries {
-            let expects = expected.unwrap_or(entry.index);
-            if entry.index != expects || entry.index == LogIndex(u64::MAX) {
-                return Err(LogError::OutOfOrder {
-                    expected: expects,
-                    found: entry.index,
-                });
-            }
-            if entry.payload.len() as u64 > PAYLOAD_BYTES_MAX {
-                return Err(LogError::EntryTooLarge {
-                    bytes: entry.payload.len() as u64,
-                    limit: PAYLOAD_BYTES_MAX,
-                });
-            }
-            expected = Some(entry.index.next());
-        }
         let mut bytes = 0;
         for entry in entries {
             bytes += record_bytes(entry.payload.len() as u64);
@@ -142,6 +131,7 @@ impl Writer {
             _ => self.start_file(entry.index, Start::Continue)?,
         }
         let active = self.active.as_mut().expect("a file was just started");
+        assert_eq!(active.next_index, entry.index, "the queue is out of order");
         let header = RecordHeader {
             payload_crc: salted_crc(active.salt, &entry.payload),
             payload_bytes: entry.payload.len() as u32,
@@ -189,6 +179,11 @@ impl Writer {
         }
         shown.next_index = active.next_index;
         shown.end = active.flushed_to;
+        drop(files);
+        self.shared
+            .recent
+            .lock()
+            .wrote(self.line, active.next_index);
         Ok(())
     }
 
@@ -212,43 +207,72 @@ impl Writer {
         Ok(())
     }
 
-    /// Drops the entries behind `index`: a new file starts at `index + 1`.
-    pub(super) fn truncate_after(&mut self, index: LogIndex) -> Result<(), LogError> {
-        let next = index.next();
-        match &self.active {
-            Some(active) if next < active.next_index => {}
-            _ => return Ok(()),
-        }
-        let first = match self.shared.layout.files.lock().first() {
-            Some(file) => file.first_index,
-            None => return Ok(()),
-        };
-        if next < first {
-            return Err(LogError::BelowStart { index, first });
-        }
-        self.start_file(next, Start::Truncate)
+    /// Drops the entries behind `index`, of which there are some: a new file starts at
+    /// `index + 1`.
+    pub(super) fn truncate_after(&mut self, index: LogIndex, line: u64) -> Result<(), LogError> {
+        self.start_file(index.next(), Start::Truncate)?;
+        self.line = line;
+        Ok(())
     }
 
-    /// Removes files that hold only entries before `index`.
-    pub(super) fn cut_before(&mut self, index: LogIndex) -> Result<(), LogError> {
-        let Some(active) = &self.active else {
+    /// Makes the floor durable, and removes files that hold only what lies below.
+    pub(super) fn purge(&mut self, floor: (Term, LogIndex), line: u64) -> Result<(), LogError> {
+        if self.active.is_none() {
+            // A floor without any file is a log whose files were removed.
+            self.start_file(LogIndex(1), Start::Continue)?;
+        }
+        self.sync()?;
+        self.hard.save(HardState {
+            floor: Some(floor),
+            ..self.hard.state()
+        })?;
+        self.line = line;
+        self.leave_purged_entries()
+    }
+
+    /// Removes files that hold only entries that were purged, and starts one behind a gap if
+    /// that is all of them.
+    fn leave_purged_entries(&mut self) -> Result<(), LogError> {
+        let (Some(active), Some((_, floor))) = (&self.active, self.hard.state().floor) else {
             return Ok(());
         };
-        if index > active.next_index {
-            return self.start_file(index, Start::Reset);
+        let first = floor.next();
+        if first > active.next_index {
+            return self.start_file(first, Start::Reset);
         }
         loop {
             // One by one and oldest first, each durably: a power cut leaves no hole.
             let file = {
                 let mut files = self.shared.layout.files.lock();
                 match files.get(1) {
-                    Some(second) if second.first_index <= index => files.remove(0),
+                    Some(second) if second.first_index <= first => files.remove(0),
                     _ => return Ok(()),
                 }
             };
             self.retire(file)?;
             self.sync_dir()?;
         }
+    }
+
+    /// Makes a vote durable, after all entries before it.
+    pub(super) fn save_vote(&mut self, vote: HardVote) -> Result<(), LogError> {
+        self.sync()?;
+        self.hard.save(HardState {
+            vote: Some(vote),
+            ..self.hard.state()
+        })?;
+        *self.shared.vote.lock() = Some(vote);
+        Ok(())
+    }
+
+    /// Writes what is committed, without a sync.
+    pub(super) fn note_committed(&mut self, position: (Term, LogIndex)) -> Result<(), LogError> {
+        self.hard.note_committed(position)
+    }
+
+    /// Makes durable what was noted.
+    pub(super) fn sync_notes(&mut self) -> Result<(), LogError> {
+        self.hard.sync_notes()
     }
 
     /// Closes the active file and starts the next one with `first_index`. From the

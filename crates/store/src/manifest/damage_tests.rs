@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Membership;
 
 /// A manifest of some edits, and the states that they make one after the other.
 fn valid() -> (Vec<u8>, Vec<ManifestState>) {
@@ -24,7 +25,13 @@ fn valid() -> (Vec<u8>, Vec<ManifestState>) {
             }),
             _ => Edit::Flush(Flush {
                 flushed_index: index,
+                flushed_term: index / 3 + 1,
                 floor: index * 10,
+                membership: (index == 5).then(|| Membership {
+                    term: 2,
+                    index: 5,
+                    bytes: vec![1, 2, 3],
+                }),
                 next_segment_id: index,
                 catalog: None,
                 truncated: Some(vec![Truncated {

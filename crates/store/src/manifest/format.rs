@@ -6,8 +6,9 @@ use super::{Edit, ManifestState};
 use crate::error::StoreError;
 
 const MAGIC: [u8; 8] = *b"CHRONMAN";
-/// Version 2 added runs of history, which an older reader would take for current.
-const VERSION: u32 = 3;
+/// Version 2 added runs of history, which an older reader would take for current; version 4
+/// terms and the membership, without which it would vote and replicate wrongly.
+const VERSION: u32 = 4;
 const VERSION_MIN: u32 = 1;
 const HEADER_BYTES: usize = 16;
 /// Length and checksum before a record's payload.

@@ -136,6 +136,18 @@ impl Manifest {
         })
     }
 
+    /// Writes a manifest with nothing behind its checkpoint, for a directory that no store has
+    /// open; returns its path.
+    pub(crate) fn write_state(
+        env: &Env,
+        dir: &Path,
+        number: u64,
+        state: ManifestState,
+    ) -> Result<PathBuf, StoreError> {
+        Manifest::begin(env, dir, number, state)?;
+        Ok(path_of(dir, number))
+    }
+
     /// What is true now.
     pub(crate) fn state(&self) -> &ManifestState {
         &self.state
@@ -206,7 +218,9 @@ mod tests {
     fn flush(index: u64) -> Edit {
         Edit::Flush(Flush {
             flushed_index: index,
+            flushed_term: index,
             floor: index,
+            membership: None,
             next_segment_id: index,
             catalog: None,
             truncated: None,
@@ -234,11 +248,11 @@ mod tests {
     }
 
     /// As version 1 wrote it: no segment is a run of history, no table has an index. Version 2
-    /// has no indexes either.
+    /// has no indexes either, and up to version 3 there were no terms.
     #[test]
     fn a_manifest_of_an_older_version_is_read() {
         let checkpoint = r#"{"checkpoint":{"flushed_index":9,"floor":8,"next_segment_id":3,"catalog":{"version":0,"next_table_id":1,"tables":{}},"truncated":[],"segments":[{"id":2,"table":1,"rows":10,"bytes":400,"min_key":[1],"max_key":[2],"min_recorded":1,"max_recorded":7,"one_version_per_key":false,"has_deletes":true}]}}"#;
-        for version in [1, 2] {
+        for version in [1, 2, 3] {
             let mut bytes = b"CHRONMAN".to_vec();
             bytes.extend(u32::to_le_bytes(version));
             bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
@@ -252,6 +266,8 @@ mod tests {
             assert_eq!(state.segments[0].meta.rows, 10);
             assert_eq!(state.segments[0].superseded, None);
             assert!(state.catalog.indexes.is_empty());
+            assert_eq!((state.flushed_term, state.membership), (1, None));
+            assert_eq!(state.segments[0].crc32, None);
         }
     }
 

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::buckets::Bucket;
 use crate::history::{Place, Superseded};
+use crate::log::Term;
+use crate::progress::Membership;
 use crate::segment::{SegmentId, SegmentMeta};
 
 /// Everything the manifest knows.
@@ -14,14 +16,25 @@ use crate::segment::{SegmentId, SegmentMeta};
 pub(crate) struct ManifestState {
     /// Log entries up to this one are contained in segments and catalog.
     pub(crate) flushed_index: u64,
+    /// The term of that entry. Before version 4 there was one term.
+    #[serde(default = "first_term")]
+    pub(crate) flushed_term: u64,
     /// The highest stamp among them.
     pub(crate) floor: u64,
+    /// Who belongs to the cluster as of `flushed_index`, if that was ever noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) membership: Option<Membership>,
     pub(crate) next_segment_id: u64,
     /// Tables as of `flushed_index`.
     pub(crate) catalog: Catalog,
     /// Tables that were truncated.
     pub(crate) truncated: Vec<Truncated>,
     pub(crate) segments: Vec<SegmentEntry>,
+}
+
+/// The only term there was before terms were noted.
+fn first_term() -> u64 {
+    Term::FIRST.0
 }
 
 /// A segment of the store.
@@ -35,6 +48,9 @@ pub(crate) struct SegmentEntry {
     /// The window of time that all its rows are in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bucket: Option<Bucket>,
+    /// Of all bytes of the file; `None`: written before version 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) crc32: Option<u32>,
 }
 
 impl SegmentEntry {
@@ -69,7 +85,12 @@ pub(crate) enum Edit {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Flush {
     pub(crate) flushed_index: u64,
+    #[serde(default = "first_term")]
+    pub(crate) flushed_term: u64,
     pub(crate) floor: u64,
+    /// Only if it changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) membership: Option<Membership>,
     pub(crate) next_segment_id: u64,
     /// Only if it changed. Segments of tables that it lacks are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +128,10 @@ impl ManifestState {
 
     fn flush(&mut self, flush: Flush) -> Vec<SegmentId> {
         self.flushed_index = flush.flushed_index;
+        self.flushed_term = flush.flushed_term;
+        if flush.membership.is_some() {
+            self.membership = flush.membership;
+        }
         self.floor = flush.floor;
         self.next_segment_id = self.next_segment_id.max(flush.next_segment_id);
         self.segments.extend(flush.added);

@@ -35,6 +35,8 @@ pub struct SegmentWriter {
     options: SegmentOptions,
     /// Where the next group starts.
     offset: u64,
+    /// Of all bytes written, which are written in order.
+    crc: crc32fast::Hasher,
     pending: VecDeque<Pending>,
     pending_rows: usize,
     pending_bytes: usize,
@@ -96,6 +98,8 @@ impl SegmentWriter {
         let file = env.disk.create(path).map_err(|e| io("create", e))?;
         let header = layout::header(format_version(options));
         file.write_at(&header, 0).map_err(|e| io("write", e))?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header);
         let slots = slot::FIRST_COLUMN + schema.columns.len();
         Ok(SegmentWriter {
             file,
@@ -104,6 +108,7 @@ impl SegmentWriter {
             schema: schema.clone(),
             options: options.clone(),
             offset: header.len() as u64,
+            crc,
             pending: VecDeque::new(),
             pending_rows: 0,
             pending_bytes: 0,
@@ -160,7 +165,12 @@ impl SegmentWriter {
     /// publishes its name.
     ///
     /// Errors: nothing was appended, or the disk fails.
-    pub fn finish(mut self) -> Result<SegmentMeta, SegmentError> {
+    pub fn finish(self) -> Result<SegmentMeta, SegmentError> {
+        Ok(self.finish_checked()?.0)
+    }
+
+    /// The same; gives also the CRC-32 of the whole file.
+    pub(crate) fn finish_checked(mut self) -> Result<(SegmentMeta, u32), SegmentError> {
         while self.pending_rows > 0 {
             self.write_page()?;
         }
@@ -168,6 +178,7 @@ impl SegmentWriter {
         let (Some(first), Some(last)) = (self.pages.first(), self.pages.last()) else {
             return Err(self.invalid("a segment needs at least one version"));
         };
+        let (min_key, max_key) = (first.meta.min_key.to_vec(), last.meta.max_key.to_vec());
         let columns: Vec<StoredColumn> = self.schema.stored_columns().collect();
         let head = FooterHead {
             id: self.id,
@@ -181,18 +192,19 @@ impl SegmentWriter {
         self.write(&end)?;
         self.file.sync_data().map_err(|e| self.io("sync", e))?;
         let metas = || self.pages.iter().map(|p| &p.meta);
-        Ok(SegmentMeta {
+        let meta = SegmentMeta {
             id: self.id,
             table: self.schema.id,
             rows: metas().map(|m| u64::from(m.rows)).sum(),
             bytes: self.offset + end.len() as u64,
-            min_key: first.meta.min_key.to_vec(),
-            max_key: last.meta.max_key.to_vec(),
+            min_key,
+            max_key,
             min_recorded: metas().map(|m| m.min_recorded).min().unwrap_or(Stamp::MIN),
             max_recorded: metas().map(|m| m.max_recorded).max().unwrap_or(Stamp::MIN),
             one_version_per_key: self.one_version_per_key,
             has_deletes: metas().any(|m| m.has_deletes),
-        })
+        };
+        Ok((meta, self.crc.finalize()))
     }
 
     fn check_shape(&self, batch: &VersionBatch) -> Result<(), SegmentError> {
@@ -355,9 +367,11 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<(), SegmentError> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
         let written = self.file.write_at(bytes, self.offset);
-        written.map_err(|e| self.io("write", e))
+        written.map_err(|e| self.io("write", e))?;
+        self.crc.update(bytes);
+        Ok(())
     }
 
     fn io(&self, action: &'static str, source: std::io::Error) -> SegmentError {

@@ -18,6 +18,7 @@ use crate::manifest::SegmentEntry;
 use crate::memtable::KeyRanges;
 use crate::merge::gallop;
 use crate::segment::{PageColumn, PageMeta, Segment};
+use crate::state::Directory;
 
 /// With so many wanted keys in a page, its keys are read without asking the filter.
 const KEYS_WITHOUT_FILTER: usize = 16;
@@ -43,6 +44,8 @@ pub(crate) struct SegmentFile {
     pub(crate) superseded: Option<Superseded>,
     /// The window of time that all its rows are in.
     pub(crate) bucket: Option<Bucket>,
+    /// Of all bytes of the file; `None`: it was written before that was noted.
+    pub(crate) crc32: Option<u32>,
     name: Arc<FileName>,
 }
 
@@ -52,6 +55,7 @@ pub(crate) struct FileName {
     env: Env,
     path: PathBuf,
     obsolete: AtomicBool,
+    directory: Arc<Directory>,
 }
 
 impl Deref for SegmentFile {
@@ -64,6 +68,7 @@ impl Deref for SegmentFile {
 
 impl SegmentFile {
     pub(crate) fn new(
+        directory: &Arc<Directory>,
         env: Env,
         path: PathBuf,
         segment: Arc<Segment>,
@@ -77,12 +82,19 @@ impl SegmentFile {
             // Of one that is lost nothing is known; what there was of it is refused.
             has_periods: !segment.is_lost() && segment.pages().iter().any(|page| !page.open_valid),
             segment,
+            crc32: None,
             name: Arc::new(FileName {
                 env,
                 path,
                 obsolete: AtomicBool::new(false),
+                directory: directory.clone(),
             }),
         }
+    }
+
+    /// The same file, of which a checksum is known.
+    pub(crate) fn with_crc32(self, crc32: Option<u32>) -> SegmentFile {
+        SegmentFile { crc32, ..self }
     }
 
     /// The same file, read as `schema` has the table now.
@@ -99,6 +111,7 @@ impl SegmentFile {
             superseded: self.superseded,
             bucket: self.bucket,
             has_periods: self.has_periods,
+            crc32: self.crc32,
             segment: Arc::new(segment),
             name: self.name.clone(),
         }))
@@ -115,6 +128,7 @@ impl SegmentFile {
             meta: self.meta().clone(),
             superseded: self.superseded,
             bucket: self.bucket,
+            crc32: self.crc32,
         }
     }
 
@@ -274,7 +288,8 @@ impl FileName {
 impl Drop for FileName {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            if let Err(error) = self.env.disk.remove_file(&self.path) {
+            let remove = || self.env.disk.remove_file(&self.path);
+            if let Some(Err(error)) = self.directory.change(remove) {
                 // Whoever opens the store next removes it: the manifest does not name it.
                 tracing::warn!(path = %self.path.display(), %error, "cannot remove an obsolete segment");
             }

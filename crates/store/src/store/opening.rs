@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::index;
 use crate::manifest::{self, Manifest};
 use crate::segment::{PageCache, SegmentId};
-use crate::state::{FileName, SegmentFile, StoreState, TableState};
+use crate::state::{Directory, FileName, SegmentFile, StoreState, TableState};
 
 pub(super) fn create_dirs(env: &Env, dir: &Path) -> Result<(), StoreError> {
     let segments = dir.join(SEGMENTS);
@@ -82,6 +82,7 @@ pub(super) fn initial_state(
     manifest: &Manifest,
     cache: &Arc<PageCache>,
     files: &mut HashMap<SegmentId, Weak<FileName>>,
+    directory: &Arc<Directory>,
 ) -> Result<StoreState, StoreError> {
     let known = manifest.state();
     let truncations = known.truncations();
@@ -95,13 +96,15 @@ pub(super) fn initial_state(
         for entry in entries.filter(|s| s.meta.table == schema.id) {
             let path = segment_path(dir, entry.meta.id);
             let segment = damage::open_segment(env, &path, &schema, &entry.meta, cache)?;
-            let file = Arc::new(SegmentFile::new(
+            let file = SegmentFile::new(
+                directory,
                 env.clone(),
                 path,
                 segment,
                 &schema,
                 entry.place(),
-            ));
+            );
+            let file = Arc::new(file.with_crc32(entry.crc32));
             files.insert(entry.meta.id, Arc::downgrade(file.name()));
             table.add_file(&file)?;
         }

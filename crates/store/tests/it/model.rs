@@ -182,9 +182,12 @@ impl Model {
                 self.next_id += 1;
                 return Ok(());
             }
-            Change::DropIndex(_) | Change::SetIndexState(..) => return Ok(()),
+            Change::DropIndex(_) | Change::GiveUpIndex(_) | Change::SetIndexState(..) => {
+                return Ok(());
+            }
             Change::ExpectShape(..)
             | Change::ExpectReads(_)
+            | Change::Once(_)
             | Change::CreateSequence(_)
             | Change::ReserveNumbers(..)
             | Change::SetSequence(..) => return Ok(()),

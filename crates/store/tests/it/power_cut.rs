@@ -127,7 +127,7 @@ pub(crate) fn apply(
 }
 
 /// Builds the indexes that a write set declares complete.
-fn build(store: &Store, set: &WriteSet) -> Result<(), StoreError> {
+pub(crate) fn build(store: &Store, set: &WriteSet) -> Result<(), StoreError> {
     let declared = set.changes.iter().filter_map(|change| match change {
         Change::SetIndexState(id, _) => Some(*id),
         _ => None,

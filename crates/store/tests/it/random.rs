@@ -25,6 +25,7 @@ use chronos_store::{ApplyError, KeyRange, LogIndex, ReadView, Store, StoreOption
 use proptest::prelude::*;
 
 use crate::cases::run_cases;
+use crate::content;
 use crate::fixture::*;
 use crate::model::{Done, Model, Refused};
 
@@ -645,6 +646,10 @@ fn run_case(size: Size, case: &Case) {
     run.check(&run.store.read_view(), *seed, *partitions, *batch_rows);
     for view in &run.kept {
         run.check(view, *seed, *partitions, *batch_rows);
+    }
+    if seed.is_multiple_of(8) {
+        content::check_replicas(&run.store, &run.log, NODE, *seed);
+        content::check_lagging(&run.store, &run.log, NODE, *seed);
     }
     run.reopen();
     let again = seed.rotate_left(9);

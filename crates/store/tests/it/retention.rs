@@ -16,6 +16,7 @@ use chronos_store::{
 };
 use proptest::prelude::*;
 
+use crate::content;
 use crate::fixture::{batch, change, options, rows, stamp};
 
 const NODE: NodeId = NodeId(3);
@@ -559,6 +560,7 @@ proptest! {
         has_time in any::<bool>(),
         options in table_options(),
         ops in prop::collection::vec(op(), 1..30),
+        seed in any::<u64>(),
     ) {
         let mut run = Run::new(table(has_time, options));
         for op in &ops {
@@ -569,6 +571,12 @@ proptest! {
         run.check();
         run.store.compact_tables(&[TableId(1)], true).unwrap();
         run.check();
+        if seed.is_multiple_of(2) {
+            let log = run.log.iter();
+            let log: Vec<_> = log.map(|(i, stamp, set, _)| (*i, *stamp, set.clone())).collect();
+            content::check_replicas(&run.store, &log, NODE, seed);
+            content::check_lagging(&run.store, &log, NODE, seed);
+        }
         run.now += 5;
         run.check();
     }

@@ -20,6 +20,7 @@ use chronos_store::{
 use proptest::prelude::*;
 
 use crate::cases::run_cases;
+use crate::content;
 use crate::fixture::*;
 
 const NODE: NodeId = NodeId(7);
@@ -557,6 +558,9 @@ fn rows_are_the_rectangles_of_a_replay() {
         run.store.flush_now().unwrap();
         run.store.compact_now().unwrap();
         run.check(seed.rotate_left(23));
+        if seed.is_multiple_of(2) {
+            content::check_replicas(&run.store, &run.log, NODE, seed);
+        }
     });
 }
 

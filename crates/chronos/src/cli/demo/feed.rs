@@ -1,10 +1,10 @@
 //! Posting readings to a node, however busy it is.
 //!
-//! A node that answers 429 or 503, or does not answer, is tried again after a growing
-//! pause. Sending a message twice is harmless: `/ingest` recognises a reading by its
+//! A node that answers 429, 503 or 504, or does not answer, is tried again after a growing
+//! pause; of several nodes the next one is asked then. Sending a message twice is harmless: `/ingest` recognises a reading by its
 //! device, metric, time and sequence number. Any other refusal ends the demo.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,11 +25,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The longest pause a node may ask for.
 const PAUSE_ASKED_MAX: Duration = Duration::from_secs(10);
 
-/// Posts to one node and counts.
+/// Tries of one message with nodes of which any will do, and their longest pause: to see how long they take to agree.
+const TRIES_OF_ANY_MAX: u32 = 600;
+const PAUSE_OF_ANY_MAX: Duration = Duration::from_millis(60);
+
+/// Posts to a node, or to any of several, and counts.
 #[derive(Debug)]
 pub(super) struct Feed {
     client: Client,
-    uri: Uri,
+    /// Where readings are posted, by node.
+    uris: Vec<Uri>,
+    /// The node that is asked: the one at this number, modulo theirs.
+    asked: AtomicUsize,
+    tries_max: u32,
+    pause_max: Duration,
     health: Uri,
     env: Env,
     rows: AtomicU64,
@@ -55,20 +64,33 @@ impl Feed {
         authorization: Option<String>,
         env: &Env,
     ) -> Result<Self, CliError> {
-        let page = |name: &str| {
-            format!("{}/{name}", url.trim_end_matches('/'))
+        let mut feed = Self::to_any(&[url.to_owned()], env)?;
+        feed.client = feed.client.with_authorization(authorization);
+        (feed.tries_max, feed.pause_max) = (TRIES_MAX, PAUSE_MAX);
+        Ok(feed)
+    }
+
+    /// A feed to whichever of these nodes takes it.
+    pub(super) fn to_any(urls: &[String], env: &Env) -> Result<Self, CliError> {
+        let page = |url: &str, name: &str| {
+            let uri = format!("{}/{name}", url.trim_end_matches('/'))
                 .parse::<Uri>()
-                .map_err(|error| CliError::Usage(format!("--url {url}: {error}")))
+                .map_err(|error| CliError::Usage(format!("--url {url}: {error}")))?;
+            if uri.scheme_str() != Some("http") || uri.host().is_none() {
+                let message = format!("--url {url}: expected http://host:9000");
+                return Err(CliError::Usage(message));
+            }
+            Ok(uri)
         };
-        let (uri, health) = (page("ingest")?, page("health")?);
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            let message = format!("--url {url}: expected http://host:9000");
-            return Err(CliError::Usage(message));
-        }
+        let uris = urls.iter().map(|url| page(url, "ingest"));
+        let first = urls.first().map_or("", String::as_str);
         Ok(Self {
-            client: Client::new().with_authorization(authorization),
-            uri,
-            health,
+            client: Client::new(),
+            uris: uris.collect::<Result<_, _>>()?,
+            asked: AtomicUsize::new(0),
+            tries_max: TRIES_OF_ANY_MAX,
+            pause_max: PAUSE_OF_ANY_MAX,
+            health: page(first, "health")?,
             env: env.clone(),
             rows: AtomicU64::new(0),
             posts: AtomicU64::new(0),
@@ -90,7 +112,7 @@ impl Feed {
         match self.client.get(&self.health).await {
             // A node that is not well says so in its answers to readings.
             Ok(_) => Ok(()),
-            Err(reason) => Err(self.unreachable(&reason)),
+            Err(reason) => Err(unreachable(&self.uris[0], &reason)),
         }
     }
 
@@ -100,52 +122,58 @@ impl Feed {
         let body = Bytes::from(serde_json::Value::Array(messages).to_string());
         let mut tries = 0;
         loop {
-            let outcome = self.client.post_json(&self.uri, body.clone()).await;
+            let node = self.asked.load(Ordering::Relaxed);
+            let uri = &self.uris[node % self.uris.len()];
+            let outcome = self.client.post_json(uri, body.clone()).await;
             tries += 1;
             let asked = match &outcome {
-                Ok(answer) if answer.status == 200 => return self.accept(answer),
-                Ok(answer) if matches!(answer.status, 429 | 503) => answer.retry_after_secs,
-                Ok(answer) => return Err(refusal(&self.uri, answer)),
+                Ok(answer) if answer.status == 200 => return self.accept(answer, uri),
+                Ok(answer) if matches!(answer.status, 429 | 503 | 504) => answer.retry_after_secs,
+                Ok(answer) => return Err(refusal(uri, answer)),
                 Err(_) => None,
             };
-            if tries >= TRIES_MAX {
+            if tries >= self.tries_max {
                 return Err(match outcome {
-                    Ok(answer) => refusal(&self.uri, &answer),
-                    Err(reason) => self.unreachable(&reason),
+                    Ok(answer) => refusal(uri, &answer),
+                    Err(reason) => unreachable(uri, &reason),
                 });
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(pause(tries, asked, self.env.random.u64())).await;
+            self.asked.store(node.wrapping_add(1), Ordering::Relaxed);
+            // Where there is another node, none says how long to wait for it.
+            let asked = asked.filter(|_| self.uris.len() == 1);
+            let pause = pause(tries, self.pause_max, asked, self.env.random.u64());
+            tokio::time::sleep(pause).await;
         }
     }
 
-    fn accept(&self, answer: &Answer) -> Result<(), CliError> {
+    fn accept(&self, answer: &Answer, uri: &Uri) -> Result<(), CliError> {
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let Some(rows) = body.get("rows").and_then(serde_json::Value::as_u64) else {
             return Err(CliError::Failed(format!(
                 "{} answered 200 without a number of rows; is it a chronos node?",
-                self.uri
+                uri
             )));
         };
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.posts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+}
 
-    fn unreachable(&self, reason: &str) -> CliError {
-        CliError::Connect {
-            target: self.uri.to_string(),
-            reason: reason.to_owned(),
-            hint: "\nIs `chronos start` running?".to_owned(),
-        }
+fn unreachable(uri: &Uri, reason: &str) -> CliError {
+    CliError::Connect {
+        target: uri.to_string(),
+        reason: reason.to_owned(),
+        hint: "\nIs `chronos start` running?".to_owned(),
     }
 }
 
 /// How long to wait after the `tries`-th failure: doubling, with jitter so that many
 /// senders do not return at the same moment, and no shorter than the node asked for.
-fn pause(tries: u32, asked_secs: Option<u64>, random: u64) -> Duration {
+fn pause(tries: u32, longest: Duration, asked_secs: Option<u64>, random: u64) -> Duration {
     let doubled = PAUSE_FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16));
-    let longest = doubled.min(PAUSE_MAX).as_micros() as u64;
+    let longest = doubled.min(longest).as_micros() as u64;
     let jittered = Duration::from_micros(longest / 2 + random % (longest / 2 + 1));
     let asked = Duration::from_secs(asked_secs.unwrap_or(0)).min(PAUSE_ASKED_MAX);
     jittered.max(asked)
@@ -166,12 +194,12 @@ mod tests {
     #[test]
     fn pauses_grow_within_bounds() {
         for random in [0, 1, u64::MAX / 2, u64::MAX] {
-            let first = pause(1, None, random);
+            let first = pause(1, PAUSE_MAX, None, random);
             assert!(first >= PAUSE_FIRST / 2 && first <= PAUSE_FIRST);
-            assert!(pause(40, None, random) <= PAUSE_MAX);
-            assert!(pause(40, None, random) >= PAUSE_MAX / 2);
-            assert_eq!(pause(1, Some(3), random), Duration::from_secs(3));
-            assert_eq!(pause(1, Some(9999), random), PAUSE_ASKED_MAX);
+            assert!(pause(40, PAUSE_MAX, None, random) <= PAUSE_MAX);
+            assert!(pause(40, PAUSE_MAX, None, random) >= PAUSE_MAX / 2);
+            assert_eq!(pause(1, PAUSE_MAX, Some(3), random), Duration::from_secs(3));
+            assert_eq!(pause(1, PAUSE_MAX, Some(9999), random), PAUSE_ASKED_MAX);
         }
     }
 
@@ -225,13 +253,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_node_is_tried_again_with_the_same_message() {
-        let (url, served) = node(&[(429, ""), (503, ""), (200, "{\"rows\":1}")]).await;
+        let (url, served) = node(&[(429, ""), (503, ""), (504, ""), (200, "{\"rows\":1}")]).await;
         let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
         feed.post(&[reading()]).await.unwrap();
         let expected = Counts {
             rows: 1,
             posts: 1,
-            retries: 2,
+            retries: 3,
         };
         assert_eq!(feed.counts(), expected);
         let bodies = served.await.unwrap();
@@ -241,6 +269,25 @@ mod tests {
             "{}",
             bodies[0]
         );
+    }
+
+    #[tokio::test]
+    async fn another_node_is_asked_when_one_does_not_answer() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let first = format!("http://{}", gone.local_addr().unwrap());
+        drop(gone);
+        let (second, served) = node(&[(200, "{\"rows\":1}"), (200, "{\"rows\":1}")]).await;
+        let feed = Feed::to_any(&[first, second], &Env::simulated(1)).unwrap();
+        feed.post(&[reading()]).await.unwrap();
+        // The one that answered is asked again.
+        feed.post(&[reading()]).await.unwrap();
+        let expected = Counts {
+            rows: 2,
+            posts: 2,
+            retries: 1,
+        };
+        assert_eq!(feed.counts(), expected);
+        served.await.unwrap();
     }
 
     #[tokio::test]
@@ -269,6 +316,6 @@ mod tests {
         let env = Env::simulated(1);
         assert!(Feed::new("https://h:1", None, &env).is_err());
         assert!(Feed::new("h:1", None, &env).is_err());
-        assert!(Feed::new("http://h:1/", None, &env).is_ok_and(|f| f.uri.path() == "/ingest"));
+        assert!(Feed::new("http://h:1/", None, &env).is_ok_and(|f| f.uris[0].path() == "/ingest"));
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! Three acts: history is posted as fast as the node takes it; live readings follow,
 //! once a second, while a probe is offline and later sends its backlog; then queries,
-//! a correction among them, run over the node's PostgreSQL port.
+//! a correction among them, run over the node's PostgreSQL port. With `--nodes` there is another
+//! story, of a cluster: [`cluster`].
 
+mod cluster;
 mod feed;
 mod queries;
 mod site;
@@ -43,6 +45,9 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs the demo.
 pub(crate) async fn run(args: DemoArgs, env: &Env) -> Result<(), CliError> {
+    if let Some(count) = args.nodes {
+        return cluster::run(args, count, env).await;
+    }
     let target = Target::parse(&args.pg_url)?.with_login(&args.login)?;
     let password = target.password.as_deref();
     let authorization = password.map(|password| basic(&target.user, password));

@@ -14,6 +14,9 @@ use crate::cli::error::CliError;
 use crate::cli::reply::{Progress, RunError, Sink, SmallResult, Transaction};
 use crate::cli::wire;
 
+/// A leader that was found may be gone a moment later; another one is looked for so often.
+const SEARCHES_MAX: u32 = 5;
+
 /// An open database, wherever it is.
 pub(crate) enum Backend {
     /// A node, or any PostgreSQL server, over the wire. Boxed, as a session is large.
@@ -124,11 +127,12 @@ impl Backend {
         }
     }
 
-    /// Opens the session anew after it was lost. Its settings and transaction are gone.
+    /// Opens the session anew after it was lost, with the leader of the cluster if one is
+    /// followed. Its settings and transaction are gone.
     pub(crate) async fn reconnect(&mut self) -> Result<(), CliError> {
         match self {
             Self::Wire(session) => {
-                **session = wire::Session::connect(&session.target().clone()).await?;
+                **session = reconnected(session.target()).await?;
                 Ok(())
             }
             #[cfg(test)]
@@ -142,6 +146,21 @@ impl Backend {
             Self::Wire(session) => session.close().await,
             #[cfg(test)]
             Self::Scripted(_) => {}
+        }
+    }
+}
+
+async fn reconnected(target: &wire::Target) -> Result<wire::Session, CliError> {
+    let mut searches = 1;
+    loop {
+        let target = target.of_now().await?;
+        match wire::Session::connect(&target).await {
+            Err(CliError::Connect { .. })
+                if target.following.is_some() && searches < SEARCHES_MAX =>
+            {
+                searches += 1;
+            }
+            connected => return connected,
         }
     }
 }

@@ -299,7 +299,8 @@ impl Session {
                 tell(&format!("The connection was lost: {reason}."));
                 match self.backend.reconnect().await {
                     Ok(()) => {
-                        tell("Connected again; the statement may or may not have been done.");
+                        tell(&self.backend.description());
+                        tell("Whether the statement was done is not known (08007): look before you repeat it.");
                         Err(Stop::Failed(0))
                     }
                     Err(error) => Err(Stop::Ended(error)),

@@ -9,7 +9,7 @@ mod args;
 mod login;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use chronos_node::{AuthMode, AuthOptions, Node};
 use chronos_server::tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
 use tokio::signal::unix::{signal, SignalKind};
 
-use super::args::{HostPort, StartArgs};
+use super::args::{HostPort, Listeners, StartArgs};
 use super::error::{tell, CliError};
 use super::files;
 use super::start::node_error;
@@ -31,12 +31,12 @@ const TOKEN_CHARACTERS_MIN: usize = 16;
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// How a node with these arguments finds out who somebody is.
-pub(super) fn auth_options(args: &StartArgs) -> Result<AuthOptions, CliError> {
+pub(super) fn auth_options(args: &StartArgs, listen: &Listeners) -> Result<AuthOptions, CliError> {
     let mode = match args.security.auth {
         _ if args.security.insecure => AuthMode::Trust,
         args::Auth::Trust => AuthMode::Trust,
         args::Auth::Password => AuthMode::Required,
-        args::Auth::Auto if listens_elsewhere(args) => AuthMode::Required,
+        args::Auth::Auto if listens_elsewhere(listen) => AuthMode::Required,
         args::Auth::Auto => AuthMode::ByUsers,
     };
     Ok(AuthOptions {
@@ -60,42 +60,89 @@ fn token(variable: &str) -> Result<Option<Secret>, CliError> {
 }
 
 /// Whether others than this machine can connect.
-fn listens_elsewhere(args: &StartArgs) -> bool {
-    let is_local = |address: &HostPort| match address.host.parse::<IpAddr>() {
+fn listens_elsewhere(listen: &Listeners) -> bool {
+    !(is_local(&listen.pg) && is_local(&listen.http))
+}
+
+/// Whether nobody is asked who he is.
+pub(super) fn trusts_everybody(args: &ServeSecurityArgs) -> bool {
+    args.insecure || matches!(args.auth, args::Auth::Trust)
+}
+
+/// Whether only this machine can connect to an address.
+pub(super) fn is_local(address: &HostPort) -> bool {
+    match address.host.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback(),
         Err(_) => address.host.eq_ignore_ascii_case("localhost"),
-    };
-    !(is_local(&args.pg_address) && is_local(&args.http_address()))
+    }
 }
 
 /// Makes the first admin if the arguments give its password, and refuses to go on if nobody
 /// could log in where somebody must.
-pub(super) async fn prepare_users(args: &StartArgs, node: &Node) -> Result<(), CliError> {
-    let given = &args.security;
-    let password = match &given.admin_password_file {
+pub(super) async fn prepare_users(
+    args: &StartArgs,
+    listen: &Listeners,
+    node: &Node,
+) -> Result<(), CliError> {
+    ensure_admin(args, node).await?;
+    if must_log_in(args, listen)? && !node.can_log_in() {
+        return Err(CliError::Usage(NOBODY.to_owned()));
+    }
+    warn_of_openness(args, listen)
+}
+
+/// The same in a cluster that knows a leader. The users are the cluster's: that nobody can log in
+/// yet is no reason to stop, as another node may make the admin.
+pub(super) async fn prepare_users_of_cluster(
+    args: &StartArgs,
+    listen: &Listeners,
+    node: &Node,
+) -> Result<(), CliError> {
+    ensure_admin(args, node).await?;
+    if must_log_in(args, listen)? && !node.can_log_in() {
+        tell(&format!("WARNING: {NOBODY}"));
+    }
+    Ok(())
+}
+
+/// The password of the first admin, if the arguments or the environment give one.
+pub(super) fn admin_password(args: &StartArgs) -> Result<Option<String>, CliError> {
+    let password = match &args.security.admin_password_file {
         Some(file) => Some(from_password_file(file)?),
         None => std::env::var("CHRONOS_ADMIN_PASSWORD").ok(),
     };
-    if let Some(password) = password.filter(|p| !p.is_empty()) {
-        let name = &given.admin_user;
-        let made = node.ensure_admin(name, &password).await;
-        match made.map_err(|e| node_error(&e))? {
-            true => tracing::info!(name, "the admin was made"),
-            false => tracing::info!(
-                name,
-                "there is such a user already; its password is left as it is"
-            ),
-        }
+    Ok(password.filter(|p| !p.is_empty()))
+}
+
+async fn ensure_admin(args: &StartArgs, node: &Node) -> Result<(), CliError> {
+    let Some(password) = admin_password(args)? else {
+        return Ok(());
+    };
+    let name = &args.security.admin_user;
+    let made = node.ensure_admin(name, &password).await;
+    match made.map_err(|e| node_error(&e))? {
+        true => tracing::info!(name, "the admin was made"),
+        false => tracing::info!(
+            name,
+            "there is such a user already; its password is left as it is"
+        ),
     }
-    let mode = auth_options(args)?.mode;
-    if mode == AuthMode::Required && !node.can_log_in() {
-        return Err(CliError::Usage(NOBODY.to_owned()));
-    }
-    if mode == AuthMode::Trust && listens_elsewhere(args) {
+    Ok(())
+}
+
+fn must_log_in(args: &StartArgs, listen: &Listeners) -> Result<bool, CliError> {
+    Ok(auth_options(args, listen)?.mode == AuthMode::Required)
+}
+
+/// Says what others on the network can do or see.
+pub(super) fn warn_of_openness(args: &StartArgs, listen: &Listeners) -> Result<(), CliError> {
+    let given = &args.security;
+    let mode = auth_options(args, listen)?.mode;
+    if mode == AuthMode::Trust && listens_elsewhere(listen) {
         tell("WARNING: everybody who can reach this machine may read, change and erase everything (--auth trust)");
     }
     let is_clear = given.tls_cert.is_none() || given.tls == args::Tls::Allow;
-    if mode == AuthMode::Required && listens_elsewhere(args) && is_clear {
+    if mode == AuthMode::Required && listens_elsewhere(listen) && is_clear {
         tell("WARNING: others on the network can read what is sent without TLS, passwords of HTTP requests too; give --tls-cert, --tls-key and --tls require");
     }
     Ok(())
@@ -159,8 +206,28 @@ fn unusable(args: &ServeSecurityArgs, error: &chronos_server::tls::TlsError) -> 
 
 /// Reads the certificate files again when they have changed, and at SIGHUP. Ends never.
 pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsServer>) {
-    let named = [&args.tls_cert, &args.tls_key, &args.tls_ca_cert];
-    let state = || named.map(|file| file.as_deref().and_then(files::state_of));
+    let named = [
+        args.tls_cert.clone(),
+        args.tls_key.clone(),
+        args.tls_ca_cert.clone(),
+    ];
+    let reload = || match tls_files(&args)? {
+        Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
+        None => Ok(()),
+    };
+    watch_files(named, reload).await;
+}
+
+/// Has files read again when they have changed, and at SIGHUP. Ends never.
+pub(super) async fn watch_files(
+    named: [Option<PathBuf>; 3],
+    reload: impl Fn() -> Result<(), CliError>,
+) {
+    let state = || {
+        named
+            .each_ref()
+            .map(|file| file.as_deref().and_then(files::state_of))
+    };
     let mut seen = state();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::error!("cannot watch for SIGHUP");
@@ -176,11 +243,7 @@ pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsS
             continue;
         }
         seen = now;
-        let reloaded = tls_files(&args).and_then(|files| match files {
-            Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
-            None => Ok(()),
-        });
-        match reloaded {
+        match reload() {
             Ok(()) => tracing::info!("certificates were read again"),
             Err(error) => tracing::error!(%error, "certificates stay as they were"),
         }

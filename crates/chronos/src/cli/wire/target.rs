@@ -7,6 +7,7 @@ use tokio_postgres::config::{Config, Host};
 
 use super::tls::TlsWish;
 use crate::cli::args::{HostPort, DEFAULT_PG_PORT};
+use crate::cli::cluster::Following;
 use crate::cli::error::CliError;
 use crate::cli::security::{from_password_file, from_pgpass, LoginArgs};
 
@@ -63,6 +64,8 @@ pub(crate) struct Target {
     pub(crate) options: Option<String>,
     /// How it is encrypted.
     pub(crate) tls: Box<TlsWish>,
+    /// The cluster whose leader this is, to be followed when it is another one.
+    pub(crate) following: Option<Following>,
 }
 
 impl Target {
@@ -83,6 +86,7 @@ impl Target {
             database: DEFAULT_NAME.into(),
             options: None,
             tls: Box::new(TlsWish::of_environment()?),
+            following: None,
         })
     }
 
@@ -113,6 +117,7 @@ impl Target {
             database: DEFAULT_NAME.into(),
             options: None,
             tls: Box::new(TlsWish::none()),
+            following: None,
         }
     }
 
@@ -139,12 +144,29 @@ impl Target {
             database: config.get_dbname().unwrap_or(DEFAULT_NAME).to_owned(),
             options: config.get_options().map(str::to_owned),
             tls: Box::new(tls),
+            following: None,
         })
     }
 
     /// `url`, or the local node.
     pub(crate) fn from_option(url: Option<&str>) -> Result<Self, CliError> {
         url.map_or_else(Self::local, Self::parse)
+    }
+
+    /// The leader of the cluster at this moment, where one is followed; else the same.
+    pub(crate) async fn of_now(&self) -> Result<Self, CliError> {
+        let Some(mut following) = self.following.clone() else {
+            return Ok(self.clone());
+        };
+        let found = following
+            .find()
+            .await
+            .ok_or_else(|| CliError::Lost("no member of the cluster knows a leader".to_owned()))?;
+        Ok(Self {
+            endpoints: vec![Endpoint::Tcp(found.pg)],
+            following: Some(following),
+            ..self.clone()
+        })
     }
 
     /// Whether only the machine itself can be meant.

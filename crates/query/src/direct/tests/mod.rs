@@ -116,7 +116,9 @@ fn key_of(plan: &DirectPlan, parameters: &[Value]) -> Option<chronos_model::Key>
     match plan.bind(parameters).unwrap() {
         BoundDirect::Get { key } | BoundDirect::Delete { key } => key,
         BoundDirect::Update { key, .. } => key,
-        BoundDirect::Insert { .. } => panic!("an INSERT has many keys"),
+        BoundDirect::Insert { .. } | BoundDirect::Upsert { .. } => {
+            panic!("an INSERT has many keys")
+        }
     }
 }
 

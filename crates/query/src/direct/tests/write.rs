@@ -237,3 +237,37 @@ fn deletes_rows() {
     assert_eq!(returning.as_deref(), Some([1, 0].as_slice()));
     assert!(key_of(&plan, &[Value::Int8(1)]).is_some());
 }
+
+#[test]
+fn upserts_replace_columns() {
+    let sql = "INSERT INTO t (id, name, note) VALUES ($1, $2, 'n'), (2, 'b', $3) ON CONFLICT (id) \
+               DO UPDATE SET name = EXCLUDED.name, score = $4, qty = DEFAULT, small = NULL RETURNING id";
+    let plan = planned(sql);
+    let parameters = [Value::Int8(1), text("a"), text("m"), Value::Float8(0.5)];
+    let BoundDirect::Upsert { rows, assignments } = plan.bind(&parameters).unwrap() else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(
+        rows[1].key,
+        Some(encode_key(&plan.table, &[Value::Int8(2)]).unwrap())
+    );
+    let mut old = rows[0].values.clone();
+    (old[1], old[3], old[4], old[5]) = (text("old"), Value::Int4(9), text("kept"), Value::Int2(1));
+    let mut new = old.clone();
+    (new[1], new[2], new[3], new[5]) = (text("a"), Value::Float8(0.5), Value::Int4(5), Value::Null);
+    let replaced = plan.replaced_row(&assignments, &old, &rows[0].values);
+    assert_eq!(replaced.unwrap(), new);
+    let constraint = "INSERT INTO t (id) VALUES (1) ON CONFLICT ON CONSTRAINT t_pkey DO UPDATE SET name = excluded.name";
+    assert!(matches!(
+        planned(constraint).kind,
+        DirectKind::Upsert { .. }
+    ));
+    let null = planned("INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET qty = NULL");
+    let BoundDirect::Upsert { rows, assignments } = null.bind(&[]).unwrap() else {
+        panic!("{null:?}");
+    };
+    let error = null
+        .replaced_row(&assignments, &old, &rows[0].values)
+        .unwrap_err();
+    assert_eq!(error.sqlstate().0, "23502");
+}

@@ -97,6 +97,7 @@ async fn ingest(
         .with_header(header::RETRY_AFTER, "1")
         .nothing_stored());
     };
+    let key = super::headers::idempotency_key(headers).map_err(Failure::nothing_stored)?;
     let memory = app.node.memory();
     let mut held = memory.reservation(MemoryClass::Input, "a body of readings");
     let readings = receive(app, headers, body, &mut held)
@@ -105,7 +106,10 @@ async fn ingest(
     if readings.is_empty() {
         return Ok(Ingested::default());
     }
-    let stored = app.node.ingest(readings, identity.name()).await;
+    let stored = match key {
+        None => app.node.ingest(readings, identity.name()).await,
+        Some(key) => app.node.ingest_once(readings, identity.name(), key).await,
+    };
     stored.map_err(|e| match e.code {
         SqlState::OUT_OF_MEMORY => busy(e),
         _ => e.into(),

@@ -29,6 +29,7 @@ use self::request::{is_read_only, SqlRequest};
 use super::auth::session_of;
 use super::body::read_body;
 use super::error::Failure;
+use super::headers;
 use super::metrics::{Kind, RequestGuard};
 use super::App;
 
@@ -51,7 +52,7 @@ pub(crate) async fn post(
         Err(failure) => Err(failure),
     };
     match request {
-        Ok(request) => answer(&app, &identity, request, guard).await,
+        Ok(request) => answer(&app, &identity, &headers, request, guard).await,
         Err(failure) => fail(failure, guard),
     }
 }
@@ -73,7 +74,7 @@ pub(crate) async fn get(
     let is_allowed = |s: &Statement| s.sql.trim().is_empty() || is_read_only(&s.sql);
     match statements {
         Ok(statements) if statements.iter().all(is_allowed) => {
-            answer(&app, &identity, request, guard).await
+            answer(&app, &identity, &headers, request, guard).await
         }
         Ok(_) => {
             let failure = Failure::new(
@@ -98,6 +99,7 @@ fn fail(failure: Failure, guard: RequestGuard) -> Response {
 async fn answer(
     app: &App,
     identity: &Identity,
+    headers: &HeaderMap,
     request: SqlRequest,
     guard: RequestGuard,
 ) -> Response {
@@ -105,6 +107,9 @@ async fn answer(
         Ok(session) => session,
         Err(failure) => return fail(failure, guard),
     };
+    if let Err(failure) = headers::apply(headers, &mut session) {
+        return fail(failure, guard);
+    }
     let cancel = CancelOnDrop::new(&session);
     let replied = match execute(&mut session, &request, &guard).await {
         Ok(Executed::Last(outcome, has_implicit)) => {
@@ -153,7 +158,7 @@ async fn execute(
             let message = "\"multi\" goes with format json and without params";
             return Err(Error::new(SqlState::INVALID_PARAMETER, message));
         }
-        session.begin_implicit();
+        session.begin_implicit().await?;
         let mut collected = Collected::new(MULTI_RESULT_MAX_BYTES);
         for statement in &statements {
             let outcome = session.run(statement).await?;
@@ -171,7 +176,7 @@ async fn execute(
         let message = "params go with one statement, not with several";
         return Err(Error::new(SqlState::SYNTAX_ERROR, message));
     }
-    session.begin_implicit();
+    session.begin_implicit().await?;
     for statement in before {
         discard(session.run(statement).await?).await?;
     }

@@ -309,7 +309,10 @@ fn a_file_that_a_full_disk_did_not_complete_is_removed() {
     disk.fill_after_write_points(disk.write_points() + 1);
     let full = append(&log, vec![entry(2, fills)]).unwrap_err();
     assert!(full.to_string().contains("cannot allocate"), "{full}");
-    assert_eq!(disk.read_dir(dir()).unwrap().len(), 1);
+    assert_eq!(
+        disk.read_dir(dir()).unwrap(),
+        ["0000000000000001.log", "hard-state"]
+    );
 }
 
 #[test]
@@ -323,7 +326,10 @@ fn a_spare_that_is_too_short_is_removed_at_the_open() {
         disk.create(&path).unwrap().set_len(bytes).unwrap();
     }
     let (_log, _) = open(&env, small_files());
-    assert_eq!(disk.read_dir(dir()).unwrap(), ["0000000000000002.spare"]);
+    assert_eq!(
+        disk.read_dir(dir()).unwrap(),
+        ["0000000000000002.spare", "hard-state"]
+    );
 }
 
 #[test]

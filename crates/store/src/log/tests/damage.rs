@@ -14,7 +14,8 @@ fn closed_log(disk: &SimDisk, options: LogOptions) -> (Vec<LogEntry>, Vec<String
     }
     let entries = read_all(&log);
     log.close().unwrap();
-    let names = disk.read_dir(dir()).unwrap();
+    let mut names = disk.read_dir(dir()).unwrap();
+    names.retain(|it| it.ends_with(".log"));
     (entries, names)
 }
 

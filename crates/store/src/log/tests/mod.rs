@@ -4,15 +4,21 @@ mod behaviour;
 mod damage;
 mod disk_faults;
 mod golden;
+mod hard_state;
 mod model;
+mod pipelined;
 mod power_cut;
+mod recent;
+mod stepped;
 
 use std::path::Path;
 
 use bytes::Bytes;
 use chronos_env::{Env, SimDisk, SimEnv};
 
-use super::{GroupId, Log, LogEntry, LogError, LogIndex, LogOptions, LogRecovery, Term};
+use super::{
+    Driver, GroupId, HardVote, Log, LogEntry, LogError, LogIndex, LogOptions, LogRecovery, Term,
+};
 
 const DIR: &str = "/data/log";
 
@@ -43,6 +49,28 @@ fn entry(index: u64, payload: impl Into<Bytes>) -> LogEntry {
         index: LogIndex(index),
         payload: payload.into(),
     }
+}
+
+fn entry_of(term: u64, index: u64, payload: impl Into<Bytes>) -> LogEntry {
+    LogEntry {
+        term: Term(term),
+        ..entry(index, payload)
+    }
+}
+
+fn vote(term: u64, node: u64) -> HardVote {
+    HardVote {
+        term,
+        node,
+        committed: node.is_multiple_of(2),
+    }
+}
+
+/// Saves a vote and waits for the answer.
+fn save_vote(log: &Log, vote: HardVote) -> Result<(), LogError> {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    log.save_vote(vote, move |result| sender.send(result).unwrap());
+    receiver.recv().unwrap()
 }
 
 /// A payload that can be told from others, of a length that varies.

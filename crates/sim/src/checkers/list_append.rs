@@ -16,30 +16,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A list's name.
-pub(crate) type Key = i64;
+pub type Key = i64;
 /// Numbers in the order in which they were appended.
-pub(crate) type List = Vec<u64>;
+pub type List = Vec<u64>;
 
 /// What a transaction did, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Op {
+pub enum Op {
+    /// It appended a number that nobody else appends.
     Append(Key, u64),
+    /// It saw this.
     Read(Key, List),
 }
 
 /// A transaction as its client saw it.
 #[derive(Debug, Clone)]
-pub(crate) struct Transaction {
+pub struct Transaction {
     /// Who ran it; transactions of a client follow each other in the history.
-    pub(crate) client: usize,
-    pub(crate) ops: Vec<Op>,
+    pub client: usize,
+    /// What it did, in order.
+    pub ops: Vec<Op>,
     /// Otherwise it was rolled back.
-    pub(crate) is_committed: bool,
+    pub is_committed: bool,
 }
 
 /// What must not be. Transactions are named by their place in the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Anomaly {
+pub enum Anomaly {
     /// G0: writes of these are in an order that has no beginning.
     WriteCycle(Vec<usize>),
     /// G1a: the first read what the second wrote and rolled back.
@@ -68,13 +71,15 @@ pub(crate) enum Anomaly {
 
 /// What the transactions of a history were promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Promise {
+pub enum Promise {
+    /// Snapshot isolation.
     Snapshot,
+    /// Serializability.
     Serial,
 }
 
 /// Finds what is wrong, given what the lists are at the end.
-pub(crate) fn anomalies(
+pub fn anomalies(
     history: &[Transaction],
     end: &BTreeMap<Key, List>,
     promise: Promise,
@@ -94,6 +99,37 @@ pub(crate) fn anomalies(
     }
     found.extend(judge.cycles(&views, promise));
     found
+}
+
+/// Decides about transactions of which their clients do not know whether they were committed: those of
+/// which an append is there at the end, or was seen by a transaction that was, have been. Nobody knows when, so none
+/// of them follows what its client did before, nor comes before what it did after.
+pub fn settle(
+    unknown: Vec<Transaction>,
+    history: &[Transaction],
+    end: &BTreeMap<Key, List>,
+) -> Vec<Transaction> {
+    let mut seen: BTreeSet<(Key, u64)> = BTreeSet::new();
+    for (key, list) in end {
+        seen.extend(list.iter().map(|n| (*key, *n)));
+    }
+    for transaction in history.iter().filter(|t| t.is_committed) {
+        for op in &transaction.ops {
+            if let Op::Read(key, list) = op {
+                seen.extend(list.iter().map(|n| (*key, *n)));
+            }
+        }
+    }
+    let clients = history.iter().map(|t| t.client + 1).max().unwrap_or(0);
+    let settled = unknown.into_iter().enumerate().map(|(at, transaction)| {
+        let is_there = |op: &Op| matches!(op, Op::Append(key, n) if seen.contains(&(*key, *n)));
+        Transaction {
+            client: clients + at,
+            is_committed: transaction.ops.iter().any(is_there),
+            ..transaction
+        }
+    });
+    settled.collect()
 }
 
 struct Judge<'a> {
@@ -377,6 +413,33 @@ mod tests {
         // At the end, too.
         let found = anomalies(&both[..1], &lists(&[&[1]]), Promise::Snapshot);
         assert_eq!(found, [Anomaly::AbortedRead(1, 0)]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_settled_by_what_is_there() {
+        let unknown = history(&[
+            &[read(0, &[]), Append(0, 1)],
+            &[Append(0, 2)],
+            &[Append(1, 3)],
+        ]);
+        let known = history(&[&[read(1, &[3])]]);
+        let settled = settle(unknown, &known, &lists(&[&[1], &[3]]));
+        let committed: Vec<bool> = settled.iter().map(|t| t.is_committed).collect();
+        assert_eq!(committed, [true, false, true]);
+        let clients: BTreeSet<usize> = settled.iter().map(|t| t.client).collect();
+        assert_eq!(clients, BTreeSet::from([1, 2, 3]));
+        // Seen, and not there at the end: it was lost.
+        let settled = settle(
+            history(&[&[Append(0, 2)]]),
+            &history(&[&[read(0, &[2])]]),
+            &lists(&[&[]]),
+        );
+        let all: Vec<_> = history(&[&[read(0, &[2])]])
+            .into_iter()
+            .chain(settled)
+            .collect();
+        let found = anomalies(&all, &lists(&[&[]]), Promise::Snapshot);
+        assert!(found.contains(&Anomaly::LostAppend(1)), "{found:?}");
     }
 
     #[test]

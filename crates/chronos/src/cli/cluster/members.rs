@@ -1,0 +1,306 @@
+//! `chronos admin members|add|promote|remove|transfer-leader`: a cluster's members, over HTTP.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use chronos_node::cluster::{ClusterStatus, MemberStatus, NodeRole, TransferStatus};
+use hyper::Uri;
+use indicatif::HumanBytes;
+use serde_json::{json, Value};
+
+use crate::cli::args::{
+    AddArgs, ClusterUrlArgs, Format, HostPort, MemberArgs, MembersArgs, TransferArgs,
+};
+use crate::cli::error::{tell, CliError};
+use crate::cli::http::{Answer, Client};
+use crate::cli::output::Printer;
+use crate::cli::reply::{Column, Event, Kind};
+use crate::cli::security::authorization;
+
+/// A cluster, by the HTTP address of one of its members.
+struct Asked {
+    client: Client,
+    url: String,
+}
+
+impl Asked {
+    fn new(args: &ClusterUrlArgs) -> Result<Asked, CliError> {
+        let url = args.url.trim_end_matches('/').to_owned();
+        match url.strip_prefix("http://") {
+            Some(address) if address.parse::<HostPort>().is_ok() => {}
+            _ => {
+                return Err(CliError::Usage(format!(
+                    "{url:?} is no address: expected http://host:9000"
+                )))
+            }
+        }
+        Ok(Asked {
+            client: Client::new().with_authorization(authorization(&args.login)?),
+            url,
+        })
+    }
+
+    async fn status(&self) -> Result<ClusterStatus, CliError> {
+        self.status_at(&self.url).await
+    }
+
+    async fn status_at(&self, url: &str) -> Result<ClusterStatus, CliError> {
+        let uri = uri(&format!("{url}/cluster"))?;
+        let answer = self.client.get(&uri).await;
+        let answer = answer.map_err(|reason| unreachable(url, reason))?;
+        parsed(&answer)
+    }
+
+    /// Posts, and gives the cluster as it is then.
+    async fn post(&self, path: &str, body: &Value) -> Result<ClusterStatus, CliError> {
+        let uri = uri(&format!("{}{path}", self.url))?;
+        let body = Bytes::from(body.to_string());
+        let answer = self.client.post_json(&uri, body).await;
+        let answer = answer.map_err(|reason| unreachable(&self.url, reason))?;
+        parsed(&answer)
+    }
+}
+
+fn uri(text: &str) -> Result<Uri, CliError> {
+    text.parse()
+        .map_err(|_| CliError::Usage(format!("{text:?} is no address")))
+}
+
+fn unreachable(url: &str, reason: String) -> CliError {
+    CliError::Connect {
+        target: url.to_owned(),
+        reason,
+        hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
+    }
+}
+
+fn parsed(answer: &Answer) -> Result<ClusterStatus, CliError> {
+    if answer.status == 200 {
+        return serde_json::from_slice(&answer.body)
+            .map_err(|e| CliError::Failed(format!("the node's answer cannot be read: {e}")));
+    }
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let text = |name: &str| document.pointer(&format!("/error/{name}"))?.as_str();
+    let message = text("message").unwrap_or("the node gave no reason");
+    let code = text("code").map(|code| format!(" ({code})"));
+    let hint = text("hint").map(|hint| format!("\n{hint}"));
+    Err(CliError::Failed(format!(
+        "{message}{}{}",
+        code.unwrap_or_default(),
+        hint.unwrap_or_default()
+    )))
+}
+
+/// `members`
+pub(in crate::cli) async fn list(args: MembersArgs) -> Result<(), CliError> {
+    let asked = Asked::new(&args.cluster)?;
+    let status = of_leader(&asked, asked.status().await?).await;
+    match args.json {
+        true => writeln!(io::stdout(), "{}", json!(status))?,
+        false => print(&status)?,
+    }
+    Ok(())
+}
+
+/// The cluster as its leader sees it, who knows how far each member is; else as it was seen.
+async fn of_leader(asked: &Asked, seen: ClusterStatus) -> ClusterStatus {
+    let Some(address) = seen.leader_address.as_deref() else {
+        return seen;
+    };
+    if seen.role == "leader" {
+        return seen;
+    }
+    match leader_status(asked, address).await {
+        Ok(status) => status,
+        Err(error) => {
+            tell(&format!(
+                "chronos: how far each member is, is not known: {error}"
+            ));
+            seen
+        }
+    }
+}
+
+async fn leader_status(asked: &Asked, address: &str) -> Result<ClusterStatus, CliError> {
+    let grpc: HostPort = address.parse().map_err(CliError::Failed)?;
+    let url = format!("http://{}", grpc.http_beside());
+    asked.status_at(&url).await
+}
+
+/// Has something done, and shows the cluster as it is then.
+async fn change(args: &ClusterUrlArgs, path: &str, body: &Value) -> Result<(), CliError> {
+    let asked = Asked::new(args)?;
+    let status = asked.post(path, body).await?;
+    print(&of_leader(&asked, status).await)
+}
+
+/// `add`
+pub(in crate::cli) async fn add(args: AddArgs) -> Result<(), CliError> {
+    let body = json!({
+        "id": args.id,
+        "addr": args.address.to_string(),
+        "auto_promote": !args.learner,
+    });
+    change(&args.cluster, "/add-learner", &body).await
+}
+
+/// `promote`
+pub(in crate::cli) async fn promote(args: MemberArgs) -> Result<(), CliError> {
+    let asked = Asked::new(&args.cluster)?;
+    let status = asked.status().await?;
+    let is_it = |m: &&MemberStatus| m.id == args.id || m.number.to_string() == args.id;
+    let Some(promoted) = status.members.iter().find(is_it) else {
+        let known: Vec<&str> = status.members.iter().map(|m| m.id.as_str()).collect();
+        return Err(CliError::Failed(format!(
+            "\"{}\" is no member of the cluster\nMembers: {}.",
+            args.id,
+            known.join(", ")
+        )));
+    };
+    let voters = status
+        .members
+        .iter()
+        .filter(|m| m.role == NodeRole::Voter || m.number == promoted.number);
+    let voters: Vec<u32> = voters.map(|m| m.number.0).collect();
+    change(&args.cluster, "/change-membership", &json!(voters)).await
+}
+
+/// `remove`
+pub(in crate::cli) async fn remove(args: MemberArgs) -> Result<(), CliError> {
+    let body = json!({ "id": args.id });
+    change(&args.cluster, "/remove", &body).await
+}
+
+/// `transfer-leader`
+pub(in crate::cli) async fn transfer(args: TransferArgs) -> Result<(), CliError> {
+    let body = match &args.id {
+        Some(id) => json!({ "id": id }),
+        None => json!({}),
+    };
+    change(&args.cluster, "/transfer-leader", &body).await
+}
+
+const COLUMNS: [(&str, Kind); 8] = [
+    ("name", Kind::Text),
+    ("number", Kind::Number),
+    ("address", Kind::Text),
+    ("role", Kind::Text),
+    ("leader", Kind::Text),
+    ("matched", Kind::Number),
+    ("lag", Kind::Number),
+    ("heard", Kind::Text),
+];
+
+fn print(status: &ClusterStatus) -> Result<(), CliError> {
+    let mut printer = Printer::stdout(Format::Table);
+    let columns = COLUMNS.map(|(name, kind)| Column {
+        name: name.to_owned(),
+        kind,
+    });
+    printer.event(Event::Columns(&columns))?;
+    for member in &status.members {
+        let cells = cells(status, member);
+        let cells: Vec<Option<&str>> = cells.iter().map(|cell| Some(cell.as_str())).collect();
+        printer.event(Event::Row(&cells))?;
+    }
+    printer.event(Event::Complete(&format!("SELECT {}", status.members.len())))?;
+    let leader = status.leader_id.as_deref().unwrap_or("no node");
+    printer.say(&format!(
+        "Cluster {}, term {}: {leader} leads; committed up to {}.",
+        status.cluster_id, status.term, status.committed_index
+    ))?;
+    Ok(printer.flush()?)
+}
+
+fn cells(status: &ClusterStatus, member: &MemberStatus) -> [String; 8] {
+    let leads = status.leader == Some(member.number);
+    let role = match member.role {
+        NodeRole::Voter => "voter",
+        NodeRole::Learner => "learner",
+    };
+    let progress = member.progress.as_ref();
+    // The leader is as far as it is itself.
+    let is_own = leads && status.role == "leader";
+    let matched = match is_own {
+        true => Some(status.last_index),
+        false => progress.map(|p| p.matched_index),
+    };
+    let lag = match is_own {
+        true => Some(0),
+        false => progress.map(|p| p.lag_entries),
+    };
+    let heard = progress.map(|p| match (&p.sending, p.heard_ms) {
+        (Some(sending), _) => arriving(sending),
+        (None, Some(ms)) => format!("{ms} ms ago"),
+        (None, None) => "never".to_owned(),
+    });
+    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+    [
+        member.id.clone(),
+        member.number.to_string(),
+        member.address.clone(),
+        role.to_owned(),
+        if leads { "leads" } else { "" }.to_owned(),
+        number(matched),
+        number(lag),
+        heard.unwrap_or_default(),
+    ]
+}
+
+fn arriving(sending: &TransferStatus) -> String {
+    let (bytes, total) = (sending.bytes, sending.bytes_total);
+    format!("checkpoint: {} of {}", HumanBytes(bytes), HumanBytes(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronos_node::cluster::{FollowerStatus, NodeNumber};
+
+    fn member(number: u32, progress: Option<FollowerStatus>) -> MemberStatus {
+        MemberStatus {
+            id: format!("n{number}"),
+            number: NodeNumber(number),
+            address: "a:1".into(),
+            role: NodeRole::Voter,
+            progress,
+        }
+    }
+
+    #[test]
+    fn a_row_says_how_far_a_member_is() {
+        let progress = FollowerStatus {
+            matched_index: 8,
+            lag_entries: 2,
+            heard_ms: Some(7),
+            sending: None,
+        };
+        let status = ClusterStatus {
+            role: "leader".into(),
+            number: NodeNumber(1),
+            leader: Some(NodeNumber(1)),
+            last_index: 10,
+            members: vec![member(1, None), member(2, Some(progress))],
+            ..ClusterStatus::default()
+        };
+        let row = |i: usize| cells(&status, &status.members[i]);
+        assert_eq!(row(0), ["n1", "1", "a:1", "voter", "leads", "10", "0", ""]);
+        assert_eq!(
+            row(1),
+            ["n2", "2", "a:1", "voter", "", "8", "2", "7 ms ago"]
+        );
+    }
+
+    #[test]
+    fn an_error_is_told_in_the_nodes_words() {
+        let answer = Answer {
+            status: 404,
+            retry_after_secs: None,
+            body: Bytes::from_static(
+                br#"{"error":{"code":"42704","message":"\"n9\" is no member","hint":"Members: n1."}}"#,
+            ),
+        };
+        let error = parsed(&answer).unwrap_err().to_string();
+        assert_eq!(error, "\"n9\" is no member (42704)\nMembers: n1.");
+    }
+}

@@ -1,0 +1,116 @@
+//! Who may talk to this node as another node.
+
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+
+use chronos_node::cluster::Member;
+use chronos_server::grpc::{GrpcOptions, PeerTls, PeerTlsFiles, Secret};
+use chronos_server::tls::{ClientCertificates, TlsError};
+use tokio::sync::watch;
+
+use crate::cli::args::{ClusterArgs, HostPort, NodeArgs, PeerSecurityArgs};
+use crate::cli::error::{tell, CliError};
+use crate::cli::files;
+use crate::cli::security::{from_password_file, is_local, trusts_everybody, watch_files};
+
+/// Refuses to take everybody on the network for a node: a node may write whatever it likes.
+pub(super) fn check(args: &NodeArgs, listen: &HostPort) -> Result<(), CliError> {
+    if args.cluster.security.keeps_others_out() {
+        return Ok(());
+    }
+    match (is_local(listen), trusts_everybody(&args.start.security)) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            tell(&format!(
+                "WARNING: everybody who can reach {listen} is taken for a node of the cluster"
+            ));
+            Ok(())
+        }
+        (false, false) => Err(CliError::Usage(format!(
+            "everybody who can reach {listen} would be taken for a node of the cluster\n\
+             Do one of these, on each node alike:\n  \
+             - give nodes a secret: --cluster-secret-file FILE (or CHRONOS_CLUSTER_SECRET)\n  \
+             - give them certificates: --peer-tls-cert, --peer-tls-key and --peer-tls-ca-cert\n  \
+             - let everybody in: --auth trust"
+        ))),
+    }
+}
+
+/// How the node talks to others.
+pub(super) fn grpc_options(
+    cluster: &ClusterArgs,
+    member: &Member,
+    ready: watch::Receiver<bool>,
+) -> Result<GrpcOptions, CliError> {
+    let args = &cluster.security;
+    let secret = match (&args.cluster_secret, &args.cluster_secret_file) {
+        (Some(secret), _) => Some(secret.clone()),
+        (None, Some(file)) => Some(from_password_file(file)?),
+        (None, None) => None,
+    };
+    if secret.as_deref() == Some("") {
+        return Err(CliError::Usage("the cluster secret is empty".to_owned()));
+    }
+    Ok(GrpcOptions {
+        secret: secret.as_deref().map(Secret::new),
+        tls: peer_tls(args)?,
+        compression: cluster.wire_compression,
+        checkpoint_bytes_per_second: cluster
+            .checkpoint_io_limit
+            .and_then(|limit| NonZeroU64::new(limit.0)),
+        ready,
+        ..GrpcOptions::new(member.clone())
+    })
+}
+
+fn peer_tls(args: &PeerSecurityArgs) -> Result<Option<Arc<PeerTls>>, CliError> {
+    let Some(files) = peer_tls_files(args)? else {
+        return Ok(None);
+    };
+    let tls = PeerTls::new(&files).map_err(|e| unusable(args, &e))?;
+    Ok(Some(Arc::new(tls)))
+}
+
+fn peer_tls_files(args: &PeerSecurityArgs) -> Result<Option<PeerTlsFiles>, CliError> {
+    let (Some(certificates), Some(key), Some(authorities)) = (
+        &args.peer_tls_cert,
+        &args.peer_tls_key,
+        &args.peer_tls_ca_cert,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(PeerTlsFiles {
+        certificates: files::read_all(certificates)?,
+        key: files::read_all(key)?,
+        authorities: files::read_all(authorities)?,
+        callers: ClientCertificates::Required,
+        domain: args.peer_tls_domain.clone(),
+    }))
+}
+
+/// The error with the name of the file that it is about.
+fn unusable(args: &PeerSecurityArgs, error: &TlsError) -> CliError {
+    let file = match error.what {
+        "private key" => args.peer_tls_key.as_deref(),
+        "CA certificate" => args.peer_tls_ca_cert.as_deref(),
+        _ => args.peer_tls_cert.as_deref(),
+    };
+    let file = file.unwrap_or(Path::new("-")).display();
+    CliError::Usage(format!("cannot use {file} for TLS between nodes: {error}"))
+}
+
+/// Reads the certificate files between nodes again when they have changed, and at SIGHUP. Ends
+/// never.
+pub(super) async fn watch_certificates(args: PeerSecurityArgs, tls: Arc<PeerTls>) {
+    let named = [
+        args.peer_tls_cert.clone(),
+        args.peer_tls_key.clone(),
+        args.peer_tls_ca_cert.clone(),
+    ];
+    let reload = || match peer_tls_files(&args)? {
+        Some(files) => tls.reload(&files).map_err(|e| unusable(&args, &e)),
+        None => Ok(()),
+    };
+    watch_files(named, reload).await;
+}

@@ -1,0 +1,310 @@
+//! `chronos admin check --cluster`: whether nodes hold the same, table by table.
+//!
+//! Which nodes: those that are named, or, if one is, all members of its cluster. Every node is asked where it stands; then all at once for hashes of their content as of the
+//! stamp that all have reached. A difference that may come of a commit in between is asked for again.
+//! Exit code 1: there is a difference.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+
+use chronos_node::cluster::ClusterStatus;
+use chronos_node::{NodeHashes, NodePosition, TableHash};
+use hyper::Method;
+use serde_json::json;
+
+use super::args::{AdminCheckArgs, HostPort, HTTP_PORT_OFFSET};
+use super::error::CliError;
+use super::http::Client;
+use super::security::authorization;
+use super::values::HttpUrl;
+
+/// Retention is reckoned as of so long after the last commit of any node, so that commits while
+/// the nodes hash make no difference.
+const AHEAD_MICROS: u64 = 10 * 60 * 1_000_000;
+/// How often nodes are asked while what they say may come of commits in between.
+const ROUNDS: usize = 3;
+
+/// Asks the nodes and prints what differs.
+pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
+    let client = Client::new().with_authorization(authorization(&args.login)?);
+    let urls = match args.urls.as_slice() {
+        [one] => members(&client, one).await?,
+        several => several.to_vec(),
+    };
+    let mut round = 1;
+    let (nodes, compared) = loop {
+        let nodes = ask(&client, &urls).await?;
+        let compared = compare(&nodes);
+        let stand_alike = nodes.windows(2).all(|two| {
+            let position = |node: &Node| node.hashes.position.index;
+            position(&two[0]) == position(&two[1])
+        });
+        let is_done = compared.differences.is_empty() && compared.left_out.is_empty();
+        if is_done || stand_alike || round == ROUNDS {
+            break (nodes, compared);
+        }
+        round += 1;
+    };
+    let mut out = io::stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", document(&nodes, &compared))?,
+        false => print(&nodes, &compared, &mut out)?,
+    }
+    match compared.differences.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::Reported(1)),
+    }
+}
+
+/// The members of the cluster that a node belongs to, by the HTTP ports that belong to their
+/// addresses; the node itself by the address that it was asked at.
+async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<HttpUrl>, CliError> {
+    let answer = get(client, url, "/cluster").await?;
+    let status: ClusterStatus = read(std::slice::from_ref(url), &[answer])?.remove(0);
+    let mut urls = vec![url.clone()];
+    for member in status.members {
+        if member.number == status.number {
+            continue;
+        }
+        let address: HostPort = member.address.parse().map_err(CliError::Lost)?;
+        let port = address.port.saturating_add(HTTP_PORT_OFFSET);
+        urls.push(HttpUrl::of(HostPort { port, ..address }));
+    }
+    Ok(urls)
+}
+
+/// What a node said.
+#[derive(Debug)]
+struct Node {
+    name: String,
+    hashes: NodeHashes,
+}
+
+async fn ask(client: &Client, urls: &[HttpUrl]) -> Result<Vec<Node>, CliError> {
+    let positions = urls.iter().map(|url| get(client, url, "/admin/position"));
+    let positions = futures::future::try_join_all(positions).await?;
+    let positions: Vec<NodePosition> = read(urls, &positions)?;
+    let stamps = || positions.iter().map(|position| position.stamp);
+    let at = stamps().min().unwrap_or(0);
+    let last = chronos_model::Stamp(stamps().max().unwrap_or(0)).micros() as u64;
+    let retained_at = chronos_model::Stamp::from_micros(last + AHEAD_MICROS).0;
+    let path = format!("/admin/hashes?at={at}&retained_at={retained_at}");
+    let hashes = urls.iter().map(|url| get(client, url, &path));
+    let hashes: Vec<NodeHashes> = read(urls, &futures::future::try_join_all(hashes).await?)?;
+    let names = urls.iter().map(ToString::to_string);
+    Ok(names
+        .zip(hashes)
+        .map(|(name, hashes)| Node { name, hashes })
+        .collect())
+}
+
+async fn get(client: &Client, url: &HttpUrl, path: &str) -> Result<Vec<u8>, CliError> {
+    let failed = |reason: String| CliError::Connect {
+        target: url.to_string(),
+        reason,
+        hint: String::new(),
+    };
+    let uri = url.path(path)?;
+    let mut stream = client.stream(Method::GET, &uri, bytes::Bytes::new()).await;
+    let stream = stream.as_mut().map_err(|e| failed(std::mem::take(e)))?;
+    if let Some(error) = stream.error().await.map_err(CliError::Lost)? {
+        return Err(CliError::Usage(format!(
+            "{url} cannot be compared: {error}"
+        )));
+    }
+    stream.whole().await.map_err(CliError::Lost)
+}
+
+/// What nodes answered, in their order.
+fn read<T: serde::de::DeserializeOwned>(
+    urls: &[HttpUrl],
+    answers: &[Vec<u8>],
+) -> Result<Vec<T>, CliError> {
+    let one = |(url, answer): (&HttpUrl, &Vec<u8>)| {
+        serde_json::from_slice(answer)
+            .map_err(|_| CliError::Lost(format!("{url} is no node that can be compared")))
+    };
+    urls.iter().zip(answers).map(one).collect()
+}
+
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Compared {
+    /// Of which table, and how. The catalog has no name.
+    differences: Vec<(String, String)>,
+    /// Tables that commits in between kept from being compared.
+    left_out: Vec<String>,
+    tables: usize,
+}
+
+/// Compares every node with the first.
+fn compare(nodes: &[Node]) -> Compared {
+    let mut compared = Compared::default();
+    let Some((first, others)) = nodes.split_first() else {
+        return compared;
+    };
+    let mut ids: BTreeMap<u32, String> = BTreeMap::new();
+    for table in nodes.iter().flat_map(|node| &node.hashes.tables) {
+        ids.entry(table.id).or_insert_with(|| table.name.clone());
+    }
+    compared.tables = ids.len();
+    for other in others {
+        let stand_alike = other.hashes.position.index == first.hashes.position.index;
+        if stand_alike && other.hashes.catalog != first.hashes.catalog {
+            let how = format!("{} and {}: the catalog", first.name, other.name);
+            compared.differences.push((String::new(), how));
+        }
+        for (id, name) in &ids {
+            let of = |node: &Node| -> Option<TableHash> {
+                let mut tables = node.hashes.tables.iter();
+                tables.find(|table| table.id == *id).cloned()
+            };
+            match difference(of(first), of(other), stand_alike) {
+                Difference::None => {}
+                Difference::LeftOut => compared.left_out.push(name.clone()),
+                Difference::Is(how) => {
+                    let how = format!("{} and {}: {how}", first.name, other.name);
+                    compared.differences.push((name.clone(), how));
+                }
+            }
+        }
+    }
+    compared.left_out.sort_unstable();
+    compared.left_out.dedup();
+    compared
+}
+
+enum Difference {
+    None,
+    LeftOut,
+    Is(String),
+}
+
+/// How a table differs between two nodes, which stand at the same entry or do not.
+fn difference(one: Option<TableHash>, other: Option<TableHash>, stand_alike: bool) -> Difference {
+    let (one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        _ if stand_alike => return Difference::Is("only one has the table".to_owned()),
+        _ => return Difference::LeftOut,
+    };
+    if one.schema != other.schema {
+        return match stand_alike {
+            true => Difference::Is("its definition".to_owned()),
+            false => Difference::LeftOut,
+        };
+    }
+    match (&one.hash, &other.hash) {
+        (Some(a), Some(b)) if a == b => Difference::None,
+        (Some(_), Some(_)) if one.versions == other.versions => {
+            Difference::Is(format!("other content of {} versions", one.versions))
+        }
+        (Some(_), Some(_)) => Difference::Is(format!(
+            "{} versions and {} versions",
+            one.versions, other.versions
+        )),
+        _ => Difference::LeftOut,
+    }
+}
+
+fn print(nodes: &[Node], compared: &Compared, out: &mut impl io::Write) -> io::Result<()> {
+    for (table, how) in &compared.differences {
+        match table.is_empty() {
+            true => writeln!(out, "differs: {how}")?,
+            false => writeln!(out, "table \"{table}\" differs: {how}")?,
+        }
+    }
+    for table in &compared.left_out {
+        writeln!(
+            out,
+            "table \"{table}\" was not compared: commits went on meanwhile"
+        )?;
+    }
+    let found = match compared.differences.len() {
+        0 => "no difference".to_owned(),
+        1 => "1 difference".to_owned(),
+        n => format!("{n} differences"),
+    };
+    let tables = compared.tables - compared.left_out.len().min(compared.tables);
+    writeln!(
+        out,
+        "{} nodes, {tables} tables compared: {found}",
+        nodes.len()
+    )
+}
+
+fn document(nodes: &[Node], compared: &Compared) -> serde_json::Value {
+    let node = |node: &Node| json!({ "url": node.name, "hashes": node.hashes });
+    let difference = |(table, how): &(String, String)| json!({ "table": table, "difference": how });
+    json!({
+        "ok": compared.differences.is_empty(),
+        "differences": compared.differences.iter().map(difference).collect::<Vec<_>>(),
+        "not_compared": compared.left_out,
+        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(id: u32, schema: &str, hash: Option<&str>) -> TableHash {
+        TableHash {
+            id,
+            name: format!("t{id}"),
+            schema: schema.into(),
+            versions: 3,
+            hash: hash.map(Into::into),
+        }
+    }
+
+    fn node(index: u64, catalog: &str, tables: Vec<TableHash>) -> Node {
+        Node {
+            name: format!("node at {index}"),
+            hashes: NodeHashes {
+                position: NodePosition {
+                    term: 1,
+                    index,
+                    stamp: 9,
+                },
+                at: 5,
+                catalog: catalog.into(),
+                tables,
+            },
+        }
+    }
+
+    #[test]
+    fn content_is_compared_where_nothing_came_between() {
+        let with = |index, hash| {
+            let tables = vec![table(1, "s", Some("x")), table(2, "s", hash)];
+            node(index, "c", tables)
+        };
+        let same = compare(&[with(7, Some("y")), with(7, Some("y")), with(9, Some("y"))]);
+        assert_eq!(
+            (same.differences.len(), same.left_out.len(), same.tables),
+            (0, 0, 2)
+        );
+        let other = compare(&[with(7, Some("y")), with(7, Some("y")), with(9, Some("z"))]);
+        let expected = "node at 7 and node at 9: other content of 3 versions".to_owned();
+        assert_eq!(other.differences, [("t2".to_owned(), expected)]);
+        let unknown = compare(&[with(7, Some("y")), with(9, None)]);
+        assert_eq!(
+            (unknown.differences.len(), unknown.left_out),
+            (0, vec!["t2".into()])
+        );
+    }
+
+    #[test]
+    fn another_definition_is_a_difference_only_at_the_same_entry() {
+        let with = |index, catalog, schema| node(index, catalog, vec![table(1, schema, Some("x"))]);
+        let apart = compare(&[with(7, "c", "s"), with(8, "d", "r")]);
+        assert_eq!(
+            (apart.differences.len(), apart.left_out),
+            (0, vec!["t1".into()])
+        );
+        let alike = compare(&[with(7, "c", "s"), with(7, "d", "r")]);
+        assert_eq!(alike.differences.len(), 2, "{alike:?}");
+        let missing = compare(&[with(7, "c", "s"), node(7, "c", vec![])]);
+        assert_eq!(missing.differences.len(), 1, "{missing:?}");
+    }
+}

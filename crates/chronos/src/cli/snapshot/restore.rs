@@ -1,0 +1,41 @@
+//! `chronos snapshot restore`.
+
+use std::io::{self, Write as _};
+
+use chronos_env::Env;
+use chronos_model::{text, Value};
+use chronos_node::restore_archive;
+
+use super::archives::Archives;
+use super::{failed, progress_bar, SnapshotRestoreArgs};
+use crate::cli::error::CliError;
+
+pub(in crate::cli) async fn restore(args: SnapshotRestoreArgs, env: Env) -> Result<(), CliError> {
+    let restored = tokio::task::spawn_blocking(move || blocking(&args, &env));
+    restored
+        .await
+        .map_err(|e| CliError::Failed(e.to_string()))?
+}
+
+fn blocking(args: &SnapshotRestoreArgs, env: &Env) -> Result<(), CliError> {
+    let archives = Archives::find(&args.files)?;
+    let bar = progress_bar();
+    let told = &mut |bytes, total| {
+        bar.set_length(total);
+        bar.set_position(bytes);
+    };
+    let open = |id: &str| archives.open(id);
+    let restored = restore_archive(env, &archives.chain, &args.data_dir, open, told);
+    bar.finish_and_clear();
+    restored.map_err(|e| failed(archives.file(), &e))?;
+    let list = &archives.chain.headers()[0].list;
+    let at = text::format(&Value::TimestampTz(list.stamp().micros()));
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{}: restored as of log entry {}, last commit {at}",
+        args.data_dir.display(),
+        list.applied().1
+    )?;
+    Ok(())
+}

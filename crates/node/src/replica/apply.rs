@@ -1,0 +1,308 @@
+//! Applies committed entries, in order, and answers who proposed them here.
+//!
+//! Reads no clock and no random source: everything that replicas must agree on stands in the
+//! entries. What is recorded is the proposer's stamp, or, if a later one was recorded before, the
+//! next microsecond.
+//!
+//! An entry whose preconditions need a damaged file has no outcome that can be known here. If
+//! nobody else has a copy and nobody was told of it, it is refused, for good: the store goes past
+//! it before the answer. Else it is neither skipped nor refused: nothing is applied from there on,
+//! the tables that are concerned are not read, and nothing is written here, until the file is back
+//! (docs/decisions/0037).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use chronos_model::{
+    Author, Change, Hlc, NodeId, SqlState, Stamp, TableId, WriteSet, IDEMPOTENCY_TABLE,
+};
+use chronos_store::log::{LogEntry, LogIndex, Term};
+use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
+use tokio::sync::{oneshot, watch};
+
+use super::describe;
+use super::fault::{Fault, FaultCell};
+use super::payload::{self, Header, Kind};
+use super::pending::{Committal, Pending, Resolution, Waiting};
+use crate::Error;
+
+/// Entries to be applied together, and whom to tell when they are.
+pub(crate) struct Batch {
+    pub(crate) entries: Vec<LogEntry>,
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+/// What became of an entry.
+enum Outcome {
+    Known(Result<Applied, Error>),
+    /// It needs what is damaged here.
+    Damaged(StoreError),
+}
+
+type Answer = (oneshot::Sender<Resolution>, Result<Committal, Error>);
+
+/// What applies.
+pub(crate) struct Applier {
+    pub(crate) store: Store,
+    pub(crate) hlc: Arc<Hlc>,
+    pub(crate) node: NodeId,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) fault: Arc<FaultCell>,
+    /// Whether no other node has a copy of the log.
+    pub(crate) alone: Arc<AtomicBool>,
+    /// Index of the last entry that is applied.
+    pub(crate) applied: watch::Sender<u64>,
+    /// Takes the indexes that are to be built.
+    pub(crate) index_requests: crossbeam_channel::Sender<TableId>,
+    /// Counts entries that the log must not give to others.
+    pub(crate) refused: watch::Sender<u64>,
+    /// Why nothing more can be applied, if so.
+    pub(crate) halt: Option<Halt>,
+}
+
+/// Why nothing more can be applied.
+#[derive(Clone, Debug)]
+pub(crate) enum Halt {
+    /// Data that is needed is damaged: what an entry changes is not read any more.
+    Damage(StoreError),
+    /// The store failed, or an entry cannot be read.
+    Failure,
+}
+
+impl Applier {
+    /// Takes batches until nobody sends any.
+    pub(crate) fn run(mut self, batches: &crossbeam_channel::Receiver<Batch>) {
+        while let Ok(batch) = batches.recv() {
+            self.apply_all(batch.entries);
+            // Who ended does not wait.
+            let _ = batch.done.send(());
+        }
+    }
+
+    /// Entries that come together are answered together, so that waking their proposers does
+    /// not take turns with applying.
+    pub(crate) fn apply_all(&mut self, entries: Vec<LogEntry>) {
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut last = None;
+        for entry in entries {
+            last = Some(entry.index);
+            if let Err(error) = self.apply(&entry, &mut answers) {
+                // What this node cannot decode, it must not pass over.
+                self.fault.stop(
+                    &error,
+                    "an entry of the log cannot be read; nothing more is applied",
+                );
+                self.halt = Some(Halt::Failure);
+            }
+        }
+        if let (Some(last), None) = (last, &self.halt) {
+            self.applied.send_replace(last.0);
+        }
+        for (reply, result) in answers {
+            // A client that has gone away does not hear of it.
+            let _ = reply.send(Resolution::Outcome(result));
+        }
+        self.pending.note_resolved();
+    }
+
+    fn apply(&mut self, entry: &LogEntry, answers: &mut Vec<Answer>) -> Result<(), Error> {
+        if entry.index <= self.store.applied_index() {
+            // Applied before, and in a segment by now.
+            return Ok(());
+        }
+        if let Some(halt) = self.halt.clone() {
+            return self.hold_back(entry, &halt);
+        }
+        self.enter_term(entry.term)?;
+        match payload::kind(&entry.payload)? {
+            Kind::Blank => Ok(self.store.skip(entry.index, Stamp::MIN)?),
+            Kind::Membership(_) => {
+                let bytes = entry.payload[1..].to_vec();
+                Ok(self.store.note_membership(entry.index, bytes)?)
+            }
+            Kind::WriteSet => self.apply_write_set(entry, answers),
+        }
+    }
+
+    fn enter_term(&self, term: Term) -> Result<(), Error> {
+        if term != self.store.applied().0 {
+            self.store.enter_term(term)?;
+            self.pending.enter_term(term.0);
+        }
+        Ok(())
+    }
+
+    fn apply_write_set(
+        &mut self,
+        entry: &LogEntry,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Error> {
+        let header = payload::header(&entry.payload)?;
+        let waiting = match header.author.node == self.node {
+            true => self.pending.take(header.request),
+            false => None,
+        };
+        let recorded = self.recorded(header.recorded);
+        let outcome = match &waiting {
+            Some(waiting) => self.outcome(entry.index, recorded, header.author, &waiting.set),
+            None => {
+                let set = payload::write_set(&entry.payload, &header)?;
+                self.prepare_and_apply(entry.index, recorded, header.author, set)?
+            }
+        };
+        match outcome {
+            Outcome::Known(result) => {
+                if let Some(waiting) = waiting {
+                    answers.push((waiting.reply, result.map(|applied| Committal { applied })));
+                }
+                Ok(())
+            }
+            Outcome::Damaged(damage) => self.meet_damage(entry, recorded, damage, waiting, answers),
+        }
+    }
+
+    /// The stamp at which an entry is recorded.
+    fn recorded(&self, proposed: Stamp) -> Stamp {
+        let floor = self.store.floor();
+        let recorded = match proposed > floor {
+            true => proposed,
+            false => Stamp::from_micros(floor.micros() as u64 + 1),
+        };
+        self.hlc.restore(recorded);
+        recorded
+    }
+
+    fn prepare_and_apply(
+        &mut self,
+        index: LogIndex,
+        recorded: Stamp,
+        author: Author,
+        set: WriteSet,
+    ) -> Result<Outcome, Error> {
+        match self.store.prepare(set, &self.store.catalog()) {
+            Ok(set) => Ok(self.outcome(index, recorded, author, &set)),
+            Err(error) => {
+                self.store.skip(index, recorded)?;
+                Ok(Outcome::Known(Err(describe(error, &self.store))))
+            }
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        index: LogIndex,
+        recorded: Stamp,
+        author: Author,
+        set: &PreparedWriteSet,
+    ) -> Outcome {
+        match self.store.apply(index, recorded, author, set) {
+            Ok(applied) => {
+                for index in applied.created_indexes.iter().chain(&applied.moved_indexes) {
+                    let _ = self.index_requests.send(*index);
+                }
+                Outcome::Known(Ok(applied))
+            }
+            Err(ApplyError::Storage(e)) if e.is_damage() => Outcome::Damaged(e),
+            Err(e) => {
+                let storage_failed = matches!(e, ApplyError::Storage(_));
+                let error = describe(e, &self.store);
+                if storage_failed {
+                    self.fault
+                        .stop(&error, "the store failed; nothing more is written");
+                    self.halt = Some(Halt::Failure);
+                }
+                Outcome::Known(Err(error))
+            }
+        }
+    }
+
+    fn meet_damage(
+        &mut self,
+        entry: &LogEntry,
+        recorded: Stamp,
+        damage: StoreError,
+        waiting: Option<Waiting>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Error> {
+        let waiting = match waiting {
+            Some(waiting) if self.alone.load(Ordering::Acquire) => waiting,
+            waiting => {
+                let reason = format!(
+                    "the log's entries from {} on cannot be applied: {}",
+                    entry.index,
+                    with_causes(&damage)
+                );
+                tracing::error!(reason, "nothing more is written");
+                self.fault.set(Fault {
+                    code: SqlState::DATA_CORRUPTED,
+                    reason,
+                });
+                self.halt = Some(Halt::Damage(damage.clone()));
+                let error = Error::from(damage.clone());
+                if let Some(waiting) = waiting {
+                    answers.push((waiting.reply, Err(error)));
+                }
+                self.store
+                    .hold_back(tables_of_entry(entry)?.into_iter(), &damage);
+                return Ok(());
+            }
+        };
+        // Nobody knows of it: the store goes past it, so that no start meets it again.
+        self.store.skip(entry.index, recorded)?;
+        let passed = self.store.flush_now();
+        answers.push((waiting.reply, Err(damage.into())));
+        self.refused.send_modify(|n| *n += 1);
+        Ok(passed?)
+    }
+
+    /// An entry that is not applied: who proposed it learns no outcome, and nobody reads the
+    /// tables that it changes.
+    fn hold_back(&self, entry: &LogEntry, halt: &Halt) -> Result<(), Error> {
+        if !matches!(payload::kind(&entry.payload)?, Kind::WriteSet) {
+            return Ok(());
+        }
+        let header = payload::header(&entry.payload)?;
+        if header.author.node == self.node {
+            if let (Some(waiting), Some(fault)) =
+                (self.pending.take(header.request), self.fault.get())
+            {
+                let _ = waiting.reply.send(Resolution::Unknown(fault.error()));
+            }
+        }
+        if let Halt::Damage(damage) = halt {
+            let tables = tables_of_entry(entry)?;
+            self.store.hold_back(tables.into_iter(), damage);
+        }
+        Ok(())
+    }
+}
+
+fn tables_of_entry(entry: &LogEntry) -> Result<Vec<TableId>, Error> {
+    let header: Header = payload::header(&entry.payload)?;
+    let set = payload::write_set(&entry.payload, &header)?;
+    Ok(set.changes.iter().flat_map(tables_of).collect())
+}
+
+fn tables_of(change: &Change) -> Vec<TableId> {
+    match change {
+        // Indexes change no rows.
+        Change::CreateTable(_)
+        | Change::CreateIndex(_)
+        | Change::DropIndex(_)
+        | Change::GiveUpIndex(_)
+        | Change::SetIndexState(..)
+        | Change::CreateSequence(_)
+        | Change::ReserveNumbers(..)
+        | Change::ExpectReads(_)
+        | Change::SetSequence(..) => vec![],
+        Change::DropTable(id)
+        | Change::Truncate(id)
+        | Change::AlterOptions(id, _)
+        | Change::ExpectShape(id, _) => vec![*id],
+        Change::Once(_) => vec![IDEMPOTENCY_TABLE],
+        Change::Rows(rows) => vec![rows.table],
+        Change::Batch(batch) => vec![batch.table],
+        Change::Catalog(change) => change.tables(),
+        Change::Migrate(migration) => migration.tables(),
+    }
+}

@@ -1,0 +1,331 @@
+//! Who belongs to the cluster: told, and changed by whoever leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chronos_model::SqlState;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::Instant as _;
+use openraft::{ChangeMembers, ServerState};
+use tokio::time::Instant;
+
+use super::types::{index_of_id, RaftNode};
+use super::Replica;
+use crate::cluster::{
+    AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
+    NodeNumber, NodeRole,
+};
+use crate::Error;
+
+/// Election timeouts that a change waits for a leader.
+const ADMIN_WAITS: u32 = 20;
+/// And that one to be committed may take.
+const CHANGE_WAITS: u32 = 40;
+
+type Changes = ChangeMembers<u64, RaftNode>;
+
+impl Replica {
+    /// The cluster at this moment, as this node sees it.
+    pub(crate) fn cluster_status(&self) -> ClusterStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let leader = metrics.current_leader;
+        let leads = leader == Some(self.own_id());
+        let leading = leader.and_then(|id| membership.get_node(&id));
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let last_index = metrics.last_log_index.map_or(0, super::propose::index_of);
+        let members = membership.nodes().map(|(id, node)| {
+            let matched = metrics.replication.as_ref().and_then(|r| r.get(id));
+            let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(id));
+            let heard = heard.and_then(Option::as_ref);
+            let matched_index = matched.and_then(Option::as_ref).map_or(0, index_of_id);
+            MemberStatus {
+                id: node.member.name.clone(),
+                number: node.member.number,
+                address: node.member.address.clone(),
+                role: match voters.contains(id) {
+                    true => NodeRole::Voter,
+                    false => NodeRole::Learner,
+                },
+                progress: (leads && *id != self.own_id()).then(|| FollowerStatus {
+                    matched_index,
+                    lag_entries: last_index.saturating_sub(matched_index),
+                    heard_ms: heard.map(|at| at.elapsed().as_millis() as u64),
+                    sending: self.sending.lock().to(*id),
+                }),
+            }
+        });
+        let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
+        ClusterStatus {
+            node_id: self.options.member.name.clone(),
+            number: NodeNumber(self.node.0),
+            cluster_id: self.cluster_id.clone(),
+            role: role_name(metrics.state).into(),
+            term: metrics.vote.leader_id.term,
+            leader: leader.map(|id| NodeNumber(id as u32)),
+            leader_id: leading.map(|node| node.member.name.clone()),
+            leader_address: leading.map(|node| node.member.address.clone()),
+            last_index,
+            committed_index: index(&metrics.cluster_committed),
+            applied_index: *self.applied.borrow(),
+            purged_index: index(&metrics.purged),
+            checkpoint_index: self.store.flushed_index().0,
+            members: members.collect(),
+            elections: self.counts.elections(),
+            terms_led: self.counts.terms_led(),
+            quorum_acked_ms: metrics
+                .last_quorum_acked
+                .as_ref()
+                .filter(|_| leads)
+                .map(|at| at.elapsed().as_millis() as u64),
+            receiving: self.checkpoints.receiving(),
+            election_timeout_ms: self.timing.election_timeout_ms,
+            heartbeat_ms: self.timing.heartbeat_ms,
+        }
+    }
+
+    /// What is told to a node that may not belong here yet.
+    pub(super) fn introduction(&self) -> Introduction {
+        Introduction {
+            cluster_id: self.cluster_id.clone(),
+            leader: self.known_lead().and_then(|lead| lead.member),
+        }
+    }
+
+    /// Has the leader do something. Returns when it is committed.
+    pub(crate) async fn administer(&self, request: AdminRequest) -> Result<(), Error> {
+        let deadline = Instant::now() + self.wait_at_most(ADMIN_WAITS);
+        loop {
+            let lead = self.lead(deadline).await?;
+            let reply = match &lead.member {
+                Some(member) if lead.node != self.own_id() => {
+                    match self.peers.peer(member).admin(request.clone()).await {
+                        Ok(reply) => reply,
+                        Err(error) => return Err(unknown_change(&error)),
+                    }
+                }
+                _ => self.administer_here(request.clone()).await,
+            };
+            match reply {
+                AdminReply::Done => return Ok(()),
+                AdminReply::Refused(reason) => {
+                    return Err(Error::new(SqlState::OBJECT_NOT_IN_STATE, reason))
+                }
+                AdminReply::NotLeader(_) if Instant::now() < deadline => {
+                    self.next_lead(&lead, deadline).await?;
+                }
+                AdminReply::NotLeader(_) => return Err(super::propose::no_leader()),
+            }
+        }
+    }
+
+    /// Does it, if this node leads.
+    pub(super) async fn administer_here(&self, request: AdminRequest) -> AdminReply {
+        let done = self.change(request);
+        match self.place.timeout_at(Instant::now() + self.wait_at_most(CHANGE_WAITS), done).await {
+            Ok(reply) => reply,
+            Err(_) => AdminReply::Refused(
+                "the change was begun and has no quorum yet; it takes effect when the nodes that it needs are there"
+                    .into(),
+            ),
+        }
+    }
+
+    async fn change(&self, request: AdminRequest) -> AdminReply {
+        match request {
+            AdminRequest::AddLearner {
+                member,
+                auto_promote,
+            } => self.add_learner(member, auto_promote).await,
+            AdminRequest::ChangeMembership { voters, remove } => {
+                let voters: BTreeSet<u64> = voters.iter().map(|n| u64::from(n.0)).collect();
+                if let Some(unknown) = voters.iter().find(|id| !self.is_member(**id)) {
+                    return AdminReply::Refused(format!(
+                        "node {unknown} is no member yet; add it as a learner first"
+                    ));
+                }
+                self.change_members(Changes::ReplaceAllVoters(voters), !remove)
+                    .await
+            }
+            AdminRequest::Remove { node } => self.remove(u64::from(node.0)).await,
+            AdminRequest::TransferLeader { to } => self.transfer(to.map(|n| u64::from(n.0))).await,
+        }
+    }
+
+    fn is_member(&self, id: u64) -> bool {
+        let metrics = self.raft.server_metrics();
+        let known = metrics
+            .borrow_watched()
+            .membership_config
+            .get_node(&id)
+            .is_some();
+        known
+    }
+
+    fn is_voter(&self, id: u64) -> bool {
+        let metrics = self.raft.server_metrics();
+        let voters: BTreeSet<u64> = metrics
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .collect();
+        voters.contains(&id)
+    }
+
+    async fn add_learner(&self, member: Member, auto_promote: bool) -> AdminReply {
+        let id = u64::from(member.number.0);
+        if !self.reaches_others {
+            return AdminReply::Refused(format!(
+                "this node was started by itself and reaches no others; start it as chronos node --id {}",
+                self.options.member.name
+            ));
+        }
+        let known = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.get_node(&id).cloned()
+        };
+        if let Some(known) = &known {
+            if known.member.name != member.name {
+                return AdminReply::Refused(format!(
+                    "the number {id} belongs to the member \"{}\"; number the new node differently at the end of its name",
+                    known.member.name
+                ));
+            }
+        }
+        let node = RaftNode {
+            promote: auto_promote && !self.is_voter(id),
+            member,
+        };
+        if known.as_ref() == Some(&node) {
+            return AdminReply::Done;
+        }
+        let nodes = BTreeMap::from([(id, node)]);
+        let change = match known {
+            Some(_) => Changes::SetNodes(nodes),
+            None => Changes::AddNodes(nodes),
+        };
+        self.change_members(change, true).await
+    }
+
+    async fn remove(&self, id: u64) -> AdminReply {
+        if !self.is_member(id) {
+            return AdminReply::Refused(format!("node {id} is no member"));
+        }
+        if self.is_voter(id) {
+            return self
+                .change_members(Changes::RemoveVoters(BTreeSet::from([id])), false)
+                .await;
+        }
+        self.change_members(Changes::RemoveNodes(BTreeSet::from([id])), false)
+            .await
+    }
+
+    /// Lets learners that have caught up vote, or changes members in any other way.
+    pub(super) async fn change_members(&self, changes: Changes, retain: bool) -> AdminReply {
+        match self.raft.change_membership(changes, retain).await {
+            Ok(_) => AdminReply::Done,
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                AdminReply::NotLeader(to.leader_id.map(|id| NodeNumber(id as u32)))
+            }
+            Err(error) => AdminReply::Refused(error.to_string()),
+        }
+    }
+
+    async fn transfer(&self, to: Option<u64>) -> AdminReply {
+        let own = self.own_id();
+        let Some(lead) = self.known_lead().filter(|lead| lead.node == own) else {
+            return AdminReply::NotLeader(self.known_lead().map(|l| NodeNumber(l.node as u32)));
+        };
+        let to = match to {
+            Some(to) if to == own => return AdminReply::Done,
+            Some(to) if !self.is_voter(to) => {
+                return AdminReply::Refused(format!("node {to} is no voter, so it cannot lead"))
+            }
+            Some(to) => to,
+            None => match self.furthest_voter() {
+                Some(to) => to,
+                None => return AdminReply::Refused("there is no other voter".into()),
+            },
+        };
+        let deadline = Instant::now() + Duration::from_millis(4 * self.timing.election_timeout_ms);
+        if self.raft.trigger().transfer_leader(to).await.is_err() {
+            return AdminReply::NotLeader(None);
+        }
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            metrics.borrow_and_update();
+            if self.known_lead().is_some_and(|now| now != lead) {
+                return AdminReply::Done;
+            }
+            let changed = self.place.timeout_at(deadline, metrics.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return AdminReply::Refused(format!(
+                    "node {to} did not take over in time; is it running and near the end of the log?"
+                ));
+            }
+        }
+    }
+
+    /// The voter other than this one that has most of the log.
+    pub(super) fn furthest_voter(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let replication = metrics.replication.as_ref()?;
+        let others = replication
+            .iter()
+            .filter(|(id, _)| **id != self.own_id() && voters.contains(id));
+        others
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(id, _)| *id)
+    }
+
+    /// Lets another node lead, for a little while at most.
+    pub(super) fn step_down_to_close(&self) {
+        let own = self.own_id();
+        let leads = self.known_lead().is_some_and(|lead| lead.node == own);
+        let Some(to) = leads.then(|| self.furthest_voter()).flatten() else {
+            return;
+        };
+        let raft = self.raft.clone();
+        let most = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let _ = self.place.wait_for(async move {
+            let mut metrics = raft.server_metrics();
+            if raft.trigger().transfer_leader(to).await.is_err() {
+                return;
+            }
+            let moved = async {
+                let moved = |leader: Option<u64>| leader.is_some_and(|id| id != own);
+                while !moved(metrics.borrow_and_update().current_leader) {
+                    if metrics.changed().await.is_err() {
+                        break;
+                    }
+                }
+            };
+            if tokio::time::timeout(most, moved).await.is_err() {
+                tracing::warn!(to, "the other node did not take over in time");
+            }
+        });
+    }
+}
+
+fn role_name(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Learner => "learner",
+        ServerState::Follower => "follower",
+        ServerState::Candidate => "candidate",
+        ServerState::Leader => "leader",
+        ServerState::Shutdown => "stopped",
+    }
+}
+
+fn unknown_change(error: &crate::cluster::PeerError) -> Error {
+    Error::new(
+        SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+        format!("it is unknown whether the change took place: the leader did not answer: {error}"),
+    )
+    .with_hint("Ask for the members, then repeat it if needed: that does no harm.")
+}

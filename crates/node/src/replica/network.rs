@@ -1,0 +1,403 @@
+//! The way from the consensus to other nodes.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, Stream, StreamExt};
+use openraft::base::{BoxFuture, BoxStream as RaftStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::OptionalSend;
+use parking_lot::Mutex;
+
+use super::checkpoints::Checkpoints;
+use super::machine::{CheckpointData, RaftSnapshot};
+use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
+use super::Sending;
+use crate::cluster::{
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, LogPosition, NodeNumber,
+    OfferReply, Peer, PeerError, Peers, Sabotage, TransferRequest, VoteReply,
+};
+
+/// Gives the consensus its connections.
+pub(crate) struct Network {
+    pub(crate) own: u64,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) sending: Arc<Mutex<Sending>>,
+    pub(crate) stepped: bool,
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Link;
+
+    async fn new_client(&mut self, target: u64, node: &RaftNode) -> Link {
+        Link {
+            failures: 0,
+            own: self.own,
+            target,
+            peer: self.peers.peer(&node.member),
+            checkpoints: Arc::clone(&self.checkpoints),
+            sending: Arc::clone(&self.sending),
+            stepped: self.stepped,
+            sabotage: self.sabotage,
+        }
+    }
+}
+
+/// Before a connection is opened again, the first time and with each failure twice as long.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// So that it is no longer than two thirds of a second.
+const PAUSE_DOUBLINGS_MAX: u32 = 5;
+
+/// A connection to one node.
+pub(crate) struct Link {
+    /// How often it could not be opened, one time after another.
+    failures: u32,
+    own: u64,
+    target: u64,
+    peer: Arc<dyn Peer>,
+    checkpoints: Arc<Checkpoints>,
+    sending: Arc<Mutex<Sending>>,
+    stepped: bool,
+    sabotage: Option<Sabotage>,
+}
+
+impl Link {
+    /// The library's own pauses come with requests, of which a connection that cannot be opened
+    /// takes none.
+    async fn pause(&self) {
+        if self.failures > 0 {
+            let pause = PAUSE_FIRST * (1 << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request, and does not wait for the answer.
+    fn sent_and_taken_for_stored(&self, request: AppendRequest) -> AppendReply {
+        let last = request.entries.last().map(|entry| LogPosition {
+            term: entry.term.0,
+            index: entry.index.0,
+        });
+        let last = last.or(request.previous);
+        let peer = Arc::clone(&self.peer);
+        tokio::spawn(async move { peer.append(request).await });
+        AppendReply::Matched(last)
+    }
+
+    /// Gives a call so much time, of which the library says how much it has.
+    async fn in_time<T>(
+        &self,
+        action: RPCTypes,
+        option: &RPCOption,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, RPCError<Types>> {
+        match tokio::time::timeout(option.soft_ttl(), call).await {
+            Ok(result) => result.map_err(|e| self.error(e)),
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action,
+                id: self.own,
+                target: self.target,
+                timeout: option.soft_ttl(),
+            })),
+        }
+    }
+
+    fn error(&self, error: PeerError) -> RPCError<Types> {
+        match &error {
+            PeerError::Unreachable(_) | PeerError::Refused(_) => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            PeerError::TimedOut(ms) => RPCError::Timeout(Timeout {
+                action: RPCTypes::AppendEntries,
+                id: self.own,
+                target: self.target,
+                timeout: Duration::from_millis(*ms),
+            }),
+            PeerError::Failed(_) => RPCError::Network(NetworkError::new(&error)),
+        }
+    }
+
+    async fn send_checkpoint(&self, from: RaftVote) -> Result<RaftVote, StreamingError<Types>> {
+        let checkpoints = Arc::clone(&self.checkpoints);
+        let made = self
+            .blocking(move || checkpoints.make())
+            .await
+            .map_err(|e| unreachable_now(&io::Error::other(e)))?;
+        let made = Arc::new(made);
+        let list = made.list().ok_or_else(gone)?;
+        let bytes_total = list.bytes();
+        let (_, index) = list.applied();
+        let sizes: Vec<u64> = list.files().iter().map(|f| f.bytes).collect();
+        let encoded = list.encode().map_err(|e| unreachable_now(&e))?;
+        tracing::info!(
+            to = self.target,
+            index = index.0,
+            bytes = bytes_total,
+            "sending a checkpoint"
+        );
+        let mut offer = CheckpointOffer {
+            ballot: ballot(&from),
+            id: made.id.clone(),
+            list: encoded.clone().into(),
+        };
+        let missing = |file: u32, offset: u64| -> u64 {
+            let rest = sizes.iter().skip(file as usize).sum::<u64>();
+            rest.saturating_sub(offset)
+        };
+        loop {
+            let reply = self.peer.offer_checkpoint(offer.clone()).await;
+            match reply.map_err(|e| self.error(e))? {
+                OfferReply::HigherBallot(higher) => return Ok(vote(higher)),
+                OfferReply::Complete => break,
+                OfferReply::Wanted { file, offset } => {
+                    let there = bytes_total.saturating_sub(missing(file, offset));
+                    self.sending.lock().note(self.target, there, bytes_total);
+                    let parts = self.parts(Arc::clone(&made), file, offset);
+                    self.peer
+                        .send_parts(parts)
+                        .await
+                        .map_err(|e| self.error(e))?;
+                }
+            }
+            // What it contains was told.
+            offer.list = bytes::Bytes::new();
+        }
+        offer.list = encoded.into();
+        let accepted = self.peer.install_checkpoint(offer).await;
+        let accepted = accepted.map_err(|e| self.error(e))?;
+        tracing::info!(
+            to = self.target,
+            index = index.0,
+            "a checkpoint has arrived"
+        );
+        Ok(vote(accepted))
+    }
+
+    /// The rest of a file, in parts. Ends early if it cannot be read.
+    fn parts(
+        &self,
+        made: Arc<super::checkpoints::Made>,
+        file: u32,
+        offset: u64,
+    ) -> BoxStream<'static, CheckpointPart> {
+        let stepped = self.stepped;
+        futures::stream::unfold(offset, move |offset| {
+            let made = Arc::clone(&made);
+            async move {
+                let id = made.id.clone();
+                let part = run(stepped, move || made.part(file, offset)).await;
+                let bytes = match part {
+                    Ok(bytes) if !bytes.is_empty() => bytes,
+                    Ok(_) => return None,
+                    Err(error) => {
+                        tracing::warn!(%error, "a checkpoint cannot be read");
+                        return None;
+                    }
+                };
+                let next = offset + bytes.len() as u64;
+                let part = CheckpointPart {
+                    id,
+                    file,
+                    offset,
+                    bytes,
+                };
+                Some((part, next))
+            }
+        })
+        .boxed()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, crate::Error> + Send + 'static,
+    ) -> Result<T, crate::Error> {
+        run(self.stepped, work).await
+    }
+}
+
+/// Does what blocks elsewhere; in a simulation, at once.
+pub(crate) async fn run<T, E>(
+    stepped: bool,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    if stepped {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn gone() -> StreamingError<Types> {
+    unreachable_now(&io::Error::other("the checkpoint is gone"))
+}
+
+fn unreachable_now(error: &(impl std::error::Error + 'static)) -> StreamingError<Types> {
+    StreamingError::Unreachable(Unreachable::new(error))
+}
+
+/// A request in our words.
+fn append_request(request: AppendEntriesRequest<Types>) -> AppendRequest {
+    AppendRequest {
+        ballot: ballot(&request.vote),
+        previous: request.prev_log_id.as_ref().map(position),
+        entries: request.entries.iter().map(log_entry).collect(),
+        committed: request.leader_commit.as_ref().map(position),
+    }
+}
+
+fn append_result(reply: AppendReply) -> StreamAppendResult<Types> {
+    match reply {
+        AppendReply::Matched(last) => Ok(last.map(log_id)),
+        AppendReply::Conflict(at) => Err(StreamAppendError::Conflict(log_id(at))),
+        AppendReply::HigherBallot(higher) => Err(StreamAppendError::HigherVote(vote(higher))),
+    }
+}
+
+fn vote_request(request: VoteRequest<Types>) -> crate::cluster::VoteRequest {
+    crate::cluster::VoteRequest {
+        ballot: ballot(&request.vote),
+        last: request.last_log_id.as_ref().map(position),
+        transfer: request.leadership_transfer,
+    }
+}
+
+fn vote_response(reply: VoteReply) -> VoteResponse<Types> {
+    VoteResponse {
+        vote: vote(reply.ballot),
+        vote_granted: reply.granted,
+        last_log_id: reply.last.map(log_id),
+    }
+}
+
+impl RaftNetworkV2<Types> for Link {
+    type SnapshotData = CheckpointData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let sent = self.peer.append(append_request(request));
+        let reply = self.in_time(RPCTypes::AppendEntries, &option, sent).await?;
+        Ok(append_result(reply).into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<RaftStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let requests = input.map(append_request).boxed();
+            if self.sabotage == Some(Sabotage::AcknowledgeBeforeQuorum) {
+                let link = &*self;
+                let results = requests
+                    .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
+                return Ok(results.boxed() as RaftStream<'s, _>);
+            }
+            self.pause().await;
+            let opened = self.peer.append_stream(requests);
+            let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
+            self.failures = match &opened {
+                Ok(_) => 0,
+                Err(_) => self.failures + 1,
+            };
+            let replies = opened?;
+            let link = &*self;
+            let results = replies.map(move |reply| match reply {
+                Ok(reply) => Ok(append_result(reply)),
+                Err(error) => Err(link.error(error)),
+            });
+            Ok(results.boxed() as RaftStream<'s, _>)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let sent = self.peer.vote(vote_request(request));
+        let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
+        Ok(vote_response(reply))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let sent = self.peer.pre_vote(vote_request(request));
+        let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
+        Ok(vote_response(reply))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        from: RaftVote,
+        _snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let result = tokio::select! {
+            sent = self.send_checkpoint(from) => sent.map(|vote| SnapshotResponse { vote }),
+            closed = cancel => Err(closed.into()),
+        };
+        self.sending.lock().end(self.target);
+        result
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let sent = self.peer.transfer(TransferRequest {
+            from: ballot(request.from_leader()),
+            to: NodeNumber(*request.to_node_id() as u32),
+            last: request.last_log_id().map(position),
+        });
+        let reply = self
+            .in_time(RPCTypes::TransferLeader, &option, sent)
+            .await?;
+        Ok(reply.map_err(|reason| {
+            tracing::info!(reason, "the node did not take over");
+            TransferLeaderError::LogNotFlushed {
+                expected: request.last_log_id().copied(),
+                actual: None,
+            }
+        }))
+    }
+}
+
+/// Nobody: of a node that is alone.
+pub(crate) struct NoPeers;
+
+impl Peers for NoPeers {
+    fn peer(&self, _: &crate::cluster::Member) -> Arc<dyn Peer> {
+        Arc::new(super::service::Nobody)
+    }
+}

@@ -1,0 +1,284 @@
+//! What other nodes may ask of this one.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use openraft::errors::Fatal;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
+    VoteRequest as RaftVoteRequest, VoteResponse,
+};
+
+use super::machine::{CheckpointData, RaftSnapshot};
+use super::network::run;
+use super::types::{
+    ballot, log_id, position, raft_entry, raft_log_id, vote, RaftSnapshotMeta, Types,
+};
+use super::{checkpoints, Raft, Replica};
+use crate::cluster::{
+    AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
+    CheckpointOffer, CheckpointPart, Introduction, OfferReply, Peer, PeerError, ProposeReply,
+    ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
+};
+
+/// The receiving side of calls between nodes.
+pub(crate) struct Service {
+    pub(crate) replica: Weak<Replica>,
+}
+
+impl Service {
+    fn replica(&self) -> Result<Arc<Replica>, PeerError> {
+        let ended = || PeerError::Unreachable("the node has ended".into());
+        self.replica.upgrade().ok_or_else(ended)
+    }
+
+    fn raft(&self) -> Result<Raft, PeerError> {
+        Ok(self.replica()?.raft().clone())
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> PeerError {
+    PeerError::Unreachable(format!("the node takes no part any more: {error}"))
+}
+
+fn raft_vote_request(request: &VoteRequest) -> RaftVoteRequest<Types> {
+    let mut asked = RaftVoteRequest::new(vote(request.ballot), request.last.map(log_id));
+    asked.leadership_transfer = request.transfer;
+    asked
+}
+
+fn vote_reply(response: VoteResponse<Types>) -> VoteReply {
+    VoteReply {
+        ballot: ballot(&response.vote),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(position),
+    }
+}
+
+fn any_vote(request: &VoteRequest) -> VoteReply {
+    VoteReply {
+        ballot: request.ballot,
+        granted: true,
+        last: None,
+    }
+}
+
+fn append_entries(request: AppendRequest) -> Result<AppendEntriesRequest<Types>, PeerError> {
+    let entries = request.entries.into_iter().map(raft_entry);
+    let entries: Result<Vec<_>, _> = entries.collect();
+    Ok(AppendEntriesRequest {
+        vote: vote(request.ballot),
+        prev_log_id: request.previous.map(log_id),
+        entries: entries.map_err(|e| PeerError::Failed(e.message))?,
+        leader_commit: request.committed.map(log_id),
+    })
+}
+
+fn append_reply(result: StreamAppendResult<Types>) -> AppendReply {
+    match result {
+        Ok(last) => AppendReply::Matched(last.as_ref().map(position)),
+        Err(StreamAppendError::Conflict(at)) => AppendReply::Conflict(position(&at)),
+        Err(StreamAppendError::HigherVote(higher)) => AppendReply::HigherBallot(ballot(&higher)),
+    }
+}
+
+#[async_trait]
+impl Peer for Service {
+    async fn vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
+        let replica = self.replica()?;
+        replica.may_vote()?;
+        if replica.makes(Sabotage::GrantAnyVote) {
+            return Ok(any_vote(&request));
+        }
+        let asked = raft_vote_request(&request);
+        replica
+            .raft()
+            .vote(asked)
+            .await
+            .map(vote_reply)
+            .map_err(stopped)
+    }
+
+    async fn pre_vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
+        let replica = self.replica()?;
+        replica.may_vote()?;
+        if replica.makes(Sabotage::GrantAnyVote) {
+            return Ok(any_vote(&request));
+        }
+        let asked = raft_vote_request(&request);
+        replica
+            .raft()
+            .pre_vote(asked)
+            .await
+            .map(vote_reply)
+            .map_err(stopped)
+    }
+
+    async fn append_stream(&self, requests: AppendRequests) -> Result<AppendReplies, PeerError> {
+        let raft = self.raft()?;
+        // A request that is none ends the stream.
+        let requests = requests
+            .map(append_entries)
+            .take_while(|request| std::future::ready(request.is_ok()))
+            .filter_map(|request| std::future::ready(request.ok()));
+        let replies = raft.stream_append(requests);
+        let replies =
+            replies.map(|reply: Result<_, Fatal<Types>>| reply.map(append_reply).map_err(stopped));
+        Ok(replies.boxed())
+    }
+
+    async fn append(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
+        let raft = self.raft()?;
+        let last = request
+            .entries
+            .last()
+            .map(|entry| (entry.term, entry.index));
+        let last = last.map(|(term, index)| raft_log_id(term, index));
+        let previous = request.previous.map(log_id);
+        let last = last.or(previous);
+        let response = raft
+            .append_entries(append_entries(request)?)
+            .await
+            .map_err(stopped)?;
+        if response.is_conflict() && previous.is_none() {
+            return Err(PeerError::Failed(
+                "a conflict before the first entry".into(),
+            ));
+        }
+        Ok(append_reply(response.into_stream_result(previous, last)))
+    }
+
+    async fn transfer(&self, request: TransferRequest) -> Result<Result<(), String>, PeerError> {
+        let asked = TransferLeaderRequest::new(
+            vote(request.from),
+            u64::from(request.to.0),
+            request.last.map(log_id),
+        );
+        let answer = self.raft()?.handle_transfer_leader(asked).await;
+        answer
+            .map(|answer| answer.map_err(|e| e.to_string()))
+            .map_err(stopped)
+    }
+
+    async fn offer_checkpoint(&self, offer: CheckpointOffer) -> Result<OfferReply, PeerError> {
+        let replica = self.replica()?;
+        if let Some(higher) = replica.ballot_above(offer.ballot) {
+            return Ok(OfferReply::HigherBallot(higher));
+        }
+        let checkpoints = Arc::clone(replica.checkpoints());
+        run(replica.is_stepped(), move || checkpoints.offered(&offer)).await
+    }
+
+    async fn send_parts(
+        &self,
+        mut parts: BoxStream<'static, CheckpointPart>,
+    ) -> Result<(), PeerError> {
+        let replica = self.replica()?;
+        while let Some(part) = parts.next().await {
+            let checkpoints = Arc::clone(replica.checkpoints());
+            run(replica.is_stepped(), move || checkpoints.received(&part)).await?;
+        }
+        Ok(())
+    }
+
+    async fn install_checkpoint(&self, offer: CheckpointOffer) -> Result<Ballot, PeerError> {
+        let replica = self.replica()?;
+        if let Some(higher) = replica.ballot_above(offer.ballot) {
+            return Ok(higher);
+        }
+        let checkpoints = Arc::clone(replica.checkpoints());
+        let id = offer.id;
+        let incoming = run(replica.is_stepped(), move || checkpoints.complete(&id)).await?;
+        let (term, index) = incoming.list.applied();
+        let membership = checkpoints::stored_membership(incoming.list.membership());
+        let meta = RaftSnapshotMeta {
+            last_log_id: Some(raft_log_id(term, index)),
+            last_membership: membership.map_err(|e| PeerError::Failed(e.to_string()))?,
+        };
+        let snapshot = RaftSnapshot {
+            meta,
+            snapshot: CheckpointData::Incoming(incoming),
+        };
+        let installed = replica
+            .raft()
+            .install_full_snapshot(vote(offer.ballot), snapshot)
+            .await;
+        installed
+            .map(|response| ballot(&response.vote))
+            .map_err(stopped)
+    }
+
+    async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {
+        self.replica()?.take_proposal(term, payload).await
+    }
+
+    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
+        Ok(self.replica()?.leader_read_index().await)
+    }
+
+    async fn introduce(&self) -> Result<Introduction, PeerError> {
+        Ok(self.replica()?.introduction())
+    }
+
+    async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {
+        Ok(self.replica()?.administer_here(request).await)
+    }
+}
+
+/// A node that cannot be reached: the peer of a node that is alone.
+pub(crate) struct Nobody;
+
+fn nobody<T>() -> Result<T, PeerError> {
+    Err(PeerError::Unreachable(
+        "this node was started without a way to others".into(),
+    ))
+}
+
+#[async_trait]
+impl Peer for Nobody {
+    async fn vote(&self, _: VoteRequest) -> Result<VoteReply, PeerError> {
+        nobody()
+    }
+
+    async fn pre_vote(&self, _: VoteRequest) -> Result<VoteReply, PeerError> {
+        nobody()
+    }
+
+    async fn append_stream(&self, _: AppendRequests) -> Result<AppendReplies, PeerError> {
+        nobody()
+    }
+
+    async fn append(&self, _: AppendRequest) -> Result<AppendReply, PeerError> {
+        nobody()
+    }
+
+    async fn transfer(&self, _: TransferRequest) -> Result<Result<(), String>, PeerError> {
+        nobody()
+    }
+
+    async fn offer_checkpoint(&self, _: CheckpointOffer) -> Result<OfferReply, PeerError> {
+        nobody()
+    }
+
+    async fn send_parts(&self, _: BoxStream<'static, CheckpointPart>) -> Result<(), PeerError> {
+        nobody()
+    }
+
+    async fn install_checkpoint(&self, _: CheckpointOffer) -> Result<Ballot, PeerError> {
+        nobody()
+    }
+
+    async fn propose(&self, _: u64, _: Bytes) -> Result<ProposeReply, PeerError> {
+        nobody()
+    }
+
+    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
+        nobody()
+    }
+
+    async fn admin(&self, _: AdminRequest) -> Result<AdminReply, PeerError> {
+        nobody()
+    }
+}

@@ -1,0 +1,380 @@
+//! How a replica takes up work: what its log and store say, what its cluster begins with, and
+//! what runs from then on.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chronos_env::Env;
+use chronos_model::{Hlc, NodeId, SqlState};
+use chronos_store::log::{GroupId, Log, LogEntry, LogIndex, Term};
+use chronos_store::{MemoryAccount, Store};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::apply::Applier;
+use super::checkpoints::Checkpoints;
+use super::fault::FaultCell;
+use super::log_store::LogStore;
+use super::machine::{Applying, Machine};
+use super::network::{Network, NoPeers};
+use super::payload::{self, Kind};
+use super::pending::Pending;
+use super::propose::UNDER_WAY_BYTES_MAX;
+use super::reads::Reads;
+use super::runtime::Place;
+use super::{log_error, upkeep, Raft, Replica};
+use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Timing};
+use crate::indexes::Indexes;
+use crate::Error;
+
+/// Entries of one message to a follower, at most; bytes are limited too.
+const MESSAGE_ENTRIES_MAX: u64 = 1_024;
+/// A follower's connection is tried again after so long, and up to a second as it goes on.
+const BACK_OFF: &str = "50ms 100ms ..1s";
+
+/// What a replica is made of.
+pub(crate) struct Start<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) store: Store,
+    pub(crate) log: Log,
+    pub(crate) memory: Arc<MemoryAccount>,
+    pub(crate) options: ClusterOptions,
+    pub(crate) timing: Timing,
+    /// Bytes of log that are kept for nodes that are behind.
+    pub(crate) log_keep_bytes: u64,
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    pub(crate) place: Place,
+}
+
+/// What else runs once the replica is there.
+struct Running {
+    raft: Raft,
+    applying: Arc<Applying>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    applied: watch::Receiver<u64>,
+    refused: watch::Receiver<u64>,
+    checkpoints: Arc<Checkpoints>,
+}
+
+/// What parts of a replica share.
+struct Shared {
+    hlc: Arc<Hlc>,
+    node: NodeId,
+    pending: Arc<Pending>,
+    fault: Arc<FaultCell>,
+    alone: Arc<AtomicBool>,
+    sending: Arc<Mutex<super::Sending>>,
+    peers: Arc<dyn Peers>,
+}
+
+impl Start<'_> {
+    /// Takes up work. A cluster of one leads and has applied its log when this returns; a member
+    /// of a larger one may not know a leader yet.
+    pub(crate) fn run(self) -> Result<Arc<Replica>, Error> {
+        check_log(&self.store, &self.log)?;
+        let membership = self.establish_membership()?;
+        let number = self.options.member.number;
+        // A learner could be let vote.
+        let is_alone = membership.voters == [vec![number]] && membership.members.len() == 1;
+        let place = Arc::new(self.place);
+        let shared = Shared {
+            hlc: Arc::new(Hlc::new(self.store.floor())),
+            node: NodeId(number.0),
+            pending: Pending::new(self.env.random.u64()),
+            fault: Arc::new(FaultCell::default()),
+            alone: Arc::new(AtomicBool::new(is_alone)),
+            sending: Arc::default(),
+            peers: self.peers.clone().unwrap_or_else(|| Arc::new(NoPeers)),
+        };
+        let (index_requests, requested) = crate::indexes::requests();
+        let (indexes, builder) = Indexes::new(index_requests.clone());
+        let start_index = self.log.last().map_or(0, |(_, index)| index.0);
+        let running = run(
+            &shared,
+            &place,
+            (self.env, self.data_dir),
+            (&self.store, &self.log),
+            &self.options,
+            self.timing,
+            index_requests,
+        )?;
+        let cluster_id = self.options.cluster_id.clone().unwrap_or_default();
+        let replica = Arc::new(Replica {
+            store: self.store,
+            log: self.log,
+            indexes,
+            env: self.env.clone(),
+            hlc: shared.hlc,
+            node: shared.node,
+            options: self.options,
+            timing: self.timing,
+            log_keep_bytes: self.log_keep_bytes,
+            cluster_id,
+            peers: shared.peers,
+            reaches_others: self.peers.is_some(),
+            place,
+            raft: running.raft,
+            pending: shared.pending,
+            applying: Mutex::new(Some(running.applying)),
+            applied: running.applied,
+            apply_thread: Mutex::new(running.thread),
+            checkpoints: running.checkpoints,
+            sending: shared.sending,
+            alone: shared.alone,
+            reads: Reads::new(start_index),
+            counts: upkeep::Counts::default(),
+            fault: shared.fault,
+            closing: AtomicBool::new(false),
+            under_way: tokio::sync::Semaphore::new(UNDER_WAY_BYTES_MAX),
+            memory: self.memory,
+            started_nanos: self.env.clock.monotonic_nanos(),
+        });
+        upkeep::start(&replica, running.refused);
+        if is_alone && !replica.is_stepped() {
+            replica.wait_until_it_leads()?;
+        }
+        replica.indexes.start(builder, &replica, requested)?;
+        Ok(replica)
+    }
+
+    /// Who belongs to the cluster, as far as this node knows. If it knows nothing and is to begin
+    /// one, that is written as an entry before anybody votes.
+    fn establish_membership(&self) -> Result<Membership, Error> {
+        if let Some(known) = self.known_membership()? {
+            return Ok(known);
+        }
+        let mut members = match &self.options.start {
+            ClusterStart::Alone => vec![self.options.member.clone()],
+            ClusterStart::Static(members) => members.clone(),
+            ClusterStart::Join => return Ok(Membership::default()),
+        };
+        // In whatever order they were named: all that begin together write the same bytes.
+        members.sort_by_key(|m| m.number);
+        let voters: Vec<_> = members.iter().map(|m| m.number).collect();
+        let membership = Membership {
+            voters: vec![voters],
+            members,
+            promote: Vec::new(),
+        };
+        let (term, last) = self.log.last().unwrap_or((Term::FIRST, LogIndex(0)));
+        let entry = LogEntry {
+            group: GroupId(0),
+            term,
+            index: last.next(),
+            payload: payload::membership(&membership),
+        };
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.log.append(vec![entry], move |durable| {
+            let _ = sender.send(durable);
+        });
+        self.log.sync_now().map_err(log_error)?;
+        match receiver.recv() {
+            Ok(durable) => durable.map_err(log_error)?,
+            Err(_) => return Err(super::shutting_down()),
+        }
+        Ok(membership)
+    }
+
+    /// What the end of the log, or else the store, says of members.
+    fn known_membership(&self) -> Result<Option<Membership>, Error> {
+        let mut known = None;
+        if let Some(stored) = self.store.membership() {
+            known = serde_json::from_slice(&stored.bytes).ok();
+        }
+        let from = self.store.applied_index().next();
+        let has_more = self.log.bounds().is_some_and(|(_, last)| last >= from);
+        if !has_more {
+            return Ok(known);
+        }
+        let first = self.log.purged().map_or(from, |(_, i)| i.next().max(from));
+        for entry in self.log.read(first).map_err(log_error)? {
+            let entry = entry.map_err(log_error)?;
+            if let Kind::Membership(membership) = payload::kind(&entry.payload)? {
+                known = Some(membership);
+            }
+        }
+        Ok(known)
+    }
+}
+
+/// Errors if the log was removed under the store.
+fn check_log(store: &Store, log: &Log) -> Result<(), Error> {
+    if log.last().is_none() && store.applied_index() > LogIndex(0) {
+        return Err(Error::new(
+            SqlState::DATA_CORRUPTED,
+            format!(
+                "the log has no file, although the store contains its entries up to {}",
+                store.applied_index()
+            ),
+        )
+        .with_hint("Its files were removed, and with them acknowledged writes. Restore the data directory as a whole."));
+    }
+    Ok(())
+}
+
+fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error> {
+    let config = Config {
+        cluster_name: options.cluster_id.clone().unwrap_or_default(),
+        heartbeat_interval: timing.heartbeat_ms,
+        // A follower lets a leader's lease run out, then waits for a time between these two. The
+        // lease is the second: together a whole timeout, up to a fifth more.
+        election_timeout_min: timing.election_timeout_ms * 2 / 5,
+        election_timeout_max: timing.election_timeout_ms * 3 / 5,
+        max_payload_entries: MESSAGE_ENTRIES_MAX,
+        // The log's length is seen to by `upkeep`.
+        snapshot_policy: SnapshotPolicy::Never,
+        replication_lag_threshold: u64::MAX,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: Duration::from_secs(24 * 60 * 60).as_millis() as u64,
+        enable_pre_vote: Some(true),
+        // What a former leader has applied may lag behind what it has acknowledged. And followers
+        // may have entries of its term that it had not stored when it ended: if it went on to
+        // lead in that term, it would give their places to others.
+        enable_leader_restore: Some(false),
+        broadcast_submitted_on_append: Some(true),
+        backoff: BACK_OFF.into(),
+        ..Config::default()
+    };
+    let config = config.validate().map_err(|e| {
+        Error::new(
+            SqlState::INVALID_PARAMETER,
+            format!("times of heartbeats and elections that do not go together: {e}"),
+        )
+    })?;
+    Ok(Arc::new(config))
+}
+
+fn run(
+    shared: &Shared,
+    place: &Arc<Place>,
+    (env, data_dir): (&Env, &Path),
+    (store, log): (&Store, &Log),
+    options: &ClusterOptions,
+    timing: Timing,
+    index_requests: crossbeam_channel::Sender<chronos_model::TableId>,
+) -> Result<Running, Error> {
+    let (applied_sender, applied) = watch::channel(store.applied_index().0);
+    let (refused_sender, refused) = watch::channel(0);
+    let applier = Applier {
+        store: store.clone(),
+        hlc: Arc::clone(&shared.hlc),
+        node: shared.node,
+        pending: Arc::clone(&shared.pending),
+        fault: Arc::clone(&shared.fault),
+        alone: Arc::clone(&shared.alone),
+        applied: applied_sender.clone(),
+        index_requests,
+        refused: refused_sender,
+        halt: None,
+    };
+    let (applying, thread) = applying(applier, place.is_stepped())?;
+    let after_install = {
+        let (store, hlc) = (store.clone(), Arc::clone(&shared.hlc));
+        move || {
+            hlc.restore(store.floor());
+            applied_sender.send_replace(store.applied_index().0);
+        }
+    };
+    let checkpoints = Arc::new(Checkpoints::new(
+        env,
+        data_dir,
+        store.clone(),
+        Arc::clone(&shared.pending),
+        Box::new(after_install),
+    )?);
+    let log_store = LogStore::new(
+        log.clone(),
+        options.member.number,
+        Arc::clone(&shared.fault),
+        Arc::clone(&shared.pending),
+        Arc::clone(&shared.alone),
+        options.simulated.sabotage,
+    );
+    let machine = Machine {
+        applying: Arc::clone(&applying),
+        checkpoints: Arc::clone(&checkpoints),
+    };
+    let network = Network {
+        own: u64::from(shared.node.0),
+        peers: Arc::clone(&shared.peers),
+        checkpoints: Arc::clone(&checkpoints),
+        sending: Arc::clone(&shared.sending),
+        stepped: place.is_stepped(),
+        sabotage: options.simulated.sabotage,
+    };
+    let config = config(options, timing)?;
+    let id = u64::from(shared.node.0);
+    let raft = place.wait_for(async move {
+        let raft = Raft::new(id, config, network, log_store, machine).await;
+        raft.map_err(|e| {
+            Error::new(
+                SqlState::IO_ERROR,
+                format!("the consensus cannot start: {e}"),
+            )
+        })
+    })??;
+    Ok(Running {
+        raft,
+        applying,
+        thread,
+        applied,
+        refused,
+        checkpoints,
+    })
+}
+
+/// Has entries applied on a thread, or at once if everything is done in steps.
+fn applying(
+    applier: Applier,
+    stepped: bool,
+) -> Result<(Arc<Applying>, Option<std::thread::JoinHandle<()>>), Error> {
+    if stepped {
+        let inline = Applying::Inline(Box::new(Mutex::new(applier)));
+        return Ok((Arc::new(inline), None));
+    }
+    let (sender, batches) = crossbeam_channel::unbounded();
+    let thread = std::thread::Builder::new()
+        .name("apply".into())
+        .spawn(move || applier.run(&batches))
+        .map_err(|e| {
+            Error::new(
+                SqlState::INTERNAL,
+                format!("cannot start the apply thread: {e}"),
+            )
+        })?;
+    Ok((Arc::new(Applying::Thread(sender)), Some(thread)))
+}
+
+impl Replica {
+    /// Of a cluster of one: waits until it leads and has applied what was in its log, or until
+    /// it turns out that it cannot write.
+    fn wait_until_it_leads(&self) -> Result<(), Error> {
+        let raft = self.raft.clone();
+        let fault = Arc::clone(&self.fault);
+        let own = self.own_id();
+        self.place.wait_for(async move {
+            // What is in the log is this node's own: there is nobody to wait for.
+            let _ = raft.trigger().elect(false).await;
+            let mut metrics = raft.metrics();
+            loop {
+                {
+                    let now = metrics.borrow_and_update();
+                    let leads = now.current_leader == Some(own);
+                    let last = now.last_log_index;
+                    let caught_up = now.last_applied.as_ref().map(|id| id.index()) >= last;
+                    if (leads && caught_up) || now.running_state.is_err() {
+                        return;
+                    }
+                }
+                if fault.get().is_some() || metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! What goes on by itself: the log is cut, learners that have caught up are let vote, and changes
+//! of leaders are noted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{ChangeMembers, ServerState};
+use tokio::sync::watch;
+
+use super::network::run;
+use super::types::{index_of_id, raft_index};
+use super::Replica;
+use chronos_store::log::LogIndex;
+
+/// How often the log's length is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+/// A learner votes once it is no further behind than this.
+const PROMOTE_LAG_MAX: u64 = 1_000;
+/// What was counted since the node was opened.
+#[derive(Default)]
+pub(super) struct Counts {
+    elections: AtomicU64,
+    terms_led: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn elections(&self) -> u64 {
+        self.elections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn terms_led(&self) -> u64 {
+        self.terms_led.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs until the replica is gone.
+pub(super) async fn watch_leaders(replica: Weak<Replica>) {
+    let Some(strong) = replica.upgrade() else {
+        return;
+    };
+    let mut metrics = strong.raft.server_metrics();
+    drop(strong);
+    let mut last = (ServerState::Learner, None);
+    loop {
+        let now = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.state, metrics.current_leader)
+        };
+        let Some(replica) = replica.upgrade() else {
+            return;
+        };
+        if now != last {
+            replica.note_lead(last, now);
+            last = now;
+        }
+        drop(replica);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs until the replica is gone.
+pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receiver<u64>) {
+    let mut installed = 0;
+    loop {
+        let noticed = tokio::time::timeout(EVERY, refused.changed()).await;
+        let Some(replica) = replica.upgrade() else {
+            return;
+        };
+        if replica.closing.load(Ordering::Acquire) {
+            return;
+        }
+        replica.cut_log(matches!(noticed, Ok(Ok(())))).await;
+        if replica.checkpoints.installed() != installed {
+            installed = replica.checkpoints.installed();
+            replica.indexes.look_again();
+        }
+    }
+}
+
+/// Runs until the replica is gone.
+pub(super) async fn watch_learners(replica: Weak<Replica>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let Some(replica) = replica.upgrade() else {
+            return;
+        };
+        if replica.closing.load(Ordering::Acquire) {
+            return;
+        }
+        replica.promote_learners().await;
+    }
+}
+
+impl Replica {
+    fn note_lead(
+        &self,
+        (state, leader): (ServerState, Option<u64>),
+        (state_now, leader_now): (ServerState, Option<u64>),
+    ) {
+        if state_now == ServerState::Candidate && state != ServerState::Candidate {
+            self.counts.elections.fetch_add(1, Ordering::Relaxed);
+        }
+        if state_now == ServerState::Leader && state != ServerState::Leader {
+            self.counts.terms_led.fetch_add(1, Ordering::Relaxed);
+            self.indexes.look_again();
+        }
+        if self.is_alone() || leader == leader_now {
+            return;
+        }
+        let lead = self.known_lead();
+        match lead.as_ref().and_then(|lead| lead.member.as_ref()) {
+            Some(member) => {
+                let term = lead.as_ref().map_or(0, |lead| lead.term);
+                tracing::info!(leader = member.name, term, "a leader was elected");
+            }
+            None => tracing::info!("there is no leader"),
+        }
+    }
+
+    /// Lets go of entries that no node is likely to need.
+    async fn cut_log(&self, must_forget: bool) {
+        let keep_bytes = (self.options.simulated.log_keep_bytes).unwrap_or(self.log_keep_bytes);
+        let Some((first, last)) = self.log.bounds() else {
+            return;
+        };
+        let flushed = self.store.flushed_index();
+        let upto = if self.is_alone() || must_forget {
+            flushed
+        } else if self.log.stats().file_bytes > keep_bytes {
+            let half = LogIndex(first.0 + (last.0 - first.0) / 2);
+            if flushed < half && self.fault().is_none() {
+                // Small transactions fill the log long before they fill memory.
+                let store = self.store.clone();
+                let flushed = run(self.is_stepped(), move || store.flush_now()).await;
+                if let Err(error) = flushed {
+                    tracing::warn!(%error, "the log cannot be cut");
+                    return;
+                }
+            }
+            self.store.flushed_index().min(half)
+        } else {
+            return;
+        };
+        let purged = self.log.purged().map_or(LogIndex(0), |(_, index)| index);
+        if upto <= purged || upto < first {
+            return;
+        }
+        // The library lets go of nothing that is not in what it calls a snapshot, and of
+        // nothing that a follower is being sent.
+        let _ = self.raft.trigger().snapshot().await;
+        let _ = self.raft.trigger().purge_log(raft_index(upto)).await;
+    }
+
+    async fn promote_learners(&self) {
+        let ready: Vec<u64> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            if metrics.state != ServerState::Leader {
+                return;
+            }
+            let Some(replication) = &metrics.replication else {
+                return;
+            };
+            let membership = metrics.membership_config.membership();
+            let last = metrics.last_log_index.map_or(0, super::propose::index_of);
+            let learners = membership.learner_ids();
+            let learners = learners.filter(|id| membership.get_node(id).is_some_and(|n| n.promote));
+            learners
+                .filter(|id| {
+                    let matched = replication.get(id).and_then(Option::as_ref);
+                    matched.is_some_and(|m| index_of_id(m) + PROMOTE_LAG_MAX >= last)
+                })
+                .collect()
+        };
+        if ready.is_empty() {
+            return;
+        }
+        let voters = ready.iter().copied().collect();
+        let reply = self
+            .change_members(ChangeMembers::AddVoterIds(voters), true)
+            .await;
+        tracing::info!(nodes = ?ready, ?reply, "nodes that have caught up vote from now on");
+    }
+}
+
+/// Starts what goes on by itself.
+pub(super) fn start(replica: &Arc<Replica>, refused: watch::Receiver<u64>) {
+    replica.place.spawn(watch_leaders(Arc::downgrade(replica)));
+    replica
+        .place
+        .spawn(cut_logs(Arc::downgrade(replica), refused));
+    replica.place.spawn(watch_learners(Arc::downgrade(replica)));
+}
