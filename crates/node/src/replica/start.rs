@@ -225,6 +225,9 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         // lease is the second: together a whole timeout, up to a fifth more.
         election_timeout_min: timing.election_timeout_ms * 2 / 5,
         election_timeout_max: timing.election_timeout_ms * 3 / 5,
+        // A leader that is heard and does not hear falls silent for so long, twice the lease, that
+        // others can elect one who does both.
+        quorum_loss_probe_interval: Some(2 * (timing.election_timeout_ms * 3 / 5)),
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         // The log's length is seen to by `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
