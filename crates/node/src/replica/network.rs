@@ -55,6 +55,8 @@ impl RaftNetworkFactory<Types> for Network {
     }
 }
 
+/// A stream of entries may take so many times as long to open as a heartbeat may take.
+const OPENING_TIMES: u32 = 10;
 /// Before a connection is opened again, the first time and with each failure twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// So that it is no longer than two thirds of a second.
@@ -102,13 +104,22 @@ impl Link {
         option: &RPCOption,
         call: impl Future<Output = Result<T, PeerError>>,
     ) -> Result<T, RPCError<Types>> {
-        match tokio::time::timeout(option.soft_ttl(), call).await {
+        self.within(action, option.soft_ttl(), call).await
+    }
+
+    async fn within<T>(
+        &self,
+        action: RPCTypes,
+        timeout: Duration,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, RPCError<Types>> {
+        match tokio::time::timeout(timeout, call).await {
             Ok(result) => result.map_err(|e| self.error(e)),
             Err(_) => Err(RPCError::Timeout(Timeout {
                 action,
                 id: self.own,
                 target: self.target,
-                timeout: option.soft_ttl(),
+                timeout,
             })),
         }
     }
@@ -320,7 +331,9 @@ impl RaftNetworkV2<Types> for Link {
             }
             self.pause().await;
             let opened = self.peer.append_stream(requests);
-            let opened = self.in_time(RPCTypes::AppendEntries, &option, opened).await;
+            // A connection may have to be made first, over a link that is slower than a heartbeat.
+            let most = option.soft_ttl() * OPENING_TIMES;
+            let opened = self.within(RPCTypes::AppendEntries, most, opened).await;
             self.failures = match &opened {
                 Ok(_) => 0,
                 Err(_) => self.failures + 1,
