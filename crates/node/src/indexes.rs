@@ -29,7 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::replica::Replica;
+use crate::replica::{block_on, Replica};
 use crate::settled::Settings;
 use crate::Error;
 
@@ -181,7 +181,7 @@ impl Builder {
             let Some(alive) = replica.upgrade() else {
                 return;
             };
-            let left = futures::executor::block_on(self.work_off(&alive));
+            let left = block_on(self.work_off(&alive));
             drop(alive);
             let request = match left {
                 Left::Nothing => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),

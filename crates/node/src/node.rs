@@ -17,7 +17,7 @@ use crate::archive;
 use crate::auth::{Auth, AuthOptions};
 use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
 use crate::profile::Profile;
-use crate::replica::{log_error, Place, Replica, Start};
+use crate::replica::{block_on, log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
 use crate::session::{PlanKey, Prepared};
 use crate::settled::{KeepKeys, Settings};
@@ -212,7 +212,7 @@ impl Node {
             idempotency_keys: options.idempotency_keys,
         };
         match replica.is_alone() {
-            true => futures::executor::block_on(settings.establish(&replica))?,
+            true => block_on(settings.establish(&replica))?,
             // There may be no leader for long. Whoever leads does it.
             false => {
                 replica.indexes.builder().want(settings);

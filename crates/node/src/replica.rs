@@ -64,7 +64,7 @@ pub(crate) use describe::describe;
 pub(crate) use fault::{log_error, Fault};
 pub(crate) use payload::check as check_payload;
 pub(crate) use pending::Committal;
-pub(crate) use runtime::Place;
+pub(crate) use runtime::{block_on, Place};
 pub(crate) use start::Start;
 
 use checkpoints::Checkpoints;

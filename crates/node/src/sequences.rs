@@ -283,7 +283,8 @@ impl Wake for Unpark {
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+    // Nobody schedules the task that this thread runs while it is parked.
+    let mut future = pin!(tokio::task::unconstrained(future));
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {

@@ -106,6 +106,12 @@ impl AsyncRuntime for Runtime {
     }
 }
 
+/// Waits for something on this thread, which may be one of a runtime's: what it polls must not be
+/// made to yield to a scheduler that does not run meanwhile.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    futures::executor::block_on(tokio::task::unconstrained(future))
+}
+
 /// The place where the consensus runs.
 pub(crate) struct Place {
     handle: tokio::runtime::Handle,
@@ -176,7 +182,7 @@ impl Place {
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
         if self.stepped {
-            return Ok(futures::executor::block_on(task));
+            return Ok(block_on(task));
         }
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.handle.spawn(async move {
