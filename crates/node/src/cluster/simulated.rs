@@ -23,6 +23,4 @@ pub enum Sabotage {
     ApplyTwice,
     /// Answers reads as a leader without asking whether it still is one.
     ReadWithoutQuorum,
-    /// Does not know after a restart what it voted for.
-    ForgetVote,
 }

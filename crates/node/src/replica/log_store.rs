@@ -23,7 +23,7 @@ use super::types::{
     ballot, log_entry, log_index, position, raft_entry, raft_log_id, vote, RaftEntry, RaftLogId,
     RaftVote, Types,
 };
-use crate::cluster::{Ballot, NodeNumber, Sabotage};
+use crate::cluster::{Ballot, NodeNumber};
 
 /// Payloads that are read at once: of one message to a follower, or one step of applying.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -37,7 +37,6 @@ pub(crate) struct LogStore {
     fault: Arc<FaultCell>,
     pending: Arc<Pending>,
     alone: Arc<AtomicBool>,
-    sabotage: Option<Sabotage>,
 }
 
 impl LogStore {
@@ -47,7 +46,6 @@ impl LogStore {
         fault: Arc<FaultCell>,
         pending: Arc<Pending>,
         alone: Arc<AtomicBool>,
-        sabotage: Option<Sabotage>,
     ) -> LogStore {
         LogStore {
             log,
@@ -55,7 +53,6 @@ impl LogStore {
             fault,
             pending,
             alone,
-            sabotage,
         }
     }
 
@@ -96,8 +93,7 @@ impl LogStore {
     }
 
     fn saved_vote(&self) -> Option<RaftVote> {
-        let forgets = self.sabotage == Some(Sabotage::ForgetVote);
-        match self.log.vote().filter(|_| !forgets) {
+        match self.log.vote() {
             Some(saved) => Some(vote(Ballot {
                 term: saved.term,
                 node: NodeNumber(saved.node as u32),

@@ -296,7 +296,6 @@ fn run(
         Arc::clone(&shared.fault),
         Arc::clone(&shared.pending),
         Arc::clone(&shared.alone),
-        options.simulated.sabotage,
     );
     let machine = Machine {
         applying: Arc::clone(&applying),
