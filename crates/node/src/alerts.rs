@@ -280,6 +280,7 @@ mod tests {
             matched_index: 1,
             lag_entries,
             heard_ms: Some(heard_ms),
+            round_trip_ms: None,
             sending: sent.map(|bytes| TransferStatus {
                 bytes,
                 bytes_total: 1000,

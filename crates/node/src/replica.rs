@@ -22,12 +22,14 @@
 //! | `apply`, `describe` | entries' way to the store |
 //! | `reads` | what has to be applied before a read |
 //! | `checkpoints` | the store of one node brought to another |
+//! | `pace`, `beat` | by how much longer than given the consensus waits, as links and disks demand; heartbeats |
 //! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to, and the log's length |
 //! | `fault` | why a node writes no more |
 //!
 //! Nothing outside of this module names the consensus library.
 
 mod apply;
+mod beat;
 mod checkpoints;
 mod describe;
 mod fault;
@@ -35,6 +37,7 @@ mod log_store;
 mod machine;
 mod membership;
 mod network;
+mod pace;
 mod payload;
 mod pending;
 mod propose;
@@ -70,13 +73,12 @@ pub(crate) use start::Start;
 use checkpoints::Checkpoints;
 use fault::FaultCell;
 use machine::{Applying, Machine};
+use pace::Pace;
 use pending::Pending;
 use reads::Reads;
 use types::{vote, Types};
 
-use crate::cluster::{
-    Ballot, ClusterOptions, Peer, PeerError, Peers, Sabotage, Timing, TransferStatus,
-};
+use crate::cluster::{Ballot, ClusterOptions, Peer, PeerError, Peers, Sabotage, TransferStatus};
 use crate::indexes::Indexes;
 use crate::Error;
 
@@ -92,7 +94,7 @@ pub(crate) struct Replica {
     hlc: Arc<Hlc>,
     node: NodeId,
     options: ClusterOptions,
-    timing: Timing,
+    pace: Arc<Pace>,
     /// Files of the log of a cluster of more than one are kept up to so many bytes for nodes that
     /// are behind; those further behind get a checkpoint.
     log_keep_bytes: u64,
@@ -176,7 +178,8 @@ impl Replica {
     /// started does not know whom it promised.
     fn may_vote(&self) -> Result<(), PeerError> {
         let up = self.env.clock.monotonic_nanos() - self.started_nanos;
-        let least = Duration::from_millis(self.timing.election_timeout_ms);
+        // A leader relies on its lease at the pace that was given only.
+        let least = Duration::from_millis(self.pace.given().election_timeout_ms);
         if self.options.lease_reads && Duration::from_nanos(up) < least {
             return Err(PeerError::Failed("it has just started".into()));
         }
@@ -279,7 +282,7 @@ impl Replica {
             return;
         }
         let pending = Arc::clone(&self.pending);
-        let most = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let most = 2 * self.pace.election_timeout();
         let _ = self.place.wait_for(async move {
             let _ = tokio::time::timeout(most, pending.drained()).await;
         });

@@ -147,6 +147,7 @@ fn request(index: u64, entries: usize, payload: &Bytes) -> AppendRequest {
         }),
         entries: (0..entries).map(entry).collect(),
         committed: None,
+        election_timeout_ms: 0,
     }
 }
 

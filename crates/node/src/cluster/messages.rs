@@ -59,6 +59,9 @@ pub struct AppendRequest {
     pub entries: Vec<LogEntry>,
     /// Up to where the leader knows entries to be committed.
     pub committed: Option<LogPosition>,
+    /// How long an election is to wait without a sign of the leader, in milliseconds, whatever the
+    /// node would wait by itself. 0: not longer.
+    pub election_timeout_ms: u32,
 }
 
 /// The answer.

@@ -8,6 +8,8 @@ pub struct Simulated {
     pub log_file_bytes: Option<u64>,
     /// Bytes of the log that are kept for nodes that are behind, instead of what is good for them.
     pub log_keep_bytes: Option<u64>,
+    /// Whether times of heartbeats and elections stay as given, whatever links and disks demand.
+    pub keeps_times: bool,
     /// A mistake that the node makes.
     pub sabotage: Option<Sabotage>,
 }

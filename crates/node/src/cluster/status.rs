@@ -45,7 +45,8 @@ pub struct ClusterStatus {
     /// A checkpoint that is being received, if so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub receiving: Option<TransferStatus>,
-    /// Milliseconds without a sign of the leader after which an election starts, at least.
+    /// Milliseconds without a sign of the leader after which an election starts, at least: as given,
+    /// or longer where links or disks are slow.
     pub election_timeout_ms: u64,
     /// Milliseconds between heartbeats.
     pub heartbeat_ms: u64,
@@ -77,6 +78,9 @@ pub struct FollowerStatus {
     /// Milliseconds since it answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub heard_ms: Option<u64>,
+    /// Milliseconds until it answers to a heartbeat, on average of the last minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub round_trip_ms: Option<f64>,
     /// A checkpoint on its way there, if so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sending: Option<TransferStatus>,

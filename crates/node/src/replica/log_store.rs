@@ -16,8 +16,10 @@ use openraft::entry::RaftEntry as RaftEntryTrait;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::fault::{log_error, FaultCell};
+use super::pace::Pace;
 use super::pending::Pending;
 use super::types::{
     ballot, log_entry, log_index, position, raft_entry, raft_log_id, vote, RaftEntry, RaftLogId,
@@ -37,6 +39,7 @@ pub(crate) struct LogStore {
     fault: Arc<FaultCell>,
     pending: Arc<Pending>,
     alone: Arc<AtomicBool>,
+    pace: Arc<Pace>,
 }
 
 impl LogStore {
@@ -46,6 +49,7 @@ impl LogStore {
         fault: Arc<FaultCell>,
         pending: Arc<Pending>,
         alone: Arc<AtomicBool>,
+        pace: Arc<Pace>,
     ) -> LogStore {
         LogStore {
             log,
@@ -53,6 +57,7 @@ impl LogStore {
             fault,
             pending,
             alone,
+            pace,
         }
     }
 
@@ -236,7 +241,9 @@ impl RaftLogStorage<Types> for LogStore {
         self.note_members(&entries);
         let entries: Vec<LogEntry> = entries.iter().map(log_entry).collect();
         let store = self.clone();
+        let began = Instant::now();
         self.log.append(entries, move |durable| {
+            store.pace.synced(began);
             callback.io_completed(durable.map_err(|error| store.failed(error)));
         });
         Ok(())

@@ -53,6 +53,7 @@ impl Replica {
                     matched_index,
                     lag_entries: last_index.saturating_sub(matched_index),
                     heard_ms: heard.map(|at| at.elapsed().as_millis() as u64),
+                    round_trip_ms: round_trip_ms(self.pace.round_trip(*id)),
                     sending: self.sending.lock().to(*id),
                 }),
             }
@@ -81,8 +82,8 @@ impl Replica {
                 .filter(|_| leads)
                 .map(|at| at.elapsed().as_millis() as u64),
             receiving: self.checkpoints.receiving(),
-            election_timeout_ms: self.timing.election_timeout_ms,
-            heartbeat_ms: self.timing.heartbeat_ms,
+            election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
+            heartbeat_ms: self.pace.given().heartbeat_ms,
         }
     }
 
@@ -250,7 +251,7 @@ impl Replica {
                 None => return AdminReply::Refused("there is no other voter".into()),
             },
         };
-        let deadline = Instant::now() + Duration::from_millis(4 * self.timing.election_timeout_ms);
+        let deadline = Instant::now() + 4 * self.pace.election_timeout();
         if self.raft.trigger().transfer_leader(to).await.is_err() {
             return AdminReply::NotLeader(None);
         }
@@ -291,7 +292,7 @@ impl Replica {
             return;
         };
         let raft = self.raft.clone();
-        let most = Duration::from_millis(2 * self.timing.election_timeout_ms);
+        let most = 2 * self.pace.election_timeout();
         let _ = self.place.wait_for(async move {
             let mut metrics = raft.server_metrics();
             if raft.trigger().transfer_leader(to).await.is_err() {
@@ -310,6 +311,11 @@ impl Replica {
             }
         });
     }
+}
+
+/// In milliseconds, to the microsecond.
+fn round_trip_ms(measured: Option<Duration>) -> Option<f64> {
+    measured.map(|trip| trip.as_micros() as f64 / 1e3)
 }
 
 fn role_name(state: ServerState) -> &'static str {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::Either;
 use futures::stream::{BoxStream, Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream as RaftStream};
 use openraft::errors::{
@@ -18,9 +19,12 @@ use openraft::raft::{
 };
 use openraft::OptionalSend;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::checkpoints::Checkpoints;
 use super::machine::{CheckpointData, RaftSnapshot};
+use super::pace::Pace;
+use super::runtime::stretched;
 use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
@@ -34,6 +38,7 @@ pub(crate) struct Network {
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) sending: Arc<Mutex<Sending>>,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) stepped: bool,
     pub(crate) sabotage: Option<Sabotage>,
 }
@@ -44,33 +49,53 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, node: &RaftNode) -> Link {
         Link {
             failures: 0,
+            carries: Carries::Anything,
             own: self.own,
             target,
             peer: self.peers.peer(&node.member),
             checkpoints: Arc::clone(&self.checkpoints),
             sending: Arc::clone(&self.sending),
+            pace: Arc::clone(&self.pace),
             stepped: self.stepped,
             sabotage: self.sabotage,
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &RaftNode) -> Link {
+        Link {
+            carries: Carries::Heartbeats,
+            ..self.new_client(target, node).await
         }
     }
 }
 
 /// A stream of entries may take so many times as long to open as a heartbeat may take.
-const OPENING_TIMES: u32 = 10;
+const OPENING_TIMES: u32 = 4;
+/// Who has not answered for so long is not waited for, to see how long it takes.
+const PROBE_MAX: Duration = Duration::from_secs(30);
 /// Before a connection is opened again, the first time and with each failure twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// So that it is no longer than two thirds of a second.
 const PAUSE_DOUBLINGS_MAX: u32 = 5;
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    Anything,
+    Heartbeats,
+}
+
 /// A connection to one node.
 pub(crate) struct Link {
     /// How often it could not be opened, one time after another.
     failures: u32,
+    carries: Carries,
     own: u64,
     target: u64,
     peer: Arc<dyn Peer>,
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
+    pace: Arc<Pace>,
     stepped: bool,
     sabotage: Option<Sabotage>,
 }
@@ -97,6 +122,40 @@ impl Link {
         AppendReply::Matched(last)
     }
 
+    /// Measures how long the answer to a call takes, also if whoever calls gives up before.
+    fn measured<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, PeerError>> + Send + 'static,
+    ) -> impl Future<Output = Result<T, PeerError>> {
+        let Some(probe) = self.pace.probe(self.target) else {
+            return Either::Left(call);
+        };
+        let (sender, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let Ok(answer) = tokio::time::timeout(PROBE_MAX, call).await else {
+                return;
+            };
+            if answer.is_ok() {
+                probe.answered();
+            }
+            // Nobody waits any more if it took too long.
+            let _ = sender.send(answer);
+        });
+        Either::Right(async move {
+            let ended = |_| PeerError::TimedOut(PROBE_MAX.as_millis() as u64);
+            answer.await.map_err(ended)?
+        })
+    }
+
+    /// Sends one, on the way on which nothing waits behind entries.
+    fn heartbeat(
+        &self,
+        request: AppendRequest,
+    ) -> impl Future<Output = Result<AppendReply, PeerError>> {
+        let peer = Arc::clone(&self.peer);
+        self.measured(async move { peer.append(request).await })
+    }
+
     /// Gives a call so much time, of which the library says how much it has.
     async fn in_time<T>(
         &self,
@@ -113,6 +172,7 @@ impl Link {
         timeout: Duration,
         call: impl Future<Output = Result<T, PeerError>>,
     ) -> Result<T, RPCError<Types>> {
+        let timeout = stretched(timeout);
         match tokio::time::timeout(timeout, call).await {
             Ok(result) => result.map_err(|e| self.error(e)),
             Err(_) => Err(RPCError::Timeout(Timeout {
@@ -264,12 +324,13 @@ fn unreachable_now(error: &(impl std::error::Error + 'static)) -> StreamingError
 }
 
 /// A request in our words.
-fn append_request(request: AppendEntriesRequest<Types>) -> AppendRequest {
+fn append_request(pace: &Pace, request: AppendEntriesRequest<Types>) -> AppendRequest {
     AppendRequest {
         ballot: ballot(&request.vote),
         previous: request.prev_log_id.as_ref().map(position),
         entries: request.entries.iter().map(log_entry).collect(),
         committed: request.leader_commit.as_ref().map(position),
+        election_timeout_ms: pace.to_tell(),
     }
 }
 
@@ -305,7 +366,7 @@ impl RaftNetworkV2<Types> for Link {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let sent = self.peer.append(append_request(request));
+        let sent = self.peer.append(append_request(&self.pace, request));
         let reply = self.in_time(RPCTypes::AppendEntries, &option, sent).await?;
         Ok(append_result(reply).into())
     }
@@ -322,15 +383,26 @@ impl RaftNetworkV2<Types> for Link {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let requests = input.map(append_request).boxed();
+            let pace = Arc::clone(&self.pace);
+            let mut requests = input.map(move |request| append_request(&pace, request));
             if self.sabotage == Some(Sabotage::AcknowledgeBeforeQuorum) {
                 let link = &*self;
                 let results = requests
+                    .boxed()
                     .map(|request| Ok(append_result(link.sent_and_taken_for_stored(request))));
                 return Ok(results.boxed() as RaftStream<'s, _>);
             }
+            if self.carries == Carries::Heartbeats {
+                let link = &*self;
+                let results = async move {
+                    let sent = link.heartbeat(requests.next().await?);
+                    Some(sent.await.map(append_result).map_err(|e| link.error(e)))
+                };
+                let results = futures::stream::once(results);
+                return Ok(results.filter_map(std::future::ready).boxed() as RaftStream<'s, _>);
+            }
             self.pause().await;
-            let opened = self.peer.append_stream(requests);
+            let opened = self.peer.append_stream(requests.boxed());
             // A connection may have to be made first, over a link that is slower than a heartbeat.
             let most = option.soft_ttl() * OPENING_TIMES;
             let opened = self.within(RPCTypes::AppendEntries, most, opened).await;
@@ -353,7 +425,8 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let sent = self.peer.vote(vote_request(request));
+        let peer = Arc::clone(&self.peer);
+        let sent = self.measured(async move { peer.vote(vote_request(request)).await });
         let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
         Ok(vote_response(reply))
     }
@@ -363,7 +436,8 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let sent = self.peer.pre_vote(vote_request(request));
+        let peer = Arc::clone(&self.peer);
+        let sent = self.measured(async move { peer.pre_vote(vote_request(request)).await });
         let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
         Ok(vote_response(reply))
     }

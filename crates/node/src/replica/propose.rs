@@ -277,7 +277,7 @@ impl Replica {
     }
 
     pub(super) fn wait_at_most(&self, elections: u32) -> Duration {
-        (Duration::from_millis(self.timing.election_timeout_ms) * elections).max(LEAST_WAIT)
+        (self.pace.election_timeout() * elections).max(LEAST_WAIT)
     }
 
     /// Who leads, once that is known.
@@ -323,7 +323,7 @@ impl Replica {
         if Instant::now() >= deadline {
             return Err(no_leader());
         }
-        let pause = Duration::from_millis(self.timing.heartbeat_ms.clamp(5, 100));
+        let pause = Duration::from_millis(self.pace.given().heartbeat_ms.clamp(5, 100));
         let until = (Instant::now() + pause).min(deadline);
         let mut metrics = self.raft.server_metrics();
         loop {

@@ -6,7 +6,6 @@
 //! its way share the next one. A cluster of one asks nobody.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::ReadPolicy;
@@ -108,8 +107,7 @@ impl Replica {
                 Some(member) => {
                     let peer = self.peers.peer(member);
                     let asked = peer.read_index();
-                    let most = Duration::from_millis(self.timing.election_timeout_ms);
-                    let until = (Instant::now() + most).min(deadline);
+                    let until = (Instant::now() + self.pace.election_timeout()).min(deadline);
                     match self.place.timeout_at(until, asked).await {
                         Ok(Ok(reply)) => reply,
                         Ok(Err(error)) => {
@@ -145,10 +143,19 @@ impl Replica {
                 false => ReadIndexReply::NotLeader(None),
             };
         }
-        let policy = match self.options.lease_reads {
-            true => ReadPolicy::LeaseRead,
-            false => ReadPolicy::ReadIndex,
-        };
+        // A lease may be relied on only as long as no node's can be shorter: none is shorter than
+        // given. If the pace changes meanwhile, it is not known how long this node took it to be.
+        let pace = self.pace.reading();
+        if self.options.lease_reads && pace.is_given() {
+            let reply = self.read_index_by(ReadPolicy::LeaseRead).await;
+            if self.pace.reading() == pace {
+                return reply;
+            }
+        }
+        self.read_index_by(ReadPolicy::ReadIndex).await
+    }
+
+    async fn read_index_by(&self, policy: ReadPolicy) -> ReadIndexReply {
         match self.raft.get_read_linearizer(policy).await {
             Ok(linearizer) => ReadIndexReply::At(index_of(linearizer.read_log_id().index())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

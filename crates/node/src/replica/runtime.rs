@@ -4,9 +4,16 @@
 //! A thread of its own means that a heartbeat waits for no query, no sync and no large reply:
 //! nothing else runs there. Random numbers (election timeouts) come from a seed, so that a
 //! simulation repeats itself.
+//!
+//! The consensus's time has a [`Pace`]: what it waits for is that much longer than it believes, and
+//! what has passed is that much less. Each of its tasks carries the pace of the one that spawned
+//! it; elsewhere time is what it is. What it pauses between two attempts is not longer.
 
-use std::cell::Cell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{poll_fn, Future};
+use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::pin::pin;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,10 +28,13 @@ use rand::SeedableRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Timeout};
 
+use super::pace::Pace;
 use crate::cluster::ConsensusRuntime;
 use crate::Error;
 
 thread_local! {
+    /// The pace of the task that is polled on this thread, if it is one of the consensus.
+    static PACE: RefCell<Option<Arc<Pace>>> = const { RefCell::new(None) };
     /// What the next random numbers on this thread follow from.
     static SEED: Cell<u64> = const { Cell::new(0) };
 }
@@ -38,7 +48,95 @@ fn next_seed() -> u64 {
     })
 }
 
-/// Tokio, with random numbers that follow from the thread's seed.
+/// Gives a future, and all tasks that it spawns in the consensus's name, a pace.
+pub(super) async fn paced<F: Future>(pace: Arc<Pace>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let _polled = Polled::at(&pace);
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+/// While a task with a pace is polled.
+struct Polled(Option<Arc<Pace>>);
+
+impl Polled {
+    fn at(pace: &Arc<Pace>) -> Polled {
+        Polled(PACE.with(|own| own.replace(Some(Arc::clone(pace)))))
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        PACE.with(|own| own.replace(self.0.take()));
+    }
+}
+
+/// A time of the consensus, as it is now.
+pub(super) fn stretched(given: Duration) -> Duration {
+    PACE.with_borrow(|pace| match pace {
+        Some(pace) => pace.stretched(given),
+        None => given,
+    })
+}
+
+fn shrunk(passed: Duration) -> Duration {
+    PACE.with_borrow(|pace| match pace {
+        Some(pace) => pace.shrunk(passed),
+        None => passed,
+    })
+}
+
+/// A moment. Which of two is earlier does not depend on the pace; how far apart they are does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(Instant);
+
+impl openraft::Instant for Moment {
+    fn now() -> Moment {
+        Moment(Instant::now())
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, duration: Duration) -> Moment {
+        Moment(self.0 + stretched(duration))
+    }
+}
+
+impl AddAssign<Duration> for Moment {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    fn sub(self, duration: Duration) -> Moment {
+        let duration = stretched(duration);
+        // The clock may have begun after that.
+        Moment(self.0.checked_sub(duration).unwrap_or(self.0))
+    }
+}
+
+impl SubAssign<Duration> for Moment {
+    fn sub_assign(&mut self, duration: Duration) {
+        *self = *self - duration;
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    fn sub(self, earlier: Moment) -> Duration {
+        shrunk(self.0 - earlier.0)
+    }
+}
+
+/// Tokio, with random numbers that follow from the thread's seed, and a time that has a pace.
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);
 
@@ -46,7 +144,7 @@ impl AsyncRuntime for Runtime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
-    type Instant = <TokioRuntime as AsyncRuntime>::Instant;
+    type Instant = Moment;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> =
         <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
@@ -61,7 +159,10 @@ impl AsyncRuntime for Runtime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        match PACE.with_borrow(Clone::clone) {
+            Some(pace) => TokioRuntime::spawn(paced(pace, future)),
+            None => TokioRuntime::spawn(future),
+        }
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -69,21 +170,21 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        tokio::time::sleep_until(deadline.0)
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
         duration: Duration,
         future: F,
     ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
+        tokio::time::timeout(stretched(duration), future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
         deadline: Self::Instant,
         future: F,
     ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
+        tokio::time::timeout_at(deadline.0, future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {
@@ -212,4 +313,86 @@ impl Drop for Place {
 
 fn failed(message: &str) -> Error {
     Error::new(SqlState::INTERNAL, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::Instant as _;
+
+    use super::*;
+    use crate::cluster::Timing;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Three times as slow as given.
+    fn slow() -> Arc<Pace> {
+        let given = Timing {
+            heartbeat_ms: 100,
+            election_timeout_ms: 1_000,
+        };
+        let pace = Pace::new(given, true);
+        pace.told(1, 3_000);
+        pace
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_stretched_for_the_consensus_and_for_nobody_else() {
+        let start = Moment::now();
+        let (later, passed) = paced(slow(), async move {
+            let later = start + ms(100);
+            assert_eq!(later - ms(100), start);
+            tokio::time::sleep(ms(600)).await;
+            (later, Moment::now() - start)
+        })
+        .await;
+        assert_eq!(later - start, ms(300));
+        // The clock goes by whole milliseconds.
+        assert!((ms(200)..=ms(201)).contains(&passed));
+        assert!((ms(600)..=ms(601)).contains(&(Moment::now() - start)));
+        assert!(start < later && later < Moment::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_inherit_the_pace_and_deadlines_keep_to_it() {
+        let began = Instant::now();
+        let waits = Runtime::spawn(std::future::pending::<()>());
+        waits.abort();
+        paced(slow(), async {
+            let task = Runtime::spawn(async {
+                let given_up = Runtime::timeout(ms(100), std::future::pending::<()>()).await;
+                assert!(given_up.is_err());
+                Runtime::sleep_until(Moment::now() + ms(100)).await;
+                // A pause is as long as it is.
+                Runtime::sleep(ms(100)).await;
+            });
+            task.await.unwrap();
+        })
+        .await;
+        assert!((ms(700)..ms(705)).contains(&began.elapsed()));
+        assert_eq!(stretched(ms(1)), ms(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_next_beat_of_a_regular_clock_is_later() {
+        // As the library computes them, however the pace changes and however short the wait was.
+        let pace = slow();
+        paced(Arc::clone(&pace), async move {
+            let first = Moment::now();
+            let step = ms(7).as_micros();
+            for round in 0..1_000_u32 {
+                pace.told(u64::from(round) + 2, 1_000 + round * 37 % 9_000);
+                let now = Moment::now();
+                let mut passed = (now - first).as_micros();
+                passed -= passed % step;
+                passed += step;
+                let next = first + Duration::from_micros(passed as u64);
+                assert!(next > now);
+                Runtime::sleep_until(next).await;
+                assert!(Moment::now() >= next);
+            }
+        })
+        .await;
+    }
 }

@@ -13,6 +13,7 @@ use openraft::raft::{
 
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::network::run;
+use super::pace::Pace;
 use super::types::{
     ballot, log_id, position, raft_entry, raft_log_id, vote, RaftSnapshotMeta, Types,
 };
@@ -36,6 +37,11 @@ impl Service {
 
     fn raft(&self) -> Result<Raft, PeerError> {
         Ok(self.replica()?.raft().clone())
+    }
+
+    fn raft_and_pace(&self) -> Result<(Raft, Arc<Pace>), PeerError> {
+        let replica = self.replica()?;
+        Ok((replica.raft().clone(), Arc::clone(&replica.pace)))
     }
 }
 
@@ -65,7 +71,14 @@ fn any_vote(request: &VoteRequest) -> VoteReply {
     }
 }
 
-fn append_entries(request: AppendRequest) -> Result<AppendEntriesRequest<Types>, PeerError> {
+/// Also takes note of how long the leader says that an election waits.
+fn append_entries(
+    pace: &Pace,
+    request: AppendRequest,
+) -> Result<AppendEntriesRequest<Types>, PeerError> {
+    if request.ballot.elected {
+        pace.told(request.ballot.term, request.election_timeout_ms);
+    }
     let entries = request.entries.into_iter().map(raft_entry);
     let entries: Result<Vec<_>, _> = entries.collect();
     Ok(AppendEntriesRequest {
@@ -117,10 +130,10 @@ impl Peer for Service {
     }
 
     async fn append_stream(&self, requests: AppendRequests) -> Result<AppendReplies, PeerError> {
-        let raft = self.raft()?;
+        let (raft, pace) = self.raft_and_pace()?;
         // A request that is none ends the stream.
         let requests = requests
-            .map(append_entries)
+            .map(move |request| append_entries(&pace, request))
             .take_while(|request| std::future::ready(request.is_ok()))
             .filter_map(|request| std::future::ready(request.ok()));
         let replies = raft.stream_append(requests);
@@ -130,7 +143,7 @@ impl Peer for Service {
     }
 
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
-        let raft = self.raft()?;
+        let (raft, pace) = self.raft_and_pace()?;
         let last = request
             .entries
             .last()
@@ -139,7 +152,7 @@ impl Peer for Service {
         let previous = request.previous.map(log_id);
         let last = last.or(previous);
         let response = raft
-            .append_entries(append_entries(request)?)
+            .append_entries(append_entries(&pace, request)?)
             .await
             .map_err(stopped)?;
         if response.is_conflict() && previous.is_none() {

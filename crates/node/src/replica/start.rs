@@ -21,11 +21,12 @@ use super::fault::FaultCell;
 use super::log_store::LogStore;
 use super::machine::{Applying, Machine};
 use super::network::{Network, NoPeers};
+use super::pace::{Pace, WAITS_IN_TIMEOUT};
 use super::payload::{self, Kind};
 use super::pending::Pending;
 use super::propose::UNDER_WAY_BYTES_MAX;
 use super::reads::Reads;
-use super::runtime::Place;
+use super::runtime::{paced, Place};
 use super::{log_error, upkeep, Raft, Replica};
 use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Timing};
 use crate::indexes::Indexes;
@@ -69,6 +70,7 @@ struct Shared {
     fault: Arc<FaultCell>,
     alone: Arc<AtomicBool>,
     sending: Arc<Mutex<super::Sending>>,
+    pace: Arc<Pace>,
     peers: Arc<dyn Peers>,
 }
 
@@ -89,6 +91,7 @@ impl Start<'_> {
             fault: Arc::new(FaultCell::default()),
             alone: Arc::new(AtomicBool::new(is_alone)),
             sending: Arc::default(),
+            pace: Pace::new(self.timing, !self.options.simulated.keeps_times),
             peers: self.peers.clone().unwrap_or_else(|| Arc::new(NoPeers)),
         };
         let (index_requests, requested) = crate::indexes::requests();
@@ -100,7 +103,6 @@ impl Start<'_> {
             (self.env, self.data_dir),
             (&self.store, &self.log),
             &self.options,
-            self.timing,
             index_requests,
         )?;
         let cluster_id = self.options.cluster_id.clone().unwrap_or_default();
@@ -112,7 +114,7 @@ impl Start<'_> {
             hlc: shared.hlc,
             node: shared.node,
             options: self.options,
-            timing: self.timing,
+            pace: shared.pace,
             log_keep_bytes: self.log_keep_bytes,
             cluster_id,
             peers: shared.peers,
@@ -218,9 +220,13 @@ fn check_log(store: &Store, log: &Log) -> Result<(), Error> {
 }
 
 fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error> {
+    let waits_ms = timing.election_timeout_ms / u64::from(WAITS_IN_TIMEOUT);
+    let waits_ms = timing.heartbeat_ms.max(waits_ms);
     let config = Config {
         cluster_name: options.cluster_id.clone().unwrap_or_default(),
-        heartbeat_interval: timing.heartbeat_ms,
+        // How long an answer to one is waited for. They are sent by `beat`, more often than that.
+        heartbeat_interval: waits_ms,
+        enable_heartbeat: false,
         // A follower lets a leader's lease run out, then waits for a time between these two. The
         // lease is the second: together a whole timeout, up to a fifth more.
         election_timeout_min: timing.election_timeout_ms * 2 / 5,
@@ -258,7 +264,6 @@ fn run(
     (env, data_dir): (&Env, &Path),
     (store, log): (&Store, &Log),
     options: &ClusterOptions,
-    timing: Timing,
     index_requests: crossbeam_channel::Sender<chronos_model::TableId>,
 ) -> Result<Running, Error> {
     let (applied_sender, applied) = watch::channel(store.applied_index().0);
@@ -296,6 +301,7 @@ fn run(
         Arc::clone(&shared.fault),
         Arc::clone(&shared.pending),
         Arc::clone(&shared.alone),
+        Arc::clone(&shared.pace),
     );
     let machine = Machine {
         applying: Arc::clone(&applying),
@@ -306,12 +312,14 @@ fn run(
         peers: Arc::clone(&shared.peers),
         checkpoints: Arc::clone(&checkpoints),
         sending: Arc::clone(&shared.sending),
+        pace: Arc::clone(&shared.pace),
         stepped: place.is_stepped(),
         sabotage: options.simulated.sabotage,
     };
-    let config = config(options, timing)?;
+    let config = config(options, shared.pace.given())?;
     let id = u64::from(shared.node.0);
-    let raft = place.wait_for(async move {
+    let pace = Arc::clone(&shared.pace);
+    let raft = place.wait_for(paced(pace, async move {
         let raft = Raft::new(id, config, network, log_store, machine).await;
         raft.map_err(|e| {
             Error::new(
@@ -319,7 +327,7 @@ fn run(
                 format!("the consensus cannot start: {e}"),
             )
         })
-    })??;
+    }))??;
     Ok(Running {
         raft,
         applying,

@@ -194,4 +194,7 @@ pub(super) fn start(replica: &Arc<Replica>, refused: watch::Receiver<u64>) {
         .place
         .spawn(cut_logs(Arc::downgrade(replica), refused));
     replica.place.spawn(watch_learners(Arc::downgrade(replica)));
+    replica
+        .place
+        .spawn(super::beat::beat(Arc::downgrade(replica)));
 }

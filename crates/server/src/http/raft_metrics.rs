@@ -130,7 +130,7 @@ fn encode_times(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -> 
         ),
         (
             "chronos_raft_election_timeout_seconds",
-            "Without a sign of the leader before an election, at least",
+            "Without a sign of the leader before an election, at least; longer than given where links or disks are slow",
             Some(status.election_timeout_ms),
         ),
         (
@@ -164,7 +164,7 @@ fn encode_members(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -
 /// What the leader knows of the others.
 fn encode_followers(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -> fmt::Result {
     type Figure = fn(&FollowerStatus) -> Option<f64>;
-    let figures: [(&str, &str, Figure); 5] = [
+    let figures: [(&str, &str, Figure); 6] = [
         (
             "chronos_raft_follower_matched_index",
             "Last entry that the member has as this leader has it",
@@ -179,6 +179,11 @@ fn encode_followers(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus)
             "chronos_raft_follower_heard_seconds",
             "Since the member was heard of",
             |f| f.heard_ms.map(|ms| ms as f64 / 1e3),
+        ),
+        (
+            "chronos_raft_follower_round_trip_seconds",
+            "Until the member answers to a heartbeat, on average of the last minute",
+            |f| f.round_trip_ms.map(|ms| ms / 1e3),
         ),
         (
             "chronos_raft_follower_checkpoint_sent_bytes",

@@ -54,12 +54,17 @@ impl Connection {
 
     /// Sends a statement and waits for the answer. After [`Reply::Unknown`] the connection is of no use any more.
     pub(super) async fn ask(&mut self, sql: &str) -> Reply {
+        self.ask_within(PATIENCE, sql).await
+    }
+
+    /// As [`ask`](Self::ask), for a client of another patience.
+    pub(super) async fn ask_within(&mut self, patience: Duration, sql: &str) -> Reply {
         let process = self.process.clone();
         let answer = tokio::select! {
             biased;
             () = process.killed() => return Reply::Unknown("connection lost".into()),
             answer = run(&mut self.session, sql) => answer,
-            () = tokio::time::sleep(PATIENCE) => return Reply::Unknown("no answer".into()),
+            () = tokio::time::sleep(patience) => return Reply::Unknown("no answer".into()),
         };
         match answer {
             Ok((rows, count)) => Reply::Done { rows, count },

@@ -20,8 +20,8 @@ use super::trace::{note, Trace};
 
 const DATA_DIR: &str = "/data";
 const CLUSTER_ID: &str = "simulated";
-const HEARTBEAT_MS: u64 = 100;
-const ELECTION_TIMEOUT_MS: u64 = 400;
+pub(super) const HEARTBEAT_MS: u64 = 100;
+pub(super) const ELECTION_TIMEOUT_MS: u64 = 400;
 /// A write and its sync take so long, in microseconds; one of a hundred takes much longer.
 const SYNC_MICROS: (u64, u64) = (100, 800);
 const SLOW_SYNC_MICROS_MAX: u64 = 60_000;
@@ -37,6 +37,17 @@ pub(super) struct Habits {
     pub(super) sabotage: Option<Sabotage>,
     /// Bytes of the log that are kept for nodes that are behind.
     pub(super) log_keep_bytes: u64,
+    /// Whether nodes do not adapt the times of heartbeats and elections.
+    pub(super) keeps_times: bool,
+    pub(super) disks: Disks,
+}
+
+/// How long disks take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disks {
+    Fast,
+    /// Milliseconds of a write and its sync, from .. to.
+    Slow(u64, u64),
 }
 
 /// A machine.
@@ -123,7 +134,9 @@ impl Machine {
             Ok(node) => {
                 note!(trace, "{process:?} starts");
                 let random = || SimRandom::new(self.random.below(u64::MAX));
-                tokio::spawn(write_log(node.clone(), process.clone(), work, random()));
+                let disks = self.habits.disks;
+                let writes = write_log(node.clone(), process.clone(), work, random(), disks);
+                tokio::spawn(writes);
                 tokio::spawn(maintain(node.clone(), process.clone(), random()));
                 network.attach(&process, node.cluster().service());
                 self.running = Some((node, process));
@@ -157,6 +170,7 @@ impl Machine {
                 simulated: Simulated {
                     log_file_bytes: Some(LOG_FILE_BYTES),
                     log_keep_bytes: Some(self.habits.log_keep_bytes),
+                    keeps_times: self.habits.keeps_times,
                     sabotage: self.habits.sabotage,
                 },
             },
@@ -183,7 +197,13 @@ impl Machine {
 }
 
 /// Does what the log's thread does: writes and syncs what has gathered, a while after there is something.
-async fn write_log(node: Node, process: Process, work: Arc<Notify>, random: SimRandom) {
+async fn write_log(
+    node: Node,
+    process: Process,
+    work: Arc<Notify>,
+    random: SimRandom,
+    disks: Disks,
+) {
     loop {
         tokio::select! {
             biased;
@@ -191,9 +211,10 @@ async fn write_log(node: Node, process: Process, work: Arc<Notify>, random: SimR
             () = work.notified() => {}
         }
         let (least, most) = SYNC_MICROS;
-        let micros = match random.below(100) {
-            0 => random.below(SLOW_SYNC_MICROS_MAX),
-            _ => least + random.below(most - least),
+        let micros = match (disks, random.below(100)) {
+            (Disks::Slow(least, most), _) => (least + random.below(most - least)) * 1_000,
+            (Disks::Fast, 0) => random.below(SLOW_SYNC_MICROS_MAX),
+            (Disks::Fast, _) => least + random.below(most - least),
         };
         tokio::time::sleep(Duration::from_micros(micros)).await;
         while node.step_log() {}

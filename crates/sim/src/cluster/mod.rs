@@ -24,6 +24,7 @@ mod process;
 mod record;
 mod run;
 mod schedule;
+mod slow;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use trace::Trace;
 pub use process::Syncs;
 pub use record::Tally;
 pub use run::{run, Failure, Plan, Report};
+pub use slow::{Slow, SlowPlan, Slowly};
 pub use trace::Print;
 
 /// A simulated cluster. Clones are handles of the same.

@@ -62,6 +62,8 @@ struct Shared {
 struct State {
     weather: Weather,
     hosts: BTreeMap<NodeNumber, Host>,
+    /// Nodes to and from which messages take so many times as long.
+    slow: BTreeMap<NodeNumber, u64>,
     /// From where to where nothing comes through.
     cut: BTreeSet<(NodeNumber, NodeNumber)>,
     messages: u64,
@@ -97,6 +99,7 @@ impl Network {
                 state: Mutex::new(State {
                     weather: Weather::FAIR,
                     hosts: BTreeMap::new(),
+                    slow: BTreeMap::new(),
                     cut: BTreeSet::new(),
                     messages: 0,
                 }),
@@ -121,6 +124,11 @@ impl Network {
     /// From now on messages fare like this.
     pub(super) fn set_weather(&self, weather: Weather) {
         self.shared.state.lock().weather = weather;
+    }
+
+    /// From now on messages to and from a node take so many times as long.
+    pub(super) fn slow_down(&self, node: NodeNumber, times: u64) {
+        self.shared.state.lock().slow.insert(node, times);
     }
 
     /// Lets nothing through from one node to another.
@@ -165,6 +173,8 @@ impl Network {
         if shared.random.below(1000) < weather.late_per_mille {
             micros *= 1 + shared.random.below(20);
         }
+        let slower = state.slow.get(&from).max(state.slow.get(&to));
+        micros *= slower.copied().unwrap_or(1);
         Fate::Arrives {
             after: Duration::from_micros(micros),
         }

@@ -1,6 +1,7 @@
 //! A run: sets up a cluster, lets clients and faults at it, heals it, and has everything judged.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use super::client::{Client, KEYS, TABLES};
 use super::connection::Reply;
 use super::judge::Judge;
-use super::machine::Habits;
+use super::machine::{Disks, Habits};
 use super::nemesis::Nemesis;
 use super::process::Syncs;
 use super::record::{Record, Tally};
@@ -38,13 +39,16 @@ pub struct Plan {
     pub syncs: Syncs,
     /// Whether leaders answer reads by their lease.
     pub lease_reads: bool,
+    /// Whether nodes keep the times of heartbeats and elections that they were given, so that faults lead to more
+    /// elections.
+    pub keeps_times: bool,
     /// A mistake that the nodes make.
     pub sabotage: Option<Sabotage>,
 }
 
 impl Plan {
     /// The run of a seed: two of three have three nodes, the others five; in one of four, leaders answer reads by
-    /// their lease.
+    /// their lease; of eight in a row, four adapt their times.
     pub fn of(seed: u64) -> Plan {
         Plan {
             seed,
@@ -53,6 +57,7 @@ impl Plan {
             lasts: Duration::from_secs(6),
             syncs: Syncs::Honest,
             lease_reads: seed % 4 == 3,
+            keeps_times: seed % 8 >= 4,
             sabotage: None,
         }
     }
@@ -103,24 +108,9 @@ impl fmt::Display for Failure {
 /// # Panics
 /// When a thread cannot be started.
 pub fn run(plan: Plan, print: Print) -> Result<Report, Failure> {
-    let thread = std::thread::Builder::new()
-        .name(format!("seed {}", plan.seed))
-        .stack_size(16 << 20)
-        .spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime needs no resource that could be missing");
-            runtime.block_on(async move {
-                // Timers strike at whole milliseconds since the runtime was made, which is some time ago by the
-                // real clock. After the first of them nothing is left of that.
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                Run::begin(plan, print).finish().await
-            })
-        })
-        .expect("threads can be started");
-    thread.join().unwrap_or_else(|panic| {
+    let name = format!("seed {}", plan.seed);
+    let ended = in_simulated_time(name, move || Run::begin(plan, print).finish());
+    ended.unwrap_or_else(|panic| {
         let said = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -132,6 +122,31 @@ pub fn run(plan: Plan, print: Print) -> Result<Report, Failure> {
             trace: String::new(),
         })
     })
+}
+
+/// Does something in a thread of its own, whose time jumps to the next timer when all wait. An error is a panic.
+pub(super) fn in_simulated_time<T: Send + 'static, F: Future<Output = T>>(
+    name: String,
+    begin: impl FnOnce() -> F + Send + 'static,
+) -> std::thread::Result<T> {
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .stack_size(16 << 20)
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime needs no resource that could be missing");
+            runtime.block_on(async move {
+                // Timers strike at whole milliseconds since the runtime was made, which is some time ago by the
+                // real clock. After the first of them nothing is left of that.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                begin().await
+            })
+        })
+        .expect("threads can be started");
+    thread.join()
 }
 
 struct Run {
@@ -167,6 +182,8 @@ impl Run {
             sabotage: self.plan.sabotage,
             // With the shortest, whoever is away for a moment needs a checkpoint.
             log_keep_bytes: 16 << (10 + self.seeds.below(4)),
+            keeps_times: self.plan.keeps_times,
+            disks: Disks::Fast,
         };
         let mut nemesis = Nemesis::new(self.seed(), &self.cluster, habits);
         nemesis.found(self.plan.nodes);

@@ -273,6 +273,7 @@ mod tests {
             matched_index: 8,
             lag_entries: 2,
             heard_ms: Some(7),
+            round_trip_ms: None,
             sending: None,
         };
         let status = ClusterStatus {

@@ -35,6 +35,7 @@ impl From<AppendRequest> for pb::AppendRequest {
             entries: request.entries.into_iter().map(Into::into).collect(),
             committed: request.committed.map(Into::into),
             packed: None,
+            election_timeout_ms: request.election_timeout_ms,
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<pb::AppendRequest> for AppendRequest {
             previous: request.previous.map(Into::into),
             entries: request.entries.into_iter().map(Into::into).collect(),
             committed: request.committed.map(Into::into),
+            election_timeout_ms: request.election_timeout_ms,
         })
     }
 }

@@ -80,6 +80,10 @@ pub struct AppendRequest {
     /// Instead of `entries`: an encoded Entries.
     #[prost(message, optional, tag = "5")]
     pub packed: ::core::option::Option<Packed>,
+    /// How long an election is to wait without a sign of the leader, whatever the node would wait by
+    /// itself. 0: not longer.
+    #[prost(uint32, tag = "6")]
+    pub election_timeout_ms: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendReply {

@@ -67,12 +67,14 @@ fn entry() -> impl Strategy<Value = LogEntry> {
 
 fn append_request() -> impl Strategy<Value = AppendRequest> {
     let places = (option::of(position()), option::of(position()));
-    (ballot(), places, vec(entry(), 0..5)).prop_map(|(ballot, (previous, committed), entries)| {
+    let said = (ballot(), any::<u32>());
+    (said, places, vec(entry(), 0..5)).prop_map(|(said, (previous, committed), entries)| {
         AppendRequest {
-            ballot,
+            ballot: said.0,
             previous,
             entries,
             committed,
+            election_timeout_ms: said.1,
         }
     })
 }

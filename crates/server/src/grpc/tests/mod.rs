@@ -144,6 +144,7 @@ fn append_request(index: u64, bytes: usize) -> AppendRequest {
         previous: index.checked_sub(1).map(at),
         entries: vec![entry],
         committed: None,
+        election_timeout_ms: 1_000,
     }
 }
 
@@ -153,6 +154,7 @@ fn heartbeat() -> AppendRequest {
         previous: None,
         entries: vec![],
         committed: Some(at(3)),
+        election_timeout_ms: 1_000,
     }
 }
 
