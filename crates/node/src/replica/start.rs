@@ -219,6 +219,11 @@ fn check_log(store: &Store, log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
+/// For how long voters that have heard a leader keep to it.
+pub(super) fn lease(timing: Timing) -> Duration {
+    Duration::from_millis(timing.election_timeout_ms * 3 / 5)
+}
+
 fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error> {
     let waits_ms = timing.election_timeout_ms / u64::from(WAITS_IN_TIMEOUT);
     let waits_ms = timing.heartbeat_ms.max(waits_ms);
@@ -230,7 +235,7 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         // A follower lets a leader's lease run out, then waits for a time between these two. The
         // lease is the second: together a whole timeout, up to a fifth more.
         election_timeout_min: timing.election_timeout_ms * 2 / 5,
-        election_timeout_max: timing.election_timeout_ms * 3 / 5,
+        election_timeout_max: lease(timing).as_millis() as u64,
         // A leader that is heard and does not hear falls silent for so long, twice the lease, that
         // others can elect one who does both.
         quorum_loss_probe_interval: Some(2 * (timing.election_timeout_ms * 3 / 5)),
@@ -317,17 +322,29 @@ fn run(
         sabotage: options.simulated.sabotage,
     };
     let config = config(options, shared.pace.given())?;
+    let waits = options.lease_reads && log.vote().is_some();
     let id = u64::from(shared.node.0);
     let pace = Arc::clone(&shared.pace);
     let raft = place.wait_for(paced(pace, async move {
         let raft = Raft::new(id, config, network, log_store, machine).await;
-        raft.map_err(|e| {
+        let raft = raft.map_err(|e| {
             Error::new(
                 SqlState::IO_ERROR,
                 format!("the consensus cannot start: {e}"),
             )
-        })
+        })?;
+        // Nor does it vote for itself (see `may_vote`).
+        raft.runtime_config().elect(!waits);
+        Ok::<_, Error>(raft)
     }))??;
+    if waits {
+        let raft = raft.clone();
+        let least = Duration::from_millis(shared.pace.given().election_timeout_ms);
+        place.spawn(async move {
+            tokio::time::sleep(least).await;
+            raft.runtime_config().elect(true);
+        });
+    }
     Ok(Running {
         raft,
         applying,
