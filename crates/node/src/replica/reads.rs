@@ -12,8 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::{LinearizerOption, ReadPolicy};
+use openraft::{Instant as _, LinearizerOption, ReadPolicy};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ use crate::{Error, ReadConsistency};
 const READ_WAITS: u32 = 10;
 /// Of the time for which voters keep to a leader, the part on which the leader does not count.
 const LEASE_MARGIN_PARTS: u32 = 10;
+/// Leases for which a node that is to make this mistake takes itself for the leader.
+const OVERSTAYED: u32 = 20;
 
 type Answer = Result<u64, Error>;
 
@@ -144,11 +147,8 @@ impl Replica {
 
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
-        if self.makes(Sabotage::ReadWithoutQuorum) {
-            return match self.leads() {
-                true => ReadIndexReply::At(self.store.applied_index().0),
-                false => ReadIndexReply::NotLeader(None),
-            };
+        if self.reads_at_will() {
+            return ReadIndexReply::At(self.store.applied_index().0);
         }
         // A lease may be relied on only as long as no node's can be shorter: none is shorter than
         // given. If the pace changes meanwhile, it is not known how long this node took it to be.
@@ -181,5 +181,19 @@ impl Replica {
     fn counted_lease(&self) -> Duration {
         let lease = super::start::lease(self.pace.given());
         lease - lease / LEASE_MARGIN_PARTS
+    }
+
+    /// Whether this node makes the mistake to read as a leader that it may not be any more.
+    fn reads_at_will(&self) -> bool {
+        if self.makes(Sabotage::ReadWithoutQuorum) {
+            return self.leads();
+        }
+        if !self.makes(Sabotage::OverstayLease) || !self.leads() {
+            return false;
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let acked = metrics.last_quorum_acked.as_ref();
+        acked.is_some_and(|at| at.elapsed() < OVERSTAYED * self.counted_lease())
     }
 }

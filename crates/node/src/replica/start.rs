@@ -28,7 +28,7 @@ use super::propose::UNDER_WAY_BYTES_MAX;
 use super::reads::Reads;
 use super::runtime::{paced, Place};
 use super::{log_error, upkeep, Raft, Replica};
-use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Timing};
+use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Sabotage, Timing};
 use crate::indexes::Indexes;
 use crate::Error;
 
@@ -91,7 +91,11 @@ impl Start<'_> {
             fault: Arc::new(FaultCell::default()),
             alone: Arc::new(AtomicBool::new(is_alone)),
             sending: Arc::default(),
-            pace: Pace::new(self.timing, !self.options.simulated.keeps_times),
+            pace: Pace::by_clock(
+                self.timing,
+                !self.options.simulated.keeps_times,
+                self.options.simulated.clock_ppm,
+            ),
             peers: self.peers.clone().unwrap_or_else(|| Arc::new(NoPeers)),
         };
         let (index_requests, requested) = crate::indexes::requests();
@@ -284,6 +288,10 @@ fn run(
         index_requests,
         refused: refused_sender,
         halt: None,
+        again: match options.simulated.sabotage {
+            Some(Sabotage::ApplyAgain) => last_write(store, log),
+            _ => None,
+        },
     };
     let (applying, thread) = applying(applier, place.is_stepped())?;
     let after_install = {
@@ -306,6 +314,7 @@ fn run(
         Arc::clone(&shared.fault),
         Arc::clone(&shared.pending),
         Arc::clone(&shared.alone),
+        options.simulated.sabotage,
         Arc::clone(&shared.pace),
     );
     let machine = Machine {
@@ -353,6 +362,24 @@ fn run(
         refused,
         checkpoints,
     })
+}
+
+/// The last entry in the store that writes something, if the log still has it.
+fn last_write(store: &Store, log: &Log) -> Option<LogEntry> {
+    let (first, _) = log.bounds()?;
+    let entries = log.read(first).ok()?;
+    let applied = entries
+        .map_while(Result::ok)
+        .take_while(|entry| entry.index <= store.applied_index());
+    let writes = |entry: &LogEntry| {
+        let header = payload::header(&entry.payload).ok()?;
+        let set = payload::write_set(&entry.payload, &header).ok()?;
+        Some(!set.changes.is_empty())
+    };
+    applied
+        .filter(|entry| matches!(payload::kind(&entry.payload), Ok(Kind::WriteSet)))
+        .filter(|entry| writes(entry) == Some(true))
+        .last()
 }
 
 /// Has entries applied on a thread, or at once if everything is done in steps.
