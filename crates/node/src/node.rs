@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 
 use crate::archive;
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers};
+use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers, Sabotage};
 use crate::profile::Profile;
 use crate::replica::{block_on, log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
@@ -164,7 +164,10 @@ impl Node {
         archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
-            durability,
+            durability: match options.cluster.simulated.sabotage {
+                Some(Sabotage::SkipLogSync) => Durability::None,
+                _ => durability,
+            },
             segment_bytes: (options.cluster.simulated.log_file_bytes)
                 .unwrap_or_else(|| profile.log_segment_bytes()),
             // What is under way is limited where it is proposed.

@@ -49,6 +49,7 @@ mod types;
 mod upkeep;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -242,10 +243,9 @@ impl Replica {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        if !self.is_stepped() && !self.is_alone() && self.fault().is_none() {
-            self.step_down_to_close();
+        if !self.is_stepped() {
+            let _ = self.place.wait_for(self.winding_down());
         }
-        self.finish_pending();
         let logged = self.log.sync_now();
         self.indexes.stop();
         let raft = self.raft.clone();
@@ -276,16 +276,20 @@ impl Replica {
         stored.map_err(Error::from)
     }
 
-    /// Gives what was proposed a moment to be resolved.
-    fn finish_pending(&self) {
-        if self.is_stepped() || self.fault().is_some() {
-            return;
-        }
+    /// Lets another node lead, and gives what was proposed a moment to be resolved.
+    pub(crate) fn winding_down(&self) -> impl Future<Output = ()> + Send + 'static {
+        let is_well = self.fault().is_none();
+        let handing_over = (is_well && !self.is_alone()).then(|| self.handing_over());
         let pending = Arc::clone(&self.pending);
         let most = 2 * self.pace.election_timeout();
-        let _ = self.place.wait_for(async move {
-            let _ = tokio::time::timeout(most, pending.drained()).await;
-        });
+        async move {
+            if let Some(handing_over) = handing_over.flatten() {
+                handing_over.await;
+            }
+            if is_well {
+                let _ = tokio::time::timeout(most, pending.drained()).await;
+            }
+        }
     }
 }
 

@@ -3,82 +3,53 @@
 //! ```text
 //!   cargo test -p chronos-sim --test cluster                       some hundred seeds
 //!   CHRONOS_SIM_SEEDS=10000 cargo test -p chronos-sim ..           so many
+//!   CHRONOS_SIM_FIRST=5000 ..                                      beginning with this one
 //!   CHRONOS_SIM_SEED=17 cargo test -p chronos-sim ..               this one, and what happens in it
 //! ```
-//!
-//! Each seed runs in a process of its own, in which the standard library and tokio get the same random numbers every
-//! time: tokio wakes tasks that wait for one thing in a random order, and its stable interface takes no seed.
 
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod apart;
 
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use apart::{is_child, number_of, SEED};
+use chronos_env::{Clock, SystemClock};
 use chronos_sim::cluster::{run, Plan, Print, Report};
 use parking_lot::Mutex;
 
 /// Runs of an ordinary test.
 const SEEDS: u64 = 200;
-const SEED: &str = "CHRONOS_SIM_SEED";
-/// Set for processes that are started here: what they print is read, and shown only if they fail.
-const CHILD: &str = "CHRONOS_SIM_CHILD";
+/// How many are to be run.
+const COUNT: &str = "CHRONOS_SIM_SEEDS";
+/// The first of them.
+const FIRST: &str = "CHRONOS_SIM_FIRST";
+/// Whoever asks for many is told how it goes after so many.
+const PROGRESS: usize = 100;
 /// Before a child's report.
 const REPORT: &str = "report: ";
 
-/// Takes the place of the C library's function of this name, for callers in this program.
-#[allow(
-    unsafe_code,
-    reason = "it is called by the standard library, with C's types"
-)]
-mod getrandom {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static STATE: AtomicU64 = AtomicU64::new(0);
-
-    #[no_mangle]
-    extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
-        // Weyl's sequence: good enough to tell hash maps apart.
-        let state = STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        for at in 0..length {
-            // SAFETY: whoever calls promises that `length` bytes can be written there.
-            unsafe { buffer.add(at).write(state.to_le_bytes()[at % 8]) };
-        }
-        length as isize
-    }
-}
-
-fn number_of(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    let number = value.parse();
-    Some(number.unwrap_or_else(|_| panic!("{variable} is {value}, which is no number")))
-}
-
 /// Runs a seed in another process: its report, or all it said.
 fn run_apart(seed: u64) -> Result<[u64; 6], String> {
-    let program = std::env::current_exe().expect("a program knows where it is");
-    let output = Command::new(program)
-        .args(["--exact", "clusters_keep_their_promises", "--nocapture"])
-        .env(SEED, seed.to_string())
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .expect("a program can be started again");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    let panicked = complaints.contains("panicked at");
-    let numbers = said.lines().find_map(|line| line.strip_prefix(REPORT));
+    let said = apart::run_apart("clusters_keep_their_promises", seed);
+    let numbers = said.after(REPORT);
     let numbers = numbers.map(|line| line.split(' ').filter_map(|n| n.parse().ok()));
+    let panicked = said.err.contains("panicked at");
     match numbers.map(Iterator::collect::<Vec<u64>>) {
         // A panic in a task ends the task; that the cluster survives it is no excuse.
-        Some(numbers) if output.status.success() && numbers.len() == 6 && !panicked => {
+        Some(numbers) if said.ended_well && numbers.len() == 6 && !panicked => {
             Ok(std::array::from_fn(|at| numbers[at]))
         }
-        _ => Err(format!("{said}\n{complaints}")),
+        _ => Err(format!(
+            "{}\n{}\nseed {seed} fails. Again, with everything that happens in it:\n  \
+             {SEED}={seed} cargo test -p chronos-sim --test cluster -- --nocapture",
+            said.out, said.err
+        )),
     }
 }
 
 /// What a process that runs one seed does.
 fn run_here(seed: u64) {
-    let is_child = std::env::var_os(CHILD).is_some();
-    let print = match is_child {
+    let print = match is_child() {
         true => Print::AfterFailure,
         false => Print::AsItHappens,
     };
@@ -96,27 +67,49 @@ fn run_here(seed: u64) {
     }
 }
 
+/// Past what collects the output of tests, which nobody sees before the end.
+fn tell(line: &str) {
+    // Nobody has to listen.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 #[test]
 fn clusters_keep_their_promises() {
     if let Some(seed) = number_of(SEED) {
         return run_here(seed);
     }
-    let seeds = number_of("CHRONOS_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let asked = number_of(COUNT);
+    let first = number_of(FIRST).unwrap_or(0);
+    let end = first + asked.unwrap_or(SEEDS);
+    let next = AtomicU64::new(first);
+    let failed = AtomicBool::new(false);
+    let clock = SystemClock::new();
+    let begun = clock.monotonic_nanos();
     let results = Mutex::new((Vec::new(), Vec::new()));
     // As many side by side as there are processors.
     std::thread::scope(|scope| {
         for _ in 0..chronos_env::cpu_count() {
             scope.spawn(|| loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
+                if seed >= end || failed.load(Ordering::Relaxed) {
                     return;
                 }
                 let result = run_apart(seed);
                 let mut results = results.lock();
-                match result {
-                    Ok(report) => results.0.push(report),
-                    Err(said) => results.1.push((seed, said)),
+                let report = match result {
+                    Ok(report) => report,
+                    Err(said) => {
+                        failed.store(true, Ordering::Relaxed);
+                        return results.1.push((seed, said));
+                    }
+                };
+                results.0.push(report);
+                let held = results.0.len();
+                if asked.is_some() && held.is_multiple_of(PROGRESS) {
+                    let seconds = (clock.monotonic_nanos() - begun) / 1_000_000_000;
+                    tell(&format!(
+                        "{held} seeds hold, up to about {seed}, after {seconds} s"
+                    ));
                 }
             });
         }
@@ -124,7 +117,7 @@ fn clusters_keep_their_promises() {
     let (reports, mut failures) = results.into_inner();
     let sum = |at: usize| reports.iter().map(|report| report[at]).sum::<u64>();
     println!(
-        "{} of {seeds} seeds hold: {} statements answered, {} refused, {} of unknown outcome; {} messages",
+        "{} seeds from {first} on hold: {} statements answered, {} refused, {} of unknown outcome; {} messages",
         reports.len(),
         sum(3),
         sum(4),

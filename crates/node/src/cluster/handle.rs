@@ -27,6 +27,13 @@ impl Cluster {
         self.replica.administer(request).await
     }
 
+    /// What closing a node begins with, for whoever may not block: lets another node lead, and gives
+    /// what was proposed a moment.
+    #[doc(hidden)]
+    pub async fn wind_down(&self) {
+        self.replica.winding_down().await;
+    }
+
     /// The receiving side of calls between nodes.
     pub fn service(&self) -> Arc<dyn Peer> {
         self.replica.peer_service()

@@ -58,6 +58,8 @@ pub(crate) struct Applier {
     pub(crate) refused: watch::Sender<u64>,
     /// Why nothing more can be applied, if so.
     pub(crate) halt: Option<Halt>,
+    /// An entry that is in the store and is to be applied again: a mistake.
+    pub(crate) again: Option<LogEntry>,
 }
 
 /// Why nothing more can be applied.
@@ -115,7 +117,10 @@ impl Applier {
         }
         self.enter_term(entry.term)?;
         match payload::kind(&entry.payload)? {
-            Kind::Blank => Ok(self.store.skip(entry.index, Stamp::MIN)?),
+            Kind::Blank => match self.again.take() {
+                Some(again) => self.apply_again(entry.index, &again),
+                None => Ok(self.store.skip(entry.index, Stamp::MIN)?),
+            },
             Kind::Membership(_) => {
                 let bytes = entry.payload[1..].to_vec();
                 Ok(self.store.note_membership(entry.index, bytes)?)
@@ -159,6 +164,14 @@ impl Applier {
             }
             Outcome::Damaged(damage) => self.meet_damage(entry, recorded, damage, waiting, answers),
         }
+    }
+
+    fn apply_again(&mut self, index: LogIndex, entry: &LogEntry) -> Result<(), Error> {
+        let header = payload::header(&entry.payload)?;
+        let set = payload::write_set(&entry.payload, &header)?;
+        let recorded = self.recorded(header.recorded);
+        self.prepare_and_apply(index, recorded, header.author, set)?;
+        Ok(())
     }
 
     /// The stamp at which an entry is recorded.

@@ -25,7 +25,7 @@ use super::types::{
     ballot, log_entry, log_index, position, raft_entry, raft_log_id, vote, RaftEntry, RaftLogId,
     RaftVote, Types,
 };
-use crate::cluster::{Ballot, NodeNumber};
+use crate::cluster::{Ballot, NodeNumber, Sabotage};
 
 /// Payloads that are read at once: of one message to a follower, or one step of applying.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -39,6 +39,7 @@ pub(crate) struct LogStore {
     fault: Arc<FaultCell>,
     pending: Arc<Pending>,
     alone: Arc<AtomicBool>,
+    sabotage: Option<Sabotage>,
     pace: Arc<Pace>,
 }
 
@@ -49,6 +50,7 @@ impl LogStore {
         fault: Arc<FaultCell>,
         pending: Arc<Pending>,
         alone: Arc<AtomicBool>,
+        sabotage: Option<Sabotage>,
         pace: Arc<Pace>,
     ) -> LogStore {
         LogStore {
@@ -57,6 +59,7 @@ impl LogStore {
             fault,
             pending,
             alone,
+            sabotage,
             pace,
         }
     }
@@ -98,7 +101,8 @@ impl LogStore {
     }
 
     fn saved_vote(&self) -> Option<RaftVote> {
-        match self.log.vote() {
+        let forgets = self.sabotage == Some(Sabotage::ForgetVote);
+        match self.log.vote().filter(|_| !forgets) {
             Some(saved) => Some(vote(Ballot {
                 term: saved.term,
                 node: NodeNumber(saved.node as u32),

@@ -1,6 +1,7 @@
 //! Who belongs to the cluster: told, and changed by whoever leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::time::Duration;
 
 use chronos_model::SqlState;
@@ -284,16 +285,14 @@ impl Replica {
             .map(|(id, _)| *id)
     }
 
-    /// Lets another node lead, for a little while at most.
-    pub(super) fn step_down_to_close(&self) {
+    /// Lets another node lead, for a little while at most; `None` if this one does not.
+    pub(super) fn handing_over(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let own = self.own_id();
         let leads = self.known_lead().is_some_and(|lead| lead.node == own);
-        let Some(to) = leads.then(|| self.furthest_voter()).flatten() else {
-            return;
-        };
+        let to = leads.then(|| self.furthest_voter()).flatten()?;
         let raft = self.raft.clone();
         let most = 2 * self.pace.election_timeout();
-        let _ = self.place.wait_for(async move {
+        Some(async move {
             let mut metrics = raft.server_metrics();
             if raft.trigger().transfer_leader(to).await.is_err() {
                 return;
@@ -309,7 +308,7 @@ impl Replica {
             if tokio::time::timeout(most, moved).await.is_err() {
                 tracing::warn!(to, "the other node did not take over in time");
             }
-        });
+        })
     }
 }
 

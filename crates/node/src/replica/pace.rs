@@ -33,12 +33,16 @@ const TOLD_MS_MAX: u32 = 3_600_000;
 /// What part of the time that an election waits an answer is waited for.
 pub(super) const WAITS_IN_TIMEOUT: u32 = 4;
 
+const MILLION: u128 = 1_000_000;
+
 /// By how much longer than given the consensus waits.
 #[derive(Debug)]
 pub(crate) struct Pace {
     given: Timing,
     /// Whether it ever changes.
     adapts: bool,
+    /// How fast the clock of this node is, in parts of a million: in a simulation.
+    clock_ppm: i64,
     begun: Instant,
     /// The pace in force, below the number of changes that led to it.
     now: AtomicU64,
@@ -101,10 +105,17 @@ pub(super) struct Change {
 }
 
 impl Pace {
-    pub(crate) fn new(given: Timing, adapts: bool) -> Arc<Pace> {
+    #[cfg(test)]
+    pub(super) fn new(given: Timing, adapts: bool) -> Arc<Pace> {
+        Pace::by_clock(given, adapts, 0)
+    }
+
+    /// That of a node whose clock runs faster than time, by parts of a million; or slower.
+    pub(crate) fn by_clock(given: Timing, adapts: bool, clock_ppm: i64) -> Arc<Pace> {
         Arc::new(Pace {
             given,
             adapts,
+            clock_ppm,
             begun: Instant::now(),
             now: AtomicU64::new(u64::from(GIVEN)),
             state: Mutex::new(State {
@@ -150,6 +161,22 @@ impl Pace {
         match self.reading().hundredths() {
             GIVEN => passed,
             pace => of_nanos((passed.as_nanos() * u128::from(GIVEN)).div_ceil(u128::from(pace))),
+        }
+    }
+
+    /// How long it takes until so much has passed by this node's clock.
+    pub(super) fn until_clocked(&self, time: Duration) -> Duration {
+        match self.clock_ppm {
+            0 => time,
+            ppm => of_nanos(time.as_nanos() * MILLION / clocked_of_a_million(ppm)),
+        }
+    }
+
+    /// How much passes by this node's clock meanwhile.
+    pub(super) fn clocked(&self, passed: Duration) -> Duration {
+        match self.clock_ppm {
+            0 => passed,
+            ppm => of_nanos((passed.as_nanos() * clocked_of_a_million(ppm)).div_ceil(MILLION)),
         }
     }
 
@@ -268,6 +295,10 @@ impl State {
         let votes = |id: &u64| voters.iter().any(|voters| voters.contains(id));
         self.trips.retain(|peer, _| votes(peer));
     }
+}
+
+fn clocked_of_a_million(ppm: i64) -> u128 {
+    MILLION.saturating_add_signed(i128::from(ppm)).max(1)
 }
 
 fn of_nanos(nanos: u128) -> Duration {
@@ -420,6 +451,16 @@ mod tests {
             judged(&pace, 5, true);
         }
         assert!(pace.reading().is_given());
+    }
+
+    #[test]
+    fn a_fast_clock_takes_less_for_the_same() {
+        let fast = Pace::by_clock(GIVEN_TIMES, true, 250_000);
+        assert_eq!(fast.until_clocked(ms(1_000)), ms(800));
+        assert_eq!(fast.clocked(ms(800)), ms(1_000));
+        let slow = Pace::by_clock(GIVEN_TIMES, true, -200_000);
+        assert_eq!(slow.until_clocked(ms(1_000)), ms(1_250));
+        assert_eq!(slow.clocked(ms(1_250)), ms(1_000));
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Replica {
                     SqlState::CANNOT_CONNECT_NOW,
                     format!("the leader refuses this node: {reason}"),
                 )),
-                Err(_) if self.makes(Sabotage::ApplyTwice) => Handed::Refused(Error::new(
+                Err(_) if self.makes(Sabotage::ProposeAgain) => Handed::Refused(Error::new(
                     SqlState::SERIALIZATION_FAILURE,
                     "it was not committed; or so it is said here",
                 )),

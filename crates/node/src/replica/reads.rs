@@ -4,11 +4,17 @@
 //! quorum has confirmed that it still leads (ReadIndex; Ongaro, "Consensus: Bridging Theory and
 //! Practice", 2014, section 6.4), and that much is applied. Questions that come while one is on
 //! its way share the next one. A cluster of one asks nobody.
+//!
+//! By lease: a quorum that has answered votes for nobody else for a while, so an answer that is
+//! young enough stands for one to this question. How long that is, each node measures by its own
+//! clock, and the leader counts on nine tenths of it: clocks may differ in speed by a tenth.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::ReadPolicy;
+use openraft::{Instant as _, LinearizerOption, ReadPolicy};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -20,6 +26,10 @@ use crate::{Error, ReadConsistency};
 
 /// Election timeouts that a read waits for a leader.
 const READ_WAITS: u32 = 10;
+/// Of the time for which voters keep to a leader, the part on which the leader does not count.
+const LEASE_MARGIN_PARTS: u32 = 10;
+/// Leases for which a node that is to make this mistake takes itself for the leader.
+const OVERSTAYED: u32 = 20;
 
 type Answer = Result<u64, Error>;
 
@@ -137,26 +147,25 @@ impl Replica {
 
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
-        if self.makes(Sabotage::ReadWithoutQuorum) {
-            return match self.leads() {
-                true => ReadIndexReply::At(self.store.applied_index().0),
-                false => ReadIndexReply::NotLeader(None),
-            };
+        if self.reads_at_will() {
+            return ReadIndexReply::At(self.store.applied_index().0);
         }
         // A lease may be relied on only as long as no node's can be shorter: none is shorter than
         // given. If the pace changes meanwhile, it is not known how long this node took it to be.
         let pace = self.pace.reading();
         if self.options.lease_reads && pace.is_given() {
-            let reply = self.read_index_by(ReadPolicy::LeaseRead).await;
+            // Where the answer is too old, a new one is waited for.
+            let by_lease = LinearizerOption::new(Some(self.counted_lease()), true);
+            let reply = self.read_index_by(by_lease).await;
             if self.pace.reading() == pace {
                 return reply;
             }
         }
-        self.read_index_by(ReadPolicy::ReadIndex).await
+        self.read_index_by(ReadPolicy::ReadIndex.into()).await
     }
 
-    async fn read_index_by(&self, policy: ReadPolicy) -> ReadIndexReply {
-        match self.raft.get_read_linearizer(policy).await {
+    async fn read_index_by(&self, how: LinearizerOption) -> ReadIndexReply {
+        match self.raft.get_read_linearizer(how).await {
             Ok(linearizer) => ReadIndexReply::At(index_of(linearizer.read_log_id().index())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 ReadIndexReply::NotLeader(to.leader_id.map(|id| NodeNumber(id as u32)))
@@ -166,5 +175,25 @@ impl Replica {
                 ReadIndexReply::NotLeader(None)
             }
         }
+    }
+
+    /// For how long after the answer of a quorum this node reads as its leader.
+    fn counted_lease(&self) -> Duration {
+        let lease = super::start::lease(self.pace.given());
+        lease - lease / LEASE_MARGIN_PARTS
+    }
+
+    /// Whether this node makes the mistake to read as a leader that it may not be any more.
+    fn reads_at_will(&self) -> bool {
+        if self.makes(Sabotage::ReadWithoutQuorum) {
+            return self.leads();
+        }
+        if !self.makes(Sabotage::OverstayLease) || !self.leads() {
+            return false;
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let acked = metrics.last_quorum_acked.as_ref();
+        acked.is_some_and(|at| at.elapsed() < OVERSTAYED * self.counted_lease())
     }
 }

@@ -76,14 +76,14 @@ impl Drop for Polled {
 /// A time of the consensus, as it is now.
 pub(super) fn stretched(given: Duration) -> Duration {
     PACE.with_borrow(|pace| match pace {
-        Some(pace) => pace.stretched(given),
+        Some(pace) => pace.until_clocked(pace.stretched(given)),
         None => given,
     })
 }
 
 fn shrunk(passed: Duration) -> Duration {
     PACE.with_borrow(|pace| match pace {
-        Some(pace) => pace.shrunk(passed),
+        Some(pace) => pace.shrunk(pace.clocked(passed)),
         None => passed,
     })
 }

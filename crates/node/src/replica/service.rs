@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
@@ -71,6 +72,16 @@ fn any_vote(request: &VoteRequest) -> VoteReply {
     }
 }
 
+/// Puts this node's own leader in the place of one of an earlier term: a mistake.
+fn of_present_leader(replica: &Replica, mut request: AppendRequest) -> AppendRequest {
+    let present = ballot(&replica.raft().metrics().borrow_watched().vote);
+    let is_earlier = request.ballot.term < present.term;
+    if is_earlier && present.elected && u64::from(present.node.0) != replica.own_id() {
+        request.ballot = present;
+    }
+    request
+}
+
 /// Also takes note of how long the leader says that an election waits.
 fn append_entries(
     pace: &Pace,
@@ -131,6 +142,13 @@ impl Peer for Service {
 
     async fn append_stream(&self, requests: AppendRequests) -> Result<AppendReplies, PeerError> {
         let (raft, pace) = self.raft_and_pace()?;
+        let replica = self.replica()?;
+        let requests = match replica.makes(Sabotage::AcceptOlderTerm) {
+            true => requests
+                .map(move |request| of_present_leader(&replica, request))
+                .boxed(),
+            false => requests,
+        };
         // A request that is none ends the stream.
         let requests = requests
             .map(move |request| append_entries(&pace, request))
@@ -144,6 +162,11 @@ impl Peer for Service {
 
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
         let (raft, pace) = self.raft_and_pace()?;
+        let replica = self.replica()?;
+        let request = match replica.makes(Sabotage::AcceptOlderTerm) {
+            true => of_present_leader(&replica, request),
+            false => request,
+        };
         let last = request
             .entries
             .last()

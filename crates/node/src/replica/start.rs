@@ -28,7 +28,7 @@ use super::propose::UNDER_WAY_BYTES_MAX;
 use super::reads::Reads;
 use super::runtime::{paced, Place};
 use super::{log_error, upkeep, Raft, Replica};
-use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Timing};
+use crate::cluster::{ClusterOptions, ClusterStart, Membership, Peers, Sabotage, Timing};
 use crate::indexes::Indexes;
 use crate::Error;
 
@@ -91,7 +91,11 @@ impl Start<'_> {
             fault: Arc::new(FaultCell::default()),
             alone: Arc::new(AtomicBool::new(is_alone)),
             sending: Arc::default(),
-            pace: Pace::new(self.timing, !self.options.simulated.keeps_times),
+            pace: Pace::by_clock(
+                self.timing,
+                !self.options.simulated.keeps_times,
+                self.options.simulated.clock_ppm,
+            ),
             peers: self.peers.clone().unwrap_or_else(|| Arc::new(NoPeers)),
         };
         let (index_requests, requested) = crate::indexes::requests();
@@ -219,6 +223,11 @@ fn check_log(store: &Store, log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
+/// For how long voters that have heard a leader keep to it.
+pub(super) fn lease(timing: Timing) -> Duration {
+    Duration::from_millis(timing.election_timeout_ms * 3 / 5)
+}
+
 fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error> {
     let waits_ms = timing.election_timeout_ms / u64::from(WAITS_IN_TIMEOUT);
     let waits_ms = timing.heartbeat_ms.max(waits_ms);
@@ -230,7 +239,7 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         // A follower lets a leader's lease run out, then waits for a time between these two. The
         // lease is the second: together a whole timeout, up to a fifth more.
         election_timeout_min: timing.election_timeout_ms * 2 / 5,
-        election_timeout_max: timing.election_timeout_ms * 3 / 5,
+        election_timeout_max: lease(timing).as_millis() as u64,
         // A leader that is heard and does not hear falls silent for so long, twice the lease, that
         // others can elect one who does both.
         quorum_loss_probe_interval: Some(2 * (timing.election_timeout_ms * 3 / 5)),
@@ -279,6 +288,10 @@ fn run(
         index_requests,
         refused: refused_sender,
         halt: None,
+        again: match options.simulated.sabotage {
+            Some(Sabotage::ApplyAgain) => last_write(store, log),
+            _ => None,
+        },
     };
     let (applying, thread) = applying(applier, place.is_stepped())?;
     let after_install = {
@@ -301,6 +314,7 @@ fn run(
         Arc::clone(&shared.fault),
         Arc::clone(&shared.pending),
         Arc::clone(&shared.alone),
+        options.simulated.sabotage,
         Arc::clone(&shared.pace),
     );
     let machine = Machine {
@@ -317,17 +331,29 @@ fn run(
         sabotage: options.simulated.sabotage,
     };
     let config = config(options, shared.pace.given())?;
+    let waits = options.lease_reads && log.vote().is_some();
     let id = u64::from(shared.node.0);
     let pace = Arc::clone(&shared.pace);
     let raft = place.wait_for(paced(pace, async move {
         let raft = Raft::new(id, config, network, log_store, machine).await;
-        raft.map_err(|e| {
+        let raft = raft.map_err(|e| {
             Error::new(
                 SqlState::IO_ERROR,
                 format!("the consensus cannot start: {e}"),
             )
-        })
+        })?;
+        // Nor does it vote for itself (see `may_vote`).
+        raft.runtime_config().elect(!waits);
+        Ok::<_, Error>(raft)
     }))??;
+    if waits {
+        let raft = raft.clone();
+        let least = Duration::from_millis(shared.pace.given().election_timeout_ms);
+        place.spawn(async move {
+            tokio::time::sleep(least).await;
+            raft.runtime_config().elect(true);
+        });
+    }
     Ok(Running {
         raft,
         applying,
@@ -336,6 +362,24 @@ fn run(
         refused,
         checkpoints,
     })
+}
+
+/// The last entry in the store that writes something, if the log still has it.
+fn last_write(store: &Store, log: &Log) -> Option<LogEntry> {
+    let (first, _) = log.bounds()?;
+    let entries = log.read(first).ok()?;
+    let applied = entries
+        .map_while(Result::ok)
+        .take_while(|entry| entry.index <= store.applied_index());
+    let writes = |entry: &LogEntry| {
+        let header = payload::header(&entry.payload).ok()?;
+        let set = payload::write_set(&entry.payload, &header).ok()?;
+        Some(!set.changes.is_empty())
+    };
+    applied
+        .filter(|entry| matches!(payload::kind(&entry.payload), Ok(Kind::WriteSet)))
+        .filter(|entry| writes(entry) == Some(true))
+        .last()
 }
 
 /// Has entries applied on a thread, or at once if everything is done in steps.

@@ -5,6 +5,7 @@
 //!   registers (k, v)   single writes, reads, and swaps in transactions       linearizable
 //!   lists (k, v)       transactions that read lists and append to them       snapshot isolation
 //!   ledger (id, by)    rows that are inserted once                           there once or not at all
+//!   journal (id, by)   the same, without a primary key
 //!   counters (k, v)    v = v + 1                                             applied once
 //! ```
 
@@ -37,10 +38,11 @@ const PAST_MICROS: u64 = 3_000_000;
 const SENDINGS_MAX: u32 = 6;
 
 /// What makes the tables.
-pub(super) const TABLES: [&str; 4] = [
+pub(super) const TABLES: [&str; 5] = [
     "CREATE TABLE registers (k INT8 PRIMARY KEY, v INT8 NOT NULL)",
     "CREATE TABLE lists (k INT8 PRIMARY KEY, v TEXT NOT NULL)",
     "CREATE TABLE ledger (id INT8 PRIMARY KEY, by INT8 NOT NULL)",
+    "CREATE TABLE journal (id INT8 NOT NULL, by INT8 NOT NULL)",
     "CREATE TABLE counters (k INT8 PRIMARY KEY, v INT8 NOT NULL)",
 ];
 
@@ -107,7 +109,8 @@ impl Client {
             25..60 => drop(self.read_register(key).await),
             60..68 => self.swap_register(key).await,
             68..84 => self.append_to_lists().await,
-            84..92 => self.insert().await,
+            84..88 => self.insert("ledger").await,
+            88..92 => self.insert("journal").await,
             92..94 => self.raise(key).await,
             94..97 => self.raise_once(key).await,
             _ => self.ask_the_past(key).await,
@@ -272,16 +275,17 @@ impl Client {
         }
     }
 
-    async fn insert(&mut self) {
+    async fn insert(&mut self, table: &'static str) {
         let id = self.record.lock().number();
         let by = self.id;
-        let sql = format!("INSERT INTO ledger VALUES ({id}, {by})");
+        let sql = format!("INSERT INTO {table} VALUES ({id}, {by})");
         let fate = match self.ask(&sql).await {
             End::Done(..) => Fate::Acknowledged,
             End::Refused => Fate::Refused,
             End::Unknown => Fate::Unknown,
         };
-        self.record.lock().ledger.insert(id, fate);
+        let mut record = self.record.lock();
+        record.entries.entry(table).or_default().insert(id, fate);
     }
 
     async fn raise(&mut self, key: u64) {

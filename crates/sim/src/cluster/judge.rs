@@ -26,10 +26,11 @@ const HEALING_PATIENCE: Duration = Duration::from_secs(60);
 /// Questions about the past that every node is asked again, at most.
 const QUESTIONS_MAX: usize = 4;
 /// Tables, and what tells all versions of them.
-const HISTORIES: [(&str, &str); 4] = [
+const HISTORIES: [(&str, &str); 5] = [
     ("registers", "k, v"),
     ("lists", "k, v"),
     ("ledger", "id, by"),
+    ("journal", "id, by"),
     ("counters", "k, v"),
 ];
 
@@ -191,9 +192,13 @@ impl Judge {
         if let Err(fault) = linearizable::check(&record.registers.operations()) {
             faults.push(fault.to_string());
         }
-        let found: Vec<u64> = contents.numbers("ledger").map(|(id, _)| id).collect();
-        let wrong = ledger::faults(&record.ledger, &found);
-        faults.extend(wrong.iter().map(|fault| format!("ledger: {fault}")));
+        for (table, fates) in &record.entries {
+            let now = ledger::faults(fates, &Contents::ids(&contents.current, table));
+            faults.extend(now.iter().map(|fault| format!("{table}: {fault}")));
+            // Nobody changes them: there is one version of each.
+            let ever = ledger::faults(fates, &Contents::ids(&contents.versions, table));
+            faults.extend(ever.iter().map(|fault| format!("past of {table}: {fault}")));
+        }
         let end = contents.lists();
         let settled = settle(
             std::mem::take(&mut record.unsettled),
@@ -246,11 +251,13 @@ impl Judge {
     }
 }
 
+type Tables = BTreeMap<&'static str, Vec<Vec<Value>>>;
+
 /// What a node holds.
 #[derive(Default)]
 struct Contents {
-    current: BTreeMap<&'static str, Vec<Vec<Value>>>,
-    versions: BTreeMap<&'static str, Vec<Vec<Value>>>,
+    current: Tables,
+    versions: Tables,
 }
 
 impl Contents {
@@ -263,6 +270,16 @@ impl Contents {
             }
             _ => None,
         })
+    }
+
+    /// The first column.
+    fn ids(of: &Tables, table: &str) -> Vec<u64> {
+        let rows = of.get(table).into_iter().flatten();
+        rows.filter_map(|row| match row.first() {
+            Some(Value::Int8(id)) => u64::try_from(*id).ok(),
+            _ => None,
+        })
+        .collect()
     }
 
     fn lists(&self) -> BTreeMap<Key, List> {

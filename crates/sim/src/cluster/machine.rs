@@ -171,6 +171,7 @@ impl Machine {
                     log_file_bytes: Some(LOG_FILE_BYTES),
                     log_keep_bytes: Some(self.habits.log_keep_bytes),
                     keeps_times: self.habits.keeps_times,
+                    clock_ppm: self.clock.rate_ppm(),
                     sabotage: self.habits.sabotage,
                 },
             },

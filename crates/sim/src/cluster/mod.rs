@@ -44,6 +44,7 @@ use trace::Trace;
 pub use process::Syncs;
 pub use record::Tally;
 pub use run::{run, Failure, Plan, Report};
+pub use schedule::Season;
 pub use slow::{Slow, SlowPlan, Slowly};
 pub use trace::Print;
 

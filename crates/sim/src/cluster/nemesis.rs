@@ -8,6 +8,8 @@ use chronos_node::cluster::{
     AdminRequest, ClusterStart, ClusterStatus, Member, NodeNumber, NodeRole,
 };
 
+use tokio::time::Instant;
+
 use super::clock::MachineClock;
 use super::machine::{Habits, Machine};
 use super::network::Weather;
@@ -15,12 +17,16 @@ use super::schedule::{Event, Fault};
 use super::trace::{note, Trace};
 use super::Cluster;
 
+/// What measures times on a machine is fast or slow by up to so many parts of a million. Leases bear a tenth.
+const RATE_PPM_MAX: u64 = 40_000;
 /// A cluster is never made smaller than this.
 const MEMBERS_MIN: usize = 3;
 /// Nor larger.
 const MEMBERS_MAX: usize = 6;
 /// Whoever asks for a change of the cluster waits for so long.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a new leader is waited for.
+const ELECTION_PATIENCE: Duration = Duration::from_secs(2);
 /// A machine that lost its power in the middle of a write gets so many more done.
 const WRITES_BEFORE_CUT: u64 = 60;
 
@@ -59,7 +65,8 @@ impl Nemesis {
         // Up to a quarter of a second off, and 0.02 % fast or slow.
         let ahead = self.random.below(500_000) as i64 - 250_000;
         let drift = self.random.below(400) as i64 - 200;
-        let clock = MachineClock::new(ahead, drift);
+        let rate = self.random.below(2 * RATE_PPM_MAX) as i64 - RATE_PPM_MAX as i64;
+        let clock = MachineClock::new(ahead, drift, rate);
         let seed = self.random.below(u64::MAX);
         let mut machine = Machine::new(member, start, self.habits, clock, seed);
         machine.start(self.cluster.network(), &self.trace);
@@ -102,8 +109,20 @@ impl Nemesis {
             Fault::KillLeader => self.kill(self.leader()),
             Fault::PowerCut => self.cut_power(&lot).await,
             Fault::Blackout => self.blackout(&lot).await,
+            Fault::Coup => self.coup(&lot).await,
             Fault::Restart => self.restart(),
-            Fault::StopInOrder => self.stop_in_order(&lot).await,
+            Fault::StopInOrder => {
+                let number = match lot.below(2) {
+                    0 => self.leader(),
+                    _ => self.any(&lot),
+                };
+                self.stop_in_order(number, &lot).await;
+            }
+            Fault::RestartInTurn => {
+                for number in self.cluster.numbers() {
+                    self.stop_in_order(Some(number), &lot).await;
+                }
+            }
             Fault::DiskFull => self.fill_disk(&lot).await,
             Fault::ClockJump => self.jump(&lot),
             Fault::Checkpoint => self.checkpoint(&lot),
@@ -199,14 +218,76 @@ impl Nemesis {
             .with(number, |machine| machine.cut_power(network));
     }
 
+    /// A majority of the machines loses power, or all do.
     async fn blackout(&self, lot: &SimRandom) {
-        let network = self.cluster.network();
-        for number in self.cluster.numbers() {
-            self.cluster
-                .with(number, |machine| machine.cut_power(network));
+        let numbers = self.cluster.numbers();
+        let most = numbers.len() / 2 + 1;
+        let struck = match lot.below(2) {
+            0 => numbers.len(),
+            _ => most,
+        };
+        let first = lot.below(numbers.len().max(1) as u64) as usize;
+        for number in numbers.iter().cycle().skip(first).take(struck) {
+            self.power_off(*number);
         }
         tokio::time::sleep(Duration::from_millis(lot.below(400))).await;
         self.restart();
+    }
+
+    fn power_off(&self, number: NodeNumber) {
+        let network = self.cluster.network();
+        self.cluster
+            .with(number, |machine| machine.cut_power(network));
+    }
+
+    /// Whoever voted for the new leader must still know it when the power is back, or there is another one of the
+    /// same term.
+    async fn coup(&self, lot: &SimRandom) {
+        let Some(old) = self.leader() else { return };
+        self.kill(Some(old));
+        let deadline = Instant::now() + ELECTION_PATIENCE;
+        let is_new = |led: &ClusterStatus| led.number != old && led.quorum_acked_ms.is_some();
+        let new = loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            match self.led().filter(is_new) {
+                Some(led) => break led.number,
+                None if Instant::now() > deadline => return self.restart(),
+                None => {}
+            }
+        };
+        note!(self.trace, "nemesis: {new} leads, and is cut off");
+        let others = self.cluster.numbers().into_iter().filter(|n| *n != new);
+        for other in others {
+            self.cut(new, other);
+            self.cut(other, new);
+            self.power_off(other);
+        }
+        tokio::time::sleep(Duration::from_millis(lot.below(30))).await;
+        self.restart();
+        tokio::time::sleep(Duration::from_millis(700 + lot.below(800))).await;
+        if lot.below(2) == 0 {
+            self.rejoin_behind_the_leader(new);
+            tokio::time::sleep(Duration::from_millis(100 + lot.below(400))).await;
+        }
+        self.cluster.network().mend();
+        if lot.below(3) > 0 {
+            tokio::time::sleep(Duration::from_millis(lot.below(300))).await;
+            self.blackout(lot).await;
+        }
+    }
+
+    /// A node that was cut off reaches all but the leader.
+    fn rejoin_behind_the_leader(&self, number: NodeNumber) {
+        let led = self.led().filter(|led| led.number != number);
+        let Some(leader) = led.map(|led| led.number) else {
+            return;
+        };
+        note!(self.trace, "nemesis: {number} reaches all but {leader}");
+        let others = self.cluster.numbers().into_iter();
+        for other in others.filter(|n| *n != number && *n != leader) {
+            self.cluster.network().mend_link(number, other);
+            self.cluster.network().mend_link(other, number);
+        }
     }
 
     /// Starts what is down.
@@ -218,10 +299,18 @@ impl Nemesis {
         }
     }
 
-    async fn stop_in_order(&self, lot: &SimRandom) {
-        let Some(number) = self.any(lot) else { return };
+    /// As on SIGTERM: it lets another node lead first if it does.
+    async fn stop_in_order(&self, number: Option<NodeNumber>, lot: &SimRandom) {
+        let Some(number) = number else { return };
         note!(self.trace, "nemesis: stop {number}");
-        if let Some(node) = self.cluster.node(number) {
+        let running = self.cluster.with(number, |machine| machine.running());
+        if let Some((node, process)) = running.flatten() {
+            let asked = node.cluster();
+            tokio::select! {
+                biased;
+                () = process.killed() => {}
+                () = asked.wind_down() => {}
+            }
             let closed = node.close();
             note!(self.trace, "nemesis: stopped {number}: {}", closed.is_ok());
         }

@@ -136,6 +136,11 @@ impl Network {
         self.shared.state.lock().cut.insert((from, to));
     }
 
+    /// Lets everything through again from one node to another.
+    pub(super) fn mend_link(&self, from: NodeNumber, to: NodeNumber) {
+        self.shared.state.lock().cut.remove(&(from, to));
+    }
+
     /// Mends all links.
     pub(super) fn mend(&self) {
         self.shared.state.lock().cut.clear();

@@ -25,8 +25,8 @@ pub(super) struct Record {
     pub(super) transactions: Vec<Transaction>,
     /// Those of which nobody can say whether they were committed.
     pub(super) unsettled: Vec<Transaction>,
-    /// Rows that were inserted once each.
-    pub(super) ledger: BTreeMap<u64, Fate>,
+    /// Rows that were inserted once each, by their table.
+    pub(super) entries: BTreeMap<&'static str, BTreeMap<u64, Fate>>,
     /// Counters.
     pub(super) counters: BTreeMap<u64, Raises>,
     /// Questions about the past.
