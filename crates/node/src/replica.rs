@@ -22,7 +22,8 @@
 //! | `apply`, `describe` | entries' way to the store |
 //! | `reads` | what has to be applied before a read |
 //! | `checkpoints` | the store of one node brought to another |
-//! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to, and the log's length |
+//! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to |
+//! | `log_length` | how much of the log is kept |
 //! | `fault` | why a node writes no more |
 //!
 //! Nothing outside of this module names the consensus library.
@@ -31,6 +32,7 @@ mod apply;
 mod checkpoints;
 mod describe;
 mod fault;
+mod log_length;
 mod log_store;
 mod machine;
 mod membership;

@@ -27,7 +27,7 @@ pub use messages::{
     AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, Introduction, LogPosition,
     Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
-pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
+pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, KeepLog, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
 #[doc(hidden)]
 pub use simulated::{Sabotage, Simulated};
