@@ -21,7 +21,8 @@
 //! | `propose`, `pending` | a write set's way to the leader, and who waits for it |
 //! | `apply`, `describe` | entries' way to the store |
 //! | `reads` | what has to be applied before a read |
-//! | `checkpoints` | the store of one node brought to another |
+//! | `checkpoints`, `pushing` | the store of one node brought to another |
+//! | `repair` | a damaged store that gets another one's place |
 //! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to |
 //! | `log_length` | how much of the log is kept |
 //! | `fault` | why a node writes no more |
@@ -40,7 +41,9 @@ mod network;
 mod payload;
 mod pending;
 mod propose;
+mod pushing;
 mod reads;
+mod repair;
 mod runtime;
 mod service;
 mod start;
@@ -120,6 +123,7 @@ pub(crate) struct Replica {
     under_way: tokio::sync::Semaphore,
     memory: Arc<MemoryAccount>,
     started_nanos: u64,
+    repairs: repair::Repairs,
 }
 
 /// Checkpoints on their way to others.
@@ -241,6 +245,7 @@ impl Replica {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.repairs.stop();
         if !self.is_stepped() && !self.is_alone() && self.fault().is_none() {
             self.step_down_to_close();
         }

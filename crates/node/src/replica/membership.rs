@@ -81,6 +81,7 @@ impl Replica {
                 .filter(|_| leads)
                 .map(|at| at.elapsed().as_millis() as u64),
             receiving: self.checkpoints.receiving(),
+            repair: self.repair_status(),
             election_timeout_ms: self.timing.election_timeout_ms,
             heartbeat_ms: self.timing.heartbeat_ms,
         }
@@ -234,7 +235,7 @@ impl Replica {
         }
     }
 
-    async fn transfer(&self, to: Option<u64>) -> AdminReply {
+    pub(super) async fn transfer(&self, to: Option<u64>) -> AdminReply {
         let own = self.own_id();
         let Some(lead) = self.known_lead().filter(|lead| lead.node == own) else {
             return AdminReply::NotLeader(self.known_lead().map(|l| NodeNumber(l.node as u32)));

@@ -19,8 +19,8 @@ use super::types::{
 use super::{checkpoints, Raft, Replica};
 use crate::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, OfferReply, Peer, PeerError, ProposeReply,
-    ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, OfferReply, Peer, PeerError,
+    ProposeReply, ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// The receiving side of calls between nodes.
@@ -164,7 +164,8 @@ impl Peer for Service {
 
     async fn offer_checkpoint(&self, offer: CheckpointOffer) -> Result<OfferReply, PeerError> {
         let replica = self.replica()?;
-        if let Some(higher) = replica.ballot_above(offer.ballot) {
+        let higher = replica.ballot_above(offer.ballot);
+        if let (Some(higher), None) = (higher, offer.asked) {
             return Ok(OfferReply::HigherBallot(higher));
         }
         let checkpoints = Arc::clone(replica.checkpoints());
@@ -208,6 +209,10 @@ impl Peer for Service {
         installed
             .map(|response| ballot(&response.vote))
             .map_err(stopped)
+    }
+
+    async fn request_checkpoint(&self, request: CheckpointRequest) -> Result<String, PeerError> {
+        self.replica()?.give(request).await
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, KEYS, TABLES};
 use super::connection::Reply;
+use super::damage::{decay, Victim};
 use super::judge::Judge;
 use super::machine::Habits;
 use super::nemesis::Nemesis;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub lease_reads: bool,
     /// A mistake that the nodes make.
     pub sabotage: Option<Sabotage>,
+    /// Whose disk decays, instead of other faults.
+    pub decays: Option<Victim>,
 }
 
 impl Plan {
@@ -54,6 +57,7 @@ impl Plan {
             syncs: Syncs::Honest,
             lease_reads: seed % 4 == 3,
             sabotage: None,
+            decays: None,
         }
     }
 }
@@ -180,17 +184,23 @@ impl Run {
                 tokio::spawn(client.run(until))
             })
             .collect();
-        nemesis
-            .run(&schedule::draw(self.seed(), self.plan.lasts))
-            .await;
+        let lot = self.seed();
+        let mut faults = Vec::new();
+        match self.plan.decays {
+            None => nemesis.run(&schedule::draw(lot, self.plan.lasts)).await,
+            Some(victim) => {
+                let lot = SimRandom::new(lot);
+                let decayed = decay(&self.cluster, victim, &lot).await;
+                faults.extend(decayed.err());
+            }
+        }
         for client in clients {
             if let Err(panic) = client.await {
                 std::panic::resume_unwind(panic.into_panic());
             }
         }
-        let faults = Judge::new(&self.cluster, &self.record)
-            .judge(&nemesis)
-            .await;
+        let judge = Judge::new(&self.cluster, &self.record);
+        faults.extend(judge.judge(&nemesis).await);
         let report = self.report();
         for number in self.cluster.numbers() {
             let network = self.cluster.network();
