@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `types`, `runtime` | the consensus library's types in our words; the thread that it runs on |
 //! | `log_store`, `machine`, `network` | log, store and other nodes as the library sees them |
-//! | `service` | this node as others see it |
+//! | `service`, `receiving` | this node as others see it; how much of what they send it has in memory |
 //! | `payload` | the bytes of an entry |
 //! | `propose`, `pending` | a write set's way to the leader, and who waits for it |
 //! | `apply`, `describe` | entries' way to the store |
@@ -43,6 +43,7 @@ mod pending;
 mod propose;
 mod pushing;
 mod reads;
+mod receiving;
 mod repair;
 mod runtime;
 mod service;
@@ -124,6 +125,7 @@ pub(crate) struct Replica {
     memory: Arc<MemoryAccount>,
     started_nanos: u64,
     repairs: repair::Repairs,
+    received: Arc<receiving::Received>,
 }
 
 /// Checkpoints on their way to others.

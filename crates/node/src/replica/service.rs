@@ -117,15 +117,19 @@ impl Peer for Service {
     }
 
     async fn append_stream(&self, requests: AppendRequests) -> Result<AppendReplies, PeerError> {
-        let raft = self.raft()?;
+        let replica = self.replica()?;
+        let raft = replica.raft().clone();
+        let (requests, answered) = replica.received.limited(requests);
         // A request that is none ends the stream.
         let requests = requests
             .map(append_entries)
             .take_while(|request| std::future::ready(request.is_ok()))
             .filter_map(|request| std::future::ready(request.ok()));
         let replies = raft.stream_append(requests);
-        let replies =
-            replies.map(|reply: Result<_, Fatal<Types>>| reply.map(append_reply).map_err(stopped));
+        let replies = replies.map(move |reply: Result<_, Fatal<Types>>| {
+            answered.note();
+            reply.map(append_reply).map_err(stopped)
+        });
         Ok(replies.boxed())
     }
 

@@ -133,6 +133,7 @@ impl Start<'_> {
             fault: shared.fault,
             closing: AtomicBool::new(false),
             under_way: tokio::sync::Semaphore::new(UNDER_WAY_BYTES_MAX),
+            received: Arc::new(super::receiving::Received::new(Arc::clone(&self.memory))),
             memory: self.memory,
             started_nanos: self.env.clock.monotonic_nanos(),
             repairs: super::repair::Repairs::default(),
