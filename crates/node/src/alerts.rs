@@ -31,15 +31,18 @@ pub enum Alert {
     DiskFull,
     /// Syncs of the log take long.
     HighLatency,
+    /// Files are damaged.
+    Damaged,
 }
 
 impl Alert {
     /// All there are.
-    pub const ALL: [Alert; 4] = [
+    pub const ALL: [Alert; 5] = [
         Alert::LeaderElectionFailed,
         Alert::FollowerLagging,
         Alert::DiskFull,
         Alert::HighLatency,
+        Alert::Damaged,
     ];
 
     /// Its name in metrics and logs.
@@ -49,6 +52,7 @@ impl Alert {
             Alert::FollowerLagging => "follower_lagging",
             Alert::DiskFull => "disk_full",
             Alert::HighLatency => "high_latency",
+            Alert::Damaged => "damaged",
         }
     }
 }
@@ -94,6 +98,8 @@ pub struct Observation {
     pub free_bytes: Option<u64>,
     /// Whether the node stopped writing because the disk was full.
     pub ran_full: bool,
+    /// The first file that is known to be damaged, and its table.
+    pub damaged: Option<String>,
 }
 
 /// What is wrong now, each with a sentence about it.
@@ -107,6 +113,7 @@ pub fn judge(
         (Alert::FollowerLagging, lagging(before, now, thresholds)),
         (Alert::DiskFull, full(now, thresholds)),
         (Alert::HighLatency, slow(before, now, thresholds)),
+        (Alert::Damaged, damaged(now)),
     ];
     let told = found
         .into_iter()
@@ -178,6 +185,17 @@ fn full(now: &Observation, thresholds: &AlertThresholds) -> Option<String> {
         .free_bytes
         .filter(|free| *free < thresholds.free_bytes)?;
     Some(format!("{} MiB are free", free >> 20))
+}
+
+fn damaged(now: &Observation) -> Option<String> {
+    let first = now.damaged.as_ref()?;
+    let repair = &now.cluster.repair;
+    let goes_on = match repair.from {
+        Some(from) => format!("; node {from} sends its own"),
+        None => String::new(),
+    };
+    let files = repair.damaged_files;
+    Some(format!("{files} files are damaged, first {first}{goes_on}"))
 }
 
 fn slow(before: &Observation, now: &Observation, thresholds: &AlertThresholds) -> Option<String> {
@@ -263,6 +281,8 @@ impl Node {
         let fault = self.inner.replica.fault();
         Observation {
             free_bytes: self.env().disk.available_space(self.data_dir()).ok(),
+            damaged: (self.inner.replica.store.damage().first())
+                .map(|damage| format!("{} of table {}", damage.path.display(), damage.table)),
             ran_full: fault.is_some_and(|fault| fault.code == SqlState::DISK_FULL),
             cluster: status.cluster,
             syncs: status.log.fsync_latency,

@@ -16,14 +16,16 @@
 //! |---|---|
 //! | `types`, `runtime` | the consensus library's types in our words; the thread that it runs on |
 //! | `log_store`, `machine`, `network` | log, store and other nodes as the library sees them |
-//! | `service` | this node as others see it |
+//! | `service`, `receiving` | this node as others see it; how much of what they send it has in memory |
 //! | `payload` | the bytes of an entry |
 //! | `propose`, `pending` | a write set's way to the leader, and who waits for it |
 //! | `apply`, `describe` | entries' way to the store |
 //! | `reads` | what has to be applied before a read |
-//! | `checkpoints` | the store of one node brought to another |
+//! | `checkpoints`, `pushing` | the store of one node brought to another |
+//! | `repair` | a damaged store that gets another one's place |
 //! | `pace`, `beat` | by how much longer than given the consensus waits, as links and disks demand; heartbeats |
-//! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to, and the log's length |
+//! | `membership`, `upkeep` | who belongs to the cluster; what a leader sees to |
+//! | `log_length` | how much of the log is kept |
 //! | `fault` | why a node writes no more |
 //!
 //! Nothing outside of this module names the consensus library.
@@ -33,6 +35,7 @@ mod beat;
 mod checkpoints;
 mod describe;
 mod fault;
+mod log_length;
 mod log_store;
 mod machine;
 mod membership;
@@ -41,7 +44,10 @@ mod pace;
 mod payload;
 mod pending;
 mod propose;
+mod pushing;
 mod reads;
+mod receiving;
+mod repair;
 mod runtime;
 mod service;
 mod start;
@@ -121,6 +127,8 @@ pub(crate) struct Replica {
     under_way: tokio::sync::Semaphore,
     memory: Arc<MemoryAccount>,
     started_nanos: u64,
+    repairs: repair::Repairs,
+    received: Arc<receiving::Received>,
 }
 
 /// Checkpoints on their way to others.
@@ -243,6 +251,7 @@ impl Replica {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.repairs.stop();
         if !self.is_stepped() {
             let _ = self.place.wait_for(self.winding_down());
         }

@@ -231,6 +231,12 @@ impl Reservation {
         Ok(())
     }
 
+    /// Counts more that is in use already, whether or not it is left.
+    pub fn grow(&mut self, bytes: u64) {
+        self.account.take(self.class, bytes);
+        self.bytes += bytes;
+    }
+
     /// Reserves as much as is in use by now.
     pub fn try_resize(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
         match bytes.checked_sub(self.bytes) {

@@ -1,7 +1,9 @@
 //! What nodes say to each other.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
-use chronos_store::log::LogEntry;
+use chronos_store::log::{LogEntry, LogIndex};
 use serde::{Deserialize, Serialize};
 
 use super::{Member, NodeNumber};
@@ -16,7 +18,7 @@ pub struct LogPosition {
 }
 
 /// Whom a node voted for, or who leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ballot {
     /// The term.
     pub term: u64,
@@ -99,8 +101,9 @@ pub struct Membership {
     pub promote: Vec<NodeNumber>,
 }
 
-/// A leader offers a checkpoint to a node that lacks what the log no longer has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A leader offers a checkpoint to a node that lacks what the log no longer has; or any member to one that
+/// asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointOffer {
     /// Who leads.
     pub ballot: Ballot,
@@ -108,6 +111,19 @@ pub struct CheckpointOffer {
     pub id: String,
     /// What it contains, as the store encodes it. Empty: as told before, go on.
     pub list: Bytes,
+    /// The node asked for it, with this number: whoever offers it need not lead.
+    pub asked: Option<NonZeroU64>,
+}
+
+/// A node whose files are damaged asks another for a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRequest {
+    /// Who asks.
+    pub node: NodeNumber,
+    /// What it must contain.
+    pub at_least: LogIndex,
+    /// Stands in the offer.
+    pub number: NonZeroU64,
 }
 
 /// What the node wants of it.

@@ -24,11 +24,12 @@ pub use handle::Cluster;
 pub use identity::{static_cluster_id, Beginning, NodeIdentity};
 pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
-    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, Introduction, LogPosition,
-    Membership, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, CheckpointRequest,
+    Introduction, LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply,
+    TransferRequest, VoteReply, VoteRequest,
 };
-pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, OnWork, Timing};
+pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, KeepLog, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};
 #[doc(hidden)]
 pub use simulated::{Sabotage, Simulated};
-pub use status::{ClusterStatus, FollowerStatus, MemberStatus, TransferStatus};
+pub use status::{ClusterStatus, FollowerStatus, MemberStatus, RepairStatus, TransferStatus};

@@ -1,7 +1,11 @@
 //! How a node takes part in a cluster.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use chronos_query::table_options;
 
 use super::{Member, Simulated};
 
@@ -21,6 +25,8 @@ pub struct ClusterOptions {
     pub timing: Option<Timing>,
     /// Whether a leader answers linearizable reads by its lease, without asking a quorum.
     pub lease_reads: bool,
+    /// Entries of the log that are older are not kept for nodes that are behind.
+    pub log_keep_for: Duration,
     /// Where the consensus runs.
     pub runtime: ConsensusRuntime,
     /// Called when the log has something to write, where that is done in steps.
@@ -38,6 +44,7 @@ impl fmt::Debug for ClusterOptions {
             .field("cluster_id", &self.cluster_id)
             .field("timing", &self.timing)
             .field("lease_reads", &self.lease_reads)
+            .field("log_keep_for", &self.log_keep_for)
             .field("runtime", &self.runtime)
             .finish_non_exhaustive()
     }
@@ -77,6 +84,39 @@ pub enum ConsensusRuntime {
     },
 }
 
+/// How long entries of the log are kept for nodes that are behind: a minute at least, since they are
+/// flushed to be let go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepLog(Duration);
+
+impl KeepLog {
+    /// As a duration.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl Default for KeepLog {
+    /// A day.
+    fn default() -> KeepLog {
+        KeepLog(Duration::from_secs(24 * 60 * 60))
+    }
+}
+
+impl FromStr for KeepLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KeepLog, String> {
+        let micros = table_options::duration_micros(text);
+        let micros = micros.map_err(|_| "expected a duration such as 12h or 7d")?;
+        let keep = Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+        match keep >= Duration::from_secs(60) {
+            true => Ok(KeepLog(keep)),
+            false => Err("expected at least 1m".to_owned()),
+        }
+    }
+}
+
 impl Default for ClusterOptions {
     fn default() -> ClusterOptions {
         ClusterOptions {
@@ -89,6 +129,7 @@ impl Default for ClusterOptions {
             cluster_id: None,
             timing: None,
             lease_reads: false,
+            log_keep_for: KeepLog::default().duration(),
             runtime: ConsensusRuntime::OwnThread,
             on_log_work: None,
             simulated: Simulated::default(),

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use super::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, Introduction, Member, OfferReply,
-    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction,
+    Member, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// Requests on their way, in order.
@@ -57,6 +57,11 @@ pub trait Peer: Send + Sync + 'static {
     /// Has an offered checkpoint, all of whose files were sent, verified and put in the place of
     /// the node's store. Gives the node's ballot.
     async fn install_checkpoint(&self, offer: CheckpointOffer) -> Result<super::Ballot, PeerError>;
+    /// Asks for a checkpoint, which the node then offers and sends. Gives its id when all of it is
+    /// here.
+    async fn request_checkpoint(&self, _: CheckpointRequest) -> Result<String, PeerError> {
+        Err(PeerError::Failed("it sends nobody its store".into()))
+    }
     /// Hands a proposal to the leader of a term.
     async fn propose(&self, term: u64, payload: bytes::Bytes) -> Result<ProposeReply, PeerError>;
     /// Asks the leader what has to be applied before a linearizable read.

@@ -45,6 +45,9 @@ pub struct ClusterStatus {
     /// A checkpoint that is being received, if so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub receiving: Option<TransferStatus>,
+    /// What is damaged, and mended from other members.
+    #[serde(default)]
+    pub repair: RepairStatus,
     /// Milliseconds without a sign of the leader after which an election starts, at least: as given,
     /// or longer where links or disks are slow.
     pub election_timeout_ms: u64,
@@ -84,6 +87,18 @@ pub struct FollowerStatus {
     /// A checkpoint on its way there, if so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sending: Option<TransferStatus>,
+}
+
+/// Damaged files of a node, and their being replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Files that are known to be damaged.
+    pub damaged_files: u64,
+    /// The member whose store is being taken over, if so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<NodeNumber>,
+    /// How often another one's was taken over since the node was opened.
+    pub done: u64,
 }
 
 /// A checkpoint on its way.

@@ -8,7 +8,7 @@
 //! nobody else has a copy and nobody was told of it, it is refused, for good: the store goes past
 //! it before the answer. Else it is neither skipped nor refused: nothing is applied from there on,
 //! the tables that are concerned are not read, and nothing is written here, until the file is back
-//! (docs/decisions/0037).
+//! (docs/decisions/0037), or a checkpoint of another node has taken the store's place (0068).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -20,17 +20,23 @@ use chronos_store::log::{LogEntry, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 
+use super::checkpoints::{unknown_after_install, InstallError};
 use super::describe;
 use super::fault::{Fault, FaultCell};
 use super::payload::{self, Header, Kind};
 use super::pending::{Committal, Pending, Resolution, Waiting};
 use crate::Error;
 
-/// Entries to be applied together, and whom to tell when they are.
-pub(crate) struct Batch {
-    pub(crate) entries: Vec<LogEntry>,
-    pub(crate) done: oneshot::Sender<()>,
+/// What is done in turn.
+pub(crate) enum Work {
+    /// Entries to be applied together, and whom to tell when they are.
+    Batch(Vec<LogEntry>, oneshot::Sender<()>),
+    /// A checkpoint that takes the place of the store.
+    Install(Install, oneshot::Sender<Result<(), InstallError>>),
 }
+
+/// Puts a checkpoint in the place of the store.
+pub(crate) type Install = Box<dyn FnOnce() -> Result<(), InstallError> + Send>;
 
 /// What became of an entry.
 enum Outcome {
@@ -72,13 +78,43 @@ pub(crate) enum Halt {
 }
 
 impl Applier {
-    /// Takes batches until nobody sends any.
-    pub(crate) fn run(mut self, batches: &crossbeam_channel::Receiver<Batch>) {
-        while let Ok(batch) = batches.recv() {
-            self.apply_all(batch.entries);
+    /// Takes work until nobody sends any.
+    pub(crate) fn run(mut self, work: &crossbeam_channel::Receiver<Work>) {
+        while let Ok(work) = work.recv() {
             // Who ended does not wait.
-            let _ = batch.done.send(());
+            match work {
+                Work::Batch(entries, done) => {
+                    self.apply_all(entries);
+                    let _ = done.send(());
+                }
+                Work::Install(install, done) => {
+                    let _ = done.send(self.install(install));
+                }
+            }
         }
+    }
+
+    /// Puts a checkpoint in the place of the store. It contains what was handed out and not
+    /// applied, so that applying goes on behind it.
+    pub(crate) fn install(&mut self, install: Install) -> Result<(), InstallError> {
+        let installed = install();
+        match &installed {
+            Ok(()) => {
+                self.fault.end_damage();
+                if let Some(Halt::Damage(_)) = self.halt {
+                    self.halt = None;
+                }
+            }
+            Err(InstallError::Refused(_)) => {}
+            Err(InstallError::Failed(error)) => {
+                self.fault.stop(
+                    &Error::new(SqlState::IO_ERROR, error.to_string()),
+                    "a checkpoint could not take the place of the store; nothing more is written",
+                );
+                self.halt = Some(Halt::Failure);
+            }
+        }
+        installed
     }
 
     /// Entries that come together are answered together, so that waking their proposers does
@@ -98,6 +134,8 @@ impl Applier {
             }
         }
         if let (Some(last), None) = (last, &self.halt) {
+            // The store may be further, by a checkpoint.
+            let last = last.max(self.store.applied_index());
             self.applied.send_replace(last.0);
         }
         for (reply, result) in answers {
@@ -109,8 +147,7 @@ impl Applier {
 
     fn apply(&mut self, entry: &LogEntry, answers: &mut Vec<Answer>) -> Result<(), Error> {
         if entry.index <= self.store.applied_index() {
-            // Applied before, and in a segment by now.
-            return Ok(());
+            return self.pass_over(entry);
         }
         if let Some(halt) = self.halt.clone() {
             return self.hold_back(entry, &halt);
@@ -127,6 +164,28 @@ impl Applier {
             }
             Kind::WriteSet => self.apply_write_set(entry, answers),
         }
+    }
+
+    /// An entry that was applied before, and is in a segment by now; or that a checkpoint contains,
+    /// and nobody here knows what became of it.
+    fn pass_over(&self, entry: &LogEntry) -> Result<(), Error> {
+        if let Some(waiting) = self.waiting_for(entry)? {
+            let unknown = Resolution::Unknown(unknown_after_install());
+            let _ = waiting.reply.send(unknown);
+        }
+        Ok(())
+    }
+
+    /// Who proposed an entry here and waits for its outcome.
+    fn waiting_for(&self, entry: &LogEntry) -> Result<Option<Waiting>, Error> {
+        if !matches!(payload::kind(&entry.payload)?, Kind::WriteSet) {
+            return Ok(None);
+        }
+        let header = payload::header(&entry.payload)?;
+        Ok(match header.author.node == self.node {
+            true => self.pending.take(header.request),
+            false => None,
+        })
     }
 
     fn enter_term(&self, term: Term) -> Result<(), Error> {
@@ -246,7 +305,7 @@ impl Applier {
                     with_causes(&damage)
                 );
                 tracing::error!(reason, "nothing more is written");
-                self.fault.set(Fault {
+                self.fault.set_damage(Fault {
                     code: SqlState::DATA_CORRUPTED,
                     reason,
                 });
@@ -274,13 +333,8 @@ impl Applier {
         if !matches!(payload::kind(&entry.payload)?, Kind::WriteSet) {
             return Ok(());
         }
-        let header = payload::header(&entry.payload)?;
-        if header.author.node == self.node {
-            if let (Some(waiting), Some(fault)) =
-                (self.pending.take(header.request), self.fault.get())
-            {
-                let _ = waiting.reply.send(Resolution::Unknown(fault.error()));
-            }
+        if let (Some(waiting), Some(fault)) = (self.waiting_for(entry)?, self.fault.get()) {
+            let _ = waiting.reply.send(Resolution::Unknown(fault.error()));
         }
         if let Halt::Damage(damage) = halt {
             let tables = tables_of_entry(entry)?;

@@ -7,12 +7,14 @@
 //!          consensus agrees -> store retired, directory replaced, reopened <-'
 //! ```
 //!
+//! A node whose files are damaged asks another for one (`repair`), and puts it in place by itself.
 //! A transfer that breaks off is gone on with: the offer of the same checkpoint is answered with
 //! what is missing.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,15 +38,33 @@ pub(crate) const PART_BYTES: usize = 1 << 20;
 /// Where checkpoints are made, in the data directory.
 const CHECKPOINTS: &str = "checkpoints";
 
-/// A checkpoint whose files have all arrived.
+/// A checkpoint whose files have all arrived. Until this is dropped, no other one is received.
 pub(crate) struct Incoming {
     pub(crate) list: CheckpointList,
+    is_there: Arc<AtomicBool>,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.is_there.store(false, Ordering::Release);
+    }
 }
 
 /// One that is being received.
 struct Receiving {
     id: String,
     receiver: Receiver,
+}
+
+/// Why a checkpoint has not taken the place of the store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    /// The store is as it was.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no store any more.
+    #[error("{0}")]
+    Failed(io::Error),
 }
 
 /// Makes, sends, receives and installs checkpoints.
@@ -54,6 +74,12 @@ pub(crate) struct Checkpoints {
     store: Store,
     pending: Arc<Pending>,
     receiving: Mutex<Option<Receiving>>,
+    /// Whether one has arrived and has not taken its place yet.
+    is_there: Arc<AtomicBool>,
+    /// The number of one that this node has asked for.
+    asked: Mutex<Option<NonZeroU64>>,
+    /// Bytes that have arrived since the node was opened.
+    arrived: AtomicU64,
     /// Numbers those made here.
     made: AtomicU64,
     /// How often the store was replaced.
@@ -88,6 +114,9 @@ impl Checkpoints {
             store,
             pending,
             receiving: Mutex::new(None),
+            is_there: Arc::default(),
+            asked: Mutex::new(None),
+            arrived: AtomicU64::new(0),
             made: AtomicU64::new(0),
             installed: AtomicU64::new(0),
             after_install,
@@ -137,17 +166,31 @@ impl Checkpoints {
         })
     }
 
+    /// From now on takes one that is offered with this number, or none but a leader's.
+    pub(crate) fn expect(&self, asked: Option<NonZeroU64>) {
+        *self.asked.lock() = asked;
+    }
+
     /// Takes an offer: says what is missing of it. Blocks.
     pub(crate) fn offered(&self, offer: &CheckpointOffer) -> Result<OfferReply, PeerError> {
+        if offer.asked.is_some() && offer.asked != *self.asked.lock() {
+            return Err(PeerError::Failed("nobody here asked for it".into()));
+        }
         let mut receiving = self.receiving.lock();
         let known = receiving.as_ref().is_some_and(|r| r.id == offer.id);
         if !known {
+            if self.is_there.load(Ordering::Acquire) {
+                let text = "another checkpoint is about to take its place";
+                return Err(PeerError::Failed(text.into()));
+            }
             let incoming = self.data_dir.join(INCOMING);
             let list = CheckpointList::decode(&offer.list, &incoming).map_err(failed)?;
             // Another one that broke off gives way; what this one shares with it stays.
-            *receiving = None;
-            let receiver =
-                Receiver::begin(&self.env, &incoming, list, Some(&self.store)).map_err(failed)?;
+            let receiver = match receiving.take() {
+                Some(before) => before.receiver.go_over_to(list, Some(&self.store)),
+                None => Receiver::begin(&self.env, &incoming, list, Some(&self.store)),
+            };
+            let receiver = receiver.map_err(failed)?;
             tracing::info!(
                 id = offer.id,
                 bytes = receiver.list().bytes(),
@@ -184,9 +227,15 @@ impl Checkpoints {
         };
         let file = receiver.list().files().get(part.file as usize);
         let name = file.map(|file| file.name.clone()).unwrap_or_default();
-        receiver
-            .write(&name, part.offset, &part.bytes)
-            .map_err(failed)
+        let written = receiver.write(&name, part.offset, &part.bytes);
+        self.arrived
+            .fetch_add(part.bytes.len() as u64, Ordering::Relaxed);
+        written.map_err(failed)
+    }
+
+    /// Bytes that have arrived since the node was opened. Waits for nothing.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Completes what was received. Blocks.
@@ -199,9 +248,20 @@ impl Checkpoints {
         let Some(Receiving { receiver, .. }) = taken else {
             return Err(PeerError::Failed("that checkpoint was not offered".into()));
         };
-        let list = receiver.list().clone();
+        let incoming = Incoming {
+            list: receiver.list().clone(),
+            is_there: Arc::clone(&self.is_there),
+        };
+        self.is_there.store(true, Ordering::Release);
         receiver.finish().map_err(failed)?;
-        Ok(Incoming { list })
+        Ok(incoming)
+    }
+
+    /// What the one contains that is being received, if it has this id.
+    pub(crate) fn contains(&self, id: &str) -> Option<LogIndex> {
+        let receiving = self.receiving.lock();
+        let receiving = receiving.as_ref().filter(|r| r.id == id)?;
+        Some(receiving.receiver.list().applied().1)
     }
 
     /// How often the store was replaced.
@@ -218,29 +278,45 @@ impl Checkpoints {
         })
     }
 
-    /// Puts a received checkpoint in the place of the store. Called where entries are applied.
-    pub(crate) async fn install(&self, incoming: Incoming) -> io::Result<()> {
+    /// Puts a checkpoint that the leader has sent in the place of the store, unless the store has
+    /// gone past it. Entries in between will not be handed out. Called where they are applied.
+    pub(crate) fn install_of_leader(&self, incoming: &Incoming) -> Result<(), InstallError> {
+        if incoming.list.applied().1 > self.store.applied_index() {
+            self.install(incoming)?;
+        }
+        // What was proposed here may be in it, or not.
+        self.pending.forget_sent(&unknown_after_install());
+        Ok(())
+    }
+
+    /// Puts a received checkpoint in the place of the store, whose last entry it contains. Called
+    /// where entries are applied.
+    pub(crate) fn install(&self, incoming: &Incoming) -> Result<(), InstallError> {
         let (term, index) = incoming.list.applied();
+        if index < self.store.applied_index() {
+            let text = format!("the store has gone past the entry {index}");
+            return Err(InstallError::Refused(text));
+        }
         tracing::info!(
             term = term.0,
             index = index.0,
             "a checkpoint takes the place of the store"
         );
+        let failed = |e| InstallError::Failed(io::Error::other(e));
         self.store.retire();
-        replace_store(&self.env, &self.data_dir).map_err(io::Error::other)?;
-        self.store.reopen().map_err(io::Error::other)?;
+        replace_store(&self.env, &self.data_dir).map_err(failed)?;
+        self.store.reopen().map_err(failed)?;
         self.installed.fetch_add(1, Ordering::Relaxed);
-        // What was proposed here may be in it, or not.
-        self.pending.forget_sent(&unknown_after_install());
         (self.after_install)();
         Ok(())
     }
 }
 
-fn unknown_after_install() -> Error {
+/// 08007: what was proposed may be part of a checkpoint.
+pub(super) fn unknown_after_install() -> Error {
     Error::new(
         SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-        "the node fell behind and took over a checkpoint; whether the commit is part of it is unknown",
+        "the node took over a checkpoint of another one; whether the commit is part of it is unknown",
     )
 }
 

@@ -38,34 +38,61 @@ impl Fault {
             code,
             format!("the node has stopped writing after a failure: {reason}"),
         )
-        .with_hint("Mend the cause and restart the node; nothing that was acknowledged is lost.")
+        .with_hint(match self.code {
+            SqlState::DATA_CORRUPTED => "In a cluster of several the node takes over another member's store by itself. Alone, put the file back and restart it; nothing that was acknowledged is lost.",
+            _ => "Mend the cause and restart the node; nothing that was acknowledged is lost.",
+        })
     }
 }
 
-/// The first fault of a node.
+/// The first faults of a node.
 #[derive(Debug, Default)]
-pub(crate) struct FaultCell(Mutex<Option<Fault>>);
+pub(crate) struct FaultCell {
+    /// One that only a restart ends.
+    lasting: Mutex<Option<Fault>>,
+    /// Damaged files, which can be mended.
+    damage: Mutex<Option<Fault>>,
+}
 
 impl FaultCell {
     pub(crate) fn get(&self) -> Option<Fault> {
-        self.0.lock().clone()
+        let lasting = self.lasting.lock().clone();
+        lasting.or_else(|| self.damage.lock().clone())
     }
 
-    pub(crate) fn set(&self, fault: Fault) {
-        self.0.lock().get_or_insert(fault);
+    /// That damaged files keep entries from being applied, if that is all.
+    pub(crate) fn damage(&self) -> Option<Fault> {
+        match self.is_mendable() {
+            true => self.damage.lock().clone(),
+            false => None,
+        }
+    }
+
+    /// Whether nothing is wrong that only a restart ends.
+    pub(crate) fn is_mendable(&self) -> bool {
+        self.lasting.lock().is_none()
+    }
+
+    pub(crate) fn set_damage(&self, fault: Fault) {
+        self.damage.lock().get_or_insert(fault);
+    }
+
+    /// The damaged files are not there any more.
+    pub(crate) fn end_damage(&self) {
+        *self.damage.lock() = None;
     }
 
     /// Notes that nothing more is written, and logs it.
     pub(crate) fn stop(&self, error: &Error, what: &str) {
         tracing::error!(error = error.message, "{what}");
-        self.set(Fault {
+        self.lasting.lock().get_or_insert(Fault {
             code: error.code,
             reason: error.message.clone(),
         });
     }
 
     pub(crate) fn log_failed(&self, error: &LogError) {
-        if !matches!(error, LogError::Closed) && self.get().is_none() {
+        if !matches!(error, LogError::Closed) && self.lasting.lock().is_none() {
             self.stop(
                 &log_error(error.clone()),
                 "the log failed; nothing more is written",

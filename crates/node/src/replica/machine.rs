@@ -7,15 +7,15 @@
 use std::io;
 use std::sync::Arc;
 
-use chronos_store::log::LogEntry;
+use chronos_store::log::{LogEntry, LogIndex};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::OptionalSend;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::apply::{Applier, Batch};
-use super::checkpoints::{Checkpoints, Incoming};
+use super::apply::{Applier, Install, Work};
+use super::checkpoints::{Checkpoints, Incoming, InstallError};
 use super::types::{
     log_entry, raft_log_id, RaftLogId, RaftSnapshotMeta, RaftStoredMembership, Types,
 };
@@ -25,27 +25,83 @@ const BATCH_ENTRIES_MAX: usize = 1_024;
 /// And the bytes of their payloads; one entry may be larger.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Where entries are applied.
-pub(crate) enum Applying {
+/// Where entries are applied, and checkpoints take the store's place: one after another.
+pub(crate) struct Applying {
+    place: ApplyPlace,
+    /// Whose turn it is; and the last entry that was handed out, applied or not.
+    turn: tokio::sync::Mutex<LogIndex>,
+}
+
+/// Where it is done.
+pub(crate) enum ApplyPlace {
     /// On a thread of its own.
-    Thread(crossbeam_channel::Sender<Batch>),
+    Thread(crossbeam_channel::Sender<Work>),
     /// At once: in a simulation.
     Inline(Box<Mutex<Applier>>),
 }
 
 impl Applying {
+    pub(crate) fn new(place: ApplyPlace) -> Applying {
+        Applying {
+            place,
+            turn: tokio::sync::Mutex::new(LogIndex(0)),
+        }
+    }
+
     async fn apply(&self, entries: Vec<LogEntry>) -> io::Result<()> {
-        match self {
-            Applying::Inline(applier) => applier.lock().apply_all(entries),
-            Applying::Thread(batches) => {
+        let mut handed_out = self.turn.lock().await;
+        if let Some(last) = entries.last() {
+            *handed_out = last.index;
+        }
+        match &self.place {
+            ApplyPlace::Inline(applier) => applier.lock().apply_all(entries),
+            ApplyPlace::Thread(work) => {
                 let (done, applied) = oneshot::channel();
-                let sent = batches.send(Batch { entries, done });
-                let ended = || io::Error::other("the apply thread has ended");
-                sent.map_err(|_| ended())?;
-                applied.await.map_err(|_| ended())?;
+                let sent = work.send(Work::Batch(entries, done));
+                sent.map_err(|_| io::Error::other(ended()))?;
+                applied.await.map_err(|_| io::Error::other(ended()))?;
             }
         }
         Ok(())
+    }
+
+    /// Holds entries back until this is dropped.
+    pub(crate) async fn hold(&self) -> Held<'_> {
+        Held {
+            handed_out: self.turn.lock().await,
+            place: &self.place,
+        }
+    }
+}
+
+fn ended() -> InstallError {
+    InstallError::Refused("the apply thread has ended".into())
+}
+
+/// No entry is applied meanwhile.
+pub(crate) struct Held<'a> {
+    handed_out: tokio::sync::MutexGuard<'a, LogIndex>,
+    place: &'a ApplyPlace,
+}
+
+impl Held<'_> {
+    /// The last entry that was handed out to be applied since the node was opened, whether or not
+    /// it could be.
+    pub(crate) fn handed_out(&self) -> LogIndex {
+        *self.handed_out
+    }
+
+    /// Has a checkpoint put in the place of the store.
+    pub(crate) async fn install(&self, install: Install) -> Result<(), InstallError> {
+        match self.place {
+            ApplyPlace::Inline(applier) => applier.lock().install(install),
+            ApplyPlace::Thread(work) => {
+                let (done, installed) = oneshot::channel();
+                let sent = work.send(Work::Install(install, done));
+                sent.map_err(|_| ended())?;
+                installed.await.unwrap_or_else(|_| Err(ended()))
+            }
+        }
     }
 }
 
@@ -120,7 +176,9 @@ impl RaftStateMachine<Types> for Machine {
             CheckpointData::Flushed => Ok(()),
             CheckpointData::Incoming(incoming) => {
                 let checkpoints = Arc::clone(&self.checkpoints);
-                checkpoints.install(incoming).await
+                let install: Install = Box::new(move || checkpoints.install_of_leader(&incoming));
+                let installed = self.applying.hold().await.install(install).await;
+                installed.map_err(io::Error::other)
             }
         }
     }

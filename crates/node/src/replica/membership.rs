@@ -83,6 +83,7 @@ impl Replica {
                 .filter(|_| leads)
                 .map(|at| at.elapsed().as_millis() as u64),
             receiving: self.checkpoints.receiving(),
+            repair: self.repair_status(),
             election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
             heartbeat_ms: self.pace.given().heartbeat_ms,
         }
@@ -236,7 +237,7 @@ impl Replica {
         }
     }
 
-    async fn transfer(&self, to: Option<u64>) -> AdminReply {
+    pub(super) async fn transfer(&self, to: Option<u64>) -> AdminReply {
         let own = self.own_id();
         let Some(lead) = self.known_lead().filter(|lead| lead.node == own) else {
             return AdminReply::NotLeader(self.known_lead().map(|l| NodeNumber(l.node as u32)));

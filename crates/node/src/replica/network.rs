@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::Either;
-use futures::stream::{BoxStream, Stream, StreamExt};
+use futures::stream::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream as RaftStream};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
@@ -24,12 +24,13 @@ use tokio::sync::oneshot;
 use super::checkpoints::Checkpoints;
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::pace::Pace;
+use super::pushing::{Push, Pushed};
 use super::runtime::stretched;
 use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
-    AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, LogPosition, NodeNumber,
-    OfferReply, Peer, PeerError, Peers, Sabotage, TransferRequest, VoteReply,
+    AppendReply, AppendRequest, CheckpointOffer, LogPosition, NodeNumber, Peer, PeerError, Peers,
+    Sabotage, TransferRequest, VoteReply,
 };
 
 /// Gives the consensus its connections.
@@ -205,88 +206,24 @@ impl Link {
             .blocking(move || checkpoints.make())
             .await
             .map_err(|e| unreachable_now(&io::Error::other(e)))?;
-        let made = Arc::new(made);
-        let list = made.list().ok_or_else(gone)?;
-        let bytes_total = list.bytes();
-        let (_, index) = list.applied();
-        let sizes: Vec<u64> = list.files().iter().map(|f| f.bytes).collect();
-        let encoded = list.encode().map_err(|e| unreachable_now(&e))?;
-        tracing::info!(
-            to = self.target,
-            index = index.0,
-            bytes = bytes_total,
-            "sending a checkpoint"
-        );
-        let mut offer = CheckpointOffer {
+        let push = Push {
+            target: self.target,
+            peer: Arc::clone(&self.peer),
+            sending: Arc::clone(&self.sending),
+            stepped: self.stepped,
+        };
+        let offer = CheckpointOffer {
             ballot: ballot(&from),
-            id: made.id.clone(),
-            list: encoded.clone().into(),
+            ..CheckpointOffer::default()
         };
-        let missing = |file: u32, offset: u64| -> u64 {
-            let rest = sizes.iter().skip(file as usize).sum::<u64>();
-            rest.saturating_sub(offset)
+        let offer = match push.push(made, offer).await.map_err(|e| self.error(e))? {
+            Pushed::There(offer) => offer,
+            Pushed::HigherBallot(higher) => return Ok(vote(higher)),
         };
-        loop {
-            let reply = self.peer.offer_checkpoint(offer.clone()).await;
-            match reply.map_err(|e| self.error(e))? {
-                OfferReply::HigherBallot(higher) => return Ok(vote(higher)),
-                OfferReply::Complete => break,
-                OfferReply::Wanted { file, offset } => {
-                    let there = bytes_total.saturating_sub(missing(file, offset));
-                    self.sending.lock().note(self.target, there, bytes_total);
-                    let parts = self.parts(Arc::clone(&made), file, offset);
-                    self.peer
-                        .send_parts(parts)
-                        .await
-                        .map_err(|e| self.error(e))?;
-                }
-            }
-            // What it contains was told.
-            offer.list = bytes::Bytes::new();
-        }
-        offer.list = encoded.into();
         let accepted = self.peer.install_checkpoint(offer).await;
         let accepted = accepted.map_err(|e| self.error(e))?;
-        tracing::info!(
-            to = self.target,
-            index = index.0,
-            "a checkpoint has arrived"
-        );
+        tracing::info!(to = self.target, "a checkpoint has arrived");
         Ok(vote(accepted))
-    }
-
-    /// The rest of a file, in parts. Ends early if it cannot be read.
-    fn parts(
-        &self,
-        made: Arc<super::checkpoints::Made>,
-        file: u32,
-        offset: u64,
-    ) -> BoxStream<'static, CheckpointPart> {
-        let stepped = self.stepped;
-        futures::stream::unfold(offset, move |offset| {
-            let made = Arc::clone(&made);
-            async move {
-                let id = made.id.clone();
-                let part = run(stepped, move || made.part(file, offset)).await;
-                let bytes = match part {
-                    Ok(bytes) if !bytes.is_empty() => bytes,
-                    Ok(_) => return None,
-                    Err(error) => {
-                        tracing::warn!(%error, "a checkpoint cannot be read");
-                        return None;
-                    }
-                };
-                let next = offset + bytes.len() as u64;
-                let part = CheckpointPart {
-                    id,
-                    file,
-                    offset,
-                    bytes,
-                };
-                Some((part, next))
-            }
-        })
-        .boxed()
     }
 
     async fn blocking<T: Send + 'static>(
@@ -313,10 +250,6 @@ where
         Ok(result) => result,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
-}
-
-fn gone() -> StreamingError<Types> {
-    unreachable_now(&io::Error::other("the checkpoint is gone"))
 }
 
 fn unreachable_now(error: &(impl std::error::Error + 'static)) -> StreamingError<Types> {
@@ -449,12 +382,10 @@ impl RaftNetworkV2<Types> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let result = tokio::select! {
+        tokio::select! {
             sent = self.send_checkpoint(from) => sent.map(|vote| SnapshotResponse { vote }),
             closed = cancel => Err(closed.into()),
-        };
-        self.sending.lock().end(self.target);
-        result
+        }
     }
 
     async fn transfer_leader(

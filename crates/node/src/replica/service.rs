@@ -21,8 +21,8 @@ use super::types::{
 use super::{checkpoints, Raft, Replica};
 use crate::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, OfferReply, Peer, PeerError, ProposeReply,
-    ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, OfferReply, Peer, PeerError,
+    ProposeReply, ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// The receiving side of calls between nodes.
@@ -143,20 +143,24 @@ impl Peer for Service {
     async fn append_stream(&self, requests: AppendRequests) -> Result<AppendReplies, PeerError> {
         let (raft, pace) = self.raft_and_pace()?;
         let replica = self.replica()?;
+        let received = Arc::clone(&replica.received);
         let requests = match replica.makes(Sabotage::AcceptOlderTerm) {
             true => requests
                 .map(move |request| of_present_leader(&replica, request))
                 .boxed(),
             false => requests,
         };
+        let (requests, answered) = received.limited(requests);
         // A request that is none ends the stream.
         let requests = requests
             .map(move |request| append_entries(&pace, request))
             .take_while(|request| std::future::ready(request.is_ok()))
             .filter_map(|request| std::future::ready(request.ok()));
         let replies = raft.stream_append(requests);
-        let replies =
-            replies.map(|reply: Result<_, Fatal<Types>>| reply.map(append_reply).map_err(stopped));
+        let replies = replies.map(move |reply: Result<_, Fatal<Types>>| {
+            answered.note();
+            reply.map(append_reply).map_err(stopped)
+        });
         Ok(replies.boxed())
     }
 
@@ -200,7 +204,8 @@ impl Peer for Service {
 
     async fn offer_checkpoint(&self, offer: CheckpointOffer) -> Result<OfferReply, PeerError> {
         let replica = self.replica()?;
-        if let Some(higher) = replica.ballot_above(offer.ballot) {
+        let higher = replica.ballot_above(offer.ballot);
+        if let (Some(higher), None) = (higher, offer.asked) {
             return Ok(OfferReply::HigherBallot(higher));
         }
         let checkpoints = Arc::clone(replica.checkpoints());
@@ -244,6 +249,10 @@ impl Peer for Service {
         installed
             .map(|response| ballot(&response.vote))
             .map_err(stopped)
+    }
+
+    async fn request_checkpoint(&self, request: CheckpointRequest) -> Result<String, PeerError> {
+        self.replica()?.give(request).await
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {

@@ -19,7 +19,7 @@ use super::apply::Applier;
 use super::checkpoints::Checkpoints;
 use super::fault::FaultCell;
 use super::log_store::LogStore;
-use super::machine::{Applying, Machine};
+use super::machine::{ApplyPlace, Applying, Machine};
 use super::network::{Network, NoPeers};
 use super::pace::{Pace, WAITS_IN_TIMEOUT};
 use super::payload::{self, Kind};
@@ -34,6 +34,8 @@ use crate::Error;
 
 /// Entries of one message to a follower, at most; bytes are limited too.
 const MESSAGE_ENTRIES_MAX: u64 = 1_024;
+/// Steps of what is committed that wait to be applied; none holds entries.
+const APPLY_STEPS_MAX: u64 = 16 * 1_024;
 /// A follower's connection is tried again after so long, and up to a second as it goes on.
 const BACK_OFF: &str = "50ms 100ms ..1s";
 
@@ -137,10 +139,13 @@ impl Start<'_> {
             fault: shared.fault,
             closing: AtomicBool::new(false),
             under_way: tokio::sync::Semaphore::new(UNDER_WAY_BYTES_MAX),
+            received: Arc::new(super::receiving::Received::new(Arc::clone(&self.memory))),
             memory: self.memory,
             started_nanos: self.env.clock.monotonic_nanos(),
+            repairs: super::repair::Repairs::default(),
         });
         upkeep::start(&replica, running.refused);
+        super::repair::start(&replica);
         if is_alone && !replica.is_stepped() {
             replica.wait_until_it_leads()?;
         }
@@ -244,6 +249,8 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         // others can elect one who does both.
         quorum_loss_probe_interval: Some(2 * (timing.election_timeout_ms * 3 / 5)),
         max_payload_entries: MESSAGE_ENTRIES_MAX,
+        // While nothing is applied for a moment, the consensus must not wait.
+        state_machine_channel_size: Some(APPLY_STEPS_MAX),
         // The log's length is seen to by `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
         replication_lag_threshold: u64::MAX,
@@ -388,20 +395,22 @@ fn applying(
     stepped: bool,
 ) -> Result<(Arc<Applying>, Option<std::thread::JoinHandle<()>>), Error> {
     if stepped {
-        let inline = Applying::Inline(Box::new(Mutex::new(applier)));
-        return Ok((Arc::new(inline), None));
+        let inline = ApplyPlace::Inline(Box::new(Mutex::new(applier)));
+        return Ok((Arc::new(Applying::new(inline)), None));
     }
-    let (sender, batches) = crossbeam_channel::unbounded();
+    // Whose turn it is waits for what it has sent, so there is one at a time.
+    let (sender, work) = crossbeam_channel::unbounded();
     let thread = std::thread::Builder::new()
         .name("apply".into())
-        .spawn(move || applier.run(&batches))
+        .spawn(move || applier.run(&work))
         .map_err(|e| {
             Error::new(
                 SqlState::INTERNAL,
                 format!("cannot start the apply thread: {e}"),
             )
         })?;
-    Ok((Arc::new(Applying::Thread(sender)), Some(thread)))
+    let applying = Applying::new(ApplyPlace::Thread(sender));
+    Ok((Arc::new(applying), Some(thread)))
 }
 
 impl Replica {

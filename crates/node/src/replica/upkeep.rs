@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
+use super::log_length::{cut_upto, Ages, Keep, Length};
 use super::network::run;
 use super::types::{index_of_id, raft_index};
 use super::Replica;
@@ -65,6 +66,7 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
 /// Runs until the replica is gone.
 pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receiver<u64>) {
     let mut installed = 0;
+    let mut ages = Ages::default();
     loop {
         let noticed = tokio::time::timeout(EVERY, refused.changed()).await;
         let Some(replica) = replica.upgrade() else {
@@ -73,7 +75,8 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
         if replica.closing.load(Ordering::Acquire) {
             return;
         }
-        replica.cut_log(matches!(noticed, Ok(Ok(())))).await;
+        let must_forget = matches!(noticed, Ok(Ok(())));
+        replica.cut_log(must_forget, &mut ages).await;
         if replica.checkpoints.installed() != installed {
             installed = replica.checkpoints.installed();
             replica.indexes.look_again();
@@ -122,29 +125,31 @@ impl Replica {
     }
 
     /// Lets go of entries that no node is likely to need.
-    async fn cut_log(&self, must_forget: bool) {
-        let keep_bytes = (self.options.simulated.log_keep_bytes).unwrap_or(self.log_keep_bytes);
+    async fn cut_log(&self, must_forget: bool, ages: &mut Ages) {
         let Some((first, last)) = self.log.bounds() else {
             return;
         };
-        let flushed = self.store.flushed_index();
+        let keep = self.log_keep();
+        let old = ages.look(self.env.clock.monotonic_nanos(), last, keep.age);
         let upto = if self.is_alone() || must_forget {
-            flushed
-        } else if self.log.stats().file_bytes > keep_bytes {
-            let half = LogIndex(first.0 + (last.0 - first.0) / 2);
-            if flushed < half && self.fault().is_none() {
-                // Small transactions fill the log long before they fill memory.
-                let store = self.store.clone();
-                let flushed = run(self.is_stepped(), move || store.flush_now()).await;
-                if let Err(error) = flushed {
-                    tracing::warn!(%error, "the log cannot be cut");
-                    return;
-                }
-            }
-            self.store.flushed_index().min(half)
+            self.store.flushed_index()
         } else {
-            return;
+            let length = Length {
+                first,
+                last,
+                bytes: self.log.stats().file_bytes,
+            };
+            let Some(upto) = cut_upto(length, old, keep) else {
+                return;
+            };
+            // Small transactions fill the log, and rare ones grow old, long before they fill memory.
+            if self.store.flushed_index() < upto && !self.flush_to_cut().await {
+                return;
+            }
+            self.store.flushed_index().min(upto)
         };
+        // What is not handed out to be applied yet is read from the log, whatever the store has.
+        let upto = upto.min(self.handed_out());
         let purged = self.log.purged().map_or(LogIndex(0), |(_, index)| index);
         if upto <= purged || upto < first {
             return;
@@ -153,6 +158,34 @@ impl Replica {
         // nothing that a follower is being sent.
         let _ = self.raft.trigger().snapshot().await;
         let _ = self.raft.trigger().purge_log(raft_index(upto)).await;
+    }
+
+    fn log_keep(&self) -> Keep {
+        let bytes = self.options.simulated.log_keep_bytes;
+        Keep {
+            bytes: bytes.unwrap_or(self.log_keep_bytes),
+            age: self.options.log_keep_for,
+        }
+    }
+
+    /// Flushes, so that the log can be cut. Whether it did.
+    async fn flush_to_cut(&self) -> bool {
+        if self.fault().is_some() {
+            return false;
+        }
+        let store = self.store.clone();
+        let flushed = run(self.is_stepped(), move || store.flush_now()).await;
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "the log cannot be cut");
+        }
+        flushed.is_ok()
+    }
+
+    /// The last entry that was handed out to be applied.
+    fn handed_out(&self) -> LogIndex {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        LogIndex(metrics.last_applied.as_ref().map_or(0, index_of_id))
     }
 
     async fn promote_learners(&self) {

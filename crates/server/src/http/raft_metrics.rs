@@ -114,6 +114,11 @@ fn encode_indexes(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -
             "Times that this node became leader",
             status.terms_led,
         ),
+        (
+            "chronos_raft_repairs",
+            "Times that damaged files were replaced by another member's store",
+            status.repair.done,
+        ),
     ] {
         let counter = ConstCounter::new(value);
         counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;

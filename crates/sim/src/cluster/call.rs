@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, Member, NodeNumber, OfferReply, Peer, PeerError,
-    Peers, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, Member, NodeNumber,
+    OfferReply, Peer, PeerError, Peers, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
+    VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -342,6 +343,13 @@ impl Peer for SimPeer {
     async fn install_checkpoint(&self, offer: CheckpointOffer) -> Result<Ballot, PeerError> {
         self.call("install checkpoint", |service| async move {
             service.install_checkpoint(offer).await
+        })
+        .await
+    }
+
+    async fn request_checkpoint(&self, request: CheckpointRequest) -> Result<String, PeerError> {
+        self.call("request checkpoint", |service| async move {
+            service.request_checkpoint(request).await
         })
         .await
     }

@@ -28,6 +28,8 @@ const SLOW_SYNC_MICROS_MAX: u64 = 60_000;
 /// Between two looks at what is to be flushed and compacted, in milliseconds.
 const MAINTENANCE_MILLIS: (u64, u64) = (20, 400);
 const LOG_FILE_BYTES: u64 = 32 << 10;
+/// Short enough that entries grow old in the middle of a run.
+const LOG_KEEP_FOR: Duration = Duration::from_secs(3);
 
 /// How all nodes of a run are opened.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +165,7 @@ impl Machine {
                     election_timeout_ms: ELECTION_TIMEOUT_MS,
                 }),
                 lease_reads: self.habits.lease_reads,
+                log_keep_for: LOG_KEEP_FOR,
                 runtime: ConsensusRuntime::Ambient {
                     seed: self.random.below(u64::MAX),
                 },

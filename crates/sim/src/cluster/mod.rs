@@ -16,6 +16,7 @@ mod call;
 mod client;
 mod clock;
 mod connection;
+mod damage;
 mod judge;
 mod machine;
 mod nemesis;
@@ -41,6 +42,7 @@ use network::Network;
 use process::Process;
 use trace::Trace;
 
+pub use damage::Victim;
 pub use process::Syncs;
 pub use record::Tally;
 pub use run::{run, Failure, Plan, Report};

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, KEYS, TABLES};
 use super::connection::Reply;
+use super::damage::{decay, Victim};
 use super::judge::Judge;
 use super::machine::{Disks, Habits};
 use super::nemesis::Nemesis;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub keeps_times: bool,
     /// A mistake that the nodes make.
     pub sabotage: Option<Sabotage>,
+    /// Whose disk decays, instead of other faults.
+    pub decays: Option<Victim>,
 }
 
 impl Plan {
@@ -67,6 +70,7 @@ impl Plan {
             lease_reads: seed % 4 == 3,
             keeps_times: seed % 8 >= 4,
             sabotage: None,
+            decays: None,
         }
     }
 }
@@ -205,16 +209,23 @@ impl Run {
                 tokio::spawn(client.run(until))
             })
             .collect();
-        let events = schedule::draw(self.seed(), self.plan.season, self.plan.lasts);
-        nemesis.run(&events).await;
+        let lot = self.seed();
+        let mut faults = Vec::new();
+        match self.plan.decays {
+            None => nemesis.run(&schedule::draw(lot, self.plan.season, self.plan.lasts)).await,
+            Some(victim) => {
+                let lot = SimRandom::new(lot);
+                let decayed = decay(&self.cluster, victim, &lot).await;
+                faults.extend(decayed.err());
+            }
+        }
         for client in clients {
             if let Err(panic) = client.await {
                 std::panic::resume_unwind(panic.into_panic());
             }
         }
-        let faults = Judge::new(&self.cluster, &self.record)
-            .judge(&nemesis)
-            .await;
+        let judge = Judge::new(&self.cluster, &self.record);
+        faults.extend(judge.judge(&nemesis).await);
         let report = self.report();
         for number in self.cluster.numbers() {
             let network = self.cluster.network();

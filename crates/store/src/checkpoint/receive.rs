@@ -69,6 +69,31 @@ impl Receiver {
         list: CheckpointList,
         store: Option<&Store>,
     ) -> Result<Receiver, StoreError> {
+        Receiver::begin_with(env, incoming, list, store, &[])
+    }
+
+    /// Receives another checkpoint instead of this one. Files that are in both stay, and are not
+    /// read again where they are complete.
+    ///
+    /// Errors: as [`begin`](Self::begin).
+    pub fn go_over_to(
+        self,
+        list: CheckpointList,
+        store: Option<&Store>,
+    ) -> Result<Receiver, StoreError> {
+        let files = self.list.files().iter().zip(&self.received);
+        let whole = files.filter(|(_, received)| **received == Received::Whole);
+        let whole: Vec<CheckpointFile> = whole.map(|(file, _)| file.clone()).collect();
+        Receiver::begin_with(&self.env, &self.incoming, list, store, &whole)
+    }
+
+    fn begin_with(
+        env: &Env,
+        incoming: &Path,
+        list: CheckpointList,
+        store: Option<&Store>,
+        whole: &[CheckpointFile],
+    ) -> Result<Receiver, StoreError> {
         let part = unfinished(incoming);
         if exists(env, incoming)? {
             // Complete, and never used.
@@ -85,7 +110,7 @@ impl Receiver {
             linked_bytes: 0,
             open: None,
         };
-        receiver.keep_received()?;
+        receiver.keep_received(whole)?;
         let path = receiver.part.join(LIST);
         let written = env.disk.replace(&path, &receiver.list.encode()?);
         written.map_err(|e| StoreError::io("write", &path, e))?;
@@ -209,8 +234,9 @@ impl Receiver {
         })
     }
 
-    /// Looks at what an earlier attempt has left: what belongs to this checkpoint stays.
-    fn keep_received(&mut self) -> Result<(), StoreError> {
+    /// Looks at what an earlier attempt has left: what belongs to this checkpoint stays. Of
+    /// `whole` files it is known that they are what they should be.
+    fn keep_received(&mut self, whole: &[CheckpointFile]) -> Result<(), StoreError> {
         let disk = self.env.disk.clone();
         let path = self.part.join(LIST);
         let before = match disk.read(&path) {
@@ -221,6 +247,8 @@ impl Receiver {
         let before = before.map_or(Vec::new(), |list| list.files().to_vec());
         let before: HashMap<&str, &CheckpointFile> =
             before.iter().map(|file| (&*file.name, file)).collect();
+        let known: HashMap<&str, &CheckpointFile> =
+            whole.iter().map(|file| (&*file.name, file)).collect();
         for name in self.names_received()? {
             let files = self.list.files();
             let number = files.iter().position(|file| file.name == name);
@@ -231,11 +259,13 @@ impl Receiver {
                 removed.map_err(|e| StoreError::io("remove", &path, e))?;
                 continue;
             };
-            let whole = files[number].bytes;
+            let length = files[number].bytes;
             let bytes = disk.file_len(&path);
             let bytes = bytes.map_err(|e| StoreError::io("read", &path, e))?;
-            if bytes < whole {
+            if bytes < length {
                 self.received[number] = Received::Bytes(bytes);
+            } else if known.get(&*name) == Some(&&files[number]) {
+                self.received[number] = Received::Whole;
             } else {
                 // What is wrong about it is received again.
                 match self.check(number) {

@@ -417,6 +417,40 @@ fn what_a_store_has_is_not_sent_again() {
     assert_eq!(receiver.linked_bytes(), segments.sum::<u64>());
 }
 
+/// The next checkpoint of the same store: files that are in both are neither sent nor read again.
+#[test]
+fn a_receiver_goes_over_to_the_next_checkpoint() {
+    let env = SimEnv::new(9).env();
+    let log = log(20);
+    let store = open(&env, Path::new("/leader"));
+    apply_from(&store, &log[..15].to_vec());
+    store.maintain().unwrap();
+    let first = store.checkpoint(Path::new("/checkpoint-1")).unwrap();
+    apply_from(&store, &log);
+    let second = store.checkpoint(Path::new("/checkpoint-2")).unwrap();
+    let shared = |file: &&chronos_store::checkpoint::CheckpointFile| first.files().contains(file);
+    let shared: Vec<_> = second.files().iter().filter(shared).collect();
+    assert!(!shared.is_empty() && shared.len() + 1 < second.files().len());
+
+    let disk = SimDisk::new(4);
+    let here = SimEnv::with_disk(disk.clone(), 1).env();
+    let list = first.list().clone();
+    let mut receiver = Receiver::begin(&here, &data(INCOMING), list, None).unwrap();
+    send(&first, &mut receiver).unwrap();
+    // What decays in between is not noticed: it is not read.
+    let part = data(INCOMING).with_extension("part").join(&shared[0].name);
+    disk.flip_bits(&part, 0, 1).unwrap();
+    let mut receiver = receiver.go_over_to(second.list().clone(), None).unwrap();
+    let bytes = shared.iter().map(|file| file.bytes).sum::<u64>();
+    assert_eq!(receiver.received_bytes(), bytes);
+    disk.flip_bits(&part, 0, 1).unwrap();
+    send(&second, &mut receiver).unwrap();
+    let received = receiver.finish().unwrap();
+    received.verify().unwrap();
+    replace_store(&here, Path::new(DATA)).unwrap();
+    check(&open(&here, &data("store")), &log, LogIndex(20));
+}
+
 #[test]
 fn a_checkpoint_that_does_not_fit_is_refused_at_the_beginning() {
     let two = Two::new();

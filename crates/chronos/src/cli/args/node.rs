@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use chronos_node::cluster::KeepLog;
 use chronos_server::grpc::WireCompression;
 use clap::Args;
 
@@ -114,6 +115,16 @@ pub(crate) struct ClusterArgs {
         value_parser = super::at_least_64_kib
     )]
     pub(crate) checkpoint_io_limit: Option<ByteSize>,
+
+    /// How long entries of the log are kept for members that are behind, such as 12h or 7d; who was
+    /// away for longer gets a checkpoint
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "CHRONOS_LOG_KEEP_FOR",
+        default_value = "24h"
+    )]
+    pub(crate) log_keep_for: KeepLog,
 
     #[command(flatten)]
     pub(crate) security: PeerSecurityArgs,
@@ -259,7 +270,7 @@ mod tests {
     fn promised_names_parse() {
         let args = parse(
             "--id n1 --address a:8001 --peers n2=b:8000,n3=[::1]:8003 --cluster-id farm --heartbeat-ms 50 \
-             --election-timeout-ms 300 --wire-compression lz4 --checkpoint-io-limit 1MiB --lease-reads --cluster-secret s3cret --data-dir d --memory-limit 256MiB",
+             --election-timeout-ms 300 --wire-compression lz4 --checkpoint-io-limit 1MiB --log-keep-for 7d --lease-reads --cluster-secret s3cret --data-dir d --memory-limit 256MiB",
         )
         .unwrap();
         assert_eq!(args.cluster.peers.len(), 2);
@@ -269,6 +280,10 @@ mod tests {
         assert_eq!(listeners.http.to_string(), "a:9001");
         assert_eq!(listeners.pg.to_string(), "a:5434");
         assert!(args.cluster.security.keeps_others_out());
+        assert_eq!(
+            args.cluster.log_keep_for.duration().as_secs(),
+            7 * 24 * 60 * 60
+        );
     }
 
     #[test]
@@ -298,6 +313,8 @@ mod tests {
             ("--id n1 --heartbeat-ms 0", "0"),
             ("--id n1 --wire-compression zstd", "auto, none or lz4"),
             ("--id n1 --checkpoint-io-limit 1", "at least 64KiB"),
+            ("--id n1 --log-keep-for soon", "12h or 7d"),
+            ("--id n1 --log-keep-for 59s", "at least 1m"),
             ("--id n1 --peer-tls-cert c", "--peer-tls-key"),
             (
                 "--id n1 --peer-tls-cert c --peer-tls-key k",

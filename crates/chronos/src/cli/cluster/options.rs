@@ -52,6 +52,7 @@ pub(super) fn cluster_options(
         cluster_id: args.cluster_id.clone(),
         timing: timing(args, profile)?,
         lease_reads: args.lease_reads,
+        log_keep_for: args.log_keep_for.duration(),
         ..ClusterOptions::default()
     })
 }

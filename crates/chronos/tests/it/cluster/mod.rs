@@ -9,6 +9,7 @@
 //! each scenario do what it does more often; `CHRONOS_CLUSTER_SEED` gives back a run's choices, though
 //! not its schedule.
 
+mod decay;
 mod freeze;
 mod kill;
 mod load;

@@ -67,6 +67,12 @@ impl Status {
         self.0[field].as_u64().unwrap_or(0)
     }
 
+    /// Whether it has replaced damaged files, and knows of none.
+    pub(super) fn is_mended(&self) -> bool {
+        let repair = &self.0["repair"];
+        repair["done"].as_u64() > Some(0) && repair["damaged_files"] == 0
+    }
+
     /// The members with this role, by position.
     pub(super) fn members(&self, role: &str) -> Vec<usize> {
         let members = self.0["members"].as_array();
@@ -158,7 +164,7 @@ impl Cluster {
             .args(&slot.belongs)
             .args(FLAGS)
             .arg("--data-dir")
-            .arg(self.directory.path().join(name(node)))
+            .arg(self.data_dir(node))
             .env("RUST_LOG", "info")
             .stderr(log);
         Starting::begin(&mut command)
@@ -175,6 +181,11 @@ impl Cluster {
         self.places.lock().expect("no panic")[node] = None;
         self.network.set_node(node, None);
         self.nodes[node].node.take().expect("the node runs")
+    }
+
+    /// Where a node keeps its files.
+    pub(super) fn data_dir(&self, node: usize) -> PathBuf {
+        self.directory.path().join(name(node))
     }
 
     fn log(&self, node: usize) -> PathBuf {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, Member, OfferReply, Peer, PeerError,
-    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, Member, OfferReply, Peer,
+    PeerError, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::StreamExt as _;
@@ -248,6 +248,13 @@ impl Peer for GrpcPeer {
         let reply: pb::InstallReply = self.call(UNLIMITED, offer.into(), call).await?;
         let ballot = reply.ballot.map(Ballot::from);
         ballot.ok_or_else(|| malformed("an answer without a ballot"))
+    }
+
+    async fn request_checkpoint(&self, request: CheckpointRequest) -> Result<String, PeerError> {
+        let mut client = self.bulk.clone();
+        let call = |request| async move { client.request_checkpoint(request).await };
+        let reply: pb::CheckpointSent = self.call(UNLIMITED, request.into(), call).await?;
+        Ok(reply.id)
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {

@@ -1,6 +1,10 @@
 //! Members, and offers of checkpoints.
 
-use chronos_node::cluster::{CheckpointOffer, Member, NodeNumber, OfferReply};
+use std::num::NonZeroU64;
+
+use chronos_node::cluster::{
+    CheckpointOffer, CheckpointRequest, LogIndex, Member, NodeNumber, OfferReply,
+};
 
 use super::{ballot, required, Malformed};
 use crate::grpc::pb;
@@ -41,6 +45,7 @@ impl From<CheckpointOffer> for pb::CheckpointOffer {
             ballot: Some(offer.ballot.into()),
             id: offer.id,
             list: offer.list,
+            asked: offer.asked.map_or(0, NonZeroU64::get),
         }
     }
 }
@@ -53,6 +58,29 @@ impl TryFrom<pb::CheckpointOffer> for CheckpointOffer {
             ballot: ballot(offer.ballot)?,
             id: offer.id,
             list: offer.list,
+            asked: NonZeroU64::new(offer.asked),
+        })
+    }
+}
+
+impl From<CheckpointRequest> for pb::CheckpointRequest {
+    fn from(request: CheckpointRequest) -> Self {
+        Self {
+            node: request.node.0,
+            at_least: request.at_least.0,
+            number: request.number.get(),
+        }
+    }
+}
+
+impl TryFrom<pb::CheckpointRequest> for CheckpointRequest {
+    type Error = Malformed;
+
+    fn try_from(request: pb::CheckpointRequest) -> Result<Self, Malformed> {
+        Ok(Self {
+            node: NodeNumber(request.node),
+            at_least: LogIndex(request.at_least),
+            number: required(NonZeroU64::new(request.number), "number")?,
         })
     }
 }

@@ -147,6 +147,26 @@ pub struct CheckpointOffer {
     /// What it contains, as the store encodes it. Empty: as told before, go on.
     #[prost(bytes = "bytes", tag = "3")]
     pub list: ::prost::bytes::Bytes,
+    /// The number with which the node asked for it; 0: it did not, a leader sends it.
+    #[prost(uint64, tag = "4")]
+    pub asked: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointRequest {
+    /// Who asks.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// The last entry that it must contain.
+    #[prost(uint64, tag = "2")]
+    pub at_least: u64,
+    /// Stands in the offer. Not 0.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointSent {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferReply {
@@ -643,6 +663,34 @@ pub mod replication_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Asks for a checkpoint, since files of the asking node are damaged. It is offered and sent before the
+        /// answer comes.
+        pub async fn request_checkpoint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckpointRequest>,
+        ) -> std::result::Result<tonic::Response<super::CheckpointSent>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chronos.replication.v1.Replication/RequestCheckpoint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "chronos.replication.v1.Replication",
+                        "RequestCheckpoint",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Hands proposals to the leader. Answers come when they are known, in any order.
         pub async fn propose(
             &mut self,
@@ -806,6 +854,12 @@ pub mod replication_server {
             &self,
             request: tonic::Request<super::CheckpointOffer>,
         ) -> std::result::Result<tonic::Response<super::InstallReply>, tonic::Status>;
+        /// Asks for a checkpoint, since files of the asking node are damaged. It is offered and sent before the
+        /// answer comes.
+        async fn request_checkpoint(
+            &self,
+            request: tonic::Request<super::CheckpointRequest>,
+        ) -> std::result::Result<tonic::Response<super::CheckpointSent>, tonic::Status>;
         /// Server streaming response type for the Propose method.
         type ProposeStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ProposeReply, tonic::Status>,
@@ -1257,6 +1311,52 @@ pub mod replication_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InstallCheckpointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chronos.replication.v1.Replication/RequestCheckpoint" => {
+                    #[allow(non_camel_case_types)]
+                    struct RequestCheckpointSvc<T: Replication>(pub Arc<T>);
+                    impl<
+                        T: Replication,
+                    > tonic::server::UnaryService<super::CheckpointRequest>
+                    for RequestCheckpointSvc<T> {
+                        type Response = super::CheckpointSent;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckpointRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Replication>::request_checkpoint(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RequestCheckpointSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

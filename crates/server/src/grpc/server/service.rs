@@ -174,6 +174,19 @@ impl Replication for Service {
         Ok(Response::new(pb::InstallReply { ballot }))
     }
 
+    async fn request_checkpoint(
+        &self,
+        request: Request<pb::CheckpointRequest>,
+    ) -> Answer<pb::CheckpointSent> {
+        let request = read(request)?;
+        let sent = tokio::select! {
+            sent = self.peer.request_checkpoint(request) => sent,
+            () = self.stopping.cancelled() => return Err(stopping()),
+        };
+        let id = sent.map_err(status)?;
+        Ok(Response::new(pb::CheckpointSent { id }))
+    }
+
     type ProposeStream = BoxStream<'static, Result<pb::ProposeReply, Status>>;
 
     async fn propose(

@@ -1,9 +1,12 @@
 //! Each call arrives as it was made, and its answer as it was given.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use chronos_node::cluster::{
-    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, Introduction,
-    NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
+    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, CheckpointRequest,
+    Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply,
+    TransferRequest,
 };
 use futures::{stream, StreamExt as _};
 
@@ -59,7 +62,22 @@ fn offer() -> CheckpointOffer {
         ballot: BALLOT,
         id: "7-42".into(),
         list: Bytes::from_static(b"a manifest and a segment"),
+        asked: NonZeroU64::new(5),
     }
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_asked_for() {
+    let called = Called::start(super::callee()).await;
+    let peer = called.seen_by(caller());
+    let request = CheckpointRequest {
+        node: NodeNumber(3),
+        at_least: LogIndex(42),
+        number: NonZeroU64::MAX,
+    };
+    let sent = peer.request_checkpoint(request.clone()).await;
+    assert_eq!(sent, Ok("7-42".to_owned()));
+    assert_eq!(called.fake.asked(), [Asked::Request(request)]);
 }
 
 fn part(offset: u64, bytes: usize) -> CheckpointPart {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
-    CheckpointOffer, CheckpointPart, Introduction, LogPosition, OfferReply, Peer, PeerError,
-    ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, LogPosition, OfferReply,
+    Peer, PeerError, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::{self, BoxStream};
 use futures::StreamExt as _;
@@ -32,6 +32,7 @@ pub(super) enum Asked {
     Offer(CheckpointOffer),
     Part(CheckpointPart),
     Install(CheckpointOffer),
+    Request(CheckpointRequest),
     Propose(u64, Bytes),
     ReadIndex,
     Admin(AdminRequest),
@@ -206,6 +207,11 @@ impl Peer for Fake {
     async fn install_checkpoint(&self, offer: CheckpointOffer) -> Result<Ballot, PeerError> {
         self.note(Asked::Install(offer));
         Ok(BALLOT)
+    }
+
+    async fn request_checkpoint(&self, request: CheckpointRequest) -> Result<String, PeerError> {
+        self.note(Asked::Request(request));
+        Ok("7-42".into())
     }
 
     async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {

@@ -2,6 +2,7 @@
 //! `.proto` file.
 
 use std::fmt::{Debug, Write as _};
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use chronos_node::cluster::{
@@ -105,10 +106,12 @@ fn member() -> impl Strategy<Value = Member> {
 
 fn offer() -> impl Strategy<Value = CheckpointOffer> {
     let list = vec(any::<u8>(), 0..9);
-    (ballot(), ".{0,9}", list).prop_map(|(ballot, id, list)| CheckpointOffer {
+    let asked = any::<u64>().prop_map(NonZeroU64::new);
+    (ballot(), ".{0,9}", list, asked).prop_map(|(ballot, id, list, asked)| CheckpointOffer {
         ballot,
         id,
         list: list.into(),
+        asked,
     })
 }
 
