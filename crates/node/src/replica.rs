@@ -27,6 +27,7 @@
 //!
 //! Nothing outside of this module names the consensus library.
 
+mod addresses;
 mod apply;
 mod checkpoints;
 mod describe;
@@ -108,6 +109,8 @@ pub(crate) struct Replica {
     apply_thread: Mutex<Option<JoinHandle<()>>>,
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
+    /// Where clients reach members.
+    addresses: addresses::Addresses,
     /// Whether no other node can ever have led or voted since this one was opened.
     alone: Arc<AtomicBool>,
     reads: Reads,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chronos_env::Env;
 use chronos_model::FloatCodec;
+use chronos_node::cluster::ClientAddresses;
 use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile, Spill};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
@@ -151,7 +152,10 @@ async fn serve(
     let pg = bind("PostgreSQL", &listen.pg).await?;
     let web = bind("HTTP", &listen.http).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
-    node.announce_pg_address(pg_address.to_string());
+    node.announce(ClientAddresses {
+        http: Some(seen_from_outside(web_address, &args.address)),
+        pg: Some(seen_from_outside(pg_address, &args.address)),
+    });
     greet(node, pg_address, web_address, side.as_ref());
 
     let stop = CancellationToken::new();
@@ -235,6 +239,15 @@ pub(super) async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, 
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
     listener.local_addr().map_err(CliError::Output)
+}
+
+/// Where clients connect to a listener, of a node whose gRPC address is that.
+fn seen_from_outside(listens: SocketAddr, grpc: &HostPort) -> String {
+    if !listens.ip().is_unspecified() {
+        return listens.to_string();
+    }
+    let (host, port) = (grpc.host.clone(), listens.port());
+    HostPort { host, port }.to_string()
 }
 
 /// What a person wants to know first, with a line to paste.

@@ -204,6 +204,7 @@ pub async fn serve(
     tokio::select! {
         ended = serving => ended,
         never = watch(&app.alerts) => match never {},
+        never = ask_members(&app.node) => match never {},
     }
 }
 
@@ -216,6 +217,14 @@ async fn watch(alerts: &Arc<AlertWatch>) -> std::convert::Infallible {
         if let Err(e) = looked {
             tracing::error!(error = %e, "the look for alerts failed");
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Keeps what is told of where clients reach the other members.
+async fn ask_members(node: &Node) -> std::convert::Infallible {
+    loop {
+        node.cluster().ask_addresses().await;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -255,13 +255,17 @@ fn arriving(sending: &TransferStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronos_node::cluster::{FollowerStatus, NodeNumber};
+    use chronos_node::cluster::{ClientAddresses, FollowerStatus, NodeNumber};
 
     fn member(number: u32, progress: Option<FollowerStatus>) -> MemberStatus {
         MemberStatus {
             id: format!("n{number}"),
             number: NodeNumber(number),
             address: "a:1".into(),
+            clients: ClientAddresses {
+                http: (number == 1).then(|| "a:9000".into()),
+                pg: (number == 1).then(|| "a:5433".into()),
+            },
             role: NodeRole::Voter,
             progress,
         }

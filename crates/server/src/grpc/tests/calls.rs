@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use chronos_node::cluster::{
-    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, Introduction,
-    NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
+    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, ClientAddresses,
+    Introduction, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
 };
 use futures::{stream, StreamExt as _};
 
@@ -172,6 +172,10 @@ async fn introductions() {
     for leader in [None, Some(member(2, "b:1"))] {
         let introduction = Introduction {
             cluster_id: "farm".into(),
+            addresses: ClientAddresses {
+                http: leader.is_some().then(|| "b:9000".into()),
+                pg: Some("b:5433".into()),
+            },
             leader,
         };
         called.fake.answers.lock().introduction = introduction.clone();
