@@ -11,6 +11,7 @@ use chronos_env::Env;
 use chronos_model::FloatCodec;
 use chronos_node::cluster::ClientAddresses;
 use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile, Spill};
+use chronos_server::grpc::{self, GrpcPeers};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
 use chronos_server::tls::TlsServer;
@@ -162,7 +163,8 @@ async fn serve(
     watch_signals(stop.clone())?;
     let draining = CancellationToken::new();
     let nodes_stop = CancellationToken::new();
-    let has_others = side.is_some();
+    let links = side.as_ref().map(Side::links);
+    let has_others = links.is_some();
     let nodes = async {
         match side {
             Some(side) => side.serve(node, (args, listen), nodes_stop.clone()).await,
@@ -180,7 +182,7 @@ async fn serve(
         draining.cancel();
     };
     let clients = async {
-        let clients = serve_clients(args, node, (pg, web), tls, &draining);
+        let clients = serve_clients(args, node, (pg, web), (tls, links), &draining);
         let (ended, ()) = tokio::join!(clients, stopping);
         nodes_stop.cancel();
         ended
@@ -199,7 +201,7 @@ async fn serve_clients(
     args: &StartArgs,
     node: &Node,
     (pg, web): (TcpListener, TcpListener),
-    tls: Option<Arc<TlsServer>>,
+    (tls, links): (Option<Arc<TlsServer>>, Option<Arc<GrpcPeers>>),
     stop: &CancellationToken,
 ) -> Result<(), CliError> {
     let env = node.env();
@@ -220,6 +222,9 @@ async fn serve_clients(
         tokio::spawn(security::watch_certificates(args.security.clone(), tls));
     }
     chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
+    if let Some(links) = links {
+        grpc::register(&mut http_options.registry, links);
+    }
     let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, stop.clone());
     let web_stop = stop.clone().cancelled_owned();
     let web_server = http::serve(web, node.clone(), http_options, web_stop);

@@ -100,6 +100,11 @@ impl Side {
         Arc::clone(&self.peers) as Arc<dyn Peers>
     }
 
+    /// The same, for metrics.
+    pub(in crate::cli) fn links(&self) -> Arc<GrpcPeers> {
+        Arc::clone(&self.peers)
+    }
+
     /// Serves other nodes until `stop`; meanwhile has the node added to its cluster, says who
     /// leads it, and makes its first admin.
     pub(in crate::cli) async fn serve(
