@@ -137,6 +137,14 @@ impl Replica {
         self.known_lead().is_some_and(|lead| lead.node == own)
     }
 
+    /// Whether the database is new, and what a leader makes by itself is still to come. Until then
+    /// nobody reads: a transaction that began before, and made tables as well, would lose against it.
+    fn makes_own_tables(&self) -> bool {
+        !self.is_stepped()
+            && self.store.catalog().tables.is_empty()
+            && self.indexes.builder().wants_settings()
+    }
+
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
         if self.makes(Sabotage::ReadWithoutQuorum) {
@@ -144,6 +152,9 @@ impl Replica {
                 true => ReadIndexReply::At(self.store.applied_index().0),
                 false => ReadIndexReply::NotLeader(None),
             };
+        }
+        if self.makes_own_tables() {
+            return ReadIndexReply::NotLeader(None);
         }
         let policy = match self.options.lease_reads {
             true => ReadPolicy::LeaseRead,
