@@ -15,8 +15,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::{AddArgs, ClusterUrlArgs, MemberArgs, MembersArgs, TransferArgs};
 pub(crate) use self::node::{ClusterArgs, NamedAddress, NodeArgs, PeerSecurityArgs};
-pub(crate) use super::security::LoginArgs;
+use super::error::CliError;
 use super::security::ServeSecurityArgs;
+pub(crate) use super::security::{HttpLoginArgs, LoginArgs};
 use super::snapshot::{SnapshotCreateArgs, SnapshotRestoreArgs, SnapshotVerifyArgs};
 use super::values::{parse_delimiter, HttpUrl};
 pub(crate) use super::values::{ByteSize, Durability, HostPort};
@@ -432,6 +433,7 @@ Examples:
   chronos admin check --data-dir /var/lib/chronos
   chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
   chronos admin check --http-address gateway-7:9000 --json
+  chronos admin check --url https://gateway-7:9000 --tls-ca-cert farm.crt
   chronos admin check --cluster --url http://a:9000    do the members of its cluster hold the same?
   chronos admin check --cluster --url http://a:9000 --url http://b:9000    do these two?
 
@@ -459,16 +461,20 @@ pub(crate) struct AdminCheckArgs {
     pub(crate) http_address: Option<HostPort>,
 
     /// Compare what nodes hold, table by table, instead
-    #[arg(long, requires = "urls", conflicts_with_all = ["data_dir", "address", "http_address"])]
+    #[arg(long, requires = "urls")]
     pub(crate) cluster: bool,
 
-    /// HTTP address of a node that is compared, for each of them; if it is one, it is compared with
-    /// all members of its cluster, whose HTTP ports are 1000 above those of their gRPC addresses
-    #[arg(long = "url", value_name = "URL", requires = "cluster")]
+    /// A running node by the URL of its HTTP address, http or https. With --cluster, each of those
+    /// that are compared; if it is one, it is compared with all members of its cluster
+    #[arg(
+        long = "url",
+        value_name = "URL",
+        conflicts_with_all = ["data_dir", "address", "http_address"]
+    )]
     pub(crate) urls: Vec<HttpUrl>,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 
     /// Print one JSON document
     #[arg(long)]
@@ -476,10 +482,17 @@ pub(crate) struct AdminCheckArgs {
 }
 
 impl AdminCheckArgs {
-    /// Where the node that is to be checked answers; `None`: a directory is to be.
-    pub(crate) fn http_address(&self) -> Option<HostPort> {
-        let derived = self.address.as_ref().map(HostPort::http_beside);
-        self.http_address.clone().or(derived)
+    /// The node that is to be checked; `None`: a directory is to be.
+    ///
+    /// Errors: several nodes are named, which only can be compared.
+    pub(crate) fn node(&self) -> Result<Option<HttpUrl>, CliError> {
+        if let [_, _, ..] = self.urls.as_slice() {
+            let text = "one node is checked at a time; --cluster compares several";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        let beside = self.address.as_ref().map(HostPort::http_beside);
+        let address = self.http_address.clone().or(beside);
+        Ok(self.urls.first().cloned().or(address.map(HttpUrl::of)))
     }
 }
 

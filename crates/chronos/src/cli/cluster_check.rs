@@ -10,13 +10,12 @@ use std::io::{self, Write as _};
 
 use chronos_node::cluster::ClusterStatus;
 use chronos_node::{NodeHashes, NodePosition, TableHash};
-use hyper::Method;
 use serde_json::json;
 
-use super::args::{AdminCheckArgs, HostPort, HTTP_PORT_OFFSET};
+use super::args::AdminCheckArgs;
+use super::cluster::http_of;
 use super::error::CliError;
 use super::http::Client;
-use super::security::authorization;
 use super::values::HttpUrl;
 
 /// Retention is reckoned as of so long after the last commit of any node, so that commits while
@@ -27,7 +26,7 @@ const ROUNDS: usize = 3;
 
 /// Asks the nodes and prints what differs.
 pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
-    let client = Client::new().with_authorization(authorization(&args.login)?);
+    let client = Client::of(&args.login)?;
     let urls = match args.urls.as_slice() {
         [one] => members(&client, one).await?,
         several => several.to_vec(),
@@ -57,21 +56,14 @@ pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
     }
 }
 
-/// The members of the cluster that a node belongs to, by the HTTP ports that belong to their
-/// addresses; the node itself by the address that it was asked at.
+/// The members of the cluster that a node belongs to, by their HTTP addresses; the node itself by
+/// the one that it was asked at.
 async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<HttpUrl>, CliError> {
     let answer = get(client, url, "/cluster").await?;
     let status: ClusterStatus = read(std::slice::from_ref(url), &[answer])?.remove(0);
-    let mut urls = vec![url.clone()];
-    for member in status.members {
-        if member.number == status.number {
-            continue;
-        }
-        let address: HostPort = member.address.parse().map_err(CliError::Lost)?;
-        let port = address.port.saturating_add(HTTP_PORT_OFFSET);
-        urls.push(HttpUrl::of(HostPort { port, ..address }));
-    }
-    Ok(urls)
+    let others = status.members.iter().filter(|m| m.number != status.number);
+    let others: Vec<HttpUrl> = others.map(|m| http_of(url, m)).collect::<Result<_, _>>()?;
+    Ok(std::iter::once(url.clone()).chain(others).collect())
 }
 
 /// What a node said.
@@ -100,14 +92,9 @@ async fn ask(client: &Client, urls: &[HttpUrl]) -> Result<Vec<Node>, CliError> {
 }
 
 async fn get(client: &Client, url: &HttpUrl, path: &str) -> Result<Vec<u8>, CliError> {
-    let failed = |reason: String| CliError::Connect {
-        target: url.to_string(),
-        reason,
-        hint: String::new(),
-    };
     let uri = url.path(path)?;
-    let mut stream = client.stream(Method::GET, &uri, bytes::Bytes::new()).await;
-    let stream = stream.as_mut().map_err(|e| failed(std::mem::take(e)))?;
+    let stream = client.get_stream(&uri).await;
+    let mut stream = stream.map_err(|reason| url.unreachable(reason))?;
     if let Some(error) = stream.error().await.map_err(CliError::Lost)? {
         return Err(CliError::Usage(format!(
             "{url} cannot be compared: {error}"

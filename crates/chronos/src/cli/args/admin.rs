@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::HostPort;
-use crate::cli::security::LoginArgs;
+use crate::cli::security::HttpLoginArgs;
+use crate::cli::values::HttpUrl;
 
 /// Which cluster is meant, and by whom.
 #[derive(Debug, Clone, Args)]
@@ -15,10 +16,10 @@ pub(crate) struct ClusterUrlArgs {
         env = "CHRONOS_URL",
         default_value = "http://127.0.0.1:9000"
     )]
-    pub(crate) url: String,
+    pub(crate) url: HttpUrl,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 }
 
 const MEMBERS_HELP: &str = "\
@@ -30,6 +31,7 @@ How far each member is, the leader knows; a follower that is asked asks the lead
 Examples:
   chronos admin members
   chronos admin members --url http://gateway-7:9000
+  chronos admin members --url https://gateway-7:9000 --tls-ca-cert farm.crt
   chronos admin members --json";
 
 /// Arguments of `chronos admin members`.

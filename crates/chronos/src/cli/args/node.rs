@@ -7,6 +7,7 @@ use chronos_server::grpc::WireCompression;
 use clap::Args;
 
 use super::{ByteSize, HostPort, Listeners, StartArgs, DEFAULT_PG_PORT};
+use crate::cli::security::CertificateFiles;
 
 /// gRPC ports from which the other ones are told by their distance.
 const GRPC_PORTS: std::ops::RangeInclusive<u16> = 8000..=8999;
@@ -183,6 +184,15 @@ impl PeerSecurityArgs {
         self.cluster_secret.is_some()
             || self.cluster_secret_file.is_some()
             || self.peer_tls_ca_cert.is_some()
+    }
+
+    /// The files of TLS between nodes.
+    pub(crate) fn files(&self) -> CertificateFiles {
+        CertificateFiles {
+            certificate: self.peer_tls_cert.clone(),
+            key: self.peer_tls_key.clone(),
+            authorities: self.peer_tls_ca_cert.clone(),
+        }
     }
 }
 

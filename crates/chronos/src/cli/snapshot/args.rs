@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::LoginArgs;
+use crate::cli::args::HttpLoginArgs;
 use crate::cli::values::HttpUrl;
 
 const CREATE_HELP: &str = "\
@@ -15,6 +15,7 @@ name, FILE.part, synced and renamed.
 Examples:
   chronos snapshot create --output monday.chronos                   the node on this machine
   chronos snapshot create --url http://gateway-7:9000 --output monday.chronos
+  chronos snapshot create --url https://gateway-7:9000 --tls-ca-cert farm.crt --output monday.chronos
   chronos snapshot create --output tuesday.chronos --base monday.chronos
   chronos snapshot create --data-dir /var/lib/chronos --output cold.chronos     no node has it open
 
@@ -41,7 +42,7 @@ pub(crate) struct SnapshotCreateArgs {
     pub(crate) base: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 }
 
 const RESTORE_HELP: &str = "\

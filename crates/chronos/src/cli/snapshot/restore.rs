@@ -7,8 +7,9 @@ use chronos_model::{text, Value};
 use chronos_node::restore_archive;
 
 use super::archives::Archives;
-use super::{failed, progress_bar, SnapshotRestoreArgs};
+use super::{failed, SnapshotRestoreArgs};
 use crate::cli::error::CliError;
+use crate::cli::progress;
 
 pub(in crate::cli) async fn restore(args: SnapshotRestoreArgs, env: Env) -> Result<(), CliError> {
     let restored = tokio::task::spawn_blocking(move || blocking(&args, &env));
@@ -19,7 +20,7 @@ pub(in crate::cli) async fn restore(args: SnapshotRestoreArgs, env: Env) -> Resu
 
 fn blocking(args: &SnapshotRestoreArgs, env: &Env) -> Result<(), CliError> {
     let archives = Archives::find(&args.files)?;
-    let bar = progress_bar();
+    let bar = progress::of_bytes();
     let told = &mut |bytes, total| {
         bar.set_length(total);
         bar.set_position(bytes);
