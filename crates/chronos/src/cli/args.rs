@@ -14,7 +14,7 @@ use chronos_node::{KeepKeys, NoteTransactions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::admin::{AddArgs, ClusterUrlArgs, MemberArgs, MembersArgs, TransferArgs};
-pub(crate) use self::node::{ClusterArgs, NamedAddress, NodeArgs, PeerSecurityArgs};
+pub(crate) use self::node::{cluster_id, ClusterArgs, NamedAddress, NodeArgs, PeerSecurityArgs};
 use super::error::CliError;
 use super::security::ServeSecurityArgs;
 pub(crate) use super::security::{HttpLoginArgs, LoginArgs};

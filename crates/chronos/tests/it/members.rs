@@ -509,10 +509,23 @@ fn a_cluster_grows_from_a_snapshot_and_its_members_hold_the_same() {
         snapshot.as_os_str(),
         "--data-dir".as_ref(),
         first.dir.as_os_str(),
+        "--id".as_ref(),
+        "n1".as_ref(),
+        "--cluster-id".as_ref(),
+        "farm".as_ref(),
     ]);
 
-    let first_runs = first.start(&["--bootstrap"]);
+    // It belongs to that node of that cluster, which begins with it.
+    let elsewhere = Place {
+        id: "n7",
+        ..first.clone()
+    };
+    let told = elsewhere.refused(&["--bootstrap"]);
+    assert!(told.contains("belongs to the node \"n1\""), "{told}");
+    let first_runs = first.start(&[]);
     leader_of(&[&first_runs]);
+    let cluster = first_runs.cluster().expect("an answer");
+    assert_eq!(cluster["cluster_id"], "farm");
     let sums = "SELECT count(*), sum(n) FROM t";
     let expected = first_runs.rows(sums);
     let second_runs = second.start(&["--join", &first.grpc.to_string()]);

@@ -243,7 +243,8 @@ impl FromStr for NamedAddress {
     }
 }
 
-fn cluster_id(text: &str) -> Result<String, String> {
+/// A name of a cluster.
+pub(crate) fn cluster_id(text: &str) -> Result<String, String> {
     let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     match fits {
         true => Ok(text.to_owned()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::HttpLoginArgs;
+use crate::cli::args::{cluster_id, HttpLoginArgs};
 use crate::cli::values::HttpUrl;
 
 const CREATE_HELP: &str = "\
@@ -53,6 +53,8 @@ be empty; it is there when everything in it is complete and checked, and not bef
 Examples:
   chronos snapshot restore monday.chronos --data-dir /var/lib/chronos
   chronos snapshot restore tuesday.chronos monday.chronos --data-dir /var/lib/chronos
+  chronos snapshot restore monday.chronos --data-dir n1 --id n1 --cluster-id farm    the first node of a cluster
+  chronos node --id n1 --address a:8000 --data-dir n1                                which begins with it
 
 Exit codes: 0 restored, 1 it could not be restored, 2 wrong arguments.";
 
@@ -67,6 +69,14 @@ pub(crate) struct SnapshotRestoreArgs {
     /// The directory to be made
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+
+    /// Name of the node that is to begin a new cluster with it, as of chronos node
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+
+    /// Name of that cluster [default: a new one]
+    #[arg(long, value_name = "TEXT", value_parser = cluster_id, requires = "id")]
+    pub(crate) cluster_id: Option<String>,
 }
 
 const VERIFY_HELP: &str = "\

@@ -92,7 +92,7 @@ fn restored(archives: &Archives, dir: &Path, env: &Env) -> Result<Restored, CliE
         bar.set_position(bytes);
     };
     let open = |id: &str| archives.open(id);
-    let restored = restore_archive(env, &archives.chain, dir, open, told);
+    let restored = restore_archive(env, &archives.chain, dir, None, open, told);
     bar.finish_and_clear();
     restored.map_err(|e| failed(archives.file(), &e))?;
     let mut findings = Vec::new();
