@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chronos_server::grpc::WireCompression;
 use clap::Args;
 
+use super::start::at_least_64_kib;
 use super::{ByteSize, HostPort, Listeners, StartArgs, DEFAULT_PG_PORT};
 use crate::cli::security::CertificateFiles;
 
@@ -112,7 +113,7 @@ pub(crate) struct ClusterArgs {
         long,
         value_name = "SIZE",
         env = "CHRONOS_CHECKPOINT_IO_LIMIT",
-        value_parser = super::at_least_64_kib
+        value_parser = at_least_64_kib
     )]
     pub(crate) checkpoint_io_limit: Option<ByteSize>,
 

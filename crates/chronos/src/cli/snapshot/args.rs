@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::{cluster_id, HttpLoginArgs};
+use crate::cli::args::cluster_id;
+use crate::cli::security::HttpLoginArgs;
 use crate::cli::values::HttpUrl;
 
 const CREATE_HELP: &str = "\
