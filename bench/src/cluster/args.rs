@@ -83,7 +83,7 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Option<Options
             "--chronos" => options.chronos = Some(value()?.into()),
             "--etcd" => options.etcd = value()?.into(),
             "--without" => options.without = list(&value()?, kind)?,
-            "--nodes" => options.nodes = count(&value()?)?,
+            "--nodes" => options.nodes = members(&value()?)?,
             "--clients" => options.clients = list(&value()?, count)?,
             "--only" => options.only = list(&value()?, phase)?,
             "--reps" => options.reps = count(&value()?)?,
@@ -114,6 +114,14 @@ fn phase(name: &str) -> Result<String> {
     }
 }
 
+/// An odd number: with an even one more members are needed for a quorum, and no more may be lost.
+fn members(text: &str) -> Result<usize> {
+    match count(text)? {
+        number @ (1 | 3 | 5) => Ok(number),
+        other => Err(format!("{other} members: give 1, 3 or 5").into()),
+    }
+}
+
 /// A number of at least 1.
 fn count(text: &str) -> Result<usize> {
     match text.replace('_', "").parse() {
@@ -137,7 +145,12 @@ mod tests {
         assert_eq!((options.reps, &options.clients[..]), (3, &[1, 8][..]));
         assert_eq!(options.without, [Kind::Etcd]);
         assert!(parsed(&["--help"]).unwrap().is_none());
-        for wrong in [["--clients", "0"], ["--only", "x"], ["--without", "consul"]] {
+        for wrong in [
+            ["--clients", "0"],
+            ["--nodes", "2"],
+            ["--only", "x"],
+            ["--without", "consul"],
+        ] {
             assert!(parsed(&wrong).is_err(), "{wrong:?}");
         }
     }

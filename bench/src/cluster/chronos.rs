@@ -82,22 +82,8 @@ impl Chronos {
         cluster
             .leader()
             .map_err(|error| with_log(&error, &told[0]))?;
-        cluster.create_table()?;
+        cluster.server.query(TABLE).map(drop)?;
         Ok(cluster)
-    }
-}
-
-impl Chronos {
-    /// The nodes of a new cluster make tables of their own, beside which this may lose (40001).
-    fn create_table(&mut self) -> Result<()> {
-        let deadline = Instant::now() + LEADER_WITHIN;
-        loop {
-            let created = self.server.query(TABLE);
-            match created {
-                Err(error) if error.to_string().contains("40001") && Instant::now() < deadline => {}
-                other => return other.map(drop),
-            }
-        }
     }
 }
 

@@ -310,6 +310,7 @@ mod tests {
             id: "n2".into(),
             number: NodeNumber(2),
             address: "b:1".into(),
+            clients: Default::default(),
             role: NodeRole::Voter,
             progress: Some(progress),
         };

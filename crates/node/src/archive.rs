@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A restored directory is of a cluster of its own: no members, an empty log that goes on where the
-//! archive ends. What is not complete has another name than the data directory, so no node opens it.
+//! archive ends; it may be given to the node that is to begin the cluster. What is not complete has another name than the data directory, so no node opens it.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use chronos_store::checkpoint::{remove_all, Checkpoint};
 use chronos_store::log::{Log, LogOptions};
 use chronos_store::{with_causes, ReadView, ScanRequest, Store, StoreError, StoreOptions};
 
+use crate::cluster::NodeIdentity;
 use crate::{Error, Node};
 
 /// Where checkpoints are while they are read, in a data directory.
@@ -84,13 +85,15 @@ pub(crate) fn remove_left(env: &Env, data_dir: &Path) -> Result<(), Error> {
     Ok(remove_all(env, &data_dir.join(ARCHIVING))?)
 }
 
-/// Restores archives to a data directory that does not exist, or is empty. Blocks.
+/// Restores archives to a data directory that does not exist, or is empty. Blocks. With an identity
+/// it is that of a node, which begins a cluster with it when it is started.
 ///
 /// Errors: there is something; an archive is damaged; the disk. Nothing is left then.
 pub fn restore_archive<R: Read>(
     env: &Env,
     chain: &Chain,
     data_dir: &Path,
+    identity: Option<&NodeIdentity>,
     open: impl Fn(&str) -> Result<R, ArchiveError>,
     told: &mut RestoredFile<'_>,
 ) -> Result<(), ArchiveError> {
@@ -105,6 +108,9 @@ pub fn restore_archive<R: Read>(
     remove_all(env, &part)?;
     let restored = restore_in(env, chain, &part, open, told);
     let restored = restored.and_then(|()| {
+        if let Some(identity) = identity {
+            identity.write(&*env.disk, &part)?;
+        }
         if env.disk.exists(data_dir)? {
             env.disk.remove_dir(data_dir)?;
         }

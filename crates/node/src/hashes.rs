@@ -1,6 +1,6 @@
 //! What a node tells of its content, so that replicas can be compared.
 
-use chronos_model::{shown_name, Stamp};
+use chronos_model::{shown_name, IndexState, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Node};
@@ -27,6 +27,10 @@ pub struct NodeHashes {
     pub catalog: String,
     /// By name.
     pub tables: Vec<TableHash>,
+    /// Secondary indexes that are complete, by name. Their entries outlive the versions they are of,
+    /// so they are not hashed: each is compared with its own table.
+    #[serde(default)]
+    pub indexes: Vec<IndexCheck>,
 }
 
 /// One table of [`NodeHashes`].
@@ -44,6 +48,19 @@ pub struct TableHash {
     pub hash: Option<String>,
 }
 
+/// A secondary index, compared with its table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IndexCheck {
+    /// Its name.
+    pub name: String,
+    /// The name of its table.
+    pub table: String,
+    /// Entries that the table's versions ask for.
+    pub entries: u64,
+    /// Of these, those that are not there: rows that it does not find.
+    pub missing: u64,
+}
+
 impl Node {
     /// Where it stands.
     pub fn position(&self) -> NodePosition {
@@ -57,7 +74,8 @@ impl Node {
     }
 
     /// Hashes all tables as of a stamp, by default the last commit's, with retention reckoned as of
-    /// `retained_at`, by default the same. Reads everything; blocks.
+    /// `retained_at`, by default the same, and compares indexes, as they are now, with their tables.
+    /// Reads everything; blocks.
     ///
     /// Errors: the stamp is later than the last commit, or `retained_at` earlier (22023).
     pub fn content_hashes(
@@ -85,7 +103,32 @@ impl Node {
             at: hashes.at.0,
             catalog: hex(&hashes.catalog),
             tables: hashes.tables.into_iter().map(table).collect(),
+            indexes: self.check_indexes()?,
         })
+    }
+
+    /// Compares the indexes that are complete with their tables.
+    fn check_indexes(&self) -> Result<Vec<IndexCheck>, Error> {
+        let view = self.inner.replica.store.read_view();
+        let catalog = view.catalog();
+        let mut checked = Vec::new();
+        for index in catalog.indexes.values() {
+            let Some(table) = catalog.table_by_id(index.table) else {
+                continue;
+            };
+            if index.state < IndexState::Checking {
+                continue;
+            }
+            let found = view.check_index(index)?;
+            checked.push(IndexCheck {
+                name: shown_name(&index.name),
+                table: shown_name(&table.name),
+                entries: found.entries,
+                missing: found.missing,
+            });
+        }
+        checked.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(checked)
     }
 }
 

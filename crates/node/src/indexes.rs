@@ -201,6 +201,11 @@ impl Builder {
         *self.wanted.lock() = Some(settings);
     }
 
+    /// Whether they have not become so yet, and this node would see to it.
+    pub(crate) fn wants_settings(&self) -> bool {
+        self.wanted.lock().is_some()
+    }
+
     /// Does all that is to be done now: builds what is to be built on each node, and, if this one
     /// leads, moves on what is built and settles what was asked for. Can be called at any time,
     /// and again.

@@ -39,7 +39,7 @@ pub use chronos_store::log::Durability;
 pub use chronos_store::{MemoryClass, OutOfMemory, Reservation};
 pub use consistency::ReadConsistency;
 pub use error::Error;
-pub use hashes::{NodeHashes, NodePosition, TableHash};
+pub use hashes::{IndexCheck, NodeHashes, NodePosition, TableHash};
 pub use ingest::{Ingested, Readings, READINGS};
 pub use node::{durability_warning, Node, NodeOptions, Spill};
 pub use outcome::{

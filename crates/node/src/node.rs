@@ -15,7 +15,9 @@ use quick_cache::sync::Cache;
 
 use crate::archive;
 use crate::auth::{Auth, AuthOptions};
-use crate::cluster::{identity, Cluster, ClusterOptions, ConsensusRuntime, Peers, Sabotage};
+use crate::cluster::{
+    identity, ClientAddresses, Cluster, ClusterOptions, ConsensusRuntime, Peers, Sabotage,
+};
 use crate::profile::Profile;
 use crate::replica::{block_on, log_error, Place, Replica, Start};
 use crate::sequences::Sequences;
@@ -116,7 +118,6 @@ pub(crate) struct Inner {
     durability: Durability,
     started_nanos: u64,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
-    pg_address: Mutex<Option<String>>,
 }
 
 impl Node {
@@ -241,7 +242,6 @@ impl Node {
             durability,
             started_nanos,
             lock: Mutex::new(Some(lock)),
-            pg_address: Mutex::new(None),
         };
         Ok(Node {
             inner: Arc::new(inner),
@@ -302,9 +302,9 @@ impl Node {
         Ok(self.inner.replica.store.maintain()?)
     }
 
-    /// Lets [`status`](Self::status) tell where PostgreSQL clients connect.
-    pub fn announce_pg_address(&self, address: String) {
-        *self.inner.pg_address.lock() = Some(address);
+    /// Lets [`status`](Self::status), and the other members, tell where clients connect.
+    pub fn announce(&self, addresses: ClientAddresses) {
+        self.inner.replica.announce(addresses);
     }
 
     /// The node at this moment.
@@ -335,7 +335,7 @@ impl Node {
             ready,
             fault,
             data_dir: inner.data_dir.display().to_string(),
-            pg_address: inner.pg_address.lock().clone(),
+            clients: inner.replica.own_addresses(),
             cluster,
             memory: self.memory_status(),
             log: self.log_status(),

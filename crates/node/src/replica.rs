@@ -30,6 +30,7 @@
 //!
 //! Nothing outside of this module names the consensus library.
 
+mod addresses;
 mod apply;
 mod beat;
 mod checkpoints;
@@ -117,6 +118,8 @@ pub(crate) struct Replica {
     apply_thread: Mutex<Option<JoinHandle<()>>>,
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
+    /// Where clients reach members.
+    addresses: addresses::Addresses,
     /// Whether no other node can ever have led or voted since this one was opened.
     alone: Arc<AtomicBool>,
     reads: Reads,

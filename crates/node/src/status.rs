@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::cluster::ClusterStatus;
+use crate::cluster::{ClientAddresses, ClusterStatus};
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,9 +33,9 @@ pub struct NodeStatus {
     pub fault: Option<String>,
     /// Where its files are.
     pub data_dir: String,
-    /// Where PostgreSQL clients connect, if a server for them runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pg_address: Option<String>,
+    /// Where clients connect, if servers for them run.
+    #[serde(flatten)]
+    pub clients: ClientAddresses,
     /// The cluster as the node sees it.
     pub cluster: ClusterStatus,
     /// Who holds how much of the memory limit.

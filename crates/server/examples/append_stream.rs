@@ -111,6 +111,43 @@ impl Measured {
     }
 }
 
+/// From when on something is measured.
+struct Watch {
+    started: Instant,
+    cpu: Duration,
+    seconds: u64,
+}
+
+impl Watch {
+    fn start(seconds: u64) -> Watch {
+        Watch {
+            started: Instant::now(),
+            cpu: cpu_time(),
+            seconds,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.started.elapsed().as_secs() >= self.seconds
+    }
+
+    fn measured(
+        &self,
+        what: &'static str,
+        (entries_a_batch, window): (usize, usize),
+        batches: u64,
+    ) -> Measured {
+        Measured {
+            what,
+            entries_a_batch,
+            window,
+            batches,
+            took: self.started.elapsed(),
+            cpu: cpu_time() - self.cpu,
+        }
+    }
+}
+
 /// Processor time of this process; ticks of 10 ms.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -194,24 +231,17 @@ fn grpc(seconds: u64, (entries, under_way): (usize, usize)) -> Result<Measured, 
             }
         });
         let mut replies = peer.append_stream(requests.boxed()).await?;
-        let (started, cpu) = (Instant::now(), cpu_time());
+        let watch = Watch::start(seconds);
         let mut batches = 0;
         while let Some(reply) = replies.next().await {
             reply?;
             window.add_permits(1);
             batches += 1;
-            if batches % 64 == 0 && started.elapsed().as_secs() >= seconds {
+            if batches % 64 == 0 && watch.is_over() {
                 break;
             }
         }
-        Ok::<_, PeerError>(Measured {
-            what: "gRPC",
-            entries_a_batch: entries,
-            window: under_way,
-            batches,
-            took: started.elapsed(),
-            cpu: cpu_time() - cpu,
-        })
+        Ok::<_, PeerError>(watch.measured("gRPC", (entries, under_way), batches))
     });
     Ok(calling.block_on(task)??)
 }
@@ -222,25 +252,18 @@ fn proposals(seconds: u64, under_way: usize) -> Result<Measured, Box<dyn Error>>
     let peer = connected(&calling, &called)?;
     let task = calling.spawn(async move {
         let payload = Bytes::from(vec![7; ENTRY_BYTES]);
-        let (started, cpu) = (Instant::now(), cpu_time());
+        let watch = Watch::start(seconds);
         let calls = stream::repeat(()).map(|()| peer.propose(1, payload.clone()));
         let mut calls = calls.buffer_unordered(under_way);
         let mut batches = 0;
         while let Some(reply) = calls.next().await {
             reply?;
             batches += 1;
-            if batches % 64 == 0 && started.elapsed().as_secs() >= seconds {
+            if batches % 64 == 0 && watch.is_over() {
                 break;
             }
         }
-        Ok::<_, PeerError>(Measured {
-            what: "propose",
-            entries_a_batch: 1,
-            window: under_way,
-            batches,
-            took: started.elapsed(),
-            cpu: cpu_time() - cpu,
-        })
+        Ok::<_, PeerError>(watch.measured("propose", (1, under_way), batches))
     });
     Ok(calling.block_on(task)??)
 }
@@ -304,24 +327,17 @@ fn plain(seconds: u64, (entries, under_way): (usize, usize)) -> Result<Measured,
                 write.write_all(&batch).await?;
             }
         });
-        let (started, cpu) = (Instant::now(), cpu_time());
+        let watch = Watch::start(seconds);
         let mut input = BytesMut::with_capacity(64 << 10);
         let mut batches = 0;
-        while started.elapsed().as_secs() < seconds {
+        while !watch.is_over() {
             read.read_buf(&mut input).await?;
             let answers = input.len() / 8;
             let _ = input.split_to(answers * 8);
             window.add_permits(answers);
             batches += answers as u64;
         }
-        Ok::<_, std::io::Error>(Measured {
-            what: "plain TCP",
-            entries_a_batch: entries,
-            window: under_way,
-            batches,
-            took: started.elapsed(),
-            cpu: cpu_time() - cpu,
-        })
+        Ok::<_, std::io::Error>(watch.measured("plain TCP", (entries, under_way), batches))
     });
     Ok(calling.block_on(task)??)
 }

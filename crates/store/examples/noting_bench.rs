@@ -4,40 +4,21 @@
 //! `cargo run --release -p chronos-store --example noting_bench [thousand write sets] [rounds]`
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod readings;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use chronos_env::Env;
 use chronos_model::{
-    encode_key, encode_row, Author, CatalogChange, CatalogEdit, Change, ColumnSchema, DataType,
-    Expect, Kind, NodeId, RowChange, RowChanges, Stamp, TableId, TableSchema, Value, WriteSet,
+    encode_key, encode_row, Author, CatalogChange, CatalogEdit, Change, Expect, Kind, NodeId,
+    RowChange, RowChanges, Stamp, TableSchema, Value, WriteSet,
 };
 use chronos_store::{LogIndex, Store, StoreOptions};
 
-const START: i64 = 1_700_000_000_000_000;
+use readings::table;
 
-fn table() -> TableSchema {
-    let column = |name: &str, data_type| ColumnSchema {
-        name: name.into(),
-        data_type,
-        nullable: false,
-        default: None,
-        attributes: Default::default(),
-    };
-    TableSchema {
-        id: TableId(1),
-        name: "readings".into(),
-        columns: vec![
-            column("device", DataType::Text),
-            column("ts", DataType::TimestampTz),
-            column("value", DataType::Float8),
-        ],
-        shape: Default::default(),
-        rules: Default::default(),
-        primary_key: vec![0, 1],
-        options: Default::default(),
-    }
-}
+const START: i64 = 1_700_000_000_000_000;
 
 fn one_row(table: &TableSchema, number: u64) -> WriteSet {
     let values = [

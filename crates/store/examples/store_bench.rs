@@ -4,6 +4,8 @@
 //! `cargo run --release -p chronos-store --example store_bench [million rows] [directory]`
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod readings;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,40 +17,18 @@ use arrow_array::{
 };
 use chronos_env::Env;
 use chronos_model::{
-    encode_key, BatchChange, Change, ColumnSchema, DataType, Expect, NodeId, Stamp, TableId,
-    TableOptions, TableSchema, Value, WriteSet,
+    encode_key, BatchChange, Change, Expect, NodeId, Stamp, TableSchema, Value, WriteSet,
 };
 use chronos_store::{
     LogIndex, ReadView, ScanColumn, ScanRequest, Store, StoreOptions, VersionFilter,
 };
 
+use readings::table;
+
 const DEVICES: usize = 1000;
 const BATCH: usize = 10_000;
 const START: i64 = 1_700_000_000_000_000;
 const NODE: NodeId = NodeId(1);
-
-fn table() -> TableSchema {
-    let column = |name: &str, data_type| ColumnSchema {
-        name: name.into(),
-        data_type,
-        nullable: false,
-        default: None,
-        attributes: Default::default(),
-    };
-    TableSchema {
-        id: TableId(1),
-        name: "readings".into(),
-        columns: vec![
-            column("device", DataType::Text),
-            column("ts", DataType::TimestampTz),
-            column("value", DataType::Float8),
-        ],
-        shape: Default::default(),
-        rules: Default::default(),
-        primary_key: vec![0, 1],
-        options: TableOptions::default(),
-    }
-}
 
 fn device(n: usize) -> String {
     format!("device-{n:04}")

@@ -20,7 +20,8 @@
 //! difference that goes away.
 //!
 //! Secondary indexes are not hashed: their entries outlive the versions they are of, differently on
-//! each replica. That they are there is in the catalog, which is hashed as of the view's end.
+//! each replica. Whether one has all that its table asks for, each replica can say for itself
+//! ([`ReadView::check_index`]); that it is there is in the catalog, which is hashed as of the view's end.
 
 use std::sync::Arc;
 

@@ -75,7 +75,7 @@ pub use apply::Applied;
 pub use content::{ContentHash, ContentHashes, TableContent};
 pub use error::{with_causes, ApplyError, Reason, StoreError};
 pub use foreign_keys::{End, ForeignKeyViolation};
-pub use index::{Duplicate, IndexScan, IndexScanRequest};
+pub use index::{Duplicate, IndexContent, IndexScan, IndexScanRequest};
 pub use log::{LogIndex, Term};
 pub use memory::{MemoryAccount, MemoryClass, MemoryShares, OutOfMemory, Reservation};
 pub use prepare::PreparedWriteSet;

@@ -4,33 +4,32 @@
 //! Results go to stdout: the findings and a summary, or one JSON document. Progress goes to
 //! stderr, if a person is there to see it. Exit code 1: there is damage.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_model::SqlState;
 use chronos_node::{check_dir, CheckEvent};
-use hyper::Uri;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use serde_json::{json, Value};
 
-use super::args::{AdminCheckArgs, HostPort};
+use super::args::AdminCheckArgs;
 use super::cluster_check;
 use super::error::CliError;
 use super::http::Client;
-use super::security::authorization;
+use super::progress;
+use super::values::HttpUrl;
 
 /// Checks a running node, or a directory.
 pub(super) async fn admin_check(args: AdminCheckArgs, env: Env) -> Result<(), CliError> {
     if args.cluster {
         return cluster_check::run(&args).await;
     }
-    match args.http_address() {
-        Some(address) => {
-            let client = Client::new().with_authorization(authorization(&args.login)?);
-            online(&client, &address, args.json).await
+    match args.node()? {
+        Some(node) => {
+            let client = Client::of(&args.login)?;
+            online(&client, &node, args.json).await
         }
         None => directory(args.data_dir, args.json, env).await,
     }
@@ -70,16 +69,10 @@ fn refused(error: &chronos_node::Error, dir: &Path) -> CliError {
     CliError::Usage(format!("{error}{hint}"))
 }
 
-async fn online(client: &Client, address: &HostPort, json: bool) -> Result<(), CliError> {
-    let uri: Uri = format!("http://{address}/admin/check")
-        .parse()
-        .map_err(|_| CliError::Usage(format!("{address} is no address")))?;
-    let failed = |reason: String| CliError::Connect {
-        target: address.to_string(),
-        reason,
-        hint: String::new(),
-    };
-    let mut lines = client.post_for_lines(&uri).await.map_err(failed)?;
+async fn online(client: &Client, node: &HttpUrl, json: bool) -> Result<(), CliError> {
+    let uri = node.path("/admin/check")?;
+    let lines = client.post_for_lines(&uri).await;
+    let mut lines = lines.map_err(|reason| node.unreachable(reason))?;
     let mut output = Output::new(json);
     while let Some(line) = lines.next().await.map_err(CliError::Lost)? {
         let event: Value = serde_json::from_slice(&line)
@@ -104,19 +97,10 @@ struct Output {
 
 impl Output {
     fn new(json: bool) -> Output {
-        let bar = match io::stderr().is_terminal() {
-            true => ProgressBar::new(0),
-            false => ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
-        };
-        let template = "{bar:30} {bytes}/{total_bytes}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
         Output {
             json,
             findings: Vec::new(),
-            bar,
+            bar: progress::of_bytes(),
         }
     }
 

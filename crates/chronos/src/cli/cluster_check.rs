@@ -1,21 +1,21 @@
 //! `chronos admin check --cluster`: whether nodes hold the same, table by table.
 //!
-//! Which nodes: those that are named, or, if one is, all members of its cluster. Every node is asked where it stands; then all at once for hashes of their content as of the
-//! stamp that all have reached. A difference that may come of a commit in between is asked for again.
-//! Exit code 1: there is a difference.
+//! Which nodes: those that are named, or, if one is, all members of its cluster. Every node is asked
+//! where it stands; then all at once for hashes of their content as of the stamp that all have reached,
+//! and whether their indexes have what their tables ask for. A difference that may come of a commit in
+//! between is asked for again. Exit code 1: there is a difference.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use chronos_node::cluster::ClusterStatus;
 use chronos_node::{NodeHashes, NodePosition, TableHash};
-use hyper::Method;
 use serde_json::json;
 
-use super::args::{AdminCheckArgs, HostPort, HTTP_PORT_OFFSET};
+use super::args::AdminCheckArgs;
+use super::cluster::http_of;
 use super::error::CliError;
 use super::http::Client;
-use super::security::authorization;
 use super::values::HttpUrl;
 
 /// Retention is reckoned as of so long after the last commit of any node, so that commits while
@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 
 /// Asks the nodes and prints what differs.
 pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
-    let client = Client::new().with_authorization(authorization(&args.login)?);
+    let client = Client::of(&args.login)?;
     let urls = match args.urls.as_slice() {
         [one] => members(&client, one).await?,
         several => several.to_vec(),
@@ -56,21 +56,14 @@ pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
     }
 }
 
-/// The members of the cluster that a node belongs to, by the HTTP ports that belong to their
-/// addresses; the node itself by the address that it was asked at.
+/// The members of the cluster that a node belongs to, by their HTTP addresses; the node itself by
+/// the one that it was asked at.
 async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<HttpUrl>, CliError> {
     let answer = get(client, url, "/cluster").await?;
     let status: ClusterStatus = read(std::slice::from_ref(url), &[answer])?.remove(0);
-    let mut urls = vec![url.clone()];
-    for member in status.members {
-        if member.number == status.number {
-            continue;
-        }
-        let address: HostPort = member.address.parse().map_err(CliError::Lost)?;
-        let port = address.port.saturating_add(HTTP_PORT_OFFSET);
-        urls.push(HttpUrl::of(HostPort { port, ..address }));
-    }
-    Ok(urls)
+    let others = status.members.iter().filter(|m| m.number != status.number);
+    let others: Vec<HttpUrl> = others.map(|m| http_of(url, m)).collect::<Result<_, _>>()?;
+    Ok(std::iter::once(url.clone()).chain(others).collect())
 }
 
 /// What a node said.
@@ -99,14 +92,9 @@ async fn ask(client: &Client, urls: &[HttpUrl]) -> Result<Vec<Node>, CliError> {
 }
 
 async fn get(client: &Client, url: &HttpUrl, path: &str) -> Result<Vec<u8>, CliError> {
-    let failed = |reason: String| CliError::Connect {
-        target: url.to_string(),
-        reason,
-        hint: String::new(),
-    };
     let uri = url.path(path)?;
-    let mut stream = client.stream(Method::GET, &uri, bytes::Bytes::new()).await;
-    let stream = stream.as_mut().map_err(|e| failed(std::mem::take(e)))?;
+    let stream = client.get_stream(&uri).await;
+    let mut stream = stream.map_err(|reason| url.unreachable(reason))?;
     if let Some(error) = stream.error().await.map_err(CliError::Lost)? {
         return Err(CliError::Usage(format!(
             "{url} cannot be compared: {error}"
@@ -135,9 +123,11 @@ struct Compared {
     /// Tables that commits in between kept from being compared.
     left_out: Vec<String>,
     tables: usize,
+    /// Of any one node.
+    indexes: usize,
 }
 
-/// Compares every node with the first.
+/// Compares every node with the first, and the indexes of each with its tables.
 fn compare(nodes: &[Node]) -> Compared {
     let mut compared = Compared::default();
     let Some((first, others)) = nodes.split_first() else {
@@ -148,6 +138,18 @@ fn compare(nodes: &[Node]) -> Compared {
         ids.entry(table.id).or_insert_with(|| table.name.clone());
     }
     compared.tables = ids.len();
+    let indexes = nodes.iter().map(|node| node.hashes.indexes.len());
+    compared.indexes = indexes.max().unwrap_or(0);
+    for node in nodes {
+        let lacking = node.hashes.indexes.iter().filter(|i| i.missing > 0);
+        compared.differences.extend(lacking.map(|index| {
+            let how = format!(
+                "{}: the index \"{}\" lacks {} of {} entries",
+                node.name, index.name, index.missing, index.entries
+            );
+            (index.table.clone(), how)
+        }));
+    }
     for other in others {
         let stand_alike = other.hashes.position.index == first.hashes.position.index;
         if stand_alike && other.hashes.catalog != first.hashes.catalog {
@@ -221,15 +223,20 @@ fn print(nodes: &[Node], compared: &Compared, out: &mut impl io::Write) -> io::R
     }
     let found = match compared.differences.len() {
         0 => "no difference".to_owned(),
-        1 => "1 difference".to_owned(),
-        n => format!("{n} differences"),
+        n => counted(n, "difference", "differences"),
     };
     let tables = compared.tables - compared.left_out.len().min(compared.tables);
     writeln!(
         out,
-        "{} nodes, {tables} tables compared: {found}",
-        nodes.len()
+        "{}, {} and {} compared: {found}",
+        counted(nodes.len(), "node", "nodes"),
+        counted(tables, "table", "tables"),
+        counted(compared.indexes, "index", "indexes")
     )
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn document(nodes: &[Node], compared: &Compared) -> serde_json::Value {
@@ -245,6 +252,8 @@ fn document(nodes: &[Node], compared: &Compared) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use chronos_node::IndexCheck;
+
     use super::*;
 
     fn table(id: u32, schema: &str, hash: Option<&str>) -> TableHash {
@@ -269,8 +278,24 @@ mod tests {
                 at: 5,
                 catalog: catalog.into(),
                 tables,
+                indexes: vec![IndexCheck {
+                    name: "i".into(),
+                    table: "t1".into(),
+                    entries: 3,
+                    missing: 0,
+                }],
             },
         }
+    }
+
+    #[test]
+    fn an_index_without_its_entries_is_a_difference_of_its_node() {
+        let mut nodes = [7, 8].map(|index| node(index, "c", vec![]));
+        assert_eq!(compare(&nodes).indexes, 1);
+        assert!(compare(&nodes).differences.is_empty());
+        nodes[1].hashes.indexes[0].missing = 2;
+        let expected = "node at 8: the index \"i\" lacks 2 of 3 entries".to_owned();
+        assert_eq!(compare(&nodes).differences, [("t1".to_owned(), expected)]);
     }
 
     #[test]

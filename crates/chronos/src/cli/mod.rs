@@ -26,6 +26,7 @@ mod files;
 mod http;
 mod import;
 mod output;
+mod progress;
 mod repl;
 mod reply;
 mod run;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use chronos_env::Env;
 use clap::Parser;
 
-use super::args::DEFAULT_PG_PORT;
-use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort, SnapshotCommand};
+use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort};
+use super::args::{SnapshotCommand, DEFAULT_PG_PORT};
 use super::cluster::{self, Following};
 use super::error::{tell, CliError};
 use super::repl::Backend;
-use super::wire::{Session, Target};
+use super::wire::{Session, Target, TlsWish};
 use super::{check, demo, import, repl, single_node, snapshot, start};
 
 /// The command line's whole life.
@@ -89,27 +89,22 @@ async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
 /// The SQL endpoint of the leader of the cluster to which the node with the gRPC address
 /// `leader` belongs.
 ///
-/// The nodes' `/health` (HTTP port = gRPC port + 1000) says who leads and names its SQL port in
-/// `pg_address`. A node that does not answer there is tried on the default SQL port,
-/// and then at `leader` itself, in case that is a SQL address.
+/// The nodes' `/health` says who leads and names its SQL port in `pg_address`. If none answers there,
+/// the node is tried on the default SQL port, and then at `leader` itself, in case that is a SQL
+/// address.
 async fn leader_target(leader: &HostPort) -> Result<Target, CliError> {
-    let mut following = Following::of(leader.clone());
+    let mut following = Following::of(leader.clone(), TlsWish::of_environment()?);
     if let Some(found) = following.find_first().await {
-        let mut target = Target::at(found.pg)?;
+        let mut target = Target::at_first_of(found.pg)?;
         target.following = Some(following);
         return Ok(target);
     }
+    let host = &leader.host;
     let mut ports = vec![DEFAULT_PG_PORT, leader.port];
     ports.dedup();
-    let mut target = Target::at(leader.clone())?;
-    target.endpoints = ports
-        .into_iter()
-        .map(|port| {
-            super::wire::Endpoint::Tcp(HostPort {
-                host: leader.host.clone(),
-                port,
-            })
-        })
-        .collect();
-    Ok(target)
+    let at = |port| HostPort {
+        host: host.clone(),
+        port,
+    };
+    Target::at_first_of(ports.into_iter().map(at).collect())
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use chronos_env::Env;
 use chronos_model::FloatCodec;
+use chronos_node::cluster::ClientAddresses;
 use chronos_node::{durability_warning, Durability, Node, NodeOptions, Profile, Spill};
+use chronos_server::grpc::{self, GrpcPeers};
 use chronos_server::http::{self, HttpOptions};
 use chronos_server::pgwire::{self, PgOptions};
 use chronos_server::tls::TlsServer;
@@ -151,14 +153,18 @@ async fn serve(
     let pg = bind("PostgreSQL", &listen.pg).await?;
     let web = bind("HTTP", &listen.http).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
-    node.announce_pg_address(pg_address.to_string());
+    node.announce(ClientAddresses {
+        http: Some(seen_from_outside(web_address, &args.address)),
+        pg: Some(seen_from_outside(pg_address, &args.address)),
+    });
     greet(node, pg_address, web_address, side.as_ref());
 
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
     let draining = CancellationToken::new();
     let nodes_stop = CancellationToken::new();
-    let has_others = side.is_some();
+    let links = side.as_ref().map(Side::links);
+    let has_others = links.is_some();
     let nodes = async {
         match side {
             Some(side) => side.serve(node, (args, listen), nodes_stop.clone()).await,
@@ -176,7 +182,7 @@ async fn serve(
         draining.cancel();
     };
     let clients = async {
-        let clients = serve_clients(args, node, (pg, web), tls, &draining);
+        let clients = serve_clients(args, node, (pg, web), (tls, links), &draining);
         let (ended, ()) = tokio::join!(clients, stopping);
         nodes_stop.cancel();
         ended
@@ -195,7 +201,7 @@ async fn serve_clients(
     args: &StartArgs,
     node: &Node,
     (pg, web): (TcpListener, TcpListener),
-    tls: Option<Arc<TlsServer>>,
+    (tls, links): (Option<Arc<TlsServer>>, Option<Arc<GrpcPeers>>),
     stop: &CancellationToken,
 ) -> Result<(), CliError> {
     let env = node.env();
@@ -216,6 +222,9 @@ async fn serve_clients(
         tokio::spawn(security::watch_certificates(args.security.clone(), tls));
     }
     chronos_server::register_pgwire(&mut http_options.registry, Arc::clone(&pg_options.stats));
+    if let Some(links) = links {
+        grpc::register(&mut http_options.registry, links);
+    }
     let pg_server = pgwire::serve(pg, move || sessions.session(), pg_options, stop.clone());
     let web_stop = stop.clone().cancelled_owned();
     let web_server = http::serve(web, node.clone(), http_options, web_stop);
@@ -235,6 +244,15 @@ pub(super) async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, 
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
     listener.local_addr().map_err(CliError::Output)
+}
+
+/// Where clients connect to a listener, of a node whose gRPC address is that.
+fn seen_from_outside(listens: SocketAddr, grpc: &HostPort) -> String {
+    if !listens.ip().is_unspecified() {
+        return listens.to_string();
+    }
+    let (host, port) = (grpc.host.clone(), listens.port());
+    HostPort { host, port }.to_string()
 }
 
 /// What a person wants to know first, with a line to paste.

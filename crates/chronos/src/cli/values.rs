@@ -162,21 +162,62 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// The HTTP address of a node, as `http://host:port`.
+/// The HTTP address of a node: `http://host:port` or `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HttpUrl(HostPort);
+pub(crate) struct HttpUrl {
+    scheme: Scheme,
+    address: HostPort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
+    }
+}
 
 impl HttpUrl {
-    /// Of an address.
+    /// Of an address, in clear.
     pub(crate) fn of(address: HostPort) -> HttpUrl {
-        HttpUrl(address)
+        let scheme = Scheme::Http;
+        HttpUrl { scheme, address }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with_tls(&self) -> HttpUrl {
+        let scheme = Scheme::Https;
+        let address = self.address.clone();
+        HttpUrl { scheme, address }
+    }
+
+    /// Of another node, asked in the same way.
+    pub(crate) fn at(&self, address: HostPort) -> HttpUrl {
+        let scheme = self.scheme;
+        HttpUrl { scheme, address }
     }
 
     /// Something of the node.
     pub(crate) fn path(&self, path: &str) -> Result<hyper::Uri, CliError> {
-        let uri = format!("http://{}{path}", self.0);
+        let uri = format!("{self}{path}");
         uri.parse()
-            .map_err(|_| CliError::Usage(format!("{} is no address", self.0)))
+            .map_err(|_| CliError::Usage(format!("{self} is no address")))
+    }
+
+    /// It does not answer.
+    pub(crate) fn unreachable(&self, reason: String) -> CliError {
+        CliError::Connect {
+            target: self.to_string(),
+            reason,
+            hint: String::new(),
+        }
     }
 }
 
@@ -184,19 +225,21 @@ impl FromStr for HttpUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err("https is not spoken; use http, or --data-dir".to_owned());
-        }
-        let address = text.strip_prefix("http://").unwrap_or(text);
+        let (scheme, address) = match text.strip_prefix("https://") {
+            Some(address) => (Scheme::Https, address),
+            None => (Scheme::Http, text.strip_prefix("http://").unwrap_or(text)),
+        };
         let address = address.strip_suffix('/').unwrap_or(address);
-        let parsed = address.parse().map(HttpUrl);
-        parsed.map_err(|e| format!("{e}; a URL is http://127.0.0.1:9000"))
+        match address.parse() {
+            Ok(address) => Ok(HttpUrl { scheme, address }),
+            Err(e) => Err(format!("{e}; a URL is http://127.0.0.1:9000")),
+        }
     }
 }
 
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        write!(f, "{}{}", self.scheme.prefix(), self.address)
     }
 }
 
@@ -236,6 +279,17 @@ mod tests {
         assert_eq!("1.5KiB".parse(), Ok(ByteSize(1536)));
         assert_eq!("500MB".parse(), Ok(ByteSize(500_000_000)));
         assert_eq!(ByteSize(16 << 20).to_string(), "16MiB");
+        for (text, shown) in [
+            ("h:9000", Some("http://h:9000")),
+            ("http://h:9000/", Some("http://h:9000")),
+            ("https://[::1]:1", Some("https://[::1]:1")),
+            ("https://h", None),
+            ("ftp://h:1", None),
+            ("http://h:1/sql", None),
+        ] {
+            let url = text.parse::<HttpUrl>().ok().map(|url| url.to_string());
+            assert_eq!(url.as_deref(), shown, "{text}");
+        }
         assert_eq!(parse_delimiter("\\t"), Ok(b'\t'));
         assert!(parse_delimiter("\"").is_err());
     }

@@ -19,15 +19,15 @@ const HTTP_ABOVE: u16 = 1000;
 
 /// A place for a node: its name, its ports, its directory.
 #[derive(Clone)]
-struct Place {
+pub(crate) struct Place {
     id: &'static str,
-    grpc: SocketAddr,
-    http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
     dir: PathBuf,
 }
 
 impl Place {
-    fn new(id: &'static str, root: &Path) -> Place {
+    pub(crate) fn new(id: &'static str, root: &Path) -> Place {
         let (grpc, http) = free_ports();
         let dir = root.join(id);
         Place {
@@ -38,13 +38,17 @@ impl Place {
         }
     }
 
+    pub(crate) fn id(&self) -> &'static str {
+        self.id
+    }
+
     /// As `--peers` names it.
     fn named(&self) -> String {
         format!("{}={}", self.id, self.grpc)
     }
 
     /// Starts `chronos node` with further flags.
-    fn start(&self, flags: &[&str]) -> Running {
+    pub(crate) fn start(&self, flags: &[&str]) -> Running {
         let mut child = self
             .command(flags)
             .stdin(Stdio::null())
@@ -111,7 +115,7 @@ fn free_ports() -> (SocketAddr, SocketAddr) {
 }
 
 /// A node that runs; killed when dropped.
-struct Running {
+pub(crate) struct Running {
     place: Place,
     child: Child,
     told: Arc<Mutex<Vec<String>>>,
@@ -126,7 +130,7 @@ impl Running {
     }
 
     /// SQL over HTTP, tried until it works.
-    fn sql(&self, sql: &str) -> Value {
+    pub(crate) fn sql(&self, sql: &str) -> Value {
         let body = serde_json::json!({ "sql": sql }).to_string();
         wait_for(sql, || {
             let (status, body) = post(self.place.http, "/sql", &body).ok()?;
@@ -134,11 +138,11 @@ impl Running {
         })
     }
 
-    fn rows(&self, sql: &str) -> Value {
+    pub(crate) fn rows(&self, sql: &str) -> Value {
         self.sql(sql)["rows"].clone()
     }
 
-    fn has_told(&self, words: &str) -> bool {
+    pub(crate) fn has_told(&self, words: &str) -> bool {
         let told = self.told.lock().expect("no panic");
         told.iter().any(|line| line.contains(words))
     }
@@ -158,7 +162,7 @@ impl Drop for Running {
     }
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -170,7 +174,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until all of these follow the same leader, and says which of them it is.
-fn leader_of(nodes: &[&Running]) -> usize {
+pub(crate) fn leader_of(nodes: &[&Running]) -> usize {
     wait_for("all know one leader", || {
         let seen: Option<Vec<Value>> = nodes.iter().map(|node| node.cluster()).collect();
         let seen = seen?;
@@ -182,7 +186,7 @@ fn leader_of(nodes: &[&Running]) -> usize {
 }
 
 /// Waits until a node knows exactly these members, each with its role.
-fn wait_for_members(node: &Running, wanted: &[(&str, &str)]) {
+pub(crate) fn wait_for_members(node: &Running, wanted: &[(&str, &str)]) {
     let mut wanted: Vec<(String, String)> = wanted
         .iter()
         .map(|(id, role)| ((*id).to_owned(), (*role).to_owned()))
@@ -219,7 +223,7 @@ fn done(by: &Running, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn three(root: &Path) -> ([Place; 3], String) {
+pub(crate) fn three(root: &Path) -> ([Place; 3], String) {
     let places = ["n1", "n2", "n3"].map(|id| Place::new(id, root));
     let peers: Vec<String> = places.iter().map(Place::named).collect();
     (places, peers.join(","))
@@ -364,15 +368,64 @@ fn the_client_finds_the_leader() {
     let health: Value = serde_json::from_str(&health).expect("JSON");
     let pg = health["pg_address"].as_str().expect("it has one");
     for asked in &places {
-        let output = Command::new(env!("CARGO_BIN_EXE_chronos"))
-            .args(["client", "--leader", &asked.grpc.to_string()])
-            .args(["-c", "\\conninfo"])
-            .stdin(Stdio::null())
-            .output()
-            .expect("the chronos binary runs");
-        let told = String::from_utf8_lossy(&output.stdout);
+        let told = connected_by(&asked.grpc, &[]);
         assert!(told.contains(pg), "{told}, not {pg}");
     }
+}
+
+/// Neither the command line nor the client goes by the distance of ports when a member says otherwise.
+#[test]
+fn a_member_is_found_where_it_says_that_it_answers() {
+    let root = tempfile::tempdir().expect("a directory");
+    let ([first, second, _], _) = three(root.path());
+    let (_, elsewhere) = free_ports();
+    let second = Place {
+        http: elsewhere,
+        ..second
+    };
+    let first_runs = first.start(&["--bootstrap"]);
+    leader_of(&[&first_runs]);
+    let (target, http) = (first.grpc.to_string(), elsewhere.to_string());
+    let second_runs = second.start(&["--join", &target, "--http-address", &http]);
+    wait_for_members(&first_runs, &[("n1", "voter"), ("n2", "voter")]);
+    done(&first_runs, &["transfer-leader", "n2"]);
+    let nodes = [&first_runs, &second_runs];
+    wait_for("n2 leads", || (leader_of(&nodes) == 1).then_some(()));
+
+    wait_for("n1 knows where n2 answers", || {
+        let seen = first_runs.cluster()?;
+        let mut members = seen["members"].as_array()?.iter();
+        let second = members.find(|m| m["id"] == "n2")?;
+        (second["http_address"] == http).then_some(())
+    });
+
+    // What only the leader knows is asked for there.
+    let asked = admin(&first_runs, &["members"]);
+    let told = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.status.success() && told.is_empty(), "{told}");
+    let table = String::from_utf8_lossy(&asked.stdout);
+    assert!(table.contains(&http), "{table}");
+    let told = done(&first_runs, &["check", "--cluster"]);
+    assert!(told.starts_with("2 nodes"), "{told}");
+
+    let (_, health) = get(second.http, "/health").expect("an answer");
+    let health: Value = serde_json::from_str(&health).expect("JSON");
+    assert_eq!(health["http_address"], http);
+    let pg = health["pg_address"].as_str().expect("it has one");
+    let told = connected_by(&first.grpc, &[]);
+    assert!(told.contains(pg), "{told}, not {pg}");
+}
+
+/// What `chronos client --leader` says of the connection that it found.
+pub(crate) fn connected_by(asked: &SocketAddr, variables: &[(&str, &str)]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_chronos"))
+        .args(["client", "--leader", &asked.to_string()])
+        .args(["-c", "\\conninfo"])
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the chronos binary runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
@@ -440,6 +493,7 @@ fn a_cluster_grows_from_a_snapshot_and_its_members_hold_the_same() {
     leader_of(&[&before]);
     before.sql("CREATE TABLE t (id INT PRIMARY KEY, n INT)");
     before.sql("INSERT INTO t SELECT i, i % 7 FROM generate_series(1, 5000) AS g(i)");
+    before.sql("CREATE INDEX by_n ON t (n)");
     before.sql("UPDATE t SET n = n + 1 WHERE id % 3 = 0");
     let url = before.place.url();
     run(&[
@@ -455,10 +509,23 @@ fn a_cluster_grows_from_a_snapshot_and_its_members_hold_the_same() {
         snapshot.as_os_str(),
         "--data-dir".as_ref(),
         first.dir.as_os_str(),
+        "--id".as_ref(),
+        "n1".as_ref(),
+        "--cluster-id".as_ref(),
+        "farm".as_ref(),
     ]);
 
-    let first_runs = first.start(&["--bootstrap"]);
+    // It belongs to that node of that cluster, which begins with it.
+    let elsewhere = Place {
+        id: "n7",
+        ..first.clone()
+    };
+    let told = elsewhere.refused(&["--bootstrap"]);
+    assert!(told.contains("belongs to the node \"n1\""), "{told}");
+    let first_runs = first.start(&[]);
     leader_of(&[&first_runs]);
+    let cluster = first_runs.cluster().expect("an answer");
+    assert_eq!(cluster["cluster_id"], "farm");
     let sums = "SELECT count(*), sum(n) FROM t";
     let expected = first_runs.rows(sums);
     let second_runs = second.start(&["--join", &first.grpc.to_string()]);
@@ -467,7 +534,7 @@ fn a_cluster_grows_from_a_snapshot_and_its_members_hold_the_same() {
     second_runs.sql("INSERT INTO t VALUES (6000, 1) ON CONFLICT DO NOTHING");
     let told = done(&first_runs, &["check", "--cluster"]);
     assert!(
-        told.starts_with("2 nodes") && told.contains("no difference"),
+        told.starts_with("2 nodes") && told.contains("1 index compared: no difference"),
         "{told}"
     );
 }

@@ -46,7 +46,13 @@ async fn a_request_that_is_sent_again_is_answered_again_and_not_applied() {
     assert_eq!(created.0, 200, "{}", created.1);
     let insert = "INSERT INTO a (n) SELECT 1 FROM generate_series(1, 3) RETURNING id, n";
     let two = "UPDATE a SET n = n + 1; INSERT INTO a (n) VALUES (7); SELECT count(*) FROM a";
-    let requests = [("create", create), ("insert", insert), ("two", two)];
+    let copy = "CREATE TABLE b AS SELECT id, n FROM a";
+    let requests = [
+        ("create", create),
+        ("insert", insert),
+        ("two", two),
+        ("copy", copy),
+    ];
     let first: Vec<_> = requests.map(|(key, text)| sql(node.http, key, text)).into();
     assert!(first.iter().all(|(status, _)| *status == 200), "{first:?}");
     assert_eq!(first[0], created);

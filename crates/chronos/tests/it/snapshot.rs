@@ -394,7 +394,7 @@ fn nodes_with_the_same_content_are_told_from_others() {
     ];
     let told = done(&check);
     assert!(
-        told.starts_with("2 nodes, ") && told.contains("tables compared: no difference"),
+        told.starts_with("2 nodes, ") && told.contains("compared: no difference"),
         "{told}"
     );
     // One has other segments.

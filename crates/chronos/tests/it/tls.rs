@@ -11,13 +11,13 @@ use crate::login::client;
 use crate::node::{repository, request_as, Node};
 
 /// An authority that makes certificates.
-struct Authority {
-    pem: String,
+pub(crate) struct Authority {
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub(crate) fn new(name: &str) -> Authority {
         let mut params = CertificateParams::new(vec![]).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -28,7 +28,7 @@ impl Authority {
     }
 
     /// A certificate and its key, as PEM.
-    fn certificate(&self, names: &[&str]) -> (String, String) {
+    pub(crate) fn certificate(&self, names: &[&str]) -> (String, String) {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let params = CertificateParams::new(names).expect("parameters");
         let key = KeyPair::generate().expect("a key");
@@ -143,6 +143,59 @@ fn who_must_use_tls_does_and_looks_at_the_certificate() {
     }
     let (status, answer) = request_as(node.http, "GET", "/health", "", "").expect("an answer");
     assert_eq!(status, 403, "{answer}");
+}
+
+/// What is done over HTTP: looking after members, checking, backing up.
+#[test]
+fn commands_speak_https_to_whom_the_authority_vouches_for() {
+    let files = Files::new();
+    let ours = Authority::new("ours");
+    files.certify(&ours, &["localhost"]);
+    let root = files.write("ours.crt", &ours.pem);
+    let other = files.write("other.crt", &Authority::new("other").pem);
+    let node = files.start(&["--tls", "require"]);
+    let port = node.http.port();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_chronos"))
+            .args(arguments)
+            .args(["-U", "chronos"])
+            .envs(PASSWORD)
+            .env_remove("PGSSLROOTCERT")
+            .env("HOME", files.path("nobody"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("the chronos binary runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), told)
+    };
+    let https = format!("https://localhost:{port}");
+    let snapshot = files.name("all.chronos");
+    for command in [
+        vec!["admin", "members", "--url", &https],
+        vec!["admin", "check", "--url", &https],
+        vec!["admin", "check", "--cluster", "--url", &https],
+        vec!["snapshot", "create", "--output", &snapshot, "--url", &https],
+    ] {
+        let (is_good, told) = run(&[&command[..], &["--tls-ca-cert", &root]].concat());
+        assert!(is_good, "{command:?}: {told}");
+    }
+    let members = |url: &str, flags: &[&str]| {
+        let (is_good, told) = run(&[&["admin", "members", "--url", url][..], flags].concat());
+        assert!(!is_good, "{url} {flags:?}");
+        told
+    };
+    let told = members(&https, &["--tls-ca-cert", &other]);
+    assert!(told.contains("TLS"), "{told}");
+    let by_address = format!("https://127.0.0.1:{port}");
+    let told = members(&by_address, &["--tls-ca-cert", &root]);
+    assert!(told.contains("TLS"), "{told}");
+    let told = members(&https, &[]);
+    assert!(told.contains("root.crt"), "{told}");
+    let told = members(&format!("http://localhost:{port}"), &[]);
+    assert!(told.contains("TLS"), "{told}");
+    let named = ["--tls-ca-cert", &root, "--tls-domain", "localhost"];
+    let (is_good, told) = run(&[&["admin", "members", "--url", &by_address][..], &named].concat());
+    assert!(is_good, "{told}");
 }
 
 #[test]

@@ -19,6 +19,12 @@ impl Cluster {
         self.replica.cluster_status()
     }
 
+    /// Asks members where clients reach them, if that is not known or was asked a while ago. Meant to
+    /// be called again and again.
+    pub async fn ask_addresses(&self) {
+        self.replica.ask_addresses().await;
+    }
+
     /// Has the leader do something, wherever it is. Returns when it is committed.
     ///
     /// Errors: it cannot be done, there is no leader (57P03), or nobody knows whether it was

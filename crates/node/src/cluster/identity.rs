@@ -4,8 +4,8 @@
 //!   {"cluster_id": "5f1c..", "name": "n1", "number": 1, "began": "static"}
 //! ```
 //!
-//! It is written once, under the directory's lock, before the node does anything, and never
-//! changed. A node that is started under another name, or for another cluster, is refused: its
+//! It is written once, under the directory's lock, before the node does anything (or when a snapshot
+//! is restored for it), and never changed. A node that is started under another name, or for another cluster, is refused: its
 //! votes and its entries would be taken for those of somebody else.
 
 use std::io;
@@ -16,7 +16,7 @@ use chronos_model::SqlState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{ClusterOptions, ClusterStart, Member, NodeNumber};
+use super::{ClusterOptions, ClusterStart, Member, MemberError, NodeNumber};
 use crate::Error;
 
 /// In the data directory.
@@ -102,12 +102,27 @@ impl NodeIdentity {
         }
     }
 
-    fn write(&self, disk: &dyn Disk, data_dir: &Path) -> Result<(), Error> {
-        let path = data_dir.join(FILE);
+    /// Of a node that is to begin a cluster by itself. Without an id the cluster gets a new one.
+    ///
+    /// Errors: the name is none.
+    pub fn first_of_cluster(
+        name: &str,
+        cluster_id: Option<&str>,
+        env: &Env,
+    ) -> Result<NodeIdentity, MemberError> {
+        let member = Member::new(name, "")?;
+        Ok(NodeIdentity {
+            cluster_id: cluster_id.map_or_else(|| new_cluster_id(env), str::to_owned),
+            name: member.name,
+            number: member.number,
+            began: Beginning::Alone,
+        })
+    }
+
+    pub(crate) fn write(&self, disk: &dyn Disk, data_dir: &Path) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
-        disk.replace(&path, &bytes)
-            .map_err(|e| io_error("write", &path, &e))
+        disk.replace(&data_dir.join(FILE), &bytes)
     }
 }
 
@@ -128,6 +143,12 @@ pub fn static_cluster_id(members: &[Member]) -> String {
     named.sort_unstable();
     let digest = Sha256::digest(named.concat().as_bytes());
     hexadecimal(&digest[..ID_BYTES])
+}
+
+fn new_cluster_id(env: &Env) -> String {
+    let mut bytes = [0; ID_BYTES];
+    env.random.fill(&mut bytes);
+    hexadecimal(&bytes)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -167,11 +188,7 @@ pub(crate) fn settle(
     let cluster_id = match (&given.cluster_id, &given.start) {
         (Some(id), _) => id.clone(),
         (None, ClusterStart::Static(members)) => static_cluster_id(members),
-        (None, ClusterStart::Alone) => {
-            let mut bytes = [0; ID_BYTES];
-            env.random.fill(&mut bytes);
-            hexadecimal(&bytes)
-        }
+        (None, ClusterStart::Alone) => new_cluster_id(env),
         // It is not known yet which cluster it will be.
         (None, ClusterStart::Join) => return Ok(settled),
     };
@@ -184,7 +201,8 @@ pub(crate) fn settle(
         number: given.member.number,
         began,
     };
-    identity.write(&*env.disk, data_dir)?;
+    let written = identity.write(&*env.disk, data_dir);
+    written.map_err(|e| io_error("write", &data_dir.join(FILE), &e))?;
     settled.cluster_id = Some(cluster_id);
     Ok(settled)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chronos_store::log::{LogEntry, LogIndex};
 use serde::{Deserialize, Serialize};
 
-use super::{Member, NodeNumber};
+use super::{ClientAddresses, Member, NodeNumber};
 
 /// An entry's place in the log: its term and its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -181,4 +181,7 @@ pub struct Introduction {
     pub cluster_id: String,
     /// Who leads, as far as it knows.
     pub leader: Option<Member>,
+    /// Where clients reach it.
+    #[serde(default)]
+    pub addresses: ClientAddresses,
 }

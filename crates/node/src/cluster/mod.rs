@@ -7,6 +7,7 @@
 //! Messages are plain values here: `server` carries them over gRPC, a simulation hands them
 //! over in memory. Knows no wire format, no port and no consensus library.
 
+mod addresses;
 mod admin;
 mod handle;
 pub(crate) mod identity;
@@ -19,6 +20,7 @@ mod status;
 
 pub use chronos_store::log::{GroupId, LogEntry, LogIndex, Term};
 
+pub use addresses::ClientAddresses;
 pub use admin::{AdminReply, AdminRequest};
 pub use handle::Cluster;
 pub use identity::{static_cluster_id, Beginning, NodeIdentity};

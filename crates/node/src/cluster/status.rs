@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeNumber, NodeRole};
+use super::{ClientAddresses, NodeNumber, NodeRole};
 
 /// A cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct MemberStatus {
     pub number: NodeNumber,
     /// Where other nodes reach it.
     pub address: String,
+    /// Where clients reach it, as far as the answering node knows.
+    #[serde(flatten)]
+    pub clients: ClientAddresses,
     /// Whether it votes.
     pub role: NodeRole,
     /// How far it is, where the answering node leads.

@@ -46,6 +46,10 @@ impl Replica {
                 id: node.member.name.clone(),
                 number: node.member.number,
                 address: node.member.address.clone(),
+                clients: match *id == self.own_id() {
+                    true => self.addresses.own(),
+                    false => self.addresses.of(*id),
+                },
                 role: match voters.contains(id) {
                     true => NodeRole::Voter,
                     false => NodeRole::Learner,
@@ -94,6 +98,7 @@ impl Replica {
         Introduction {
             cluster_id: self.cluster_id.clone(),
             leader: self.known_lead().and_then(|lead| lead.member),
+            addresses: self.addresses.own(),
         }
     }
 

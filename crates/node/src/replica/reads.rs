@@ -145,10 +145,21 @@ impl Replica {
         self.known_lead().is_some_and(|lead| lead.node == own)
     }
 
+    /// Whether the database is new, and what a leader makes by itself is still to come. Until then
+    /// nobody reads: a transaction that began before, and made tables as well, would lose against it.
+    fn makes_own_tables(&self) -> bool {
+        !self.is_stepped()
+            && self.store.catalog().tables.is_empty()
+            && self.indexes.builder().wants_settings()
+    }
+
     /// What has to be applied before a linearizable read, if this node leads.
     pub(super) async fn leader_read_index(&self) -> ReadIndexReply {
         if self.reads_at_will() {
             return ReadIndexReply::At(self.store.applied_index().0);
+        }
+        if self.makes_own_tables() {
+            return ReadIndexReply::NotLeader(None);
         }
         // A lease may be relied on only as long as no node's can be shorter: none is shorter than
         // given. If the pace changes meanwhile, it is not known how long this node took it to be.

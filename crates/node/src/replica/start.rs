@@ -133,6 +133,7 @@ impl Start<'_> {
             apply_thread: Mutex::new(running.thread),
             checkpoints: running.checkpoints,
             sending: shared.sending,
+            addresses: super::addresses::Addresses::default(),
             alone: shared.alone,
             reads: Reads::new(start_index),
             counts: upkeep::Counts::default(),

@@ -526,7 +526,9 @@ pub(super) fn changes_catalog(command: &Command) -> bool {
     matches!(
         command,
         Command::AlterTable(_)
+            | Command::AlterOptions(_)
             | Command::CreateTable(_)
+            | Command::CreateTableAs(_)
             | Command::CreateSchema(..)
             | Command::DropSchemas(_)
             | Command::DropTables(..)

@@ -14,10 +14,9 @@ use chronos_model::{
 use chronos_query::dml::{self, ConflictTarget, EXCLUDED_TABLE, EXISTING_TABLE, PAIR_COLUMN};
 use chronos_store::ReadView;
 
+use super::insert::{valid_from_now, Given};
 use super::prepare::{known, InsertPlan};
-use super::write::{
-    concat, current_row, internal, take, unique_violation, valid_from_now, Given, Written,
-};
+use super::write::{concat, current_row, internal, take, unique_violation, Written};
 use super::Session;
 use crate::Error;
 

@@ -118,7 +118,6 @@ impl Plan {
             Plan::Command(command) => match &**command {
                 copy @ Command::Copy(_) => is_copy_from(copy),
                 Command::Truncate { .. } | Command::CreateSequence(..) => true,
-                Command::AlterOptions(_) => true,
                 other => super::command::changes_catalog(other),
             },
         }

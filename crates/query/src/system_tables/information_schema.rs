@@ -1,11 +1,17 @@
 //! The rows of `information_schema`'s relations.
 
+mod constraints;
+
 use chronos_model::{name_parts, DataType, Identity, Value};
 
 use super::objects::Objects;
 use super::rows::{int, text, yes_or_no, Rows};
 use super::types::{self, format_type};
 use super::{relations, Fill};
+use constraints::{
+    check_constraints, constraint_column_usage, key_column_usage, referential_constraints,
+    table_constraints,
+};
 
 /// The relations that have rows. All others are always empty.
 pub(super) const FILLS: &[(&str, Fill)] = &[
@@ -305,65 +311,6 @@ fn columns(objects: &Objects<'_>) -> Rows {
     rows
 }
 
-fn table_constraints(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "constraint_catalog",
-        "constraint_schema",
-        "constraint_name",
-        "table_catalog",
-        "table_schema",
-        "table_name",
-        "constraint_type",
-        "is_deferrable",
-        "initially_deferred",
-        "enforced",
-    ]);
-    for index in objects.constraints() {
-        let kind = index.constraint().map_or("", |kind| kind.words);
-        rows.push([
-            database(objects),
-            schema(&index.name()),
-            own(&index.name()),
-            database(objects),
-            schema(&index.table().name),
-            own(&index.table().name),
-            text(kind),
-            yes_or_no(false),
-            yes_or_no(false),
-            yes_or_no(true),
-        ]);
-    }
-    for foreign in objects.foreign_keys() {
-        rows.push([
-            database(objects),
-            schema(&foreign.table.name),
-            text(&foreign.key.name),
-            database(objects),
-            schema(&foreign.table.name),
-            own(&foreign.table.name),
-            text("FOREIGN KEY"),
-            yes_or_no(foreign.is_deferrable()),
-            yes_or_no(foreign.is_deferred()),
-            yes_or_no(true),
-        ]);
-    }
-    for check in objects.checks() {
-        rows.push([
-            database(objects),
-            schema(&check.table.name),
-            text(&check.check.name),
-            database(objects),
-            schema(&check.table.name),
-            own(&check.table.name),
-            text("CHECK"),
-            yes_or_no(false),
-            yes_or_no(false),
-            yes_or_no(true),
-        ]);
-    }
-    rows
-}
-
 fn sequences(objects: &Objects<'_>) -> Rows {
     let mut rows = Rows::of(&[
         "sequence_catalog",
@@ -406,159 +353,6 @@ fn sequences(objects: &Objects<'_>) -> Rows {
             text(s.increment.to_string()),
             yes_or_no(s.cycle),
         ]);
-    }
-    rows
-}
-
-fn check_constraints(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "constraint_catalog",
-        "constraint_schema",
-        "constraint_name",
-        "check_clause",
-    ]);
-    for check in objects.checks() {
-        rows.push([
-            database(objects),
-            schema(&check.table.name),
-            text(&check.check.name),
-            text(format!("({})", check.check.expression)),
-        ]);
-    }
-    rows
-}
-
-fn key_column_usage(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "constraint_catalog",
-        "constraint_schema",
-        "constraint_name",
-        "table_catalog",
-        "table_schema",
-        "table_name",
-        "column_name",
-        "ordinal_position",
-        "position_in_unique_constraint",
-    ]);
-    for index in objects.constraints() {
-        let t = index.table();
-        for (position, column) in index.columns().into_iter().enumerate() {
-            rows.push([
-                database(objects),
-                schema(&index.name()),
-                own(&index.name()),
-                database(objects),
-                schema(&t.name),
-                own(&t.name),
-                text(&t.columns[column].name),
-                int(position as i64 + 1),
-                Value::Null,
-            ]);
-        }
-    }
-    for foreign in objects.foreign_keys() {
-        let t = foreign.table;
-        let key = objects.index_referred_to(foreign);
-        let key = key.map_or(vec![], |index| index.columns());
-        let pairs = foreign.columns().into_iter().zip(foreign.referenced());
-        for (position, (column, referenced)) in pairs.enumerate() {
-            let there = key.iter().position(|c| *c == referenced);
-            rows.push([
-                database(objects),
-                schema(&t.name),
-                text(&foreign.key.name),
-                database(objects),
-                schema(&t.name),
-                own(&t.name),
-                text(&t.columns[column].name),
-                int(position as i64 + 1),
-                there.map_or(Value::Null, |p| int(p as i64 + 1)),
-            ]);
-        }
-    }
-    rows
-}
-
-fn referential_constraints(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "constraint_catalog",
-        "constraint_schema",
-        "constraint_name",
-        "unique_constraint_catalog",
-        "unique_constraint_schema",
-        "unique_constraint_name",
-        "match_option",
-        "update_rule",
-        "delete_rule",
-    ]);
-    for foreign in objects.foreign_keys() {
-        // A unique index that is no constraint has no name here.
-        let key = objects.index_referred_to(foreign);
-        let key = key.filter(|index| index.constraint().is_some());
-        rows.push([
-            database(objects),
-            schema(&foreign.table.name),
-            text(&foreign.key.name),
-            key.map_or(Value::Null, |_| database(objects)),
-            key.map_or(Value::Null, |index| schema(&index.name())),
-            key.map_or(Value::Null, |index| own(&index.name())),
-            text("NONE"),
-            text(foreign.key.on_update.sql()),
-            text(foreign.key.on_delete.sql()),
-        ]);
-    }
-    rows
-}
-
-fn constraint_column_usage(objects: &Objects<'_>) -> Rows {
-    let mut rows = Rows::of(&[
-        "table_catalog",
-        "table_schema",
-        "table_name",
-        "column_name",
-        "constraint_catalog",
-        "constraint_schema",
-        "constraint_name",
-    ]);
-    for index in objects.constraints() {
-        let t = index.table();
-        for column in index.columns() {
-            rows.push([
-                database(objects),
-                schema(&t.name),
-                own(&t.name),
-                text(&t.columns[column].name),
-                database(objects),
-                schema(&index.name()),
-                own(&index.name()),
-            ]);
-        }
-    }
-    for foreign in objects.foreign_keys() {
-        for column in foreign.referenced() {
-            rows.push([
-                database(objects),
-                schema(&foreign.parent.name),
-                own(&foreign.parent.name),
-                text(&foreign.parent.columns[column].name),
-                database(objects),
-                schema(&foreign.table.name),
-                text(&foreign.key.name),
-            ]);
-        }
-    }
-    for check in objects.checks() {
-        for column in check.columns() {
-            rows.push([
-                database(objects),
-                schema(&check.table.name),
-                own(&check.table.name),
-                text(&check.table.columns[column].name),
-                database(objects),
-                schema(&check.table.name),
-                text(&check.check.name),
-            ]);
-        }
     }
     rows
 }

@@ -15,6 +15,7 @@
 
 mod client;
 mod convert;
+mod metrics;
 mod options;
 mod packing;
 mod pass;
@@ -29,6 +30,7 @@ mod traffic;
 mod tests;
 
 pub use client::{GrpcPeers, LinkStatus};
+pub use metrics::register;
 pub use options::{
     ClusterId, GrpcOptions, Keepalive, NotAClusterId, Secret, UnknownWireCompression,
     WireCompression, MESSAGE_BYTES_MAX,

@@ -1,6 +1,6 @@
 //! Compression of what goes over slow links: LZ4, of batches and parts that are worth it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,18 +23,29 @@ const SKIPPED_AFTER_FAILURE: u32 = 15;
 /// No LZ4 block grows more than this.
 const RATIO_MAX: u64 = 255;
 
+/// What was packed on the way to a node.
+#[derive(Debug, Default)]
+pub(super) struct Savings {
+    /// Bytes before.
+    pub(super) plain_bytes: AtomicU64,
+    /// And after.
+    pub(super) packed_bytes: AtomicU64,
+}
+
 /// Packs the messages of one stream.
 #[derive(Debug)]
 pub(super) struct Packer {
     compression: WireCompression,
+    savings: Arc<Savings>,
     /// How many more are not tried.
     skipped: AtomicU32,
 }
 
 impl Packer {
-    pub(super) fn new(compression: WireCompression) -> Arc<Packer> {
+    pub(super) fn new(compression: WireCompression, savings: Arc<Savings>) -> Arc<Packer> {
         Arc::new(Packer {
             compression,
+            savings,
             skipped: AtomicU32::new(0),
         })
     }
@@ -111,6 +122,11 @@ impl Packer {
             self.skipped.store(SKIPPED_AFTER_FAILURE, Ordering::Relaxed);
             return None;
         }
+        let count = |counter: &AtomicU64, bytes: usize| {
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        };
+        count(&self.savings.plain_bytes, bytes.len());
+        count(&self.savings.packed_bytes, lz4.len());
         Some(pb::Packed {
             unpacked_bytes: bytes.len() as u64,
             lz4: lz4.into(),
@@ -183,6 +199,10 @@ mod tests {
     const SLOW: Option<Duration> = Some(Duration::from_millis(20));
     const FAST: Option<Duration> = Some(Duration::from_micros(90));
 
+    fn packer(compression: WireCompression) -> Arc<Packer> {
+        Packer::new(compression, Arc::default())
+    }
+
     fn request(payload: Vec<u8>) -> pb::AppendRequest {
         let payload = Bytes::from(payload);
         let entry = |index| pb::Entry {
@@ -199,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn entries_are_packed_where_it_is_worth_it() {
-        let auto = Packer::new(WireCompression::Auto);
+        let auto = packer(WireCompression::Auto);
         let append = |packer: &Arc<Packer>, request: &pb::AppendRequest, round_trip| {
             Arc::clone(packer).append(request.clone(), round_trip)
         };
@@ -214,9 +234,9 @@ mod tests {
         let plain = request(vec![7; 4000]);
         assert_eq!(append(&auto, &plain, FAST).await, plain);
         assert_eq!(append(&auto, &plain, None).await, plain);
-        let none = Packer::new(WireCompression::None);
+        let none = packer(WireCompression::None);
         assert_eq!(append(&none, &plain, SLOW).await, plain);
-        let always = Packer::new(WireCompression::Lz4);
+        let always = packer(WireCompression::Lz4);
         assert_ne!(append(&always, &plain, FAST).await, plain);
         let small = request(vec![7; 100]);
         assert_eq!(append(&auto, &small, SLOW).await, small);
@@ -231,7 +251,7 @@ mod tests {
         };
         let noise = Bytes::from_iter(std::iter::repeat_with(&mut random).take(10_000));
         let plain = pb::checkpoint_part::Content::Bytes;
-        let packer = Packer::new(WireCompression::Lz4);
+        let packer = packer(WireCompression::Lz4);
         let part = |bytes: &Bytes| Arc::clone(&packer).part(bytes.clone(), None);
         assert_eq!(part(&noise).await, plain(noise));
         // Then it is not tried for a while, and tried again.

@@ -16,7 +16,7 @@ use chronos_model::{Role, SqlState};
 use chronos_node::{Identity, Session};
 
 use super::error::Failure;
-use super::App;
+use super::{answer, App};
 
 /// How long who gave a wrong password or token waits to hear so.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
@@ -75,14 +75,7 @@ async fn by_password(app: &App, credentials: &str) -> Result<Result<Identity, Fa
     // Hashing takes milliseconds, during which others are served; whoever guesses passwords gets
     // no more than a part of the machine. The semaphore is never closed.
     let _permit = app.password_permits.acquire().await;
-    let checked = tokio::task::spawn_blocking(move || node.check_password(&user, &password));
-    let checked = checked.await.map_err(|e| {
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            SqlState::INTERNAL,
-            format!("the check of the password failed: {e}"),
-        )
-    })?;
+    let checked = answer::blocking(move || node.check_password(&user, &password)).await?;
     Ok(checked.map_err(|e| unknown(e.message)))
 }
 

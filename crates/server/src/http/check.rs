@@ -4,22 +4,19 @@
 //! and at the end one `summary`, without which the check was not finished. One check runs
 //! at a time (429); it ends soon after its client has gone.
 
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Extension, State};
-use axum::http::{header, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chronos_model::{Role, SqlState};
+use chronos_model::Role;
 use chronos_node::{CheckEvent, CheckSummary, Identity};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::auth;
-use super::error::Failure;
 use super::metrics::Kind;
-use super::App;
+use super::{answer, auth, App};
 
 /// Lines that may wait for the client; the check waits then, too.
 const LINES_WAITING: usize = 16;
@@ -35,18 +32,15 @@ pub(super) async fn post(
     Extension(identity): Extension<Identity>,
 ) -> Response {
     let request = app.metrics.begin(Kind::Check);
-    if let Err(failure) = auth::demand(&app, &identity, Role::Admin) {
-        request.finish(failure.status);
-        return failure.into_response();
-    }
-    let Ok(permit) = app.check_permit.clone().try_acquire_owned() else {
-        let failure = Failure::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            SqlState::OBJECT_IN_USE,
-            "a check is under way already",
-        );
-        request.finish(StatusCode::TOO_MANY_REQUESTS);
-        return failure.into_response();
+    let allowed = auth::demand(&app, &identity, Role::Admin);
+    let permit = match allowed
+        .and_then(|()| answer::only_one(&app.check_permit, "a check is under way already"))
+    {
+        Ok(permit) => permit,
+        Err(failure) => {
+            request.finish(failure.status);
+            return failure.into_response();
+        }
     };
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES_WAITING);
     let node = app.node.clone();
@@ -61,14 +55,7 @@ pub(super) async fn post(
         let _ = sender.blocking_send(line(&Last::Summary(summary)));
         request.finish(StatusCode::OK);
     });
-    let lines = futures::stream::unfold(receiver, |mut receiver| async move {
-        let line = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(line), receiver))
-    });
-    let mut response = Response::new(Body::from_stream(lines));
-    let ndjson = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(header::CONTENT_TYPE, ndjson);
-    response
+    answer::streamed(receiver, "application/x-ndjson")
 }
 
 fn line(event: &impl Serialize) -> Bytes {

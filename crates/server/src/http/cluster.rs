@@ -14,20 +14,20 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::routing::{self, Router};
 use chronos_model::{Role, SqlState};
 use chronos_node::cluster::{AdminRequest, ClusterStatus, Member, NodeNumber};
 use chronos_node::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::auth;
 use super::body::read_body;
-use super::error::{json_response, Failure};
+use super::error::Failure;
 use super::metrics::Kind;
-use super::App;
+use super::{answer, auth, App};
 
 /// Largest body of these requests.
 const BODY_MAX_BYTES: usize = 64 << 10;
@@ -35,12 +35,90 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 const LEADER_LOOK_EVERY: Duration = Duration::from_millis(20);
 const LEADER_LOOKS: u32 = 100;
 
-/// A member by its name or its number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Named {
-    Number(u32),
-    Name(String),
+/// `GET /cluster`
+pub(super) async fn get(State(app): State<App>) -> Response {
+    answer::document(&app, Kind::Cluster, async {
+        Ok(app.node.cluster().status())
+    })
+    .await
+}
+
+/// The paths of changes.
+pub(super) fn changes() -> Router<App> {
+    Router::new()
+        .route("/init", routing::post(change::<Init>))
+        .route("/add-learner", routing::post(change::<AddLearner>))
+        .route(
+            "/change-membership",
+            routing::post(change::<ChangeMembership>),
+        )
+        .route("/remove", routing::post(change::<Remove>))
+        .route("/transfer-leader", routing::post(change::<TransferLeader>))
+}
+
+/// What the body of a request asks for. An empty one is `{}`.
+trait Change: for<'de> Deserialize<'de> {
+    /// What the leader has to do in a cluster like this; `None`: nothing.
+    fn request(self, status: &ClusterStatus) -> Result<Option<AdminRequest>, Failure>;
+}
+
+/// Has something done for an admin, and answers with the cluster as it is then.
+async fn change<C: Change>(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer::document(&app, Kind::Cluster, async {
+        auth::demand(&app, &identity, Role::Admin)?;
+        let timeout = app.options.body_timeout;
+        let bytes = read_body(&headers, body, BODY_MAX_BYTES, timeout).await?;
+        let bytes: &[u8] = match bytes.is_empty() {
+            true => b"{}",
+            false => &bytes,
+        };
+        let asked: C = serde_json::from_slice(bytes)
+            .map_err(|e| Failure::bad_request(format!("the body cannot be read: {e}")))?;
+        if let Some(request) = asked.request(&app.node.cluster().status())? {
+            tracing::info!(?request, "asked over HTTP");
+            app.node.cluster().request(request).await?;
+        }
+        Ok(with_leader(&app).await)
+    })
+    .await
+}
+
+/// The cluster, once a leader is known, or after a while without: who asks for a change of it wants
+/// to see it done.
+async fn with_leader(app: &App) -> ClusterStatus {
+    let mut status = app.node.cluster().status();
+    for _ in 0..LEADER_LOOKS {
+        if status.leader.is_some() {
+            break;
+        }
+        tokio::time::sleep(LEADER_LOOK_EVERY).await;
+        status = app.node.cluster().status();
+    }
+    status
+}
+
+/// `POST /init`: a node belongs to a cluster from its start on, so there is nothing to do, unless
+/// it waits to be added to one.
+#[derive(Debug, Deserialize)]
+struct Init {}
+
+impl Change for Init {
+    fn request(self, status: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
+        match status.members.is_empty() {
+            false => Ok(None),
+            true => Err(Failure::new(
+                StatusCode::CONFLICT,
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "this node waits to be added to a cluster",
+            )
+            .with_hint("A cluster begins with: chronos node --bootstrap, or --peers.")),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +128,25 @@ struct AddLearner {
     addr: String,
     #[serde(default)]
     auto_promote: bool,
+}
+
+impl Change for AddLearner {
+    fn request(self, _: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
+        let (_, port) = self.addr.rsplit_once(':').unwrap_or_default();
+        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
+            let message = format!("\"{}\" is no address: expected host:port", self.addr);
+            return Err(Failure::bad_request(message));
+        }
+        let name = match self.id {
+            Named::Name(name) => name,
+            Named::Number(number) => number.to_string(),
+        };
+        let member = Member::new(&name, &self.addr);
+        Ok(Some(AdminRequest::AddLearner {
+            member: member.map_err(|e| Failure::bad_request(e.to_string()))?,
+            auto_promote: self.auto_promote,
+        }))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,188 +164,56 @@ struct VotersObject {
     remove: bool,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct One {
-    id: Named,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AtMostOne {
-    #[serde(default)]
-    id: Option<Named>,
-}
-
-/// `GET /cluster`
-pub(super) async fn get(State(app): State<App>) -> Response {
-    let request = app.metrics.begin(Kind::Cluster);
-    let response = json_response(StatusCode::OK, &app.node.cluster().status());
-    request.finish(response.status());
-    response
-}
-
-/// `POST /init`: a node belongs to a cluster from its start on, so there is nothing to do, unless
-/// it waits to be added to one.
-pub(super) async fn init(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-) -> Response {
-    answer(&app, &identity, async {
-        match app.node.cluster().status().members.is_empty() {
-            false => Ok(()),
-            true => Err(Failure::new(
-                StatusCode::CONFLICT,
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "this node waits to be added to a cluster",
-            )
-            .with_hint("A cluster begins with: chronos node --bootstrap, or --peers.")),
-        }
-    })
-    .await
-}
-
-/// `POST /add-learner`
-pub(super) async fn add_learner(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&app, &identity, async {
-        let given: AddLearner = read(&app, &headers, body).await?;
-        let (_, port) = given.addr.rsplit_once(':').unwrap_or_default();
-        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
-            let message = format!("\"{}\" is no address: expected host:port", given.addr);
-            return Err(Failure::bad_request(message));
-        }
-        let name = match given.id {
-            Named::Name(name) => name,
-            Named::Number(number) => number.to_string(),
-        };
-        let member = Member::new(&name, &given.addr);
-        let request = AdminRequest::AddLearner {
-            member: member.map_err(|e| Failure::bad_request(e.to_string()))?,
-            auto_promote: given.auto_promote,
-        };
-        carry_out(&app, request).await
-    })
-    .await
-}
-
-/// `POST /change-membership`
-pub(super) async fn change_membership(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&app, &identity, async {
-        let (named, remove) = match read(&app, &headers, body).await? {
+impl Change for ChangeMembership {
+    fn request(self, status: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
+        let (named, remove) = match self {
             ChangeMembership::Voters(voters) => (voters, false),
             ChangeMembership::Object(object) => (object.voters, object.remove),
         };
         if named.is_empty() {
             return Err(Failure::bad_request("a cluster without voters is none"));
         }
-        let status = app.node.cluster().status();
-        let voters: Result<Vec<_>, _> = named.iter().map(|one| member(&status, one)).collect();
+        let voters: Result<Vec<_>, _> = named.iter().map(|one| member(status, one)).collect();
         let mut voters = voters?;
         voters.sort_unstable();
         voters.dedup();
-        carry_out(&app, AdminRequest::ChangeMembership { voters, remove }).await
-    })
-    .await
-}
-
-/// `POST /remove`
-pub(super) async fn remove(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&app, &identity, async {
-        let One { id } = read(&app, &headers, body).await?;
-        let node = member(&app.node.cluster().status(), &id)?;
-        carry_out(&app, AdminRequest::Remove { node }).await
-    })
-    .await
-}
-
-/// `POST /transfer-leader`
-pub(super) async fn transfer_leader(
-    State(app): State<App>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&app, &identity, async {
-        let bytes = whole(&app, &headers, body).await?;
-        let given: AtMostOne = match bytes.is_empty() {
-            true => AtMostOne::default(),
-            false => parsed(&bytes)?,
-        };
-        let status = app.node.cluster().status();
-        let to = given.id.map(|id| member(&status, &id)).transpose()?;
-        carry_out(&app, AdminRequest::TransferLeader { to }).await
-    })
-    .await
-}
-
-/// Does something for an admin, and answers with the cluster as it is then.
-async fn answer(
-    app: &App,
-    identity: &Identity,
-    work: impl std::future::Future<Output = Result<(), Failure>>,
-) -> Response {
-    let request = app.metrics.begin(Kind::Cluster);
-    let done = match auth::demand(app, identity, Role::Admin) {
-        Ok(()) => work.await,
-        Err(failure) => Err(failure),
-    };
-    let response = match done {
-        Ok(()) => json_response(StatusCode::OK, &with_leader(app).await),
-        Err(failure) => failure.into_response(),
-    };
-    request.finish(response.status());
-    response
-}
-
-/// The cluster, once a leader is known, or after a while without: who asks for a change of it wants
-/// to see it done.
-async fn with_leader(app: &App) -> ClusterStatus {
-    let mut status = app.node.cluster().status();
-    for _ in 0..LEADER_LOOKS {
-        if status.leader.is_some() {
-            break;
-        }
-        tokio::time::sleep(LEADER_LOOK_EVERY).await;
-        status = app.node.cluster().status();
+        Ok(Some(AdminRequest::ChangeMembership { voters, remove }))
     }
-    status
 }
 
-async fn carry_out(app: &App, request: AdminRequest) -> Result<(), Failure> {
-    tracing::info!(?request, "asked over HTTP");
-    Ok(app.node.cluster().request(request).await?)
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remove {
+    id: Named,
 }
 
-async fn whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-    read_body(headers, body, BODY_MAX_BYTES, app.options.body_timeout).await
+impl Change for Remove {
+    fn request(self, status: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
+        let node = member(status, &self.id)?;
+        Ok(Some(AdminRequest::Remove { node }))
+    }
 }
 
-async fn read<T: for<'de> Deserialize<'de>>(
-    app: &App,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<T, Failure> {
-    parsed(&whole(app, headers, body).await?)
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferLeader {
+    #[serde(default)]
+    id: Option<Named>,
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Failure::bad_request(format!("the body cannot be read: {e}")))
+impl Change for TransferLeader {
+    fn request(self, status: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
+        let to = self.id.map(|id| member(status, &id)).transpose()?;
+        Ok(Some(AdminRequest::TransferLeader { to }))
+    }
+}
+
+/// A member by its name or its number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Number(u32),
+    Name(String),
 }
 
 /// The number of a member.

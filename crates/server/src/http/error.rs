@@ -161,8 +161,10 @@ pub(crate) fn json_response(status: StatusCode, document: &impl Serialize) -> Re
 /// Answer for an address that does not exist.
 pub(crate) async fn not_found(uri: Uri) -> Failure {
     let message = format!("there is nothing at {}", uri.path());
-    Failure::new(StatusCode::NOT_FOUND, SqlState::UNDEFINED_OBJECT, message)
-        .with_hint("POST /sql, POST /ingest, GET /health, GET /ready, GET /metrics, GET /cluster")
+    Failure::new(StatusCode::NOT_FOUND, SqlState::UNDEFINED_OBJECT, message).with_hint(
+        "GET and POST /sql, POST /ingest, GET /health, /ready, /metrics and /cluster; \
+             what else there is stands in docs/http.md",
+    )
 }
 
 /// Answer for a method that an address does not have.

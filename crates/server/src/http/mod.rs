@@ -21,6 +21,7 @@
 //! browser sends on behalf of another site are refused: a database on loopback is in
 //! reach of every page that its user opens. `docs/http.md` is the manual.
 
+mod answer;
 mod auth;
 mod body;
 mod check;
@@ -169,14 +170,7 @@ impl App {
             .route("/metrics", routing::get(metrics::metrics))
             .route("/admin/check", routing::post(check::post))
             .route("/cluster", routing::get(cluster::get))
-            .route("/init", routing::post(cluster::init))
-            .route("/add-learner", routing::post(cluster::add_learner))
-            .route(
-                "/change-membership",
-                routing::post(cluster::change_membership),
-            )
-            .route("/remove", routing::post(cluster::remove))
-            .route("/transfer-leader", routing::post(cluster::transfer_leader))
+            .merge(cluster::changes())
             .route("/admin/snapshot", routing::post(snapshot::post))
             .route("/admin/position", routing::get(hashes::position))
             .route("/admin/hashes", routing::get(hashes::hashes))
@@ -210,6 +204,7 @@ pub async fn serve(
     tokio::select! {
         ended = serving => ended,
         never = watch(&app.alerts) => match never {},
+        never = ask_members(&app.node) => match never {},
     }
 }
 
@@ -222,6 +217,14 @@ async fn watch(alerts: &Arc<AlertWatch>) -> std::convert::Infallible {
         if let Err(e) = looked {
             tracing::error!(error = %e, "the look for alerts failed");
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Keeps what is told of where clients reach the other members.
+async fn ask_members(node: &Node) -> std::convert::Infallible {
+    loop {
+        node.cluster().ask_addresses().await;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

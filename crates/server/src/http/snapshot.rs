@@ -6,22 +6,21 @@
 //! meanwhile. One archive is made at a time (429); it ends soon after its client has gone. What
 //! goes wrong after the first byte stands in the stream.
 
-use std::convert::Infallible;
 use std::io;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
-use axum::http::{header, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chronos_model::{Role, SqlState};
+use chronos_model::Role;
 use chronos_node::{ArchiveBase, Archiving, Identity};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, OwnedSemaphorePermit};
 
 use super::body::read_body;
 use super::error::Failure;
 use super::metrics::Kind;
-use super::{auth, App};
+use super::{answer, auth, App};
 
 /// Largest list of files that a base has.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -40,14 +39,13 @@ pub(super) async fn post(
     request: Request,
 ) -> Response {
     let guard = app.metrics.begin(Kind::Snapshot);
-    let archiving = match begin(&app, &identity, request).await {
+    let (archiving, permit) = match begin(&app, &identity, request).await {
         Ok(begun) => begun,
         Err(failure) => {
             guard.finish(failure.status);
             return failure.into_response();
         }
     };
-    let (archiving, permit) = archiving;
     let (sender, receiver) = mpsc::channel::<Bytes>(RECORDS_WAITING);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -62,30 +60,16 @@ pub(super) async fn post(
             }
         }
     });
-    let records = futures::stream::unfold(receiver, |mut receiver| async move {
-        let record = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(record), receiver))
-    });
-    let mut response = Response::new(Body::from_stream(records));
-    let bytes = HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, bytes);
-    response
+    answer::streamed(receiver, "application/octet-stream")
 }
 
 async fn begin(
     app: &App,
     identity: &Identity,
     request: Request,
-) -> Result<(Archiving, tokio::sync::OwnedSemaphorePermit), Failure> {
+) -> Result<(Archiving, OwnedSemaphorePermit), Failure> {
     auth::demand(app, identity, Role::Admin)?;
-    let permit = app.snapshot_permit.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| {
-        Failure::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            SqlState::OBJECT_IN_USE,
-            "an archive is made already",
-        )
-    })?;
+    let permit = answer::only_one(&app.snapshot_permit, "an archive is made already")?;
     let (parts, body) = request.into_parts();
     let timeout = app.options.body_timeout;
     let body = read_body(&parts.headers, body, BODY_BYTES_MAX, timeout).await?;
@@ -96,16 +80,8 @@ async fn begin(
         })?,
     };
     let node = app.node.clone();
-    let begun = tokio::task::spawn_blocking(move || node.begin_archive(asked.base.as_ref()));
-    let begun = begun.await.map_err(|e| {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Failure::new(
-            status,
-            SqlState::INTERNAL,
-            format!("it was broken off: {e}"),
-        )
-    })?;
-    Ok((begun?, permit))
+    let begun = answer::blocking(move || node.begin_archive(asked.base.as_ref()));
+    Ok((begun.await??, permit))
 }
 
 /// Hands records on to the client, and fails when it has gone.

@@ -149,7 +149,7 @@ pub(crate) fn complete(
 
 /// Gives the entries of all versions of a table that were recorded up to `created`; some more
 /// than once.
-fn each_entry(
+pub(super) fn each_entry(
     index: &IndexSchema,
     table: &TableState,
     created: Stamp,
@@ -186,7 +186,10 @@ fn each_entry(
     Ok(())
 }
 
-fn indexed(state: &StoreState, id: TableId) -> Option<(Arc<IndexSchema>, Arc<TableState>)> {
+pub(super) fn indexed(
+    state: &StoreState,
+    id: TableId,
+) -> Option<(Arc<IndexSchema>, Arc<TableState>)> {
     let index = state.catalog.index_by_id(id)?;
     let table = state.tables.get(&index.table)?;
     Some((index.clone(), table.clone()))

@@ -21,6 +21,7 @@
 //! | `unique` | refusing values that another row has |
 //! | `changes` | the catalog's part of creating and dropping |
 //! | `build` | entries of the versions from before an index was created |
+//! | `verify` | whether the entries of all versions are there |
 //!
 //! Entries are keys without columns. Where they are written to segments, one of each is
 //! kept; entries that no version needs any more stay until retention takes the versions.
@@ -31,6 +32,7 @@ mod entries;
 mod lookup;
 mod scan;
 mod unique;
+mod verify;
 
 pub(crate) use build::complete;
 pub use build::Duplicate;
@@ -38,3 +40,4 @@ pub(crate) use entries::{add_row, add_run, attach, count, for_each_with_prefix};
 pub(crate) use scan::ENTRY;
 pub use scan::{IndexScan, IndexScanRequest};
 pub(crate) use unique::{check as check_unique, holder, SeenAt};
+pub use verify::IndexContent;

@@ -113,6 +113,28 @@ impl Follower {
 }
 
 #[test]
+fn an_index_that_was_not_built_lacks_the_entries_of_versions_from_before() {
+    let log = log();
+    let mut follower = Follower::new();
+    log[..5].iter().for_each(|changes| follower.apply(changes));
+    let found = |store: &Store| {
+        let view = store.read_view();
+        let index = view.catalog().index_by_id(INDEX).unwrap().clone();
+        let found = view.check_index(&index).unwrap();
+        (found.entries, found.missing)
+    };
+    // x and y are from before it was created, z is from after.
+    assert_eq!(found(&follower.store), (3, 2));
+    follower.store.build_index(INDEX).unwrap();
+    assert_eq!(found(&follower.store), (3, 0));
+    log[5..].iter().for_each(|changes| follower.apply(changes));
+    follower.store.flush_now().unwrap();
+    follower.store.compact_now().unwrap();
+    let (entries, missing) = found(&follower.store);
+    assert!(entries > 3 && missing == 0, "{missing} of {entries}");
+}
+
+#[test]
 fn who_has_not_built_an_index_by_the_time_it_moves_on_answers_like_who_has() {
     let log = log();
     let mut leader = Follower::new();

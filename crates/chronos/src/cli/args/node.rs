@@ -7,7 +7,9 @@ use chronos_node::cluster::KeepLog;
 use chronos_server::grpc::WireCompression;
 use clap::Args;
 
+use super::start::at_least_64_kib;
 use super::{ByteSize, HostPort, Listeners, StartArgs, DEFAULT_PG_PORT};
+use crate::cli::security::CertificateFiles;
 
 /// gRPC ports from which the other ones are told by their distance.
 const GRPC_PORTS: std::ops::RangeInclusive<u16> = 8000..=8999;
@@ -112,7 +114,7 @@ pub(crate) struct ClusterArgs {
         long,
         value_name = "SIZE",
         env = "CHRONOS_CHECKPOINT_IO_LIMIT",
-        value_parser = super::at_least_64_kib
+        value_parser = at_least_64_kib
     )]
     pub(crate) checkpoint_io_limit: Option<ByteSize>,
 
@@ -195,6 +197,15 @@ impl PeerSecurityArgs {
             || self.cluster_secret_file.is_some()
             || self.peer_tls_ca_cert.is_some()
     }
+
+    /// The files of TLS between nodes.
+    pub(crate) fn files(&self) -> CertificateFiles {
+        CertificateFiles {
+            certificate: self.peer_tls_cert.clone(),
+            key: self.peer_tls_key.clone(),
+            authorities: self.peer_tls_ca_cert.clone(),
+        }
+    }
 }
 
 impl NodeArgs {
@@ -244,7 +255,8 @@ impl FromStr for NamedAddress {
     }
 }
 
-fn cluster_id(text: &str) -> Result<String, String> {
+/// A name of a cluster.
+pub(crate) fn cluster_id(text: &str) -> Result<String, String> {
     let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     match fits {
         true => Ok(text.to_owned()),

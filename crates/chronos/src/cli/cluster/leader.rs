@@ -1,16 +1,17 @@
 //! Finding the leader of a cluster, and again when it is another one.
 //!
 //! Every node answers `/health` with who leads and who is a member, to anybody. Whoever is known
-//! is asked in turn until one says that it leads, or names one that does.
+//! is asked in turn until one says that it leads, or names one that does: in clear or over TLS, as
+//! `sslmode` says of sessions.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hyper::Uri;
 use serde::Deserialize;
 
 use crate::cli::args::HostPort;
 use crate::cli::http::Client;
+use crate::cli::wire::TlsWish;
 
 /// How long a leader is looked for: an election takes a few seconds where links are slow.
 const SEARCH_TIME: Duration = Duration::from_secs(30);
@@ -19,10 +20,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Members that are remembered.
 const KNOWN_MAX: usize = 64;
 
-/// Nodes of a cluster whose leader is followed, by their gRPC addresses.
+/// Nodes of a cluster whose leader is followed, and how they are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Following {
-    known: Vec<HostPort>,
+    known: Vec<Place>,
+    tls: TlsWish,
+}
+
+/// Where a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    grpc: HostPort,
+    /// As it says itself.
+    http: Option<HostPort>,
 }
 
 /// A leader that was found.
@@ -30,8 +40,9 @@ pub(in crate::cli) struct Following {
 pub(in crate::cli) struct Found {
     /// Its name.
     pub(in crate::cli) id: String,
-    /// Where PostgreSQL clients connect.
-    pub(in crate::cli) pg: HostPort,
+    /// Where PostgreSQL clients connect: at the host by which it was reached, as the node may listen
+    /// at all of its addresses; else where it says.
+    pub(in crate::cli) pg: Vec<HostPort>,
 }
 
 /// Of `/health`, what is of interest here.
@@ -56,6 +67,17 @@ struct Cluster {
 #[derive(Debug, Deserialize)]
 struct Member {
     address: String,
+    http_address: Option<String>,
+}
+
+impl Member {
+    fn place(&self) -> Option<Place> {
+        let told = self.http_address.as_deref();
+        Some(Place {
+            grpc: self.address.parse().ok()?,
+            http: told.and_then(|told| told.parse().ok()),
+        })
+    }
 }
 
 /// What an answer makes of the search.
@@ -70,8 +92,15 @@ enum Step {
 
 impl Following {
     /// The cluster of the node with this gRPC address.
-    pub(in crate::cli) fn of(first: HostPort) -> Following {
-        Following { known: vec![first] }
+    pub(in crate::cli) fn of(first: HostPort, tls: TlsWish) -> Following {
+        let first = Place {
+            grpc: first,
+            http: None,
+        };
+        Following {
+            known: vec![first],
+            tls,
+        }
     }
 
     /// The leader. `None`: nobody who is known answers HTTP. Waits for an election, but not for
@@ -99,19 +128,19 @@ impl Following {
 
     /// Asks everybody once, and whoever is named meanwhile.
     async fn round(&mut self) -> Round {
-        let client = Client::new();
-        let mut waiting: VecDeque<HostPort> = self.known.iter().cloned().collect();
+        let client = Client::as_wished(&self.tls);
+        let mut waiting: VecDeque<HostPort> = self.known.iter().map(|p| p.grpc.clone()).collect();
         let mut asked = Vec::new();
         let mut result = Round::Silence;
-        while let Some(address) = waiting.pop_front() {
-            if asked.contains(&address) {
+        while let Some(grpc) = waiting.pop_front() {
+            if asked.contains(&grpc) {
                 continue;
             }
-            let health = health(&client, &address).await;
-            asked.push(address.clone());
+            let health = self.health(&client, &grpc).await;
+            asked.push(grpc.clone());
             let Some(health) = health else { continue };
             self.remember(&health);
-            match step(&address, &health) {
+            match step(&grpc, &health) {
                 Step::Found(found) => return Round::Found(found),
                 Step::Ask(leader) => waiting.push_front(leader),
                 Step::Nothing => {}
@@ -121,13 +150,33 @@ impl Following {
         result
     }
 
-    fn remember(&mut self, health: &Health) {
-        for member in &health.cluster.members {
-            match member.address.parse() {
-                Ok(address) if !self.known.contains(&address) && self.known.len() < KNOWN_MAX => {
-                    self.known.push(address);
+    /// What a node answers, asked where it says and else where its HTTP port is by habit.
+    async fn health(&self, client: &Client, grpc: &HostPort) -> Option<Health> {
+        let known = self.known.iter().find(|place| place.grpc == *grpc);
+        let told = known.and_then(|place| place.http.clone());
+        let beside = Some(grpc.http_beside()).filter(|beside| told.as_ref() != Some(beside));
+        for address in [told, beside].into_iter().flatten() {
+            for url in self.tls.http_urls(&address) {
+                let answer = client.get(&url.path("/health").ok()?).await;
+                // Another status says that it is not asked like this: without TLS, for one.
+                let answer = answer.ok().filter(|a| matches!(a.status, 200 | 503));
+                let health = answer.and_then(|a| serde_json::from_slice(&a.body).ok());
+                if health.is_some() {
+                    return health;
                 }
-                _ => {}
+            }
+        }
+        None
+    }
+
+    fn remember(&mut self, health: &Health) {
+        for place in health.cluster.members.iter().filter_map(Member::place) {
+            let has_room = self.known.len() < KNOWN_MAX;
+            match self.known.iter_mut().find(|known| known.grpc == place.grpc) {
+                Some(known) if place.http.is_some() => known.http = place.http,
+                Some(_) => {}
+                None if has_room => self.known.push(place),
+                None => {}
             }
         }
     }
@@ -140,28 +189,20 @@ enum Round {
     Silence,
 }
 
-async fn health(client: &Client, node: &HostPort) -> Option<Health> {
-    let uri: Uri = format!("http://{}/health", node.http_beside())
-        .parse()
-        .ok()?;
-    let answer = client.get(&uri).await.ok()?;
-    serde_json::from_slice(&answer.body).ok()
-}
-
 fn step(asked: &HostPort, health: &Health) -> Step {
     if health.role == "leader" {
-        let pg = health.pg_address.as_deref().and_then(|a| a.parse().ok());
-        let Some(HostPort { port, .. }) = pg else {
+        let told = health.pg_address.as_deref().map(str::parse::<HostPort>);
+        let Some(Ok(told)) = told else {
             return Step::Nothing;
         };
-        // The host by which it was reached: the node may listen at all of its addresses.
-        return Step::Found(Found {
-            id: health.node_id.clone(),
-            pg: HostPort {
-                host: asked.host.clone(),
-                port,
-            },
-        });
+        let reached = HostPort {
+            host: asked.host.clone(),
+            port: told.port,
+        };
+        let mut pg = vec![reached, told];
+        pg.dedup();
+        let id = health.node_id.clone();
+        return Step::Found(Found { id, pg });
     }
     let leader = health.cluster.leader_address.as_deref();
     match leader.and_then(|address| address.parse().ok()) {
@@ -190,15 +231,15 @@ mod tests {
 
     #[test]
     fn answers_lead_to_the_leader() {
-        let leads = r#"{"node_id":"n2","role":"leader","pg_address":"0.0.0.0:5434","cluster":
-            {"leader_address":"b:8001","members":[{"address":"a:8000"},{"address":"b:8001"}]}}"#;
+        let leads = r#"{"node_id":"n2","role":"leader","pg_address":"10.0.0.2:5434","cluster":
+            {"leader_address":"b:8001","members":[{"address":"a:8000"},{"address":"b:8001","http_address":"b:7"}]}}"#;
         let follows = r#"{"node_id":"n1","role":"follower","pg_address":"0.0.0.0:5433",
             "cluster":{"leader_address":"b:8001","members":[]}}"#;
         assert_eq!(
             step(&at("b:8001"), &health(leads)),
             Step::Found(Found {
                 id: "n2".into(),
-                pg: at("b:5434"),
+                pg: vec![at("b:5434"), at("10.0.0.2:5434")],
             })
         );
         assert_eq!(
@@ -208,26 +249,28 @@ mod tests {
         // It believes that the one who asks it leads, and that one does not: nobody does.
         assert_eq!(step(&at("b:8001"), &health(follows)), Step::Nothing);
         assert_eq!(step(&at("a:8000"), &health("{}")), Step::Nothing);
-        let mut following = Following::of(at("a:8000"));
+        let mut following = Following::of(at("a:8000"), TlsWish::none());
         following.remember(&health(leads));
-        assert_eq!(following.known, [at("a:8000"), at("b:8001")]);
+        let places = following.known.iter();
+        let places: Vec<_> = places.map(|p| (p.grpc.clone(), p.http.clone())).collect();
+        assert_eq!(
+            places,
+            [(at("a:8000"), None), (at("b:8001"), Some(at("b:7")))]
+        );
     }
 
-    /// A node that answers `/health` with whatever it is told to.
+    /// A node that answers `/health` with whatever it is told to, at an HTTP port that does not follow
+    /// from its gRPC address, where nobody listens.
     struct Fake {
         grpc: HostPort,
+        http: HostPort,
         health: Arc<Mutex<String>>,
     }
 
     impl Fake {
-        async fn start() -> Fake {
-            let listener = loop {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                if listener.local_addr().unwrap().port() > HTTP_PORT_OFFSET {
-                    break listener;
-                }
-            };
-            let port = listener.local_addr().unwrap().port() - HTTP_PORT_OFFSET;
+        async fn start(grpc: &str) -> Fake {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let http = at(&listener.local_addr().unwrap().to_string());
             let health = Arc::new(Mutex::new("{}".to_owned()));
             let answers = Arc::clone(&health);
             tokio::spawn(async move {
@@ -242,43 +285,57 @@ mod tests {
                     let _ = stream.write_all(answer.as_bytes()).await;
                 }
             });
-            Fake {
-                grpc: at(&format!("127.0.0.1:{port}")),
-                health,
-            }
+            let grpc = at(grpc);
+            Fake { grpc, http, health }
         }
 
-        fn says(&self, role: &str, leader: &HostPort, members: &[&HostPort]) {
+        fn says(&self, role: &str, leader: &Fake, members: &[&Fake]) {
             let members: Vec<_> = members
                 .iter()
-                .map(|m| serde_json::json!({ "address": m.to_string() }))
+                .map(|m| serde_json::json!({ "address": m.grpc.to_string(), "http_address": m.http.to_string() }))
                 .collect();
             let health = serde_json::json!({
                 "node_id": format!("at {}", self.grpc),
                 "role": role,
                 "pg_address": format!("127.0.0.1:{}", self.grpc.port),
-                "cluster": { "leader_address": leader.to_string(), "members": members },
+                "cluster": { "leader_address": leader.grpc.to_string(), "members": members },
             });
             *self.health.lock().unwrap() = health.to_string();
         }
     }
 
     #[tokio::test]
-    async fn the_leader_is_followed() {
-        let (first, second) = (Fake::start().await, Fake::start().await);
-        let members = [&first.grpc, &second.grpc];
-        first.says("follower", &second.grpc, &members);
-        second.says("leader", &second.grpc, &members);
-        let mut following = Following::of(first.grpc.clone());
+    async fn the_leader_is_followed_to_where_members_say_they_answer() {
+        // No name of this kind is ever resolved.
+        let first = Fake::start("first.invalid:8001").await;
+        let second = Fake::start("second.invalid:8002").await;
+        let third = Fake::start("third.invalid:8003").await;
+        let members = [&first, &second, &third];
+        first.says("follower", &second, &members);
+        second.says("leader", &second, &members);
+        let mut following = Following::of(first.grpc.clone(), TlsWish::none());
+        following.known[0].http = Some(first.http.clone());
         let found = following.find_first().await.unwrap();
-        assert_eq!(found.pg, second.grpc);
+        assert_eq!(found.pg, [at("second.invalid:8002"), at("127.0.0.1:8002")]);
         // Another leads, and the one that was known from the beginning knows of nobody.
         *first.health.lock().unwrap() = "{}".to_owned();
-        let third = Fake::start().await;
-        third.says("leader", &third.grpc, &[]);
-        second.says("follower", &third.grpc, &members);
+        third.says("leader", &third, &[]);
+        second.says("follower", &third, &members);
         let found = following.find().await.unwrap();
-        assert_eq!(found.pg, third.grpc);
+        assert_eq!(found.id, "at third.invalid:8003");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_says_nothing_of_itself_is_asked_beside_its_grpc_port() {
+        let fake = Fake::start("127.0.0.1:1").await;
+        let Some(port) = fake.http.port.checked_sub(HTTP_PORT_OFFSET) else {
+            return;
+        };
+        let grpc = at(&format!("127.0.0.1:{port}"));
+        let fake = Fake { grpc, ..fake };
+        fake.says("leader", &fake, &[]);
+        let mut following = Following::of(fake.grpc.clone(), TlsWish::none());
+        assert_eq!(following.find_first().await.unwrap().pg, [fake.grpc]);
     }
 
     #[tokio::test]
@@ -286,7 +343,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let mut following = Following::of(at(&format!("127.0.0.1:{port}")));
+        let nobody = at(&format!("127.0.0.1:{port}"));
+        let mut following = Following::of(nobody, TlsWish::none());
         assert_eq!(following.find_first().await, None);
     }
 }

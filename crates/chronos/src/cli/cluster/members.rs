@@ -4,39 +4,28 @@ use std::io::{self, Write as _};
 
 use bytes::Bytes;
 use chronos_node::cluster::{ClusterStatus, MemberStatus, NodeRole, TransferStatus};
-use hyper::Uri;
 use indicatif::HumanBytes;
 use serde_json::{json, Value};
 
-use crate::cli::args::{
-    AddArgs, ClusterUrlArgs, Format, HostPort, MemberArgs, MembersArgs, TransferArgs,
-};
+use super::addresses::http_of;
+use crate::cli::args::{AddArgs, ClusterUrlArgs, Format, MemberArgs, MembersArgs, TransferArgs};
 use crate::cli::error::{tell, CliError};
 use crate::cli::http::{Answer, Client};
 use crate::cli::output::Printer;
 use crate::cli::reply::{Column, Event, Kind};
-use crate::cli::security::authorization;
+use crate::cli::values::HttpUrl;
 
 /// A cluster, by the HTTP address of one of its members.
 struct Asked {
     client: Client,
-    url: String,
+    url: HttpUrl,
 }
 
 impl Asked {
     fn new(args: &ClusterUrlArgs) -> Result<Asked, CliError> {
-        let url = args.url.trim_end_matches('/').to_owned();
-        match url.strip_prefix("http://") {
-            Some(address) if address.parse::<HostPort>().is_ok() => {}
-            _ => {
-                return Err(CliError::Usage(format!(
-                    "{url:?} is no address: expected http://host:9000"
-                )))
-            }
-        }
         Ok(Asked {
-            client: Client::new().with_authorization(authorization(&args.login)?),
-            url,
+            client: Client::of(&args.login)?,
+            url: args.url.clone(),
         })
     }
 
@@ -44,31 +33,22 @@ impl Asked {
         self.status_at(&self.url).await
     }
 
-    async fn status_at(&self, url: &str) -> Result<ClusterStatus, CliError> {
-        let uri = uri(&format!("{url}/cluster"))?;
-        let answer = self.client.get(&uri).await;
-        let answer = answer.map_err(|reason| unreachable(url, reason))?;
-        parsed(&answer)
+    async fn status_at(&self, url: &HttpUrl) -> Result<ClusterStatus, CliError> {
+        let answer = self.client.get(&url.path("/cluster")?).await;
+        parsed(&answer.map_err(|reason| unreachable(url, reason))?)
     }
 
     /// Posts, and gives the cluster as it is then.
     async fn post(&self, path: &str, body: &Value) -> Result<ClusterStatus, CliError> {
-        let uri = uri(&format!("{}{path}", self.url))?;
         let body = Bytes::from(body.to_string());
-        let answer = self.client.post_json(&uri, body).await;
-        let answer = answer.map_err(|reason| unreachable(&self.url, reason))?;
-        parsed(&answer)
+        let answer = self.client.post_json(&self.url.path(path)?, body).await;
+        parsed(&answer.map_err(|reason| unreachable(&self.url, reason))?)
     }
 }
 
-fn uri(text: &str) -> Result<Uri, CliError> {
-    text.parse()
-        .map_err(|_| CliError::Usage(format!("{text:?} is no address")))
-}
-
-fn unreachable(url: &str, reason: String) -> CliError {
+fn unreachable(url: &HttpUrl, reason: String) -> CliError {
     CliError::Connect {
-        target: url.to_owned(),
+        target: url.to_string(),
         reason,
         hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
     }
@@ -104,13 +84,11 @@ pub(in crate::cli) async fn list(args: MembersArgs) -> Result<(), CliError> {
 
 /// The cluster as its leader sees it, who knows how far each member is; else as it was seen.
 async fn of_leader(asked: &Asked, seen: ClusterStatus) -> ClusterStatus {
-    let Some(address) = seen.leader_address.as_deref() else {
+    let leading = seen.members.iter().find(|m| Some(m.number) == seen.leader);
+    let Some(leader) = leading.filter(|_| seen.role != "leader") else {
         return seen;
     };
-    if seen.role == "leader" {
-        return seen;
-    }
-    match leader_status(asked, address).await {
+    match leader_status(asked, leader).await {
         Ok(status) => status,
         Err(error) => {
             tell(&format!(
@@ -121,10 +99,8 @@ async fn of_leader(asked: &Asked, seen: ClusterStatus) -> ClusterStatus {
     }
 }
 
-async fn leader_status(asked: &Asked, address: &str) -> Result<ClusterStatus, CliError> {
-    let grpc: HostPort = address.parse().map_err(CliError::Failed)?;
-    let url = format!("http://{}", grpc.http_beside());
-    asked.status_at(&url).await
+async fn leader_status(asked: &Asked, leader: &MemberStatus) -> Result<ClusterStatus, CliError> {
+    asked.status_at(&http_of(&asked.url, leader)?).await
 }
 
 /// Has something done, and shows the cluster as it is then.
@@ -180,10 +156,12 @@ pub(in crate::cli) async fn transfer(args: TransferArgs) -> Result<(), CliError>
     change(&args.cluster, "/transfer-leader", &body).await
 }
 
-const COLUMNS: [(&str, Kind); 8] = [
+const COLUMNS: [(&str, Kind); 10] = [
     ("name", Kind::Text),
     ("number", Kind::Number),
     ("address", Kind::Text),
+    ("http", Kind::Text),
+    ("postgresql", Kind::Text),
     ("role", Kind::Text),
     ("leader", Kind::Text),
     ("matched", Kind::Number),
@@ -212,7 +190,7 @@ fn print(status: &ClusterStatus) -> Result<(), CliError> {
     Ok(printer.flush()?)
 }
 
-fn cells(status: &ClusterStatus, member: &MemberStatus) -> [String; 8] {
+fn cells(status: &ClusterStatus, member: &MemberStatus) -> [String; 10] {
     let leads = status.leader == Some(member.number);
     let role = match member.role {
         NodeRole::Voter => "voter",
@@ -239,6 +217,8 @@ fn cells(status: &ClusterStatus, member: &MemberStatus) -> [String; 8] {
         member.id.clone(),
         member.number.to_string(),
         member.address.clone(),
+        member.clients.http.clone().unwrap_or_default(),
+        member.clients.pg.clone().unwrap_or_default(),
         role.to_owned(),
         if leads { "leads" } else { "" }.to_owned(),
         number(matched),
@@ -255,13 +235,17 @@ fn arriving(sending: &TransferStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chronos_node::cluster::{FollowerStatus, NodeNumber};
+    use chronos_node::cluster::{ClientAddresses, FollowerStatus, NodeNumber};
 
     fn member(number: u32, progress: Option<FollowerStatus>) -> MemberStatus {
         MemberStatus {
             id: format!("n{number}"),
             number: NodeNumber(number),
             address: "a:1".into(),
+            clients: ClientAddresses {
+                http: (number == 1).then(|| "a:9000".into()),
+                pg: (number == 1).then(|| "a:5433".into()),
+            },
             role: NodeRole::Voter,
             progress,
         }
@@ -285,11 +269,12 @@ mod tests {
             ..ClusterStatus::default()
         };
         let row = |i: usize| cells(&status, &status.members[i]);
-        assert_eq!(row(0), ["n1", "1", "a:1", "voter", "leads", "10", "0", ""]);
-        assert_eq!(
-            row(1),
-            ["n2", "2", "a:1", "voter", "", "8", "2", "7 ms ago"]
-        );
+        let expected = [
+            "n1", "1", "a:1", "a:9000", "a:5433", "voter", "leads", "10", "0", "",
+        ];
+        assert_eq!(row(0), expected);
+        let expected = ["n2", "2", "a:1", "", "", "voter", "", "8", "2", "7 ms ago"];
+        assert_eq!(row(1), expected);
     }
 
     #[test]

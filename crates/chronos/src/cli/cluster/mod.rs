@@ -9,6 +9,7 @@
 //! Nodes are served before the node knows a leader, and after the last client is gone: without
 //! them there is none, and with the last of them go the answers of others.
 
+mod addresses;
 mod join;
 mod leader;
 mod members;
@@ -17,6 +18,7 @@ mod security;
 mod service;
 mod thread;
 
+pub(super) use addresses::http_of;
 pub(super) use leader::Following;
 pub(super) use members::{add, list, promote, remove, transfer};
 pub(super) use service::{hand_over, Side};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use chronos_node::cluster::{
-    numbered, ClusterOptions, ClusterStart, Member, MemberError, NodeIdentity, Timing,
+    numbered, Beginning, ClusterOptions, ClusterStart, Member, MemberError, NodeIdentity, Timing,
 };
 use chronos_node::Profile;
 
@@ -15,6 +15,22 @@ const HEARTBEATS_MISSED_MIN: u64 = 5;
 /// And so many unless told otherwise.
 const HEARTBEATS_MISSED: u64 = 10;
 
+/// What a data directory says.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) identity: NodeIdentity,
+    /// Whether there is a database in it.
+    pub(super) has_store: bool,
+}
+
+impl Known {
+    /// Whether the node begins its cluster, if it has not done so: a snapshot was restored for it. One
+    /// that has lost its files does not, as it would be another one.
+    fn begins(&self) -> bool {
+        self.identity.began == Beginning::Alone && self.has_store
+    }
+}
+
 /// How the node takes part. `address`: where others reach it; `known`: what its data directory
 /// says; `profile` has the times that are not given. The id of a cluster that is to be joined is
 /// not known yet.
@@ -23,7 +39,7 @@ const HEARTBEATS_MISSED: u64 = 10;
 pub(super) fn cluster_options(
     args: &ClusterArgs,
     address: &HostPort,
-    known: Option<&NodeIdentity>,
+    known: Option<&Known>,
     profile: Profile,
 ) -> Result<ClusterOptions, CliError> {
     if is_unspecified(address) {
@@ -35,7 +51,7 @@ pub(super) fn cluster_options(
     let member = Member::new(&args.id, &address.to_string()).map_err(|e| wrong(&e))?;
     let start = if !args.peers.is_empty() {
         ClusterStart::Static(members(&member, &args.peers)?)
-    } else if args.bootstrap {
+    } else if args.bootstrap || (args.join.is_none() && known.is_some_and(Known::begins)) {
         ClusterStart::Alone
     } else if args.join.is_some() || known.is_some() {
         ClusterStart::Join
@@ -129,10 +145,10 @@ fn timing(args: &ClusterArgs, profile: Profile) -> Result<Option<Timing>, CliErr
 mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use chronos_node::cluster::{Beginning, NodeNumber};
+    use chronos_node::cluster::NodeNumber;
     use clap::Parser as _;
 
-    fn of(line: &str, known: Option<&NodeIdentity>) -> Result<ClusterOptions, String> {
+    fn of(line: &str, known: Option<&Known>) -> Result<ClusterOptions, String> {
         let line = format!("chronos node {line}");
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Node(args) = cli.command else {
@@ -183,14 +199,25 @@ mod tests {
 
     #[test]
     fn a_node_that_was_started_before_waits_for_its_cluster() {
-        let known = NodeIdentity {
-            cluster_id: "c".into(),
-            name: "n1".into(),
-            number: NodeNumber(1),
-            began: Beginning::Static,
+        let start = |began, has_store| {
+            let identity = NodeIdentity {
+                cluster_id: "c".into(),
+                name: "n1".into(),
+                number: NodeNumber(1),
+                began,
+            };
+            let known = Known {
+                identity,
+                has_store,
+            };
+            of("--id n1", Some(&known)).unwrap().start
         };
-        let options = of("--id n1", Some(&known)).unwrap();
-        assert_eq!(options.start, ClusterStart::Join);
+        for began in [Beginning::Static, Beginning::Join] {
+            assert_eq!(start(began, true), ClusterStart::Join);
+        }
+        // It was the first, or is to be: a snapshot was restored for it.
+        assert_eq!(start(Beginning::Alone, true), ClusterStart::Alone);
+        assert_eq!(start(Beginning::Alone, false), ClusterStart::Join);
     }
 
     #[test]

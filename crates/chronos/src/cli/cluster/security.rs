@@ -1,18 +1,19 @@
 //! Who may talk to this node as another node.
 
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::sync::Arc;
 
 use chronos_node::cluster::Member;
 use chronos_server::grpc::{GrpcOptions, PeerTls, PeerTlsFiles, Secret};
-use chronos_server::tls::{ClientCertificates, TlsError};
+use chronos_server::tls::ClientCertificates;
 use tokio::sync::watch;
 
 use crate::cli::args::{ClusterArgs, HostPort, NodeArgs, PeerSecurityArgs};
 use crate::cli::error::{tell, CliError};
-use crate::cli::files;
-use crate::cli::security::{from_password_file, is_local, trusts_everybody, watch_files};
+use crate::cli::security::{from_password_file, is_local, trusts_everybody};
+
+/// What certificates between nodes are for, in errors.
+const BETWEEN_NODES: &str = "TLS between nodes";
 
 /// Refuses to take everybody on the network for a node: a node may write whatever it likes.
 pub(super) fn check(args: &NodeArgs, listen: &HostPort) -> Result<(), CliError> {
@@ -68,49 +69,32 @@ fn peer_tls(args: &PeerSecurityArgs) -> Result<Option<Arc<PeerTls>>, CliError> {
     let Some(files) = peer_tls_files(args)? else {
         return Ok(None);
     };
-    let tls = PeerTls::new(&files).map_err(|e| unusable(args, &e))?;
+    let tls = PeerTls::new(&files).map_err(|e| args.files().unusable(BETWEEN_NODES, &e))?;
     Ok(Some(Arc::new(tls)))
 }
 
 fn peer_tls_files(args: &PeerSecurityArgs) -> Result<Option<PeerTlsFiles>, CliError> {
-    let (Some(certificates), Some(key), Some(authorities)) = (
-        &args.peer_tls_cert,
-        &args.peer_tls_key,
-        &args.peer_tls_ca_cert,
-    ) else {
+    let Some(pem) = args.files().read()? else {
         return Ok(None);
     };
-    Ok(Some(PeerTlsFiles {
-        certificates: files::read_all(certificates)?,
-        key: files::read_all(key)?,
-        authorities: files::read_all(authorities)?,
+    Ok(pem.authorities.map(|authorities| PeerTlsFiles {
+        certificates: pem.certificates,
+        key: pem.key,
+        authorities,
         callers: ClientCertificates::Required,
         domain: args.peer_tls_domain.clone(),
     }))
 }
 
-/// The error with the name of the file that it is about.
-fn unusable(args: &PeerSecurityArgs, error: &TlsError) -> CliError {
-    let file = match error.what {
-        "private key" => args.peer_tls_key.as_deref(),
-        "CA certificate" => args.peer_tls_ca_cert.as_deref(),
-        _ => args.peer_tls_cert.as_deref(),
-    };
-    let file = file.unwrap_or(Path::new("-")).display();
-    CliError::Usage(format!("cannot use {file} for TLS between nodes: {error}"))
-}
-
 /// Reads the certificate files between nodes again when they have changed, and at SIGHUP. Ends
 /// never.
 pub(super) async fn watch_certificates(args: PeerSecurityArgs, tls: Arc<PeerTls>) {
-    let named = [
-        args.peer_tls_cert.clone(),
-        args.peer_tls_key.clone(),
-        args.peer_tls_ca_cert.clone(),
-    ];
+    let files = args.files();
     let reload = || match peer_tls_files(&args)? {
-        Some(files) => tls.reload(&files).map_err(|e| unusable(&args, &e)),
+        Some(loaded) => tls
+            .reload(&loaded)
+            .map_err(|e| files.unusable(BETWEEN_NODES, &e)),
         None => Ok(()),
     };
-    watch_files(named, reload).await;
+    files.watch(reload).await;
 }

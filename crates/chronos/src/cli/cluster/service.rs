@@ -1,5 +1,6 @@
 //! The side of a node that other nodes see.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::join::{self, Patience};
+use super::options::Known;
 use super::thread::PeersThread;
 use super::{options, security};
-use crate::cli::args::{HostPort, Listeners, NodeArgs, PeerSecurityArgs, StartArgs};
+use crate::cli::args::{ClusterArgs, HostPort, Listeners, NodeArgs, PeerSecurityArgs, StartArgs};
 use crate::cli::error::{tell, CliError};
 use crate::cli::security as users;
 use crate::cli::start;
@@ -50,12 +52,7 @@ impl Side {
     ) -> Result<Side, CliError> {
         let listen = listen.grpc.as_ref().unwrap_or(&args.start.address);
         let (cluster, dir) = (&args.cluster, args.start.data_dir.as_path());
-        let known = NodeIdentity::read(&*Env::real().disk, dir);
-        let known = known.map_err(|e| start::node_error(&e))?;
-        if let Some(known) = &known {
-            let checked = known.check(Some(&cluster.id), cluster.cluster_id.as_deref(), dir);
-            checked.map_err(|e| start::node_error(&e))?;
-        }
+        let known = known(cluster, dir)?;
         // What is wrong in the flags is told before a port is taken.
         options::cluster_options(cluster, &args.start.address, known.as_ref(), profile)?;
         security::check(args, listen)?;
@@ -73,10 +70,8 @@ impl Side {
         if let (Some(target), None, None) = (&cluster.join, &known, &options.cluster_id) {
             options.cluster_id = Some(join::cluster_at(&*peers, target).await);
         }
-        if let Some(id) = known
-            .map(|known| known.cluster_id)
-            .or(options.cluster_id.clone())
-        {
+        let known_id = known.map(|known| known.identity.cluster_id);
+        if let Some(id) = known_id.or(options.cluster_id.clone()) {
             know(&grpc, &id)?;
         }
         let request = AdminRequest::AddLearner {
@@ -98,6 +93,11 @@ impl Side {
     /// The way to other nodes.
     pub(in crate::cli) fn peers(&self) -> Arc<dyn Peers> {
         Arc::clone(&self.peers) as Arc<dyn Peers>
+    }
+
+    /// The same, for metrics.
+    pub(in crate::cli) fn links(&self) -> Arc<GrpcPeers> {
+        Arc::clone(&self.peers)
     }
 
     /// Serves other nodes until `stop`; meanwhile has the node added to its cluster, says who
@@ -136,6 +136,22 @@ impl Side {
             () = tell_readiness(node, &ready) => Ok(()),
         }
     }
+}
+
+/// What the data directory says, which must be of this node and cluster.
+fn known(cluster: &ClusterArgs, dir: &Path) -> Result<Option<Known>, CliError> {
+    let disk = Env::real().disk;
+    let identity = NodeIdentity::read(&*disk, dir).map_err(|e| start::node_error(&e))?;
+    let Some(identity) = identity else {
+        return Ok(None);
+    };
+    let checked = identity.check(Some(&cluster.id), cluster.cluster_id.as_deref(), dir);
+    checked.map_err(|e| start::node_error(&e))?;
+    let has_store = disk.exists(&dir.join("store")).unwrap_or(false);
+    Ok(Some(Known {
+        identity,
+        has_store,
+    }))
 }
 
 fn failed(error: &std::io::Error) -> CliError {

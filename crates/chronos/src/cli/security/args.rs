@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::CertificateFiles;
+
 /// Of a node: who is let in, and how connections are encrypted.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServeSecurityArgs {
@@ -104,6 +106,17 @@ pub(crate) struct ServeSecurityArgs {
     pub(crate) tls: Tls,
 }
 
+impl ServeSecurityArgs {
+    /// The files of TLS with clients.
+    pub(crate) fn files(&self) -> CertificateFiles {
+        CertificateFiles {
+            certificate: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            authorities: self.tls_ca_cert.clone(),
+        }
+    }
+}
+
 /// Whether clients must say who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Auth {
@@ -146,4 +159,28 @@ pub(crate) struct LoginArgs {
     /// asked for at a terminal]
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+/// Of a client over HTTP: who it is, and whom it takes for the node.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct HttpLoginArgs {
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+
+    /// Authorities of the node's certificate as PEM, where the URL is https
+    /// [default: ~/.postgresql/root.crt]
+    #[arg(long, value_name = "FILE", env = "PGSSLROOTCERT")]
+    pub(crate) tls_ca_cert: Option<PathBuf>,
+
+    /// Certificate chain as PEM, for a node that asks its clients for one
+    #[arg(long, value_name = "FILE", env = "PGSSLCERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate as PEM, without passphrase
+    #[arg(long, value_name = "FILE", env = "PGSSLKEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// The name that the node's certificate must be good for [default: the host of the URL]
+    #[arg(long, value_name = "NAME", env = "CHRONOS_TLS_DOMAIN")]
+    pub(crate) tls_domain: Option<String>,
 }

@@ -1,34 +1,31 @@
 //! Passwords, tokens and certificates between the command line and the servers.
 //!
 //! Reads what flags and environment name, refuses to start what would let everybody in, makes the
-//! first admin, and looks after certificate files while the node runs: they are read again when
-//! they have changed, or at SIGHUP, and a state of them that cannot be used leaves the one before
-//! in force.
+//! first admin, and looks after certificate files while the node runs ([`certificates`]). As a client:
+//! who it is ([`login`]), and whom it takes for a node ([`client_tls`]).
 
 mod args;
+mod certificates;
+mod client_tls;
 mod login;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use chronos_model::Secret;
 use chronos_node::{AuthMode, AuthOptions, Node};
 use chronos_server::tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
-use tokio::signal::unix::{signal, SignalKind};
 
 use super::args::{HostPort, Listeners, StartArgs};
 use super::error::{tell, CliError};
-use super::files;
 use super::start::node_error;
-pub(crate) use args::{LoginArgs, ServeSecurityArgs};
+pub(crate) use args::{HttpLoginArgs, LoginArgs, ServeSecurityArgs};
+pub(crate) use certificates::CertificateFiles;
+pub(crate) use client_tls::{client_config, habitual_authorities, server_name, Trust};
 pub(crate) use login::{authorization, basic, from_password_file, from_pgpass, prompt};
 
 /// Shorter tokens could be found by trying.
 const TOKEN_CHARACTERS_MIN: usize = 16;
-/// How often certificate files are looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// How a node with these arguments finds out who somebody is.
 pub(super) fn auth_options(args: &StartArgs, listen: &Listeners) -> Result<AuthOptions, CliError> {
@@ -168,84 +165,34 @@ pub(super) fn tls_server(args: &ServeSecurityArgs) -> Result<Option<Arc<TlsServe
         args::Tls::RequireRemote => TlsPolicy::RequireRemote,
         args::Tls::Require => TlsPolicy::Require,
     };
-    let server = TlsServer::new(&files, policy).map_err(|e| unusable(args, &e))?;
+    let server = TlsServer::new(&files, policy).map_err(|e| args.files().unusable("TLS", &e))?;
     Ok(Some(Arc::new(server)))
 }
 
 fn tls_files(args: &ServeSecurityArgs) -> Result<Option<TlsFiles>, CliError> {
-    let (Some(certificates), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+    let Some(pem) = args.files().read()? else {
         return Ok(None);
     };
     let demand = match args.tls_client_cert {
         args::ClientCert::Optional => ClientCertificates::Optional,
         args::ClientCert::Required => ClientCertificates::Required,
     };
-    let authorities = args
-        .tls_ca_cert
-        .as_deref()
-        .map(files::read_all)
-        .transpose()?;
     Ok(Some(TlsFiles {
-        certificates: files::read_all(certificates)?,
-        key: files::read_all(key)?,
-        client_authorities: authorities.map(|pem| (pem, demand)),
+        certificates: pem.certificates,
+        key: pem.key,
+        client_authorities: pem.authorities.map(|pem| (pem, demand)),
         domain: args.tls_domain.clone(),
     }))
 }
 
-/// The error with the name of the file that it is about.
-fn unusable(args: &ServeSecurityArgs, error: &chronos_server::tls::TlsError) -> CliError {
-    let file = match error.what {
-        "private key" => args.tls_key.as_deref(),
-        "CA certificate" => args.tls_ca_cert.as_deref(),
-        _ => args.tls_cert.as_deref(),
-    };
-    let file = file.unwrap_or(Path::new("-")).display();
-    CliError::Usage(format!("cannot use {file} for TLS: {error}"))
-}
-
 /// Reads the certificate files again when they have changed, and at SIGHUP. Ends never.
 pub(super) async fn watch_certificates(args: ServeSecurityArgs, server: Arc<TlsServer>) {
-    let named = [
-        args.tls_cert.clone(),
-        args.tls_key.clone(),
-        args.tls_ca_cert.clone(),
-    ];
+    let files = args.files();
     let reload = || match tls_files(&args)? {
-        Some(files) => server.reload(&files).map_err(|e| unusable(&args, &e)),
+        Some(loaded) => server
+            .reload(&loaded)
+            .map_err(|e| files.unusable("TLS", &e)),
         None => Ok(()),
     };
-    watch_files(named, reload).await;
-}
-
-/// Has files read again when they have changed, and at SIGHUP. Ends never.
-pub(super) async fn watch_files(
-    named: [Option<PathBuf>; 3],
-    reload: impl Fn() -> Result<(), CliError>,
-) {
-    let state = || {
-        named
-            .each_ref()
-            .map(|file| file.as_deref().and_then(files::state_of))
-    };
-    let mut seen = state();
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::error!("cannot watch for SIGHUP");
-        return;
-    };
-    loop {
-        let is_told = tokio::select! {
-            signal = hangup.recv() => signal.is_some(),
-            () = tokio::time::sleep(WATCH_EVERY) => false,
-        };
-        let now = state();
-        if !is_told && now == seen {
-            continue;
-        }
-        seen = now;
-        match reload() {
-            Ok(()) => tracing::info!("certificates were read again"),
-            Err(error) => tracing::error!(%error, "certificates stay as they were"),
-        }
-    }
+    files.watch(reload).await;
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::LoginArgs;
+use crate::cli::args::cluster_id;
+use crate::cli::security::HttpLoginArgs;
 use crate::cli::values::HttpUrl;
 
 const CREATE_HELP: &str = "\
@@ -15,6 +16,7 @@ name, FILE.part, synced and renamed.
 Examples:
   chronos snapshot create --output monday.chronos                   the node on this machine
   chronos snapshot create --url http://gateway-7:9000 --output monday.chronos
+  chronos snapshot create --url https://gateway-7:9000 --tls-ca-cert farm.crt --output monday.chronos
   chronos snapshot create --output tuesday.chronos --base monday.chronos
   chronos snapshot create --data-dir /var/lib/chronos --output cold.chronos     no node has it open
 
@@ -41,7 +43,7 @@ pub(crate) struct SnapshotCreateArgs {
     pub(crate) base: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 }
 
 const RESTORE_HELP: &str = "\
@@ -52,6 +54,8 @@ be empty; it is there when everything in it is complete and checked, and not bef
 Examples:
   chronos snapshot restore monday.chronos --data-dir /var/lib/chronos
   chronos snapshot restore tuesday.chronos monday.chronos --data-dir /var/lib/chronos
+  chronos snapshot restore monday.chronos --data-dir n1 --id n1 --cluster-id farm    the first node of a cluster
+  chronos node --id n1 --address a:8000 --data-dir n1                                which begins with it
 
 Exit codes: 0 restored, 1 it could not be restored, 2 wrong arguments.";
 
@@ -66,6 +70,14 @@ pub(crate) struct SnapshotRestoreArgs {
     /// The directory to be made
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+
+    /// Name of the node that is to begin a new cluster with it, as of chronos node
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+
+    /// Name of that cluster [default: a new one]
+    #[arg(long, value_name = "TEXT", value_parser = cluster_id, requires = "id")]
+    pub(crate) cluster_id: Option<String>,
 }
 
 const VERIFY_HELP: &str = "\

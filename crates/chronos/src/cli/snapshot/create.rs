@@ -14,11 +14,11 @@ use indicatif::HumanBytes;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{archives, failed, progress_bar, SnapshotCreateArgs};
+use super::{archives, failed, SnapshotCreateArgs};
 use crate::cli::error::CliError;
 use crate::cli::files::NewFile;
 use crate::cli::http::Client;
-use crate::cli::security::authorization;
+use crate::cli::progress;
 use crate::cli::values::HttpUrl;
 
 /// Pieces of the node's answer that wait to be written.
@@ -44,7 +44,7 @@ pub(in crate::cli) async fn create(args: SnapshotCreateArgs, env: Env) -> Result
             .await
             .map_err(|e| CliError::Failed(e.to_string()))?,
         None => {
-            let client = Client::new().with_authorization(authorization(&args.login)?);
+            let client = Client::of(&args.login)?;
             online(&client, &args.url, base, sender).await
         }
     };
@@ -84,12 +84,8 @@ async fn online(
         None => Bytes::new(),
     };
     let uri = url.path("/admin/snapshot")?;
-    let failed = |reason: String| CliError::Connect {
-        target: url.to_string(),
-        reason,
-        hint: String::new(),
-    };
-    let mut stream = client.post_for_stream(&uri, body).await.map_err(failed)?;
+    let stream = client.post_for_stream(&uri, body).await;
+    let mut stream = stream.map_err(|reason| url.unreachable(reason))?;
     if let Some(error) = stream.error().await.map_err(CliError::Lost)? {
         return Err(CliError::Usage(format!("{url} makes no snapshot: {error}")));
     }
@@ -209,7 +205,7 @@ fn write(
 }
 
 fn read(from: Tee<'_>) -> Result<(ArchiveHeader, u64), chronos_node::ArchiveError> {
-    let bar = progress_bar();
+    let bar = progress::of_bytes();
     let mut reader = ArchiveReader::open(from)?;
     bar.set_length(reader.header().stored_bytes());
     while let Some(piece) = reader.next_piece()? {

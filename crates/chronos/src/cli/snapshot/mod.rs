@@ -14,12 +14,9 @@ mod create;
 mod restore;
 mod verify;
 
-use std::io::{self, IsTerminal as _};
 use std::path::Path;
-use std::time::Duration;
 
 use chronos_node::ArchiveError;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub(crate) use args::{SnapshotCreateArgs, SnapshotRestoreArgs, SnapshotVerifyArgs};
 pub(super) use create::create;
@@ -27,20 +24,6 @@ pub(super) use restore::restore;
 pub(super) use verify::verify;
 
 use super::error::CliError;
-
-/// How far something is, on stderr, if a person is there to see it.
-fn progress_bar() -> ProgressBar {
-    let bar = match io::stderr().is_terminal() {
-        true => ProgressBar::new(0),
-        false => ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
-    };
-    let template = "{bar:30} {bytes}/{total_bytes}  {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸─"));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
 
 /// What is wrong with an archive, in a sentence with its name.
 fn failed(file: &Path, error: &ArchiveError) -> CliError {

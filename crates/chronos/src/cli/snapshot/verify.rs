@@ -17,10 +17,11 @@ use chronos_node::{
 use serde_json::json;
 
 use super::archives::{self, Archives};
-use super::{failed, progress_bar, SnapshotVerifyArgs};
+use super::{failed, SnapshotVerifyArgs};
 use crate::cli::check;
 use crate::cli::error::CliError;
 use crate::cli::files;
+use crate::cli::progress;
 
 pub(in crate::cli) async fn verify(args: SnapshotVerifyArgs, env: Env) -> Result<(), CliError> {
     let Some(file) = args.file else {
@@ -85,13 +86,13 @@ fn verified(file: &Path, env: &Env) -> Result<Report, CliError> {
 }
 
 fn restored(archives: &Archives, dir: &Path, env: &Env) -> Result<Restored, CliError> {
-    let bar = progress_bar();
+    let bar = progress::of_bytes();
     let told = &mut |bytes, total| {
         bar.set_length(total);
         bar.set_position(bytes);
     };
     let open = |id: &str| archives.open(id);
-    let restored = restore_archive(env, &archives.chain, dir, open, told);
+    let restored = restore_archive(env, &archives.chain, dir, None, open, told);
     bar.finish_and_clear();
     restored.map_err(|e| failed(archives.file(), &e))?;
     let mut findings = Vec::new();

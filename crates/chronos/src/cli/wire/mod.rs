@@ -33,7 +33,8 @@ use tokio_rustls::client::TlsStream;
 use super::reply::{
     Column, Event, Kind, Progress, RunError, Sink, SmallResult, SqlError, Transaction,
 };
-pub(crate) use target::{Endpoint, Target};
+pub(crate) use target::Target;
+pub(in crate::cli) use tls::{config as tls_config, TlsWish};
 
 /// Data of one CopyData message; larger input is cut into several.
 const COPY_MESSAGE_BYTES: usize = 256 * 1024;

@@ -79,8 +79,13 @@ impl Target {
 
     /// A node by the address of its PostgreSQL port.
     pub(crate) fn at(address: HostPort) -> Result<Self, CliError> {
+        Self::at_first_of(vec![address])
+    }
+
+    /// The first of some that answers.
+    pub(crate) fn at_first_of(addresses: Vec<HostPort>) -> Result<Self, CliError> {
         Ok(Self {
-            endpoints: vec![Endpoint::Tcp(address)],
+            endpoints: addresses.into_iter().map(Endpoint::Tcp).collect(),
             user: default_user(),
             password: environment_password(),
             database: DEFAULT_NAME.into(),
@@ -163,7 +168,7 @@ impl Target {
             .await
             .ok_or_else(|| CliError::Lost("no member of the cluster knows a leader".to_owned()))?;
         Ok(Self {
-            endpoints: vec![Endpoint::Tcp(found.pg)],
+            endpoints: found.pg.into_iter().map(Endpoint::Tcp).collect(),
             following: Some(following),
             ..self.clone()
         })

@@ -11,24 +11,19 @@
 //! `sslrootcert` is `~/.postgresql/root.crt` unless it is given. `sslcert` and `sslkey` are a
 //! client's certificate. Each is also read from the environment, as `PGSSLMODE` and so on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::TlsConnector;
 
+use crate::cli::args::HostPort;
 use crate::cli::error::CliError;
-use crate::cli::files;
+use crate::cli::security::{client_config, habitual_authorities, server_name, Trust};
+use crate::cli::values::HttpUrl;
 
 /// How much a session wants to be encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +46,7 @@ pub(crate) struct TlsWish {
 
 impl TlsWish {
     /// No TLS.
-    pub(super) fn none() -> TlsWish {
+    pub(in crate::cli) fn none() -> TlsWish {
         TlsWish {
             mode: SslMode::Disable,
             root_cert: None,
@@ -61,7 +56,7 @@ impl TlsWish {
     }
 
     /// What the environment says.
-    pub(super) fn of_environment() -> Result<TlsWish, CliError> {
+    pub(in crate::cli) fn of_environment() -> Result<TlsWish, CliError> {
         TlsWish::of(&[])
     }
 
@@ -100,6 +95,22 @@ impl TlsWish {
             client_cert,
             domain: std::env::var("CHRONOS_TLS_DOMAIN").ok(),
         })
+    }
+
+    /// How HTTP is asked for at an address, in this order.
+    pub(in crate::cli) fn http_urls(&self, address: &HostPort) -> Vec<HttpUrl> {
+        let plain = HttpUrl::of(address.clone());
+        let encrypted = plain.with_tls();
+        match self.mode {
+            SslMode::Disable => vec![plain],
+            SslMode::Prefer => vec![plain, encrypted],
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => vec![encrypted],
+        }
+    }
+
+    /// The name that certificates must be good for instead of the host's.
+    pub(in crate::cli) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
     }
 
     /// Takes what is about TLS out of a connection URL, or out of `name=value` pairs.
@@ -172,7 +183,8 @@ pub(super) async fn secure(
     if wish.mode == SslMode::Disable {
         return Ok(Secured::Plain(stream));
     }
-    let config = config(wish)?;
+    let mut config = config(wish)?;
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
     stream
         .write_all(&SSL_REQUEST)
         .await
@@ -184,9 +196,7 @@ pub(super) async fn secure(
         b'N' => return Err("the server does not support TLS, but sslmode asks for it".into()),
         _ => return Err("the server does not answer to a request for TLS".into()),
     }
-    let name = wish.domain.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned())
-        .map_err(|_| format!("\"{name}\" is no name that a certificate can be for"))?;
+    let name = server_name(host, wish.domain.as_deref())?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let encrypted = connecting.await.map_err(|e| format!("TLS: {e}"))?;
     Ok(Secured::Tls(Box::new(encrypted)))
@@ -198,134 +208,31 @@ pub(super) fn end_point(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
     chronos_server::tls::end_point_hash(certificate)
 }
 
-fn config(wish: &TlsWish) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier {
-        authorities: authorities(wish, &provider)?,
-        checks_name: wish.mode == SslMode::VerifyFull,
-        provider: Arc::clone(&provider),
+/// How connections are encrypted, whatever goes over them.
+pub(in crate::cli) fn config(wish: &TlsWish) -> Result<ClientConfig, String> {
+    let habitual = || {
+        let missing = "sslmode=verify-ca and verify-full need sslrootcert";
+        habitual_authorities().ok_or(missing)
     };
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match &wish.client_cert {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let read = |file: &Path| files::read_all(file).map_err(|e| e.to_string());
-            let chain = pem_certificates(&read(certificate)?, certificate)?;
-            let key_der = PrivateKeyDer::from_pem_slice(&read(key)?)
-                .map_err(|e| format!("cannot use {}: {e}", key.display()))?;
-            builder
-                .with_client_auth_cert(chain, key_der)
-                .map_err(|e| format!("cannot use {}: {e}", certificate.display()))?
-        }
+    let authorities = match (&wish.root_cert, wish.mode) {
+        (_, SslMode::Disable | SslMode::Prefer) | (None, SslMode::Require) => None,
+        (Some(file), _) => Some(file.clone()),
+        (None, SslMode::VerifyCa | SslMode::VerifyFull) => Some(habitual()?),
     };
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(config)
-}
-
-/// Whom the server's certificate may come from; `None`: it is not looked at.
-fn authorities(
-    wish: &TlsWish,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<WebPkiServerVerifier>>, String> {
-    let by_habit = || {
-        let home = std::env::var_os("HOME")?;
-        Some(PathBuf::from(home).join(".postgresql/root.crt"))
+    let trust = match (&authorities, wish.mode) {
+        (None, _) => Trust::Anybody,
+        (Some(file), SslMode::VerifyFull) => Trust::AuthorityAndName(file),
+        (Some(file), _) => Trust::Authority(file),
     };
-    let verifies = wish.mode >= SslMode::VerifyCa;
-    let file = match (&wish.root_cert, verifies) {
-        (Some(file), _) if wish.mode >= SslMode::Require => file.clone(),
-        (_, false) => return Ok(None),
-        (_, true) => by_habit().ok_or("sslmode=verify-ca and verify-full need sslrootcert")?,
-    };
-    let pem = files::read_all(&file)
-        .map_err(|e| format!("{e}; sslrootcert names the certificate of the server's authority"))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in pem_certificates(&pem, &file)? {
-        let added = roots.add(certificate);
-        added.map_err(|e| format!("cannot use {}: {e}", file.display()))?;
-    }
-    let built =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-    built.map(Some).map_err(|e| e.to_string())
-}
-
-fn pem_certificates(pem: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(format!("{} holds no PEM certificate", file.display())),
-        Err(e) => Err(format!("cannot use {}: {e}", file.display())),
-    }
-}
-
-/// Looks at as much of the server's certificate as is wished.
-#[derive(Debug)]
-struct Verifier {
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    checks_name: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authorities) = &self.authorities else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        let verified = authorities.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            // The chain was looked at before the name.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
+    let shown = wish.client_cert.as_ref();
+    let shown = shown.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    client_config(trust, shown)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

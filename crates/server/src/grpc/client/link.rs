@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::backoff::Backoff;
 use super::Shared;
+use crate::grpc::packing::{Packer, Savings};
 use crate::grpc::traffic::{Metered, RoundTrip, Traffic};
 
 /// Bytes that the other side may send ahead on one stream, and on the whole connection.
@@ -48,6 +49,7 @@ pub(super) struct Target {
     pub(super) shared: Arc<Shared>,
     pub(super) round_trip: RoundTrip,
     pub(super) traffic: Traffic,
+    pub(super) savings: Arc<Savings>,
     pub(super) connects: AtomicU64,
     /// Whether the last connection was to this machine.
     is_local: AtomicBool,
@@ -72,6 +74,7 @@ impl Target {
             shared,
             round_trip: RoundTrip::default(),
             traffic: Traffic::default(),
+            savings: Arc::default(),
             connects: AtomicU64::new(0),
             is_local: AtomicBool::new(false),
             backoff: Backoff::default(),
@@ -85,6 +88,12 @@ impl Target {
             true => None,
             false => self.round_trip.get(),
         }
+    }
+
+    /// What packs the messages of a stream to it.
+    pub(super) fn packer(&self) -> Arc<Packer> {
+        let compression = self.shared.options.compression;
+        Packer::new(compression, Arc::clone(&self.savings))
     }
 
     /// A connection of its own for this purpose.

@@ -7,7 +7,7 @@ mod proposals;
 mod replies;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use chronos_node::cluster::{Member, NodeNumber, Peer, Peers};
@@ -52,6 +52,10 @@ pub struct LinkStatus {
     pub sent_bytes: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// Bytes that were compressed before they were sent.
+    pub plain_bytes: u64,
+    /// What became of those.
+    pub packed_bytes: u64,
 }
 
 impl GrpcPeers {
@@ -107,12 +111,15 @@ impl Peers for GrpcPeers {
 impl GrpcPeer {
     fn status(&self) -> LinkStatus {
         let target = self.target();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LinkStatus {
             member: target.member.clone(),
             round_trip_micros: target.round_trip.get().map(|time| time.as_micros() as u64),
-            connects: target.connects.load(Ordering::Relaxed),
-            sent_bytes: target.traffic.sent_bytes.load(Ordering::Relaxed),
-            received_bytes: target.traffic.received_bytes.load(Ordering::Relaxed),
+            connects: count(&target.connects),
+            sent_bytes: count(&target.traffic.sent_bytes),
+            received_bytes: count(&target.traffic.received_bytes),
+            plain_bytes: count(&target.savings.plain_bytes),
+            packed_bytes: count(&target.savings.packed_bytes),
         }
     }
 }

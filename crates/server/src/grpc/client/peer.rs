@@ -24,7 +24,6 @@ use super::proposals::Proposals;
 use super::replies::{check_size, malformed, outgoing, Replies};
 use super::Shared;
 use crate::grpc::convert::transferred;
-use crate::grpc::packing::Packer;
 use crate::grpc::pass::Pass;
 use crate::grpc::pb;
 use crate::grpc::pb::replication_client::ReplicationClient;
@@ -138,7 +137,7 @@ fn append_messages(
     target: Arc<Target>,
     requests: AppendRequests,
 ) -> BoxStream<'static, pb::AppendRequest> {
-    let packer = Packer::new(target.shared.options.compression);
+    let packer = target.packer();
     requests
         .then(move |request| {
             let round_trip = target.network_round_trip();
@@ -152,7 +151,7 @@ fn part_messages(
     target: Arc<Target>,
     parts: BoxStream<'static, CheckpointPart>,
 ) -> BoxStream<'static, pb::CheckpointPart> {
-    let packer = Packer::new(target.shared.options.compression);
+    let packer = target.packer();
     parts
         .then(move |part| {
             let (target, packer) = (Arc::clone(&target), Arc::clone(&packer));

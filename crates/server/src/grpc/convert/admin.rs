@@ -1,6 +1,6 @@
 //! Changes of who belongs to the cluster.
 
-use chronos_node::cluster::{AdminReply, AdminRequest, Introduction, NodeNumber};
+use chronos_node::cluster::{AdminReply, AdminRequest, ClientAddresses, Introduction, NodeNumber};
 
 use super::checkpoint::{received, sent};
 use super::{leader, not_leader, required, Malformed};
@@ -89,6 +89,8 @@ impl From<Introduction> for pb::Introduction {
         Self {
             cluster_id: introduction.cluster_id,
             leader: introduction.leader.map(Into::into),
+            http_address: introduction.addresses.http,
+            pg_address: introduction.addresses.pg,
         }
     }
 }
@@ -98,6 +100,10 @@ impl From<pb::Introduction> for Introduction {
         Self {
             cluster_id: introduction.cluster_id,
             leader: introduction.leader.map(Into::into),
+            addresses: ClientAddresses {
+                http: introduction.http_address,
+                pg: introduction.pg_address,
+            },
         }
     }
 }

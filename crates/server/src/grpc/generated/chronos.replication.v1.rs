@@ -373,6 +373,11 @@ pub struct Introduction {
     /// Absent: it knows none.
     #[prost(message, optional, tag = "2")]
     pub leader: ::core::option::Option<Member>,
+    /// Where clients reach the node. Absent: nowhere, or it does not say.
+    #[prost(string, optional, tag = "3")]
+    pub http_address: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub pg_address: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod replication_client {

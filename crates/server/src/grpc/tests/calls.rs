@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, CheckpointRequest,
-    Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply,
+    ClientAddresses, Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply,
     TransferRequest,
 };
 use futures::{stream, StreamExt as _};
@@ -190,6 +190,10 @@ async fn introductions() {
     for leader in [None, Some(member(2, "b:1"))] {
         let introduction = Introduction {
             cluster_id: "farm".into(),
+            addresses: ClientAddresses {
+                http: leader.is_some().then(|| "b:9000".into()),
+                pg: Some("b:5433".into()),
+            },
             leader,
         };
         called.fake.answers.lock().introduction = introduction.clone();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chronos_node::cluster::{NodeNumber, PeerError, Peers as _};
 use futures::{stream, StreamExt as _};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::{
@@ -79,6 +80,20 @@ async fn ways_are_kept_and_measured() {
     assert_eq!(links[0].connects, 2);
     assert!(links[0].round_trip_micros.is_some());
     assert!(links[0].sent_bytes > 5000 && links[0].received_bytes > 0);
+
+    let mut registry = Registry::default();
+    crate::grpc::register(&mut registry, Arc::clone(&peers));
+    let mut shown = String::new();
+    prometheus_client::encoding::text::encode(&mut shown, &registry).unwrap();
+    let node = &links[0].member.name;
+    for line in [
+        format!("chronos_raft_link_connects_total{{node=\"{node}\"}} 2"),
+        format!("chronos_raft_link_packed_bytes_total{{node=\"{node}\"}} 0"),
+    ] {
+        assert!(shown.lines().any(|l| l == line), "{line} in {shown}");
+    }
+    let round_trip = format!("chronos_raft_link_round_trip_seconds{{node=\"{node}\"}} ");
+    assert!(shown.contains(&round_trip), "{round_trip} in {shown}");
 
     // Another address is another way.
     assert!(!Arc::ptr_eq(&peer, &peers.peer(&member(2, "127.0.0.1:1"))));

@@ -26,12 +26,11 @@ use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 
 pub use self::parse::{parse_body, IngestError, NAME_MAX_BYTES};
-use super::auth;
 use super::body::{read_body, too_large};
 use super::error::{json_response, Failure};
 use super::metrics::Kind;
 use super::sql::media_type;
-use super::App;
+use super::{answer, auth, App};
 
 /// Bodies up to this size are parsed where the request is handled; larger ones would
 /// hold up other requests and go to a thread for such work.
@@ -145,15 +144,7 @@ async fn receive(
     if is_small {
         return parse();
     }
-    tokio::task::spawn_blocking(parse)
-        .await
-        .unwrap_or_else(|e| {
-            Err(Failure::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                SqlState::INTERNAL,
-                format!("the body's parser failed: {e}"),
-            ))
-        })
+    answer::blocking(parse).await?
 }
 
 fn parse(

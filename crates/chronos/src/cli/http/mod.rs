@@ -1,7 +1,10 @@
-//! A small HTTP/1.1 client, for `/ingest`, `/health`, `/cluster` and `/admin/check`.
+//! A small HTTP/1.1 client of nodes: `/ingest`, `/health`, `/cluster`, `/admin/..`.
 //!
-//! Owns one pooled connection per host and bounds every request in time and size.
-//! Refuses https and redirects: it talks to a node's own port.
+//! Owns one pooled connection per host and bounds every request in time and size. Over https the
+//! node's certificate must come from an authority that is named, and be for the host. Follows no
+//! redirect: it talks to a node's own port.
+
+mod connector;
 
 use std::time::Duration;
 
@@ -9,8 +12,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
-use hyper_util::client::legacy::{connect::HttpConnector, Client as Pool};
+use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::TokioExecutor;
+
+use self::connector::{Connector, Https};
+use super::error::CliError;
+use super::security::{authorization, HttpLoginArgs};
+use super::wire::TlsWish;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
@@ -33,19 +41,31 @@ pub(crate) struct Answer {
 /// Sends requests to nodes.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
     /// The header of that name.
     authorization: Option<String>,
 }
 
 impl Client {
-    /// A client without connections yet.
+    /// Nobody in particular, without connections yet.
     pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        Self::with(Https::new(&HttpLoginArgs::default()))
+    }
+
+    /// Nobody in particular, who takes for a node whom a session would.
+    pub(crate) fn as_wished(wish: &TlsWish) -> Self {
+        Self::with(Https::as_wished(wish))
+    }
+
+    /// Whoever the arguments and the environment name.
+    pub(crate) fn of(args: &HttpLoginArgs) -> Result<Self, CliError> {
+        let authorization = authorization(&args.login)?;
+        Ok(Self::with(Https::new(args)).with_authorization(authorization))
+    }
+
+    fn with(https: Https) -> Self {
         Self {
-            pool: Pool::builder(TokioExecutor::new()).build(connector),
+            pool: Pool::builder(TokioExecutor::new()).build(Connector::new(https)),
             authorization: None,
         }
     }
@@ -94,13 +114,12 @@ impl Client {
         self.stream(Method::POST, uri, body).await
     }
 
-    /// The same with any method.
-    pub(crate) async fn stream(
-        &self,
-        method: Method,
-        uri: &Uri,
-        body: Bytes,
-    ) -> Result<Stream, String> {
+    /// Asks for something that may take long, and gives the answer's bytes as they come.
+    pub(crate) async fn get_stream(&self, uri: &Uri) -> Result<Stream, String> {
+        self.stream(Method::GET, uri, Bytes::new()).await
+    }
+
+    async fn stream(&self, method: Method, uri: &Uri, body: Bytes) -> Result<Stream, String> {
         let request = self
             .request(method, uri)
             .header("content-type", "application/json")
