@@ -36,6 +36,7 @@ mod beat;
 mod checkpoints;
 mod describe;
 mod fault;
+mod intake;
 mod log_length;
 mod log_store;
 mod machine;
@@ -112,6 +113,7 @@ pub(crate) struct Replica {
     reaches_others: bool,
     place: Arc<Place>,
     raft: Raft,
+    intake: intake::Intake,
     pending: Arc<Pending>,
     applying: Mutex<Option<Arc<Applying>>>,
     applied: watch::Receiver<u64>,

@@ -18,6 +18,7 @@ use chronos_model::{
 };
 use chronos_store::log::{LogEntry, LogIndex, Term};
 use chronos_store::{with_causes, Applied, ApplyError, PreparedWriteSet, Store, StoreError};
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::checkpoints::{unknown_after_install, InstallError};
@@ -79,16 +80,16 @@ pub(crate) enum Halt {
 
 impl Applier {
     /// Takes work until nobody sends any.
-    pub(crate) fn run(mut self, work: &crossbeam_channel::Receiver<Work>) {
+    pub(crate) fn run(applier: &Mutex<Applier>, work: &crossbeam_channel::Receiver<Work>) {
         while let Ok(work) = work.recv() {
             // Who ended does not wait.
             match work {
                 Work::Batch(entries, done) => {
-                    self.apply_all(entries);
+                    applier.lock().apply_all(entries);
                     let _ = done.send(());
                 }
                 Work::Install(install, done) => {
-                    let _ = done.send(self.install(install));
+                    let _ = done.send(applier.lock().install(install));
                 }
             }
         }

@@ -34,8 +34,13 @@ pub(crate) struct Applying {
 
 /// Where it is done.
 pub(crate) enum ApplyPlace {
-    /// On a thread of its own.
-    Thread(crossbeam_channel::Sender<Work>),
+    /// On a thread of its own. Entries that are small, together, are applied at once: where the
+    /// consensus has nobody to answer meanwhile.
+    Thread {
+        applier: Arc<Mutex<Applier>>,
+        work: crossbeam_channel::Sender<Work>,
+        at_once_bytes_max: usize,
+    },
     /// At once: in a simulation.
     Inline(Box<Mutex<Applier>>),
 }
@@ -55,7 +60,12 @@ impl Applying {
         }
         match &self.place {
             ApplyPlace::Inline(applier) => applier.lock().apply_all(entries),
-            ApplyPlace::Thread(work) => {
+            ApplyPlace::Thread {
+                applier,
+                at_once_bytes_max,
+                ..
+            } if bytes_of(&entries) <= *at_once_bytes_max => applier.lock().apply_all(entries),
+            ApplyPlace::Thread { work, .. } => {
                 let (done, applied) = oneshot::channel();
                 let sent = work.send(Work::Batch(entries, done));
                 sent.map_err(|_| io::Error::other(ended()))?;
@@ -72,6 +82,10 @@ impl Applying {
             place: &self.place,
         }
     }
+}
+
+fn bytes_of(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.payload.len()).sum()
 }
 
 fn ended() -> InstallError {
@@ -95,7 +109,7 @@ impl Held<'_> {
     pub(crate) async fn install(&self, install: Install) -> Result<(), InstallError> {
         match self.place {
             ApplyPlace::Inline(applier) => applier.lock().install(install),
-            ApplyPlace::Thread(work) => {
+            ApplyPlace::Thread { work, .. } => {
                 let (done, installed) = oneshot::channel();
                 let sent = work.send(Work::Install(install, done));
                 sent.map_err(|_| ended())?;

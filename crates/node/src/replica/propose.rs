@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::payload;
 use super::pending::{Committal, Resolution, Ticket};
-use super::types::{log_index, position, Leader, Proposal, Reply};
+use super::types::{log_index, position, Proposal};
 use super::{renewed, shutting_down, Replica};
 use crate::cluster::{Member, NodeNumber, PeerError, ProposeReply, Sabotage};
 use crate::Error;
@@ -181,15 +181,7 @@ impl Replica {
         payload: &Bytes,
         resolution: &mut oneshot::Receiver<Resolution>,
     ) -> Handed {
-        let (reply, answer) = Reply::new();
-        let request = self
-            .raft
-            .write(Proposal(payload.clone()))
-            .with_leader(Leader::from(lead.term))
-            .responder(reply);
-        if let Err(fatal) = request.await {
-            return Handed::Refused(self.ended(&fatal));
-        }
+        let answer = self.intake.hand(Proposal(payload.clone()), lead.term);
         tokio::select! {
             biased;
             resolved = resolution => resolution_of(resolved),
@@ -246,21 +238,13 @@ impl Replica {
         if self.closing.load(Ordering::Acquire) {
             return Ok(ProposeReply::NotLeader(None));
         }
-        let (reply, answer) = Reply::new();
-        let request = self
-            .raft
-            .write(Proposal(payload))
-            .with_leader(Leader::from(term))
-            .responder(reply);
-        if request.await.is_err() {
-            return Ok(ProposeReply::NotLeader(None));
-        }
-        match answer.await {
+        match self.intake.hand(Proposal(payload), term).await {
             Ok(Ok(response)) => Ok(ProposeReply::Appended(position(&response.log_id))),
             Ok(Err(ClientWriteError::ForwardToLeader(to))) => Ok(ProposeReply::NotLeader(
                 to.leader_id.map(|id| NodeNumber(id as u32)),
             )),
             Ok(Err(error)) => Err(PeerError::Failed(error.to_string())),
+            // It may have been appended before the consensus ended.
             Err(_) => Err(PeerError::Failed("the leader has ended".into())),
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::apply::Applier;
 use super::checkpoints::Checkpoints;
 use super::fault::FaultCell;
+use super::intake::Intake;
 use super::log_store::LogStore;
 use super::machine::{ApplyPlace, Applying, Machine};
 use super::network::{Network, NoPeers};
@@ -36,6 +37,9 @@ use crate::Error;
 const MESSAGE_ENTRIES_MAX: u64 = 1_024;
 /// Steps of what is committed that wait to be applied; none holds entries.
 const APPLY_STEPS_MAX: u64 = 16 * 1_024;
+/// Of a node that has nobody to answer to: entries that its consensus applies itself, so that nobody waits
+/// for two threads to wake each other.
+const APPLIED_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 /// A follower's connection is tried again after so long, and up to a second as it goes on.
 const BACK_OFF: &str = "50ms 100ms ..1s";
 
@@ -56,6 +60,7 @@ pub(crate) struct Start<'a> {
 
 /// What else runs once the replica is there.
 struct Running {
+    intake: Intake,
     raft: Raft,
     applying: Arc<Applying>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -74,6 +79,8 @@ struct Shared {
     sending: Arc<Mutex<super::Sending>>,
     pace: Arc<Pace>,
     peers: Arc<dyn Peers>,
+    /// Whether there is a way to other nodes at all.
+    reaches_others: bool,
 }
 
 impl Start<'_> {
@@ -99,6 +106,7 @@ impl Start<'_> {
                 self.options.simulated.clock_ppm,
             ),
             peers: self.peers.clone().unwrap_or_else(|| Arc::new(NoPeers)),
+            reaches_others: self.peers.is_some(),
         };
         let (index_requests, requested) = crate::indexes::requests();
         let (indexes, builder) = Indexes::new(index_requests.clone());
@@ -124,8 +132,9 @@ impl Start<'_> {
             log_keep_bytes: self.log_keep_bytes,
             cluster_id,
             peers: shared.peers,
-            reaches_others: self.peers.is_some(),
+            reaches_others: shared.reaches_others,
             place,
+            intake: running.intake,
             raft: running.raft,
             pending: shared.pending,
             applying: Mutex::new(Some(running.applying)),
@@ -234,7 +243,11 @@ pub(super) fn lease(timing: Timing) -> Duration {
     Duration::from_millis(timing.election_timeout_ms * 3 / 5)
 }
 
-fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error> {
+fn config(
+    options: &ClusterOptions,
+    timing: Timing,
+    reaches_others: bool,
+) -> Result<Arc<Config>, Error> {
     let waits_ms = timing.election_timeout_ms / u64::from(WAITS_IN_TIMEOUT);
     let waits_ms = timing.heartbeat_ms.max(waits_ms);
     let config = Config {
@@ -262,7 +275,9 @@ fn config(options: &ClusterOptions, timing: Timing) -> Result<Arc<Config>, Error
         // may have entries of its term that it had not stored when it ended: if it went on to
         // lead in that term, it would give their places to others.
         enable_leader_restore: Some(false),
-        broadcast_submitted_on_append: Some(true),
+        // Followers get entries before this node has synced them. Where there are none, looking out for
+        // answers between two proposals would only make batches smaller.
+        broadcast_submitted_on_append: Some(reaches_others),
         backoff: BACK_OFF.into(),
         ..Config::default()
     };
@@ -301,7 +316,11 @@ fn run(
             _ => None,
         },
     };
-    let (applying, thread) = applying(applier, place.is_stepped())?;
+    let at_once_bytes_max = match shared.reaches_others {
+        true => 0,
+        false => APPLIED_AT_ONCE_BYTES_MAX,
+    };
+    let (applying, thread) = applying(applier, place.is_stepped(), at_once_bytes_max)?;
     let after_install = {
         let (store, hlc) = (store.clone(), Arc::clone(&shared.hlc));
         move || {
@@ -338,7 +357,7 @@ fn run(
         stepped: place.is_stepped(),
         sabotage: options.simulated.sabotage,
     };
-    let config = config(options, shared.pace.given())?;
+    let config = config(options, shared.pace.given(), shared.reaches_others)?;
     let waits = options.lease_reads && log.vote().is_some();
     let id = u64::from(shared.node.0);
     let pace = Arc::clone(&shared.pace);
@@ -362,7 +381,10 @@ fn run(
             raft.runtime_config().elect(true);
         });
     }
+    let (intake, handing) = Intake::new();
+    place.spawn(handing.run(raft.clone()));
     Ok(Running {
+        intake,
         raft,
         applying,
         thread,
@@ -394,6 +416,7 @@ fn last_write(store: &Store, log: &Log) -> Option<LogEntry> {
 fn applying(
     applier: Applier,
     stepped: bool,
+    at_once_bytes_max: usize,
 ) -> Result<(Arc<Applying>, Option<std::thread::JoinHandle<()>>), Error> {
     if stepped {
         let inline = ApplyPlace::Inline(Box::new(Mutex::new(applier)));
@@ -401,16 +424,22 @@ fn applying(
     }
     // Whose turn it is waits for what it has sent, so there is one at a time.
     let (sender, work) = crossbeam_channel::unbounded();
+    let applier = Arc::new(Mutex::new(applier));
+    let applied_on = Arc::clone(&applier);
     let thread = std::thread::Builder::new()
         .name("apply".into())
-        .spawn(move || applier.run(&work))
+        .spawn(move || Applier::run(&applied_on, &work))
         .map_err(|e| {
             Error::new(
                 SqlState::INTERNAL,
                 format!("cannot start the apply thread: {e}"),
             )
         })?;
-    let applying = Applying::new(ApplyPlace::Thread(sender));
+    let applying = Applying::new(ApplyPlace::Thread {
+        applier,
+        work: sender,
+        at_once_bytes_max,
+    });
     Ok((Arc::new(applying), Some(thread)))
 }
 
