@@ -14,8 +14,8 @@ use bytes::{Bytes, BytesMut};
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, GroupId, LogEntry, LogIndex, LogPosition, Member, NodeNumber,
-    OfferReply, Peer, PeerError, Peers as _, ProposeReply, ReadIndexReply, Term, TransferRequest,
-    VoteReply, VoteRequest,
+    OfferReply, Peer, PeerError, Peers as _, ProposeReply, ReadIndexReply, ReadIndexRequest, Term,
+    TransferRequest, VoteReply, VoteRequest,
 };
 use chronos_server::grpc::{serve, GrpcOptions, GrpcPeers, WireCompression};
 use futures::stream::{self, BoxStream};
@@ -76,7 +76,7 @@ impl Peer for Sink {
     async fn propose(&self, term: u64, _: Bytes) -> Result<ProposeReply, PeerError> {
         Ok(ProposeReply::Appended(LogPosition { term, index: 1 }))
     }
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
+    async fn read_index(&self, _: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         Ok(ReadIndexReply::At(1))
     }
     async fn admin(&self, _: AdminRequest) -> Result<AdminReply, PeerError> {

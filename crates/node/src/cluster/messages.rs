@@ -165,6 +165,15 @@ pub enum ProposeReply {
     NotLeader(Option<NodeNumber>),
 }
 
+/// A node wants to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadIndexRequest {
+    /// Which node.
+    pub node: NodeNumber,
+    /// Whom it followed or voted for at the moment it asked, after whoever reads had come.
+    pub ballot: Option<Ballot>,
+}
+
 /// A leader's answer to a node that wants to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadIndexReply {

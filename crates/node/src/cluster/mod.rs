@@ -28,7 +28,7 @@ pub use member::{numbered, Member, MemberError, NodeNumber, NodeRole};
 pub use messages::{
     AppendReply, AppendRequest, Ballot, CheckpointOffer, CheckpointPart, CheckpointRequest,
     Introduction, LogPosition, Membership, OfferReply, ProposeReply, ReadIndexReply,
-    TransferRequest, VoteReply, VoteRequest,
+    ReadIndexRequest, TransferRequest, VoteReply, VoteRequest,
 };
 pub use options::{ClusterOptions, ClusterStart, ConsensusRuntime, KeepLog, OnWork, Timing};
 pub use peers::{AppendReplies, AppendRequests, Peer, PeerError, Peers};

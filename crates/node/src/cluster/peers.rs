@@ -5,7 +5,8 @@ use futures::stream::BoxStream;
 
 use super::{
     AppendReply, AppendRequest, CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction,
-    Member, OfferReply, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    Member, OfferReply, ProposeReply, ReadIndexReply, ReadIndexRequest, TransferRequest, VoteReply,
+    VoteRequest,
 };
 
 /// Requests on their way, in order.
@@ -65,7 +66,7 @@ pub trait Peer: Send + Sync + 'static {
     /// Hands a proposal to the leader of a term.
     async fn propose(&self, term: u64, payload: bytes::Bytes) -> Result<ProposeReply, PeerError>;
     /// Asks the leader what has to be applied before a linearizable read.
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError>;
+    async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError>;
     /// Asks who it is. The one call that is answered to a node of no cluster.
     async fn introduce(&self) -> Result<Introduction, PeerError> {
         Err(PeerError::Failed("it does not introduce itself".into()))

@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::{Instant as _, LinearizerOption, ReadPolicy};
+use openraft::{Instant as _, LinearizerOption, ReadPolicy, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::propose::{index_of, no_leader};
+use super::types::{ballot, index_of_id, RaftState};
 use super::Replica;
-use crate::cluster::{NodeNumber, ReadIndexReply, Sabotage};
+use crate::cluster::{Ballot, NodeNumber, ReadIndexReply, ReadIndexRequest, Sabotage};
 use crate::{Error, ReadConsistency};
 
 /// Election timeouts that a read waits for a leader.
@@ -116,7 +117,13 @@ impl Replica {
                 _ if lead.node == self.own_id() => self.leader_read_index().await,
                 Some(member) => {
                     let peer = self.peers.peer(member);
-                    let asked = peer.read_index();
+                    let asked = async {
+                        let request = ReadIndexRequest {
+                            node: NodeNumber(self.own_id() as u32),
+                            ballot: self.current_ballot().await,
+                        };
+                        peer.read_index(request).await
+                    };
                     let until = (Instant::now() + self.pace.election_timeout()).min(deadline);
                     match self.place.timeout_at(until, asked).await {
                         Ok(Ok(reply)) => reply,
@@ -151,6 +158,31 @@ impl Replica {
         !self.is_stepped()
             && self.store.catalog().tables.is_empty()
             && self.indexes.builder().wants_settings()
+    }
+
+    /// The same, for another node that wants to read.
+    ///
+    /// Who asks says whom it followed then, which was after its reader had come. If that is this
+    /// leader, the two of them may be a quorum: whoever was elected later, one of them would have
+    /// known of it. Then nobody else has to be asked.
+    pub(super) async fn read_index_for(&self, request: ReadIndexRequest) -> ReadIndexReply {
+        if let (Some(asked_in), false) = (request.ballot, self.makes_own_tables()) {
+            let (own, asker) = (self.own_id(), u64::from(request.node.0));
+            let committed = self
+                .raft
+                .with_raft_state(move |state| committed_with(state, own, asker, asked_in))
+                .await;
+            if let Ok(Some(index)) = committed {
+                return ReadIndexReply::At(index);
+            }
+        }
+        self.leader_read_index().await
+    }
+
+    /// Whom this node follows or has voted for.
+    async fn current_ballot(&self) -> Option<Ballot> {
+        let asked = self.raft.with_raft_state(|state| ballot(state.vote_ref()));
+        asked.await.ok()
     }
 
     /// What has to be applied before a linearizable read, if this node leads.
@@ -207,4 +239,23 @@ impl Replica {
         let acked = metrics.last_quorum_acked.as_ref();
         acked.is_some_and(|at| at.elapsed() < OVERSTAYED * self.counted_lease())
     }
+}
+
+/// What is committed in the term of a leader whom another node follows, if no one else is needed
+/// to know that he still leads.
+fn committed_with(state: &RaftState, own: u64, follower: u64, follows: Ballot) -> Option<u64> {
+    let vote = state.vote_ref();
+    let leads = state.server_state == ServerState::Leader && ballot(vote) == follows;
+    let committed = state.cluster_committed()?;
+    // Until he has committed something himself, he does not know what is.
+    if !leads || committed.committed_leader_id().term != follows.term {
+        return None;
+    }
+    let members = state.membership_state.effective().membership();
+    let is_quorum = members.get_joint_config().iter().all(|voters| {
+        let both = [own, follower];
+        let agreeing = voters.iter().filter(|id| both.contains(id)).count();
+        agreeing * 2 > voters.len()
+    });
+    is_quorum.then(|| index_of_id(committed))
 }

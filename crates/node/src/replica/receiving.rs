@@ -145,6 +145,7 @@ mod tests {
                 payload: vec![0; bytes].into(),
             }],
             committed: None,
+            election_timeout_ms: 0,
         }
     }
 

@@ -22,7 +22,8 @@ use super::{checkpoints, Raft, Replica};
 use crate::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, OfferReply, Peer, PeerError,
-    ProposeReply, ReadIndexReply, Sabotage, TransferRequest, VoteReply, VoteRequest,
+    ProposeReply, ReadIndexReply, ReadIndexRequest, Sabotage, TransferRequest, VoteReply,
+    VoteRequest,
 };
 
 /// The receiving side of calls between nodes.
@@ -108,6 +109,21 @@ fn append_reply(result: StreamAppendResult<Types>) -> AppendReply {
     }
 }
 
+/// Waits until a heartbeat was heard: what the consensus is asked after it, it answers after it.
+///
+/// Its own answer comes when the entries that came before are on disk. But a heartbeat only asks
+/// whether this node still follows, and a slow disk is to depose nobody. That the ballot may
+/// not be on disk yet does no harm: its leader was elected by a quorum that has it.
+async fn heard(raft: &Raft, ballot: Ballot) {
+    let follows = raft
+        .with_raft_state(move |state| *state.vote_ref() == vote(ballot))
+        .await;
+    if !matches!(follows, Ok(true)) {
+        // It is refused, or the consensus has ended, and says so.
+        std::future::pending().await
+    }
+}
+
 #[async_trait]
 impl Peer for Service {
     async fn vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
@@ -178,10 +194,16 @@ impl Peer for Service {
         let last = last.map(|(term, index)| raft_log_id(term, index));
         let previous = request.previous.map(log_id);
         let last = last.or(previous);
-        let response = raft
-            .append_entries(append_entries(&pace, request)?)
-            .await
-            .map_err(stopped)?;
+        let (ballot, is_heartbeat) = (request.ballot, request.entries.is_empty());
+        let answer = raft.append_entries(append_entries(&pace, request)?);
+        let answer = std::pin::pin!(answer);
+        let response = tokio::select! {
+            biased;
+            response = answer => response.map_err(stopped)?,
+            () = heard(&raft, ballot), if is_heartbeat => {
+                return Ok(AppendReply::Matched(previous.as_ref().map(position)));
+            }
+        };
         if response.is_conflict() && previous.is_none() {
             return Err(PeerError::Failed(
                 "a conflict before the first entry".into(),
@@ -259,8 +281,8 @@ impl Peer for Service {
         self.replica()?.take_proposal(term, payload).await
     }
 
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
-        Ok(self.replica()?.leader_read_index().await)
+    async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
+        Ok(self.replica()?.read_index_for(request).await)
     }
 
     async fn introduce(&self) -> Result<Introduction, PeerError> {
@@ -319,7 +341,7 @@ impl Peer for Nobody {
         nobody()
     }
 
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
+    async fn read_index(&self, _: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         nobody()
     }
 

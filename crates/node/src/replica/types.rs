@@ -70,6 +70,7 @@ pub(crate) type Leader =
 pub(crate) type RaftEntry = Entry<Leader, EntryPayload<Proposal, u64, RaftNode>>;
 pub(crate) type RaftLogId = LogId<Leader>;
 pub(crate) type RaftVote = openraft::impls::Vote<leader_id_std::LeaderId<u64, u64>>;
+pub(crate) type RaftState = openraft::RaftState<Types>;
 pub(crate) type RaftMembership = openraft::Membership<u64, RaftNode>;
 pub(crate) type RaftStoredMembership = StoredMembership<Leader, u64, RaftNode>;
 pub(crate) type RaftSnapshotMeta = openraft::storage::SnapshotMeta<Leader, u64, RaftNode>;

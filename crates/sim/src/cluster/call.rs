@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, Member, NodeNumber,
-    OfferReply, Peer, PeerError, Peers, ProposeReply, ReadIndexReply, TransferRequest, VoteReply,
-    VoteRequest,
+    OfferReply, Peer, PeerError, Peers, ProposeReply, ReadIndexReply, ReadIndexRequest,
+    TransferRequest, VoteReply, VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -361,11 +361,10 @@ impl Peer for SimPeer {
         .await
     }
 
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
-        self.call(
-            "read index",
-            |service| async move { service.read_index().await },
-        )
+    async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
+        self.call("read index", |service| async move {
+            service.read_index(request).await
+        })
         .await
     }
 

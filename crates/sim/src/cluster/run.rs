@@ -212,7 +212,11 @@ impl Run {
         let lot = self.seed();
         let mut faults = Vec::new();
         match self.plan.decays {
-            None => nemesis.run(&schedule::draw(lot, self.plan.season, self.plan.lasts)).await,
+            None => {
+                nemesis
+                    .run(&schedule::draw(lot, self.plan.season, self.plan.lasts))
+                    .await
+            }
             Some(victim) => {
                 let lot = SimRandom::new(lot);
                 let decayed = decay(&self.cluster, victim, &lot).await;

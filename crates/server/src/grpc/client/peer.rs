@@ -10,7 +10,8 @@ use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, Member, OfferReply, Peer,
-    PeerError, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    PeerError, ProposeReply, ReadIndexReply, ReadIndexRequest, TransferRequest, VoteReply,
+    VoteRequest,
 };
 use futures::stream::BoxStream;
 use futures::StreamExt as _;
@@ -268,10 +269,10 @@ impl Peer for GrpcPeer {
         }
     }
 
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
+    async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         let mut client = self.control.clone();
         let call = |request| async move { client.read_index(request).await };
-        let reply = self.call(SHORT, pb::ReadIndexRequest {}, call).await?;
+        let reply = self.call(SHORT, request.into(), call).await?;
         reply.try_into().map_err(malformed)
     }
 

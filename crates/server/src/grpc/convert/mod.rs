@@ -8,8 +8,8 @@ mod append;
 mod checkpoint;
 
 use chronos_node::cluster::{
-    Ballot, LogPosition, NodeNumber, PeerError, ProposeReply, ReadIndexReply, TransferRequest,
-    VoteReply, VoteRequest,
+    Ballot, LogPosition, NodeNumber, PeerError, ProposeReply, ReadIndexReply, ReadIndexRequest,
+    TransferRequest, VoteReply, VoteRequest,
 };
 
 use super::pb;
@@ -181,6 +181,24 @@ pub(super) fn proposed(reply: pb::ProposeReply) -> Result<ProposeReply, PeerErro
         Some(Outcome::NotLeader(it)) => Ok(ProposeReply::NotLeader(leader(it))),
         Some(Outcome::Failure(failure)) => Err(failed(failure)),
         None => Err(PeerError::Failed(Malformed("outcome").to_string())),
+    }
+}
+
+impl From<ReadIndexRequest> for pb::ReadIndexRequest {
+    fn from(request: ReadIndexRequest) -> Self {
+        Self {
+            node: request.node.0,
+            ballot: request.ballot.map(Into::into),
+        }
+    }
+}
+
+impl From<pb::ReadIndexRequest> for ReadIndexRequest {
+    fn from(request: pb::ReadIndexRequest) -> Self {
+        Self {
+            node: NodeNumber(request.node),
+            ballot: request.ballot.map(Into::into),
+        }
     }
 }
 

@@ -279,7 +279,14 @@ pub struct NotLeader {
     pub leader: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReadIndexRequest {}
+pub struct ReadIndexRequest {
+    /// Who asks; 0: not a member.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// Whom it followed or voted for when it asked; absent: it does not say.
+    #[prost(message, optional, tag = "2")]
+    pub ballot: ::core::option::Option<Ballot>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadIndexReply {
     #[prost(oneof = "read_index_reply::Outcome", tags = "1, 2")]

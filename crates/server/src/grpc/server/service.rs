@@ -205,8 +205,11 @@ impl Replication for Service {
         Ok(self.until_stop(answered.buffer_unordered(PROPOSALS_MAX), broken))
     }
 
-    async fn read_index(&self, _: Request<pb::ReadIndexRequest>) -> Answer<pb::ReadIndexReply> {
-        let reply = self.peer.read_index().await;
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Answer<pb::ReadIndexReply> {
+        let reply = self.peer.read_index(request.into_inner().into()).await;
         reply.map(|it| Response::new(it.into())).map_err(status)
     }
 

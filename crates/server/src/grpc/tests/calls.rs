@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, CheckpointRequest,
-    ClientAddresses, Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply, ReadIndexReply,
-    TransferRequest,
+    ClientAddresses, Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply,
+    ReadIndexReply, TransferRequest,
 };
 use futures::{stream, StreamExt as _};
 
@@ -137,7 +137,11 @@ async fn proposals_and_reads() {
         peer.propose(7, payload.clone()).await,
         Ok(ProposeReply::Appended(at(5000)))
     );
-    assert_eq!(peer.read_index().await, Ok(ReadIndexReply::At(43)));
+    let reader = super::reader();
+    assert_eq!(
+        peer.read_index(reader.clone()).await,
+        Ok(ReadIndexReply::At(43))
+    );
     for leader in [None, Some(NodeNumber(3))] {
         called.fake.answers.lock().propose = Some(Ok(ProposeReply::NotLeader(leader)));
         called.fake.answers.lock().read_index = ReadIndexReply::NotLeader(leader);
@@ -146,7 +150,7 @@ async fn proposals_and_reads() {
             Ok(ProposeReply::NotLeader(leader))
         );
         assert_eq!(
-            peer.read_index().await,
+            peer.read_index(reader.clone()).await,
             Ok(ReadIndexReply::NotLeader(leader))
         );
     }

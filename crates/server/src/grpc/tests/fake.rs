@@ -7,7 +7,8 @@ use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests, Ballot,
     CheckpointOffer, CheckpointPart, CheckpointRequest, Introduction, LogPosition, OfferReply,
-    Peer, PeerError, ProposeReply, ReadIndexReply, TransferRequest, VoteReply, VoteRequest,
+    Peer, PeerError, ProposeReply, ReadIndexReply, ReadIndexRequest, TransferRequest, VoteReply,
+    VoteRequest,
 };
 use futures::stream::{self, BoxStream};
 use futures::StreamExt as _;
@@ -34,7 +35,7 @@ pub(super) enum Asked {
     Install(CheckpointOffer),
     Request(CheckpointRequest),
     Propose(u64, Bytes),
-    ReadIndex,
+    ReadIndex(ReadIndexRequest),
     Admin(AdminRequest),
     /// A vote was cancelled.
     Cancelled,
@@ -224,8 +225,8 @@ impl Peer for Fake {
         answer.unwrap_or(Ok(ProposeReply::Appended(at(length))))
     }
 
-    async fn read_index(&self) -> Result<ReadIndexReply, PeerError> {
-        self.note(Asked::ReadIndex);
+    async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
+        self.note(Asked::ReadIndex(request));
         Ok(self.answers.lock().read_index.clone())
     }
 

@@ -28,7 +28,7 @@ async fn a_node_that_is_not_there_is_unreachable() {
     }
     let nowhere = GrpcPeers::new(caller()).peer(&member(2, "no address at all"));
     assert!(matches!(
-        within(nowhere.read_index()).await,
+        within(nowhere.read_index(super::reader())).await,
         Err(PeerError::Unreachable(_))
     ));
 }
@@ -69,7 +69,7 @@ async fn ways_are_kept_and_measured() {
     assert!(Arc::ptr_eq(&peer, &again));
     // Nobody knows the number of a node that is only asked whom to join.
     let joined = peers.peer(&member(0, &address));
-    assert!(joined.read_index().await.is_ok());
+    assert!(joined.read_index(super::reader()).await.is_ok());
 
     assert_eq!(peers.links()[0].connects, 0);
     peer.append(heartbeat()).await.unwrap();

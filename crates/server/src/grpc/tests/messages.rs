@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chronos_node::cluster::{
     AdminReply, AdminRequest, AppendReply, AppendRequest, Ballot, CheckpointOffer, GroupId,
     LogEntry, LogIndex, LogPosition, Member, NodeNumber, OfferReply, ProposeReply, ReadIndexReply,
-    Term, TransferRequest, VoteReply, VoteRequest,
+    ReadIndexRequest, Term, TransferRequest, VoteReply, VoteRequest,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -196,12 +196,21 @@ proptest! {
     }
 
     #[test]
-    fn the_leaders_answers_come_back(reply in a_propose_reply(), read in read_index_reply()) {
+    fn the_leaders_answers_come_back(
+        reply in a_propose_reply(),
+        reader in (node(), option::of(ballot())),
+        read in read_index_reply(),
+    ) {
+        let (node, ballot) = reader;
+        let reader = ReadIndexRequest { node, ballot };
         let sent = propose_reply(7, Ok(reply.clone())).encode_to_vec();
         let received = pb::ProposeReply::decode(&*sent).unwrap();
         assert_eq!(received.number, 7);
         assert_eq!(proposed(received), Ok(reply));
         comes_back::<_, pb::ReadIndexReply>(read);
+        let sent = pb::ReadIndexRequest::from(reader.clone()).encode_to_vec();
+        let received = pb::ReadIndexRequest::decode(&*sent).unwrap();
+        assert_eq!(ReadIndexRequest::from(received), reader);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chronos_node::cluster::{
     AppendRequest, Ballot, GroupId, LogEntry, LogIndex, LogPosition, Member, NodeNumber, Peer,
-    PeerError, Peers as _, Term, VoteRequest,
+    PeerError, Peers as _, ReadIndexRequest, Term, VoteRequest,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -145,6 +145,13 @@ fn append_request(index: u64, bytes: usize) -> AppendRequest {
         entries: vec![entry],
         committed: None,
         election_timeout_ms: 1_000,
+    }
+}
+
+fn reader() -> ReadIndexRequest {
+    ReadIndexRequest {
+        node: NodeNumber(1),
+        ballot: Some(BALLOT),
     }
 }
 

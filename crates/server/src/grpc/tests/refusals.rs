@@ -97,7 +97,7 @@ async fn other_protocols() {
         (Some("99"), "version 99"),
         (Some("one"), "not a number"),
     ] {
-        let mut request = tonic::Request::new(pb::ReadIndexRequest {});
+        let mut request = tonic::Request::new(pb::ReadIndexRequest::default());
         if let Some(protocol) = protocol {
             let metadata = request.metadata_mut();
             metadata.insert("chronos-protocol", protocol.parse().unwrap());
@@ -112,7 +112,7 @@ async fn other_protocols() {
     }
     assert_eq!(called.fake.asked(), []);
     // What docs/replication.md says is enough.
-    let mut request = tonic::Request::new(pb::ReadIndexRequest {});
+    let mut request = tonic::Request::new(pb::ReadIndexRequest::default());
     for (key, value) in [
         ("chronos-protocol", "1"),
         ("chronos-sender", "0"),
