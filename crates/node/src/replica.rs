@@ -15,10 +15,10 @@
 //! | module | owns |
 //! |---|---|
 //! | `types`, `runtime` | the consensus library's types in our words; the thread that it runs on |
-//! | `log_store`, `machine`, `network` | log, store and other nodes as the library sees them |
+//! | `log_store`, `machine`, `network`, `ending` | log, store and other nodes as the library sees them |
 //! | `service`, `receiving` | this node as others see it; how much of what they send it has in memory |
 //! | `payload` | the bytes of an entry |
-//! | `propose`, `pending` | a write set's way to the leader, and who waits for it |
+//! | `propose`, `intake`, `pending` | a write set's way to the leader, and who waits for it |
 //! | `apply`, `describe` | entries' way to the store |
 //! | `reads` | what has to be applied before a read |
 //! | `checkpoints`, `pushing` | the store of one node brought to another |
@@ -35,6 +35,7 @@ mod apply;
 mod beat;
 mod checkpoints;
 mod describe;
+mod ending;
 mod fault;
 mod intake;
 mod log_length;

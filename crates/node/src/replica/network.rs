@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::checkpoints::Checkpoints;
+use super::ending::ending;
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::pace::Pace;
 use super::pushing::{Push, Pushed};
@@ -335,7 +336,8 @@ impl RaftNetworkV2<Types> for Link {
                 return Ok(results.filter_map(std::future::ready).boxed() as RaftStream<'s, _>);
             }
             self.pause().await;
-            let opened = self.peer.append_stream(requests.boxed());
+            let (requests, end) = ending(requests.boxed());
+            let opened = self.peer.append_stream(requests);
             // A connection may have to be made first, over a link that is slower than a heartbeat.
             let most = option.soft_ttl() * OPENING_TIMES;
             let opened = self.within(RPCTypes::AppendEntries, most, opened).await;
@@ -345,9 +347,13 @@ impl RaftNetworkV2<Types> for Link {
             };
             let replies = opened?;
             let link = &*self;
+            let mut end = Some(end);
             let results = replies.map(move |reply| match reply {
                 Ok(reply) => Ok(append_result(reply)),
-                Err(error) => Err(link.error(error)),
+                Err(error) => {
+                    end.take();
+                    Err(link.error(error))
+                }
             });
             Ok(results.boxed() as RaftStream<'s, _>)
         })

@@ -13,6 +13,8 @@ use super::log_length::{cut_upto, Ages, Keep, Length};
 use super::network::run;
 use super::types::{index_of_id, raft_index};
 use super::Replica;
+use crate::Error;
+use chronos_model::SqlState;
 use chronos_store::log::LogIndex;
 
 /// How often the log's length is looked at.
@@ -58,8 +60,11 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
         }
         drop(replica);
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
+    }
+    if let Some(replica) = replica.upgrade() {
+        replica.note_end();
     }
 }
 
@@ -99,6 +104,21 @@ pub(super) async fn watch_learners(replica: Weak<Replica>) {
 }
 
 impl Replica {
+    /// The consensus has ended. If nobody has closed the node, that is a fault: nothing is written any
+    /// more, and it must not look as if all were well.
+    fn note_end(&self) {
+        if self.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let ended = self.raft.metrics().borrow_watched().running_state.clone();
+        let why = ended
+            .err()
+            .map_or_else(String::new, |fatal| format!(": {fatal}"));
+        let error = Error::new(SqlState::INTERNAL, format!("the consensus has ended{why}"));
+        self.fault
+            .stop(&error, "the consensus has ended; nothing more is written");
+    }
+
     fn note_lead(
         &self,
         (state, leader): (ServerState, Option<u64>),
