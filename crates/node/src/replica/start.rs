@@ -1,9 +1,11 @@
 //! How a replica takes up work: what its log and store say, what its cluster begins with, and
 //! what runs from then on.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use chronos_env::Env;
@@ -361,7 +363,8 @@ fn run(
     let waits = options.lease_reads && log.vote().is_some();
     let id = u64::from(shared.node.0);
     let pace = Arc::clone(&shared.pace);
-    let raft = place.wait_for(paced(pace, async move {
+    let stepped = place.is_stepped().then(|| log.clone());
+    let opened = paced(pace, async move {
         let raft = Raft::new(id, config, network, log_store, machine).await;
         let raft = raft.map_err(|e| {
             Error::new(
@@ -372,7 +375,8 @@ fn run(
         // Nor does it vote for itself (see `may_vote`).
         raft.runtime_config().elect(!waits);
         Ok::<_, Error>(raft)
-    }))??;
+    });
+    let raft = place.wait_for(stepping(stepped, opened))??;
     if waits {
         let raft = raft.clone();
         let least = Duration::from_millis(shared.pace.given().election_timeout_ms);
@@ -410,6 +414,21 @@ fn last_write(store: &Store, log: &Log) -> Option<LogEntry> {
         .filter(|entry| matches!(payload::kind(&entry.payload), Ok(Kind::WriteSet)))
         .filter(|entry| writes(entry) == Some(true))
         .last()
+}
+
+/// Where everything is done in steps, takes those of the log that are waited for: the log may have to
+/// be cut first, if it ends before what the store contains.
+async fn stepping<T>(log: Option<Log>, task: impl Future<Output = T>) -> T {
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(|context| loop {
+        if let Poll::Ready(done) = task.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if !log.as_ref().is_some_and(Log::step) {
+            return Poll::Pending;
+        }
+    })
+    .await
 }
 
 /// Has entries applied on a thread, or at once if everything is done in steps.

@@ -28,8 +28,6 @@ const SLOW_SYNC_MICROS_MAX: u64 = 60_000;
 /// Between two looks at what is to be flushed and compacted, in milliseconds.
 const MAINTENANCE_MILLIS: (u64, u64) = (20, 400);
 const LOG_FILE_BYTES: u64 = 32 << 10;
-/// Short enough that entries grow old in the middle of a run.
-const LOG_KEEP_FOR: Duration = Duration::from_secs(3);
 
 /// How all nodes of a run are opened.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +37,8 @@ pub(super) struct Habits {
     pub(super) sabotage: Option<Sabotage>,
     /// Bytes of the log that are kept for nodes that are behind.
     pub(super) log_keep_bytes: u64,
+    /// And for how long.
+    pub(super) log_keep_for: Duration,
     /// Whether nodes do not adapt the times of heartbeats and elections.
     pub(super) keeps_times: bool,
     pub(super) disks: Disks,
@@ -165,7 +165,7 @@ impl Machine {
                     election_timeout_ms: ELECTION_TIMEOUT_MS,
                 }),
                 lease_reads: self.habits.lease_reads,
-                log_keep_for: LOG_KEEP_FOR,
+                log_keep_for: self.habits.log_keep_for,
                 runtime: ConsensusRuntime::Ambient {
                     seed: self.random.below(u64::MAX),
                 },

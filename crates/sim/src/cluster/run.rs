@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronos_env::SimRandom;
-use chronos_node::cluster::Sabotage;
+use chronos_node::cluster::{KeepLog, Sabotage};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -194,6 +194,12 @@ impl Run {
             sabotage: self.plan.sabotage,
             // With the shortest, whoever is away for a moment needs a checkpoint.
             log_keep_bytes: 16 << (10 + self.seeds.below(4)),
+            // Entries grow old in the middle of a run. Letting go of them syncs what is in the store, which
+            // would hide what power cuts are to find.
+            log_keep_for: match self.plan.season {
+                Season::PowerCuts => KeepLog::default().duration(),
+                _ => Duration::from_secs(3),
+            },
             keeps_times: self.plan.keeps_times,
             disks: Disks::Fast,
         };

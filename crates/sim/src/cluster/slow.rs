@@ -112,6 +112,7 @@ impl SlowPlan {
             lease_reads: false,
             sabotage: None,
             log_keep_bytes: 1 << 20,
+            log_keep_for: Duration::from_secs(3),
             keeps_times: self.keeps_times,
             disks,
         };
