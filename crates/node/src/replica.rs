@@ -34,6 +34,7 @@ mod addresses;
 mod apply;
 mod beat;
 mod checkpoints;
+mod confirming;
 mod describe;
 mod ending;
 mod fault;
@@ -126,6 +127,7 @@ pub(crate) struct Replica {
     /// Whether no other node can ever have led or voted since this one was opened.
     alone: Arc<AtomicBool>,
     reads: Reads,
+    confirming: confirming::Confirming,
     counts: upkeep::Counts,
     fault: Arc<FaultCell>,
     closing: AtomicBool,

@@ -76,6 +76,10 @@ impl Peer for Sink {
     async fn propose(&self, term: u64, _: Bytes) -> Result<ProposeReply, PeerError> {
         Ok(ProposeReply::Appended(LogPosition { term, index: 1 }))
     }
+    async fn follows(&self, _: Ballot) -> Result<bool, PeerError> {
+        Ok(true)
+    }
+
     async fn read_index(&self, _: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         Ok(ReadIndexReply::At(1))
     }

@@ -208,7 +208,9 @@ async fn serve_clients(
     let sessions = node.clone();
     let mut pg_options = PgOptions::new(env);
     pg_options.tls.clone_from(&tls);
-    let memory = usize::try_from(node.memory().shares().limit).unwrap_or(usize::MAX);
+    let memory = node.memory().shares().limit;
+    tokio::spawn(allocator::watch_growth(memory));
+    let memory = usize::try_from(memory).unwrap_or(usize::MAX);
     let message_bytes_max = &mut pg_options.message_bytes_max;
     *message_bytes_max = (*message_bytes_max).min(memory / MESSAGE_PART);
     let mut http_options = HttpOptions {

@@ -65,6 +65,8 @@ pub trait Peer: Send + Sync + 'static {
     }
     /// Hands a proposal to the leader of a term.
     async fn propose(&self, term: u64, payload: bytes::Bytes) -> Result<ProposeReply, PeerError>;
+    /// Asks whether it has voted for that leader, and for nobody since. It answers by what is on its disk.
+    async fn follows(&self, ballot: super::Ballot) -> Result<bool, PeerError>;
     /// Asks the leader what has to be applied before a linearizable read.
     async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError>;
     /// Asks who it is. The one call that is answered to a node of no cluster.

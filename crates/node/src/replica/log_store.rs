@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::fault::{log_error, FaultCell};
+use super::machine::bytes_of;
 use super::pace::Pace;
 use super::pending::Pending;
 use super::types::{
@@ -33,37 +34,19 @@ const READ_BYTES_MAX: u64 = 4 << 20;
 /// The log of one node, as the consensus sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    log: Log,
+    pub(super) log: Log,
     /// This node, which in a log without a vote has voted for itself once.
-    number: NodeNumber,
-    fault: Arc<FaultCell>,
-    pending: Arc<Pending>,
-    alone: Arc<AtomicBool>,
-    sabotage: Option<Sabotage>,
-    pace: Arc<Pace>,
+    pub(super) number: NodeNumber,
+    pub(super) fault: Arc<FaultCell>,
+    pub(super) pending: Arc<Pending>,
+    pub(super) alone: Arc<AtomicBool>,
+    /// What is smaller is written and synced on the consensus's own thread; of a member of a cluster, nothing.
+    pub(super) at_once_bytes_max: usize,
+    pub(super) sabotage: Option<Sabotage>,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl LogStore {
-    pub(crate) fn new(
-        log: Log,
-        number: NodeNumber,
-        fault: Arc<FaultCell>,
-        pending: Arc<Pending>,
-        alone: Arc<AtomicBool>,
-        sabotage: Option<Sabotage>,
-        pace: Arc<Pace>,
-    ) -> LogStore {
-        LogStore {
-            log,
-            number,
-            fault,
-            pending,
-            alone,
-            sabotage,
-            pace,
-        }
-    }
-
     /// Waits for something that the log does later.
     async fn done(
         &self,
@@ -246,10 +229,15 @@ impl RaftLogStorage<Types> for LogStore {
         let entries: Vec<LogEntry> = entries.iter().map(log_entry).collect();
         let store = self.clone();
         let began = Instant::now();
-        self.log.append(entries, move |durable| {
+        let at_once = bytes_of(&entries) < self.at_once_bytes_max;
+        let done = move |durable: Result<(), LogError>| {
             store.pace.synced(began);
             callback.io_completed(durable.map_err(|error| store.failed(error)));
-        });
+        };
+        match at_once {
+            true => self.log.append_here(entries, done),
+            false => self.log.append(entries, done),
+        }
         Ok(())
     }
 

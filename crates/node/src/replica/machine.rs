@@ -64,7 +64,7 @@ impl Applying {
                 applier,
                 at_once_bytes_max,
                 ..
-            } if bytes_of(&entries) <= *at_once_bytes_max => applier.lock().apply_all(entries),
+            } if bytes_of(&entries) < *at_once_bytes_max => applier.lock().apply_all(entries),
             ApplyPlace::Thread { work, .. } => {
                 let (done, applied) = oneshot::channel();
                 let sent = work.send(Work::Batch(entries, done));
@@ -84,7 +84,8 @@ impl Applying {
     }
 }
 
-fn bytes_of(entries: &[LogEntry]) -> usize {
+/// Of their payloads.
+pub(super) fn bytes_of(entries: &[LogEntry]) -> usize {
     entries.iter().map(|entry| entry.payload.len()).sum()
 }
 

@@ -3,7 +3,8 @@
 //! Linearizable: the leader is asked up to where entries are committed, which it answers after a
 //! quorum has confirmed that it still leads (ReadIndex; Ongaro, "Consensus: Bridging Theory and
 //! Practice", 2014, section 6.4), and that much is applied. Questions that come while one is on
-//! its way share the next one. A cluster of one asks nobody.
+//! its way share the next one. A cluster of one asks nobody. A leader asks as few as it takes
+//! (`confirming.rs`).
 //!
 //! By lease: a quorum that has answered votes for nobody else for a while, so an answer that is
 //! young enough stands for one to this question. How long that is, each node measures by its own
@@ -14,13 +15,14 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::{Instant as _, LinearizerOption, ReadPolicy, ServerState};
+use openraft::{Instant as _, LinearizerOption, ReadPolicy};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::confirming::committed_as_leader;
 use super::propose::{index_of, no_leader};
-use super::types::{ballot, index_of_id, RaftState};
+use super::types::{index_of_id, RaftState};
 use super::Replica;
 use crate::cluster::{Ballot, NodeNumber, ReadIndexReply, ReadIndexRequest, Sabotage};
 use crate::{Error, ReadConsistency};
@@ -120,7 +122,7 @@ impl Replica {
                     let asked = async {
                         let request = ReadIndexRequest {
                             node: NodeNumber(self.own_id() as u32),
-                            ballot: self.current_ballot().await,
+                            ballot: self.own_vote(),
                         };
                         peer.read_index(request).await
                     };
@@ -179,10 +181,14 @@ impl Replica {
         self.leader_read_index().await
     }
 
-    /// Whom this node follows or has voted for.
-    async fn current_ballot(&self) -> Option<Ballot> {
-        let asked = self.raft.with_raft_state(|state| ballot(state.vote_ref()));
-        asked.await.ok()
+    /// For whom this node has voted, as its disk says.
+    fn own_vote(&self) -> Option<Ballot> {
+        let vote = self.log.vote()?;
+        Some(Ballot {
+            term: vote.term,
+            node: NodeNumber(vote.node as u32),
+            elected: vote.committed,
+        })
     }
 
     /// What has to be applied before a linearizable read, if this node leads.
@@ -203,6 +209,9 @@ impl Replica {
             if self.pace.reading() == pace {
                 return reply;
             }
+        }
+        if let Some(index) = self.index_while_followed().await {
+            return ReadIndexReply::At(index);
         }
         self.read_index_by(ReadPolicy::ReadIndex.into()).await
     }
@@ -244,11 +253,8 @@ impl Replica {
 /// What is committed in the term of a leader whom another node follows, if no one else is needed
 /// to know that he still leads.
 fn committed_with(state: &RaftState, own: u64, follower: u64, follows: Ballot) -> Option<u64> {
-    let vote = state.vote_ref();
-    let leads = state.server_state == ServerState::Leader && ballot(vote) == follows;
-    let committed = state.cluster_committed()?;
-    // Until he has committed something himself, he does not know what is.
-    if !leads || committed.committed_leader_id().term != follows.term {
+    let (ballot, committed) = committed_as_leader(state)?;
+    if (ballot.term, ballot.node) != (follows.term, follows.node) {
         return None;
     }
     let members = state.membership_state.effective().membership();

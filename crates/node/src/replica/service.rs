@@ -281,6 +281,10 @@ impl Peer for Service {
         self.replica()?.take_proposal(term, payload).await
     }
 
+    async fn follows(&self, ballot: Ballot) -> Result<bool, PeerError> {
+        Ok(self.replica()?.follows(ballot))
+    }
+
     async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         Ok(self.replica()?.read_index_for(request).await)
     }
@@ -338,6 +342,10 @@ impl Peer for Nobody {
     }
 
     async fn propose(&self, _: u64, _: Bytes) -> Result<ProposeReply, PeerError> {
+        nobody()
+    }
+
+    async fn follows(&self, _: Ballot) -> Result<bool, PeerError> {
         nobody()
     }
 

@@ -39,9 +39,10 @@ use crate::Error;
 const MESSAGE_ENTRIES_MAX: u64 = 1_024;
 /// Steps of what is committed that wait to be applied; none holds entries.
 const APPLY_STEPS_MAX: u64 = 16 * 1_024;
-/// Of a node that has nobody to answer to: entries that its consensus applies itself, so that nobody waits
-/// for two threads to wake each other.
-const APPLIED_AT_ONCE_BYTES_MAX: usize = 64 << 10;
+/// Of a node that has nobody to answer to: entries that its consensus writes, syncs and applies itself, so
+/// that nobody waits for threads to wake each other. What comes meanwhile shares the next sync, as it would
+/// anyway; of larger ones, writing the next is to go on while one is applied.
+const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 /// A follower's connection is tried again after so long, and up to a second as it goes on.
 const BACK_OFF: &str = "50ms 100ms ..1s";
 
@@ -147,6 +148,7 @@ impl Start<'_> {
             addresses: super::addresses::Addresses::default(),
             alone: shared.alone,
             reads: Reads::new(start_index),
+            confirming: super::confirming::Confirming::default(),
             counts: upkeep::Counts::default(),
             fault: shared.fault,
             closing: AtomicBool::new(false),
@@ -320,7 +322,7 @@ fn run(
     };
     let at_once_bytes_max = match shared.reaches_others {
         true => 0,
-        false => APPLIED_AT_ONCE_BYTES_MAX,
+        false => AT_ONCE_BYTES_MAX,
     };
     let (applying, thread) = applying(applier, place.is_stepped(), at_once_bytes_max)?;
     let after_install = {
@@ -337,15 +339,16 @@ fn run(
         Arc::clone(&shared.pending),
         Box::new(after_install),
     )?);
-    let log_store = LogStore::new(
-        log.clone(),
-        options.member.number,
-        Arc::clone(&shared.fault),
-        Arc::clone(&shared.pending),
-        Arc::clone(&shared.alone),
-        options.simulated.sabotage,
-        Arc::clone(&shared.pace),
-    );
+    let log_store = LogStore {
+        log: log.clone(),
+        number: options.member.number,
+        fault: Arc::clone(&shared.fault),
+        pending: Arc::clone(&shared.pending),
+        alone: Arc::clone(&shared.alone),
+        at_once_bytes_max,
+        sabotage: options.simulated.sabotage,
+        pace: Arc::clone(&shared.pace),
+    };
     let machine = Machine {
         applying: Arc::clone(&applying),
         checkpoints: Arc::clone(&checkpoints),

@@ -361,6 +361,14 @@ impl Peer for SimPeer {
         .await
     }
 
+    async fn follows(&self, ballot: Ballot) -> Result<bool, PeerError> {
+        self.call(
+            "follows",
+            |service| async move { service.follows(ballot).await },
+        )
+        .await
+    }
+
     async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         self.call("read index", |service| async move {
             service.read_index(request).await

@@ -33,7 +33,10 @@ pub(super) struct Engine {
 }
 
 enum Kind {
-    Thread(Mutex<LogThread>),
+    Thread {
+        thread: Mutex<LogThread>,
+        worker: Arc<Mutex<Worker>>,
+    },
     Stepped(Box<Mutex<Worker>>),
 }
 
@@ -50,8 +53,12 @@ impl Engine {
         let worker = Worker::new(env, dir, options, shared.clone(), recovered)?;
         let kind = match driver {
             Driver::Thread => {
-                let thread = LogThread::start(worker, dir, shared.clone())?;
-                Kind::Thread(Mutex::new(thread))
+                let worker = Arc::new(Mutex::new(worker));
+                let thread = LogThread::start(worker.clone(), dir, shared.clone())?;
+                Kind::Thread {
+                    thread: Mutex::new(thread),
+                    worker,
+                }
             }
             Driver::Stepped => Kind::Stepped(Box::new(Mutex::new(worker))),
         };
@@ -66,7 +73,7 @@ impl Engine {
     pub(super) fn reserve(&self, payload_bytes: u64) -> Result<(), LogError> {
         let queue = &self.shared.queue;
         match &self.kind {
-            Kind::Thread(_) => queue.reserve(payload_bytes),
+            Kind::Thread { .. } => queue.reserve(payload_bytes),
             Kind::Stepped(_) => {
                 // A callback may append while its batch still counts: it is let in.
                 while !queue.has_room(payload_bytes) && self.step() {}
@@ -82,11 +89,25 @@ impl Engine {
         }
     }
 
+    /// Does what is queued, if the log thread sleeps. `false`: it is not known to be done.
+    pub(super) fn work_here(&self) -> bool {
+        match &self.kind {
+            Kind::Thread { worker, .. } => match worker.try_lock() {
+                Some(mut worker) => {
+                    worker.step_for_thread();
+                    true
+                }
+                None => false,
+            },
+            Kind::Stepped(_) => false,
+        }
+    }
+
     /// Does what is queued, if that is not a thread's business. Says whether there was
     /// anything to do.
     pub(super) fn step(&self) -> bool {
         match &self.kind {
-            Kind::Thread(_) => false,
+            Kind::Thread { .. } => false,
             // Taken already: a step's callback asks for another.
             Kind::Stepped(worker) => worker.try_lock().is_some_and(|mut worker| worker.step()),
         }
@@ -104,7 +125,7 @@ impl Engine {
     /// Writes what was acknowledged or noted, and lets nothing more in.
     pub(super) fn stop(&self) {
         match &self.kind {
-            Kind::Thread(thread) => thread.lock().stop(),
+            Kind::Thread { thread, .. } => thread.lock().stop(),
             Kind::Stepped(worker) => {
                 self.shared.queue.close(LogError::Closed);
                 worker.lock().finish();

@@ -290,17 +290,38 @@ impl Log {
         entries: Vec<LogEntry>,
         done: impl FnOnce(Result<(), LogError>) + Send + 'static,
     ) {
+        if self.queue_entries(entries, Box::new(done)) {
+            self.shared.queue.wake();
+        }
+    }
+
+    /// Like [`Log::append`], but writes and syncs on the caller's thread if the log thread sleeps:
+    /// for a caller who waits for the answer anyway and has little to append. `done` may have run
+    /// when this returns; what is queued besides is done, too.
+    pub fn append_here(
+        &self,
+        entries: Vec<LogEntry>,
+        done: impl FnOnce(Result<(), LogError>) + Send + 'static,
+    ) {
+        let is_first = self.queue_entries(entries, Box::new(done));
+        if !self.engine.work_here() && is_first {
+            self.shared.queue.wake();
+        }
+    }
+
+    /// Whether the log thread is to be woken.
+    #[must_use]
+    fn queue_entries(&self, entries: Vec<LogEntry>, done: Done) -> bool {
         let payload_bytes = entries.iter().map(|it| it.payload.len() as u64).sum();
-        let done = Box::new(done);
         if let Err(closed) = self.engine.reserve(payload_bytes) {
             done(Err(closed));
-            return;
+            return false;
         }
-        self.submit(done, |recent, done| Command::Append {
+        self.queue_command(done, |recent, done| Command::Append {
             taken: recent.append(&entries),
             entries,
             done,
-        });
+        })
     }
 
     /// Reads the entries from `from` to the last one that is written at this moment,
@@ -360,25 +381,32 @@ impl Log {
     /// Queues what `decide` makes of the log as it will be. Without a decision if the log is
     /// closed: then `done` gets the error.
     fn submit(&self, done: Done, decide: impl FnOnce(&mut Recent, Done) -> Command) {
+        if self.queue_command(done, decide) {
+            self.shared.queue.wake();
+        }
+    }
+
+    /// Whether the log thread is to be woken.
+    #[must_use]
+    fn queue_command(&self, done: Done, decide: impl FnOnce(&mut Recent, Done) -> Command) -> bool {
         let mut recent = self.shared.recent.lock();
         if let Some(closed) = self.shared.queue.closed() {
             drop(recent);
             done(Err(closed));
-            return;
+            return false;
         }
         let command = decide(&mut recent, done);
         let pushed = self.shared.queue.push(command);
         drop(recent);
         match pushed {
             Ok(is_first) => {
-                if is_first {
-                    self.shared.queue.wake();
-                }
                 self.engine.tell();
+                is_first
             }
             Err(refused) => {
                 let (command, closed) = *refused;
                 command.done()(Err(closed));
+                false
             }
         }
     }

@@ -81,6 +81,8 @@ struct State {
     batch: Batch,
     /// Payloads of queued commands and of those the log thread is working on.
     bytes: u64,
+    /// The log thread shall look when it is to wake.
+    nudged: bool,
     /// Set with the error that later callers get.
     closed: Option<LogError>,
 }
@@ -114,7 +116,7 @@ impl State {
 /// What the log thread finds when it asks for work.
 pub(super) enum Work {
     Commands,
-    TimedOut,
+    Nothing,
     Closed,
 }
 
@@ -181,32 +183,44 @@ impl Queue {
         self.state.lock().batch.committed = Some(position);
     }
 
-    /// Moves all there is into `batch`, which is empty, waiting for the first command; at
-    /// most for `timeout`, if there is one.
-    pub(super) fn take(&self, batch: &mut Batch, timeout: Option<Duration>) -> Work {
+    /// Waits for a command, which stays where it is; at most for `timeout`, if there is one.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Work {
         let mut state = self.state.lock();
         loop {
             if !state.batch.commands.is_empty() {
-                std::mem::swap(&mut state.batch, batch);
                 return Work::Commands;
             }
             if state.closed.is_some() {
                 return Work::Closed;
+            }
+            if std::mem::take(&mut state.nudged) {
+                return Work::Nothing;
             }
             match timeout {
                 None => self.work.wait(&mut state),
                 Some(timeout) => {
                     let timed_out = self.work.wait_for(&mut state, timeout).timed_out();
                     if timed_out && state.batch.commands.is_empty() && state.closed.is_none() {
-                        return Work::TimedOut;
+                        return Work::Nothing;
                     }
                 }
             }
         }
     }
 
-    /// Moves what came since into `batch` too, without waiting.
-    pub(super) fn take_more(&self, batch: &mut Batch) {
+    /// Has the log thread ask again how long it may wait.
+    pub(super) fn nudge(&self) {
+        self.state.lock().nudged = true;
+        self.work.notify_one();
+    }
+
+    /// Takes the commands, and leaves what is noted.
+    pub(super) fn take_commands(&self, batch: &mut Batch) {
+        batch.commands.append(&mut self.state.lock().batch.commands);
+    }
+
+    /// Takes all there is, without waiting.
+    pub(super) fn take(&self, batch: &mut Batch) {
         let mut state = self.state.lock();
         batch.commands.append(&mut state.batch.commands);
         batch.committed = state.batch.committed.take().or(batch.committed);

@@ -1,7 +1,11 @@
-//! The log thread: takes what is queued, has it written and synced, and calls back.
+//! The log thread: takes what is queued, has it written and synced, and calls back. So does, for
+//! a moment, whoever appends while it sleeps and would only wait for it ([`Log::append_here`]).
 //!
-//! Owns the order of acknowledgements and what happens after a failure. How bytes get
-//! into files is the writer's business.
+//! Owns the order of acknowledgements and what happens after a failure: who has the worker takes
+//! from the queue, and nobody takes what another one's answers come before. How bytes get into
+//! files is the writer's business.
+//!
+//! [`Log::append_here`]: super::Log::append_here
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -10,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use chronos_env::{Clock, Env};
+use parking_lot::Mutex;
 
 use super::queue::{Batch, Command, Done, Work};
 use super::recovery::Recovered;
@@ -24,15 +29,16 @@ pub(super) struct LogThread {
 
 impl LogThread {
     pub(super) fn start(
-        mut worker: Worker,
+        worker: Arc<Mutex<Worker>>,
         dir: &Path,
         shared: Arc<Shared>,
     ) -> Result<Self, LogError> {
+        let of_thread = shared.clone();
         let handle = thread::Builder::new()
             .name("chronos-log".into())
             .spawn(move || {
-                let guard = ExitGuard(worker.shared.clone());
-                worker.run();
+                let guard = ExitGuard(of_thread.clone());
+                run(&of_thread, &worker);
                 drop(guard);
             })
             .map_err(LogError::io("start the thread of", dir))?;
@@ -65,17 +71,44 @@ struct ExitGuard(Arc<Shared>);
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
-        let error = if thread::panicking() {
-            LogError::Poisoned {
-                cause: "the log thread panicked".into(),
-                disk_full: false,
-            }
-        } else {
-            LogError::Closed
-        };
-        self.0.queue.close(error.clone());
-        self.0.queue.refuse_queued(&error);
+        drop(PanicGuard(self.0.clone()));
+        self.0.queue.close(LogError::Closed);
+        self.0.queue.refuse_queued(&LogError::Closed);
     }
+}
+
+/// Lets nothing more in after a panic: what the writer was doing is not known.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = LogError::Poisoned {
+                cause: "the writer of the log panicked".into(),
+                disk_full: false,
+            };
+            self.0.queue.close(error.clone());
+            self.0.queue.refuse_queued(&error);
+        }
+    }
+}
+
+/// The log thread.
+fn run(shared: &Shared, worker: &Mutex<Worker>) {
+    let durability = worker.lock().durability;
+    loop {
+        let timeout = worker.lock().until_sync_due();
+        match shared.queue.wait(timeout) {
+            // Where processors are scarce and syncs fast, threads that are about to append wait for
+            // this one to sleep: it lets them run first, so that they share its sync. Where nobody
+            // waits this costs a system call and no time.
+            Work::Commands if durability == Durability::Strict => thread::yield_now(),
+            Work::Commands | Work::Nothing => {}
+            Work::Closed => break,
+        }
+        worker.lock().step();
+    }
+    worker.lock().finish();
 }
 
 /// Calls back. A panic in there is the caller's bug and was printed by the panic hook; the
@@ -121,26 +154,10 @@ impl Worker {
         })
     }
 
-    fn run(&mut self) {
-        let mut batch = Batch::default();
-        loop {
-            match self.shared.queue.take(&mut batch, self.until_sync_due()) {
-                Work::Commands => {
-                    self.gather(&mut batch);
-                    self.carry_out(&mut batch);
-                }
-                Work::TimedOut => {}
-                Work::Closed => break,
-            }
-            self.sync_if_due();
-        }
-        self.finish();
-    }
-
     /// Does what is queued, without waiting. Says whether there was anything to do.
     pub(super) fn step(&mut self) -> bool {
         let mut batch = Batch::default();
-        self.shared.queue.take_more(&mut batch);
+        self.shared.queue.take(&mut batch);
         let worked = !batch.commands.is_empty() || batch.committed.is_some();
         self.carry_out(&mut batch);
         self.sync_if_due() || worked
@@ -149,7 +166,7 @@ impl Worker {
     /// Nobody waits for an answer any more, but what was acknowledged or noted shall be kept.
     pub(super) fn finish(&mut self) {
         let mut batch = Batch::default();
-        self.shared.queue.take_more(&mut batch);
+        self.shared.queue.take(&mut batch);
         self.carry_out(&mut batch);
         // The poisoned one was told about.
         let _ = self.unless_poisoned(|writer| {
@@ -158,13 +175,17 @@ impl Worker {
         });
     }
 
-    /// Where processors are scarce and syncs fast, threads that are about to append wait
-    /// for this one to sleep: it lets them run first, so that they share its sync. Where
-    /// nobody waits this costs a system call and no time.
-    fn gather(&self, batch: &mut Batch) {
-        if self.durability == Durability::Strict {
-            thread::yield_now();
-            self.shared.queue.take_more(batch);
+    /// What the log thread does, on another one: only what somebody waits for. Nobody is left waiting
+    /// if it panics.
+    pub(super) fn step_for_thread(&mut self) {
+        let was_due = self.sync_due_nanos;
+        let guard = PanicGuard(self.shared.clone());
+        let mut batch = Batch::default();
+        self.shared.queue.take_commands(&mut batch);
+        self.carry_out(&mut batch);
+        drop(guard);
+        if self.sync_due_nanos != was_due {
+            self.shared.queue.nudge();
         }
     }
 

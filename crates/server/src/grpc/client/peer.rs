@@ -269,6 +269,16 @@ impl Peer for GrpcPeer {
         }
     }
 
+    async fn follows(&self, ballot: Ballot) -> Result<bool, PeerError> {
+        let mut client = self.control.clone();
+        let call = |request| async move { client.follows(request).await };
+        let request = pb::FollowsRequest {
+            ballot: Some(ballot.into()),
+        };
+        let reply: pb::FollowsReply = self.call(SHORT, request, call).await?;
+        Ok(reply.follows)
+    }
+
     async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         let mut client = self.control.clone();
         let call = |request| async move { client.read_index(request).await };

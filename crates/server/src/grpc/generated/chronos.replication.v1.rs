@@ -279,6 +279,16 @@ pub struct NotLeader {
     pub leader: ::core::option::Option<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub ballot: ::core::option::Option<Ballot>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowsReply {
+    #[prost(bool, tag = "1")]
+    pub follows: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadIndexRequest {
     /// Who asks; 0: not a member.
     #[prost(uint32, tag = "1")]
@@ -730,6 +740,30 @@ pub mod replication_client {
                 );
             self.inner.streaming(req, path, codec).await
         }
+        /// Asks whether the node has voted for a leader, and for nobody since. It answers by what is on its disk.
+        pub async fn follows(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowsRequest>,
+        ) -> std::result::Result<tonic::Response<super::FollowsReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chronos.replication.v1.Replication/Follows",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("chronos.replication.v1.Replication", "Follows"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Asks the leader what has to be applied before a linearizable read.
         pub async fn read_index(
             &mut self,
@@ -883,6 +917,11 @@ pub mod replication_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::ProposeRequest>>,
         ) -> std::result::Result<tonic::Response<Self::ProposeStream>, tonic::Status>;
+        /// Asks whether the node has voted for a leader, and for nobody since. It answers by what is on its disk.
+        async fn follows(
+            &self,
+            request: tonic::Request<super::FollowsRequest>,
+        ) -> std::result::Result<tonic::Response<super::FollowsReply>, tonic::Status>;
         /// Asks the leader what has to be applied before a linearizable read.
         async fn read_index(
             &self,
@@ -1428,6 +1467,51 @@ pub mod replication_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chronos.replication.v1.Replication/Follows" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowsSvc<T: Replication>(pub Arc<T>);
+                    impl<
+                        T: Replication,
+                    > tonic::server::UnaryService<super::FollowsRequest>
+                    for FollowsSvc<T> {
+                        type Response = super::FollowsReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Replication>::follows(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -205,6 +205,13 @@ impl Replication for Service {
         Ok(self.until_stop(answered.buffer_unordered(PROPOSALS_MAX), broken))
     }
 
+    async fn follows(&self, request: Request<pb::FollowsRequest>) -> Answer<pb::FollowsReply> {
+        let ballot = request.into_inner().ballot;
+        let ballot = ballot.ok_or_else(|| malformed(Malformed("ballot")))?;
+        let follows = self.peer.follows(ballot.into()).await.map_err(status)?;
+        Ok(Response::new(pb::FollowsReply { follows }))
+    }
+
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,

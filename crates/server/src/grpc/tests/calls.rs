@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use chronos_node::cluster::{
-    AdminReply, AdminRequest, AppendReply, CheckpointOffer, CheckpointPart, CheckpointRequest,
-    ClientAddresses, Introduction, LogIndex, NodeNumber, OfferReply, PeerError, ProposeReply,
-    ReadIndexReply, TransferRequest,
+    AdminReply, AdminRequest, AppendReply, Ballot, CheckpointOffer, CheckpointPart,
+    CheckpointRequest, ClientAddresses, Introduction, LogIndex, NodeNumber, OfferReply, PeerError,
+    ProposeReply, ReadIndexReply, TransferRequest,
 };
 use futures::{stream, StreamExt as _};
 
@@ -142,6 +142,12 @@ async fn proposals_and_reads() {
         peer.read_index(reader.clone()).await,
         Ok(ReadIndexReply::At(43))
     );
+    assert_eq!(peer.follows(BALLOT).await, Ok(true));
+    let later = Ballot {
+        term: BALLOT.term + 1,
+        ..BALLOT
+    };
+    assert_eq!(peer.follows(later).await, Ok(false));
     for leader in [None, Some(NodeNumber(3))] {
         called.fake.answers.lock().propose = Some(Ok(ProposeReply::NotLeader(leader)));
         called.fake.answers.lock().read_index = ReadIndexReply::NotLeader(leader);

@@ -225,6 +225,10 @@ impl Peer for Fake {
         answer.unwrap_or(Ok(ProposeReply::Appended(at(length))))
     }
 
+    async fn follows(&self, ballot: Ballot) -> Result<bool, PeerError> {
+        Ok(ballot == BALLOT)
+    }
+
     async fn read_index(&self, request: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
         self.note(Asked::ReadIndex(request));
         Ok(self.answers.lock().read_index.clone())

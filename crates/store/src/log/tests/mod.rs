@@ -5,6 +5,7 @@ mod damage;
 mod disk_faults;
 mod golden;
 mod hard_state;
+mod here;
 mod model;
 mod pipelined;
 mod power_cut;

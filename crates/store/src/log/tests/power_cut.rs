@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chronos_env::SimDisk;
 use parking_lot::Mutex;
 
+use super::here::append_here;
 use super::*;
 
 /// What was asked for and what was acknowledged, as seen by the caller.
@@ -37,7 +38,10 @@ pub(super) fn script(disk: &SimDisk, seen: &Arc<Mutex<Seen>>) -> Result<(), LogE
                 .collect();
             next += batch;
             seen.lock().offered.extend(entries.clone());
-            append(&log, entries.clone())?;
+            match batch {
+                1 => append_here(&log, entries.clone())?,
+                _ => append(&log, entries.clone())?,
+            }
             seen.lock().acknowledged.extend(entries);
         }
         let keep = LogIndex(next - 3);
