@@ -1,6 +1,7 @@
 //! The replicated log: the only write-ahead log of the system.
 //!
-//! Owns its directory and one thread, through which every change goes:
+//! Owns its directory and one thread, through which every change goes, unless that thread sleeps and
+//! who appends would rather do it himself ([`Log::append_here`]):
 //!
 //! ```text
 //!   append(entries, done) ---> queue ---> log thread: drain the queue,
@@ -280,7 +281,7 @@ impl Log {
     /// may have any index. Returns at once, unless the queue is full: then it waits. From
     /// then on [`Log::entries`] has them.
     ///
-    /// `done` runs on the log thread, in the order of the appends, after the entries are
+    /// `done` runs on the thread that writes, in the order of the appends, after the entries are
     /// as durable as [`LogOptions::durability`] asks. It must be quick and must not wait
     /// for this log. An error means that the entries may or may not be found at the next
     /// start. After [`LogError::OutOfOrder`] and [`LogError::EntryTooLarge`] the log goes

@@ -16,6 +16,7 @@ use chronos_node::cluster::{
 use futures::stream::BoxStream;
 use futures::StreamExt as _;
 use prost::Message;
+use tokio::task::JoinSet;
 use tokio::time::{timeout, Instant};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -90,7 +91,8 @@ impl GrpcPeer {
         self.target.shared.options.message_bytes_max
     }
 
-    /// Calls the node, and gives its answer within the limit.
+    /// Calls the node, and gives its answer within the limit. The call is made where connections are
+    /// worked on: who waits elsewhere is woken once, not for each part of an answer.
     async fn call<M, R, F>(
         &self,
         limit: Duration,
@@ -99,10 +101,20 @@ impl GrpcPeer {
     ) -> Result<R, PeerError>
     where
         M: Message,
-        F: Future<Output = Result<Response<R>, Status>>,
+        R: Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
         check_size(&message, self.bytes_max())?;
-        self.answer(limit, call(self.pass.call(message))).await
+        // Dropped, it is cancelled.
+        let mut made = JoinSet::new();
+        made.spawn_on(call(self.pass.call(message)), &self.target.shared.runtime);
+        let answer = async {
+            match made.join_next().await {
+                Some(Ok(answer)) => answer,
+                _ => Err(Status::unavailable("the call did not come to its end")),
+            }
+        };
+        self.answer(limit, answer).await
     }
 
     async fn answer<R>(
