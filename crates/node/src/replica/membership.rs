@@ -8,14 +8,14 @@ use chronos_model::SqlState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::Instant as _;
-use openraft::{ChangeMembers, ServerState};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
-use super::types::{index_of_id, RaftNode};
+use super::types::{index_of_id, RaftNode, Types};
 use super::Replica;
 use crate::cluster::{
     AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
-    NodeNumber, NodeRole,
+    NodeNumber, NodeRole, PeerError,
 };
 use crate::Error;
 
@@ -23,6 +23,8 @@ use crate::Error;
 const ADMIN_WAITS: u32 = 20;
 /// And that one to be committed may take.
 const CHANGE_WAITS: u32 = 40;
+/// And that a leader may be silent: the longest that a follower waits before it wants to be elected.
+const SILENCE_TIMES: u32 = 2;
 
 type Changes = ChangeMembers<u64, RaftNode>;
 
@@ -32,7 +34,9 @@ impl Replica {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let leader = metrics.current_leader;
+        let leader = metrics
+            .current_leader
+            .filter(|_| self.is_in_touch(&metrics));
         let leads = leader == Some(self.own_id());
         let leading = leader.and_then(|id| membership.get_node(&id));
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
@@ -64,18 +68,24 @@ impl Replica {
             }
         });
         let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
+        let applied_index = *self.applied.borrow();
         ClusterStatus {
             node_id: self.options.member.name.clone(),
             number: NodeNumber(self.node.0),
             cluster_id: self.cluster_id.clone(),
-            role: role_name(metrics.state).into(),
+            role: match metrics.state {
+                ServerState::Leader if !leads => role_name(ServerState::Follower),
+                state => role_name(state),
+            }
+            .into(),
             term: metrics.vote.leader_id.term,
             leader: leader.map(|id| NodeNumber(id as u32)),
             leader_id: leading.map(|node| node.member.name.clone()),
             leader_address: leading.map(|node| node.member.address.clone()),
             last_index,
-            committed_index: index(&metrics.cluster_committed),
-            applied_index: *self.applied.borrow(),
+            // Who has just begun to lead does not know it yet; what is applied was committed.
+            committed_index: index(&metrics.cluster_committed).max(applied_index),
+            applied_index,
             purged_index: index(&metrics.purged),
             checkpoint_index: self.store.flushed_index().0,
             members: members.collect(),
@@ -91,6 +101,29 @@ impl Replica {
             election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
             heartbeat_ms: self.pace.given().heartbeat_ms,
         }
+    }
+
+    /// Whether the leader of whom the consensus knows shows signs of being there: to itself, that a
+    /// quorum answers. The consensus holds on to a leader until there is another, which there may not
+    /// be without a quorum, and knows it again when the node starts.
+    fn is_in_touch(&self, metrics: &RaftMetrics<Types>) -> bool {
+        let own = self.own_id();
+        let silence = match metrics.current_leader == Some(own) {
+            true => {
+                let mut voters = metrics.membership_config.voter_ids();
+                let acked = metrics.last_quorum_acked.as_ref();
+                match voters.all(|id| id == own) {
+                    true => None,
+                    false => acked.map(|at| at.elapsed()),
+                }
+                .unwrap_or_default()
+            }
+            false => match self.pace.silence_in(metrics.vote.leader_id.term) {
+                Some(silence) => silence,
+                None => return false,
+            },
+        };
+        silence <= SILENCE_TIMES * self.pace.election_timeout()
     }
 
     /// What is told to a node that may not belong here yet.

@@ -90,6 +90,7 @@ fn append_entries(
     request: AppendRequest,
 ) -> Result<AppendEntriesRequest<Types>, PeerError> {
     if request.ballot.elected {
+        pace.heard(request.ballot.term);
         pace.told(request.ballot.term, request.election_timeout_ms);
     }
     let entries = request.entries.into_iter().map(raft_entry);
