@@ -144,7 +144,7 @@ impl Replica {
                 Some(member) if lead.node != self.own_id() => {
                     match self.peers.peer(member).admin(request.clone()).await {
                         Ok(reply) => reply,
-                        Err(error) => return Err(unknown_change(&error)),
+                        Err(error) => return Err(not_done(&error)),
                     }
                 }
                 _ => self.administer_here(request.clone()).await,
@@ -223,11 +223,21 @@ impl Replica {
                 self.options.member.name
             ));
         }
-        let known = {
+        let (known, there) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();
-            metrics.membership_config.get_node(&id).cloned()
+            let members = metrics.membership_config.membership();
+            let mut others = members.nodes().filter(|(other, _)| **other != id);
+            let there = others.find(|(_, other)| other.member.address == member.address);
+            let there = there.map(|(_, other)| other.member.name.clone());
+            (members.get_node(&id).cloned(), there)
         };
+        if let Some(there) = there {
+            return AdminReply::Refused(format!(
+                "{} is the address of the member \"{there}\"",
+                member.address
+            ));
+        }
         if let Some(known) = &known {
             if known.member.name != member.name {
                 return AdminReply::Refused(format!(
@@ -366,7 +376,11 @@ fn role_name(state: ServerState) -> &'static str {
     }
 }
 
-fn unknown_change(error: &crate::cluster::PeerError) -> Error {
+fn not_done(error: &PeerError) -> Error {
+    if let PeerError::Refused(reason) = error {
+        let message = format!("the leader was not asked: {reason}");
+        return Error::new(SqlState::OBJECT_NOT_IN_STATE, message);
+    }
     Error::new(
         SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
         format!("it is unknown whether the change took place: the leader did not answer: {error}"),
