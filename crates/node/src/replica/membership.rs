@@ -111,19 +111,15 @@ impl Replica {
         let silence = match metrics.current_leader == Some(own) {
             true => {
                 let mut voters = metrics.membership_config.voter_ids();
+                let has_others = voters.any(|id| id != own);
                 let acked = metrics.last_quorum_acked.as_ref();
-                match voters.all(|id| id == own) {
-                    true => None,
-                    false => acked.map(|at| at.elapsed()),
-                }
-                .unwrap_or_default()
+                // A quorum has just elected whom none has answered yet.
+                let acked = acked.filter(|_| has_others).map(|at| at.elapsed());
+                Some(acked.unwrap_or_default())
             }
-            false => match self.pace.silence_in(metrics.vote.leader_id.term) {
-                Some(silence) => silence,
-                None => return false,
-            },
+            false => self.pace.silence_in(metrics.vote.leader_id.term),
         };
-        silence <= SILENCE_TIMES * self.pace.election_timeout()
+        silence.is_some_and(|silence| silence <= SILENCE_TIMES * self.pace.election_timeout())
     }
 
     /// What is told to a node that may not belong here yet.
