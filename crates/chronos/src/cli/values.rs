@@ -185,6 +185,14 @@ impl Scheme {
 }
 
 impl HttpUrl {
+    /// Of the node on this machine, where it was told nothing else.
+    pub(crate) fn habitual() -> HttpUrl {
+        HttpUrl::of(HostPort {
+            host: "127.0.0.1".to_owned(),
+            port: 9000,
+        })
+    }
+
     /// Of an address, in clear.
     pub(crate) fn of(address: HostPort) -> HttpUrl {
         let scheme = Scheme::Http;
