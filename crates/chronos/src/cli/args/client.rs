@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::HostPort;
-use crate::cli::security::LoginArgs;
-use crate::cli::values::parse_delimiter;
+use crate::cli::security::{HttpLoginArgs, LoginArgs};
+use crate::cli::values::{parse_delimiter, HttpUrl};
 
 const SINGLE_NODE_HELP: &str = "\
 Examples:
@@ -158,7 +158,7 @@ pub(crate) struct ImportArgs {
 }
 
 const DEMO_HELP: &str = "\
-Needs a running node: chronos start
+Needs a running node (chronos start), unless it is to start its own with --nodes.
 
 A farm with a few dozen sensors: soil probes, a weather mast, tanks, pumps, greenhouses. The demo \
 posts some hours of history, then live readings; a pump fails, a probe goes offline and sends its \
@@ -168,7 +168,10 @@ with their results.
 Examples:
   chronos demo
   chronos demo --seconds 60 --devices 100
-  chronos demo --seconds 0                   until Ctrl-C";
+  chronos demo --seconds 0                   until Ctrl-C
+  chronos demo --nodes 3                     a cluster of its own, whose leader is killed
+  chronos demo --url https://gateway-7:9000 --tls-ca-cert farm.crt \\
+      --pg-url 'postgres://ada@gateway-7:5433/chronos?sslmode=verify-full&sslrootcert=farm.crt'";
 
 /// Arguments of `chronos demo`.
 #[derive(Debug, Clone, Args)]
@@ -205,9 +208,9 @@ pub(crate) struct DemoArgs {
     )]
     pub(crate) nodes: Option<u8>,
 
-    /// The node's HTTP address, which takes the readings
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
-    pub(crate) url: String,
+    /// The node's HTTP address, http or https, which takes the readings
+    #[arg(long, value_name = "URL", default_value_t = HttpUrl::habitual())]
+    pub(crate) url: HttpUrl,
 
     /// The node's connection URL for the queries
     #[arg(
@@ -218,7 +221,7 @@ pub(crate) struct DemoArgs {
     pub(crate) pg_url: String,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 }
 
 /// How results are printed.

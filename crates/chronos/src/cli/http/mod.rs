@@ -49,7 +49,7 @@ pub(crate) struct Client {
 impl Client {
     /// Nobody in particular, without connections yet.
     pub(crate) fn new() -> Self {
-        Self::with(Https::new(&HttpLoginArgs::default()))
+        Self::by(&HttpLoginArgs::default())
     }
 
     /// Nobody in particular, who takes for a node whom a session would.
@@ -60,7 +60,12 @@ impl Client {
     /// Whoever the arguments and the environment name.
     pub(crate) fn of(args: &HttpLoginArgs) -> Result<Self, CliError> {
         let authorization = authorization(&args.login)?;
-        Ok(Self::with(Https::new(args)).with_authorization(authorization))
+        Ok(Self::by(args).with_authorization(authorization))
+    }
+
+    /// Nobody in particular, who takes for a node what the arguments say.
+    pub(crate) fn by(args: &HttpLoginArgs) -> Self {
+        Self::with(Https::new(args))
     }
 
     fn with(https: Https) -> Self {
