@@ -150,14 +150,20 @@ async fn serve(
     side: Option<Side>,
 ) -> Result<(), CliError> {
     let tls = security::tls_server(&args.security)?;
-    let pg = bind("PostgreSQL", &listen.pg).await?;
-    let web = bind("HTTP", &listen.http).await?;
+    let pg = bind("PostgreSQL", "--pg-address", &listen.pg).await?;
+    let web = bind("HTTP", "--http-address", &listen.http).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
     node.announce(ClientAddresses {
         http: Some(seen_from_outside(web_address, &args.address)),
         pg: Some(seen_from_outside(pg_address, &args.address)),
     });
-    greet(node, pg_address, web_address, side.as_ref());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    greet(
+        node,
+        pg_address,
+        &format!("{scheme}://{web_address}"),
+        side.as_ref(),
+    );
 
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
@@ -235,11 +241,22 @@ async fn serve_clients(
     web_ended.map_err(|e| broken("HTTP", e))
 }
 
-/// Listens at an address.
-pub(super) async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, CliError> {
-    TcpListener::bind((address.host.as_str(), address.port))
-        .await
-        .map_err(|e| CliError::Failed(format!("cannot listen on {address} for {what}: {e}")))
+/// Listens at an address, which a flag gives.
+pub(super) async fn bind(
+    what: &str,
+    flag: &str,
+    address: &HostPort,
+) -> Result<TcpListener, CliError> {
+    let listener = TcpListener::bind((address.host.as_str(), address.port)).await;
+    listener.map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("\nAnother process listens there; {flag} says where else.")
+            }
+            _ => String::new(),
+        };
+        CliError::Failed(format!("cannot listen on {address} for {what}: {e}{hint}"))
+    })
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
@@ -256,7 +273,7 @@ fn seen_from_outside(listens: SocketAddr, grpc: &HostPort) -> String {
 }
 
 /// What a person wants to know first, with a line to paste.
-fn greet(node: &Node, pg: SocketAddr, web: SocketAddr, side: Option<&Side>) {
+fn greet(node: &Node, pg: SocketAddr, web: &str, side: Option<&Side>) {
     let status = node.status();
     match side {
         None => say(&format!("Chronos {} is ready.", status.version)),
@@ -278,7 +295,7 @@ fn greet(node: &Node, pg: SocketAddr, web: SocketAddr, side: Option<&Side>) {
     ));
     say(&format!("  durability  {}", status.durability.mode));
     say(&format!("  PostgreSQL  postgres://chronos@{pg}/chronos"));
-    say(&format!("  HTTP        http://{web}"));
+    say(&format!("  HTTP        {web}"));
     say("");
     say(&format!(
         "  psql -h {} -p {} -U chronos chronos",
