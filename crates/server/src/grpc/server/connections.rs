@@ -111,8 +111,9 @@ async fn secured(
     let from = stream.peer_addr().ok()?.ip();
     let Some(tls) = &options.tls else {
         // Who calls begins at once; HTTP/2 itself would wait for ever, and hold one of few places.
-        let begun = tokio::time::timeout(options.connect_timeout, stream.readable()).await;
-        return matches!(begun, Ok(Ok(()))).then_some(Transport::Plain(stream));
+        let mut first = [0];
+        let begun = tokio::time::timeout(options.connect_timeout, stream.peek(&mut first)).await;
+        return matches!(begun, Ok(Ok(1))).then_some(Transport::Plain(stream));
     };
     let mut transport = Transport::Plain(stream);
     let config = Arc::clone(&tls.loaded().server);
