@@ -138,13 +138,11 @@ impl Replica {
             let lead = self.lead(deadline).await?;
             let reply = match &lead.member {
                 Some(member) if lead.node != self.own_id() => {
-                    match self.peers.peer(member).admin(request.clone()).await {
-                        Ok(reply) => reply,
-                        Err(error) => return Err(not_done(&error)),
-                    }
+                    self.peers.peer(member).admin(request.clone()).await
                 }
                 _ => self.administer_here(request.clone()).await,
             };
+            let reply = reply.map_err(|error| not_done(&error))?;
             match reply {
                 AdminReply::Done => return Ok(()),
                 AdminReply::Refused(reason) => {
@@ -159,15 +157,16 @@ impl Replica {
     }
 
     /// Does it, if this node leads.
-    pub(super) async fn administer_here(&self, request: AdminRequest) -> AdminReply {
+    ///
+    /// Errors: it was begun, and there is no quorum for it in time; it takes effect when there is.
+    pub(super) async fn administer_here(
+        &self,
+        request: AdminRequest,
+    ) -> Result<AdminReply, PeerError> {
+        let most = self.wait_at_most(CHANGE_WAITS);
         let done = self.change(request);
-        match self.place.timeout_at(Instant::now() + self.wait_at_most(CHANGE_WAITS), done).await {
-            Ok(reply) => reply,
-            Err(_) => AdminReply::Refused(
-                "the change was begun and has no quorum yet; it takes effect when the nodes that it needs are there"
-                    .into(),
-            ),
-        }
+        let done = self.place.timeout_at(Instant::now() + most, done).await;
+        done.map_err(|_| PeerError::TimedOut(most.as_millis() as u64))
     }
 
     async fn change(&self, request: AdminRequest) -> AdminReply {
@@ -379,7 +378,9 @@ fn not_done(error: &PeerError) -> Error {
     }
     Error::new(
         SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-        format!("it is unknown whether the change took place: the leader did not answer: {error}"),
+        format!(
+            "it is unknown whether the change takes place: the leader has not done it yet: {error}"
+        ),
     )
     .with_hint("Ask for the members, then repeat it if needed: that does no harm.")
 }

@@ -290,7 +290,7 @@ impl Peer for Service {
     }
 
     async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {
-        Ok(self.replica()?.administer_here(request).await)
+        self.replica()?.administer_here(request).await
     }
 }
 

@@ -37,7 +37,7 @@ impl Asked {
     /// Posts, and gives the cluster as it is then.
     async fn post(&self, path: &str, body: &Value) -> Result<ClusterStatus, CliError> {
         let body = Bytes::from(body.to_string());
-        let answer = self.client.post_json(&self.url.path(path)?, body).await;
+        let answer = self.client.post_change(&self.url.path(path)?, body).await;
         parsed(&answer.map_err(|reason| unreachable(&self.url, reason))?)
     }
 }

@@ -22,6 +22,8 @@ use super::wire::TlsWish;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// For a change of a cluster: the node gives up earlier, unless its elections take very long.
+const CHANGE_WAIT: Duration = Duration::from_secs(120);
 /// For a page such as `/health`.
 const PAGE_WAIT: Duration = Duration::from_secs(3);
 /// Largest answer that is read.
@@ -94,6 +96,11 @@ impl Client {
     /// Posts JSON.
     pub(crate) async fn post_json(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
         self.send(Method::POST, uri, body, REQUEST_WAIT).await
+    }
+
+    /// Has a cluster changed, which a quorum has to agree to.
+    pub(crate) async fn post_change(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
+        self.send(Method::POST, uri, body, CHANGE_WAIT).await
     }
 
     /// Asks for a small page, such as `/health`.
