@@ -77,10 +77,9 @@ async fn admin(command: AdminCommand, env: Env) -> Result<(), CliError> {
 
 async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
     let target = match &args.leader {
-        Some(leader) => leader_target(leader).await?,
-        None => Target::from_option(args.url.as_deref())?,
+        Some(leader) => leader_target(leader).await?.with_login(&args.node.login)?,
+        None => args.node.target()?,
     };
-    let target = target.with_login(&args.login)?;
     let session = Session::connect(&target).await?;
     repl::run(Backend::Wire(Box::new(session)), &args.script, env).await
 }

@@ -5,8 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::HostPort;
+use crate::cli::error::CliError;
 use crate::cli::security::{HttpLoginArgs, LoginArgs};
 use crate::cli::values::{parse_delimiter, HttpUrl};
+use crate::cli::wire::Target;
+
+/// Which node is meant, by its PostgreSQL port, and by whom.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SqlUrlArgs {
+    /// A node, or any PostgreSQL server, by its connection URL [default: postgres://127.0.0.1:5433/chronos]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+impl SqlUrlArgs {
+    /// Where to connect.
+    pub(crate) fn target(&self) -> Result<Target, CliError> {
+        Target::from_option(self.url.as_deref())?.with_login(&self.login)
+    }
+}
 
 const SINGLE_NODE_HELP: &str = "\
 Examples:
@@ -63,12 +83,8 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "url")]
     pub(crate) leader: Option<HostPort>,
 
-    /// A node, or any PostgreSQL server, by its connection URL [default: postgres://127.0.0.1:5433/chronos]
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) node: SqlUrlArgs,
 
     #[command(flatten)]
     pub(crate) script: ScriptArgs,
@@ -98,12 +114,8 @@ pub(crate) struct ImportArgs {
     /// CSV file; .gz is decompressed; - is stdin
     pub(crate) file: String,
 
-    /// The node's connection URL [default: postgres://127.0.0.1:5433/chronos]
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) node: SqlUrlArgs,
 
     /// Create the table, and fail when it exists [default: create it when missing]
     #[arg(long, conflicts_with = "no_create")]
