@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use chronos_node::cluster::ClusterStatus;
+use chronos_node::cluster::{ClusterStatus, MemberStatus, NodeNumber};
 use chronos_node::{NodeHashes, NodePosition, TableHash};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -70,6 +70,8 @@ pub(super) async fn run(args: &AdminCheckArgs) -> Result<(), CliError> {
 struct Place {
     name: String,
     url: HttpUrl,
+    /// Who must be there, if it is a member that others name.
+    number: Option<NodeNumber>,
 }
 
 /// A node that cannot be, and why.
@@ -102,11 +104,28 @@ impl<'a> Nodes<'a> {
             [one] => members(client, one).await?,
             several => several.iter().map(Place::at).collect(),
         };
-        Ok(Nodes {
+        let mut nodes = Nodes {
             client,
             places,
             missing: Vec::new(),
-        })
+        };
+        nodes.identify().await;
+        Ok(nodes)
+    }
+
+    /// Leaves out whoever is not the member that it is taken for: one that listens on loopback only, say,
+    /// tells others an address by which they find themselves.
+    async fn identify(&mut self) {
+        let answers: Vec<ClusterStatus> = self.answers("/cluster", POSITION_WAIT).await;
+        for (place, status) in std::mem::take(&mut self.places).into_iter().zip(answers) {
+            match place.number.is_none_or(|number| number == status.number) {
+                true => self.places.push(place),
+                false => {
+                    let reason = format!("{} is \"{}\"", place.url, status.node_id);
+                    self.missing.push(Missing { place, reason });
+                }
+            }
+        }
     }
 
     /// The hashes of all that can be asked.
@@ -156,6 +175,7 @@ impl Place {
         Place {
             name: url.to_string(),
             url: url.clone(),
+            number: None,
         }
     }
 }
@@ -164,9 +184,10 @@ impl Place {
 /// asked at.
 async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<Place>, CliError> {
     let status: ClusterStatus = get(client, url, "/cluster", POSITION_WAIT).await?;
-    let member = |m: &chronos_node::cluster::MemberStatus| {
+    let member = |m: &MemberStatus| {
         Ok(Place {
             name: m.id.clone(),
+            number: Some(m.number),
             url: match m.number == status.number {
                 true => url.clone(),
                 false => http_of(url, m)?,
@@ -443,6 +464,7 @@ mod tests {
             place: Place {
                 name: "n3".into(),
                 url: HttpUrl::habitual(),
+                number: None,
             },
             reason: "it is gone".into(),
         }];

@@ -94,7 +94,7 @@ impl Replica {
             quorum_acked_ms: metrics
                 .last_quorum_acked
                 .as_ref()
-                .filter(|_| leads)
+                .filter(|_| metrics.state == ServerState::Leader)
                 .map(|at| at.elapsed().as_millis() as u64),
             receiving: self.checkpoints.receiving(),
             repair: self.repair_status(),
