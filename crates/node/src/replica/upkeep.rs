@@ -152,7 +152,7 @@ impl Replica {
                     false => tracing::info!(
                         leader = member.name,
                         term,
-                        "whom this node followed before it stopped"
+                        "a leader is known from before this start; it was not heard yet"
                     ),
                 }
             }
