@@ -17,7 +17,7 @@ use chronos_server::pgwire::{self, PgOptions};
 use chronos_server::tls::TlsServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
 use super::allocator;
@@ -157,6 +157,9 @@ async fn serve(
         http: Some(seen_from_outside(web_address, &args.address)),
         pg: Some(seen_from_outside(pg_address, &args.address)),
     });
+    // Before anybody is told that it runs, and may tell it to stop.
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     greet(
         node,
@@ -164,9 +167,6 @@ async fn serve(
         &format!("{scheme}://{web_address}"),
         side.as_ref(),
     );
-
-    let stop = CancellationToken::new();
-    watch_signals(stop.clone())?;
     let draining = CancellationToken::new();
     let nodes_stop = CancellationToken::new();
     let links = side.as_ref().map(Side::links);
@@ -334,22 +334,23 @@ fn watch_signals(stop: CancellationToken) -> Result<(), CliError> {
         .enable_io()
         .build()
         .map_err(failed)?;
+    let (interrupt, terminate) = {
+        let _entered = runtime.enter();
+        let watched = |kind| signal(kind).map_err(failed);
+        (
+            watched(SignalKind::interrupt())?,
+            watched(SignalKind::terminate())?,
+        )
+    };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(obey_signals(stop)))
+        .spawn(move || runtime.block_on(obey_signals(interrupt, terminate, stop)))
         .map_err(failed)?;
     Ok(())
 }
 
 /// The first signal asks to stop, the second does it.
-async fn obey_signals(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        tell("chronos: cannot watch for signals");
-        return;
-    };
+async fn obey_signals(mut interrupt: Signal, mut terminate: Signal, stop: CancellationToken) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
