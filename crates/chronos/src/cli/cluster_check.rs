@@ -183,7 +183,11 @@ impl Place {
 /// The members of the cluster that a node belongs to; the node itself by the address that it was
 /// asked at.
 async fn members(client: &Client, url: &HttpUrl) -> Result<Vec<Place>, CliError> {
-    let status: ClusterStatus = get(client, url, "/cluster", POSITION_WAIT).await?;
+    let status = get(client, url, "/cluster", POSITION_WAIT).await;
+    let status: ClusterStatus = status.map_err(|error| match error {
+        CliError::Connect { reason, .. } => url.unreachable_member(reason),
+        other => other,
+    })?;
     let member = |m: &MemberStatus| {
         Ok(Place {
             name: m.id.clone(),

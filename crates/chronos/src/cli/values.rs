@@ -227,6 +227,15 @@ impl HttpUrl {
             hint: String::new(),
         }
     }
+
+    /// It does not answer, and any other member of its cluster would do.
+    pub(crate) fn unreachable_member(&self, reason: String) -> CliError {
+        CliError::Connect {
+            target: self.to_string(),
+            reason,
+            hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
+        }
+    }
 }
 
 impl FromStr for HttpUrl {

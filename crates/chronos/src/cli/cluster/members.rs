@@ -31,22 +31,14 @@ impl Asked {
 
     async fn status(&self) -> Result<ClusterStatus, CliError> {
         let answer = self.client.get(&self.url.path("/cluster")?).await;
-        parsed(&answer.map_err(|reason| unreachable(&self.url, reason))?)
+        parsed(&answer.map_err(|reason| self.url.unreachable_member(reason))?)
     }
 
     /// Posts, and gives the cluster as it is then.
     async fn post(&self, path: &str, body: &Value) -> Result<ClusterStatus, CliError> {
         let body = Bytes::from(body.to_string());
         let answer = self.client.post_change(&self.url.path(path)?, body).await;
-        parsed(&answer.map_err(|reason| unreachable(&self.url, reason))?)
-    }
-}
-
-fn unreachable(url: &HttpUrl, reason: String) -> CliError {
-    CliError::Connect {
-        target: url.to_string(),
-        reason,
-        hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
+        parsed(&answer.map_err(|reason| self.url.unreachable_member(reason))?)
     }
 }
 
