@@ -39,6 +39,46 @@ impl Replica {
             .filter(|_| self.is_in_touch(&metrics));
         let leads = leader == Some(self.own_id());
         let leading = leader.and_then(|id| membership.get_node(&id));
+        let last_index = metrics.last_log_index.map_or(0, super::propose::index_of);
+        let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
+        let applied_index = *self.applied.borrow();
+        ClusterStatus {
+            node_id: self.options.member.name.clone(),
+            number: NodeNumber(self.node.0),
+            cluster_id: self.cluster_id.clone(),
+            role: match metrics.state {
+                ServerState::Leader if !leads => role_name(ServerState::Follower),
+                state => role_name(state),
+            }
+            .into(),
+            term: metrics.vote.leader_id.term,
+            leader: leader.map(|id| NodeNumber(id as u32)),
+            leader_id: leading.map(|node| node.member.name.clone()),
+            leader_address: leading.map(|node| node.member.address.clone()),
+            last_index,
+            // Who has just begun to lead does not know it yet; what is applied was committed.
+            committed_index: index(&metrics.cluster_committed).max(applied_index),
+            applied_index,
+            purged_index: index(&metrics.purged),
+            checkpoint_index: self.store.flushed_index().0,
+            members: self.members_in(&metrics, leads),
+            elections: self.counts.elections(),
+            terms_led: self.counts.terms_led(),
+            quorum_acked_ms: metrics
+                .last_quorum_acked
+                .as_ref()
+                .filter(|_| metrics.state == ServerState::Leader)
+                .map(|at| at.elapsed().as_millis() as u64),
+            receiving: self.checkpoints.receiving(),
+            repair: self.repair_status(),
+            election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
+            heartbeat_ms: self.pace.given().heartbeat_ms,
+        }
+    }
+
+    /// The members, with how far each is if this node leads.
+    fn members_in(&self, metrics: &RaftMetrics<Types>, leads: bool) -> Vec<MemberStatus> {
+        let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let last_index = metrics.last_log_index.map_or(0, super::propose::index_of);
         let members = membership.nodes().map(|(id, node)| {
@@ -67,40 +107,7 @@ impl Replica {
                 }),
             }
         });
-        let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
-        let applied_index = *self.applied.borrow();
-        ClusterStatus {
-            node_id: self.options.member.name.clone(),
-            number: NodeNumber(self.node.0),
-            cluster_id: self.cluster_id.clone(),
-            role: match metrics.state {
-                ServerState::Leader if !leads => role_name(ServerState::Follower),
-                state => role_name(state),
-            }
-            .into(),
-            term: metrics.vote.leader_id.term,
-            leader: leader.map(|id| NodeNumber(id as u32)),
-            leader_id: leading.map(|node| node.member.name.clone()),
-            leader_address: leading.map(|node| node.member.address.clone()),
-            last_index,
-            // Who has just begun to lead does not know it yet; what is applied was committed.
-            committed_index: index(&metrics.cluster_committed).max(applied_index),
-            applied_index,
-            purged_index: index(&metrics.purged),
-            checkpoint_index: self.store.flushed_index().0,
-            members: members.collect(),
-            elections: self.counts.elections(),
-            terms_led: self.counts.terms_led(),
-            quorum_acked_ms: metrics
-                .last_quorum_acked
-                .as_ref()
-                .filter(|_| metrics.state == ServerState::Leader)
-                .map(|at| at.elapsed().as_millis() as u64),
-            receiving: self.checkpoints.receiving(),
-            repair: self.repair_status(),
-            election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
-            heartbeat_ms: self.pace.given().heartbeat_ms,
-        }
+        members.collect()
     }
 
     /// Whether the leader of whom the consensus knows shows signs of being there: to itself, that a
