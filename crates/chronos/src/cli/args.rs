@@ -38,7 +38,9 @@ Examples:
   chronos client -c 'select count(*) from readings'
   chronos import temps temps.csv             create a table from a CSV file and fill it
   chronos single-node --data-dir ./db        SQL prompt on an embedded database, no network
+  chronos admin members                      who belongs to the cluster, and how far each is
   chronos admin check                        read everything that is stored again; list what is damaged
+  chronos snapshot create -o monday.chronos  back up a node while it works
 
 Any PostgreSQL client works as well: psql postgres://127.0.0.1:5433/chronos";
 

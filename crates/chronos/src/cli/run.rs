@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use chronos_env::Env;
 use clap::Parser;
 
-use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort};
-use super::args::{SnapshotCommand, DEFAULT_PG_PORT};
+use super::args::{AdminCommand, Cli, ClientArgs, Command, HostPort, SnapshotCommand};
 use super::cluster::{self, Following};
 use super::error::{tell, CliError};
 use super::repl::Backend;
@@ -78,33 +77,18 @@ async fn admin(command: AdminCommand, env: Env) -> Result<(), CliError> {
 
 async fn client(args: ClientArgs, env: &Env) -> Result<(), CliError> {
     let target = match &args.leader {
-        Some(leader) => leader_target(leader).await?,
-        None => Target::from_option(args.url.as_deref())?,
+        Some(leader) => leader_target(leader).await?.with_login(&args.node.login)?,
+        None => args.node.target()?,
     };
-    let target = target.with_login(&args.login)?;
     let session = Session::connect(&target).await?;
     repl::run(Backend::Wire(Box::new(session)), &args.script, env).await
 }
 
-/// The SQL endpoint of the leader of the cluster to which the node with the gRPC address
-/// `leader` belongs.
-///
-/// The nodes' `/health` says who leads and names its SQL port in `pg_address`. If none answers there,
-/// the node is tried on the default SQL port, and then at `leader` itself, in case that is a SQL
-/// address.
+/// The SQL endpoint of the leader of the cluster to which the node with the gRPC address `leader`
+/// belongs: the nodes' `/health` says who leads and names its SQL port in `pg_address`.
 async fn leader_target(leader: &HostPort) -> Result<Target, CliError> {
     let mut following = Following::of(leader.clone(), TlsWish::of_environment()?);
-    if let Some(found) = following.find_first().await {
-        let mut target = Target::at_first_of(found.pg)?;
-        target.following = Some(following);
-        return Ok(target);
-    }
-    let host = &leader.host;
-    let mut ports = vec![DEFAULT_PG_PORT, leader.port];
-    ports.dedup();
-    let at = |port| HostPort {
-        host: host.clone(),
-        port,
-    };
-    Target::at_first_of(ports.into_iter().map(at).collect())
+    let mut target = Target::at_first_of(following.find_first().await?.pg)?;
+    target.following = Some(following);
+    Ok(target)
 }

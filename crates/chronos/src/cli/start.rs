@@ -17,7 +17,7 @@ use chronos_server::pgwire::{self, PgOptions};
 use chronos_server::tls::TlsServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio_util::sync::CancellationToken;
 
 use super::allocator;
@@ -150,17 +150,23 @@ async fn serve(
     side: Option<Side>,
 ) -> Result<(), CliError> {
     let tls = security::tls_server(&args.security)?;
-    let pg = bind("PostgreSQL", &listen.pg).await?;
-    let web = bind("HTTP", &listen.http).await?;
+    let pg = bind("PostgreSQL", "--pg-address", &listen.pg).await?;
+    let web = bind("HTTP", "--http-address", &listen.http).await?;
     let (pg_address, web_address) = (address(&pg)?, address(&web)?);
     node.announce(ClientAddresses {
         http: Some(seen_from_outside(web_address, &args.address)),
         pg: Some(seen_from_outside(pg_address, &args.address)),
     });
-    greet(node, pg_address, web_address, side.as_ref());
-
+    // Before anybody is told that it runs, and may tell it to stop.
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    greet(
+        node,
+        pg_address,
+        &format!("{scheme}://{web_address}"),
+        side.as_ref(),
+    );
     let draining = CancellationToken::new();
     let nodes_stop = CancellationToken::new();
     let links = side.as_ref().map(Side::links);
@@ -237,11 +243,22 @@ async fn serve_clients(
     web_ended.map_err(|e| broken("HTTP", e))
 }
 
-/// Listens at an address.
-pub(super) async fn bind(what: &str, address: &HostPort) -> Result<TcpListener, CliError> {
-    TcpListener::bind((address.host.as_str(), address.port))
-        .await
-        .map_err(|e| CliError::Failed(format!("cannot listen on {address} for {what}: {e}")))
+/// Listens at an address, which a flag gives.
+pub(super) async fn bind(
+    what: &str,
+    flag: &str,
+    address: &HostPort,
+) -> Result<TcpListener, CliError> {
+    let listener = TcpListener::bind((address.host.as_str(), address.port)).await;
+    listener.map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("\nAnother process listens there; {flag} says where else.")
+            }
+            _ => String::new(),
+        };
+        CliError::Failed(format!("cannot listen on {address} for {what}: {e}{hint}"))
+    })
 }
 
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, CliError> {
@@ -258,7 +275,7 @@ fn seen_from_outside(listens: SocketAddr, grpc: &HostPort) -> String {
 }
 
 /// What a person wants to know first, with a line to paste.
-fn greet(node: &Node, pg: SocketAddr, web: SocketAddr, side: Option<&Side>) {
+fn greet(node: &Node, pg: SocketAddr, web: &str, side: Option<&Side>) {
     let status = node.status();
     match side {
         None => say(&format!("Chronos {} is ready.", status.version)),
@@ -280,7 +297,7 @@ fn greet(node: &Node, pg: SocketAddr, web: SocketAddr, side: Option<&Side>) {
     ));
     say(&format!("  durability  {}", status.durability.mode));
     say(&format!("  PostgreSQL  postgres://chronos@{pg}/chronos"));
-    say(&format!("  HTTP        http://{web}"));
+    say(&format!("  HTTP        {web}"));
     say("");
     say(&format!(
         "  psql -h {} -p {} -U chronos chronos",
@@ -319,22 +336,23 @@ fn watch_signals(stop: CancellationToken) -> Result<(), CliError> {
         .enable_io()
         .build()
         .map_err(failed)?;
+    let (interrupt, terminate) = {
+        let _entered = runtime.enter();
+        let watched = |kind| signal(kind).map_err(failed);
+        (
+            watched(SignalKind::interrupt())?,
+            watched(SignalKind::terminate())?,
+        )
+    };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(obey_signals(stop)))
+        .spawn(move || runtime.block_on(obey_signals(interrupt, terminate, stop)))
         .map_err(failed)?;
     Ok(())
 }
 
 /// The first signal asks to stop, the second does it.
-async fn obey_signals(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        tell("chronos: cannot watch for signals");
-        return;
-    };
+async fn obey_signals(mut interrupt: Signal, mut terminate: Signal, stop: CancellationToken) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -185,6 +185,14 @@ impl Scheme {
 }
 
 impl HttpUrl {
+    /// Of the node on this machine, where it was told nothing else.
+    pub(crate) fn habitual() -> HttpUrl {
+        HttpUrl::of(HostPort {
+            host: "127.0.0.1".to_owned(),
+            port: 9000,
+        })
+    }
+
     /// Of an address, in clear.
     pub(crate) fn of(address: HostPort) -> HttpUrl {
         let scheme = Scheme::Http;
@@ -217,6 +225,15 @@ impl HttpUrl {
             target: self.to_string(),
             reason,
             hint: String::new(),
+        }
+    }
+
+    /// It does not answer, and any other member of its cluster would do.
+    pub(crate) fn unreachable_member(&self, reason: String) -> CliError {
+        CliError::Connect {
+            target: self.to_string(),
+            reason,
+            hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
         }
     }
 }

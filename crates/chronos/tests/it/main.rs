@@ -26,6 +26,7 @@ mod engine;
 mod foreign_keys;
 mod index;
 mod isolation;
+mod left_alone;
 mod login;
 mod members;
 mod memory;

@@ -122,8 +122,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The cluster as it sees it; `None`: it does not answer.
-    fn cluster(&self) -> Option<Value> {
+    pub(crate) fn cluster(&self) -> Option<Value> {
         let (status, body) = get(self.place.http, "/cluster").ok()?;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).ok()
@@ -148,7 +152,7 @@ impl Running {
     }
 
     /// SIGTERM; returns the exit code.
-    fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
         self.child.wait().expect("the node ends").code()
@@ -206,7 +210,7 @@ pub(crate) fn wait_for_members(node: &Running, wanted: &[(&str, &str)]) {
 }
 
 /// `chronos admin ..` by a node.
-fn admin(by: &Running, arguments: &[&str]) -> Output {
+pub(crate) fn admin(by: &Running, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_chronos"))
         .arg("admin")
         .args(arguments)
@@ -216,7 +220,7 @@ fn admin(by: &Running, arguments: &[&str]) -> Output {
         .expect("the chronos binary runs")
 }
 
-fn done(by: &Running, arguments: &[&str]) -> String {
+pub(crate) fn done(by: &Running, arguments: &[&str]) -> String {
     let output = admin(by, arguments);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {told}");

@@ -102,7 +102,8 @@ impl Starting {
             let mut found = (None, None);
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 found.0 = found.0.or_else(|| address(&line, "postgres://"));
-                found.1 = found.1.or_else(|| address(&line, "http://"));
+                let web = || address(&line, "http://").or_else(|| address(&line, "https://"));
+                found.1 = found.1.or_else(web);
                 if let (Some(pg), Some(http)) = found {
                     let _ = sender.send((pg, http));
                 }

@@ -31,6 +31,8 @@ struct Known {
 #[derive(Debug)]
 struct Told {
     addresses: ClientAddresses,
+    /// By which it was asked: at another address it may be another machine.
+    asked_at: String,
     at_nanos: u64,
 }
 
@@ -46,10 +48,13 @@ impl Addresses {
     }
 
     /// Of these members, those that are to be asked now. What others said is forgotten: they are no
-    /// members any more.
+    /// members any more, or somewhere else.
     fn to_ask(&self, mut members: Vec<Member>, now_nanos: u64) -> Vec<Member> {
         let others = &mut self.0.lock().others;
-        others.retain(|id, _| members.iter().any(|m| u64::from(m.number.0) == *id));
+        others.retain(|id, told| {
+            let is_it = |m: &Member| u64::from(m.number.0) == *id && m.address == told.asked_at;
+            members.iter().any(is_it)
+        });
         let again = ASK_AGAIN.as_nanos() as u64;
         members.retain(|member| {
             let told = others.get(&u64::from(member.number.0));
@@ -58,11 +63,13 @@ impl Addresses {
         members
     }
 
-    fn note(&self, id: u64, addresses: ClientAddresses, at_nanos: u64) {
+    fn note(&self, member: &Member, addresses: ClientAddresses, at_nanos: u64) {
         let told = Told {
             addresses,
+            asked_at: member.address.clone(),
             at_nanos,
         };
+        let id = u64::from(member.number.0);
         self.0.lock().others.insert(id, told);
     }
 }
@@ -94,8 +101,8 @@ impl Replica {
             let peer = self.peers.peer(member);
             let answer = tokio::time::timeout(ANSWER_WITHIN, peer.introduce()).await;
             if let Ok(Ok(introduction)) = answer {
-                let id = u64::from(member.number.0);
-                self.addresses.note(id, introduction.addresses, now_nanos);
+                self.addresses
+                    .note(member, introduction.addresses, now_nanos);
             }
         });
         futures::future::join_all(asking).await;
@@ -120,13 +127,18 @@ mod tests {
             http: Some("a:9000".into()),
             pg: None,
         };
-        addresses.note(2, told.clone(), start);
+        addresses.note(&members()[0], told.clone(), start);
         assert_eq!(addresses.of(2), told);
         assert_eq!(addresses.of(3), ClientAddresses::default());
         assert_eq!(asked(&members(), start + again - 1), [3]);
         assert_eq!(asked(&members(), start + again), [2, 3]);
         assert_eq!(addresses.of(2), told);
-        assert_eq!(asked(&members()[1..], start + again), [3]);
+        let mut moved = members();
+        moved[0].address = "b:1".into();
+        assert_eq!(asked(&moved, start + 1), [2, 3]);
+        assert_eq!(addresses.of(2), ClientAddresses::default());
+        addresses.note(&moved[0], told, start);
+        assert_eq!(asked(&moved[1..], start + 1), [3]);
         assert_eq!(addresses.of(2), ClientAddresses::default());
     }
 }

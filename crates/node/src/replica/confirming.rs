@@ -18,6 +18,7 @@ use openraft::ServerState;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::reads::state_of;
 use super::types::{ballot, index_of_id, RaftLogId, RaftState};
 use super::Replica;
 use crate::cluster::{Ballot, Member};
@@ -54,8 +55,7 @@ impl Replica {
     /// What is committed, if this node leads and a quorum says so soon.
     pub(super) async fn index_while_followed(&self) -> Option<u64> {
         let own = self.own_id();
-        let leading = self.raft.with_raft_state(move |state| leading(state, own));
-        let leading = leading.await.ok()??;
+        let leading = state_of(&self.raft, move |state| leading(state, own)).await??;
         let asked = {
             let known = self.confirming.others.lock();
             let ids = leading.others.iter().map(|(id, _)| *id);

@@ -8,14 +8,14 @@ use chronos_model::SqlState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::Instant as _;
-use openraft::{ChangeMembers, ServerState};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
-use super::types::{index_of_id, RaftNode};
+use super::types::{index_of_id, RaftNode, Types};
 use super::Replica;
 use crate::cluster::{
     AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
-    NodeNumber, NodeRole,
+    NodeNumber, NodeRole, PeerError,
 };
 use crate::Error;
 
@@ -23,6 +23,8 @@ use crate::Error;
 const ADMIN_WAITS: u32 = 20;
 /// And that one to be committed may take.
 const CHANGE_WAITS: u32 = 40;
+/// And that a leader may be silent: the longest that a follower waits before it wants to be elected.
+const SILENCE_TIMES: u32 = 2;
 
 type Changes = ChangeMembers<u64, RaftNode>;
 
@@ -32,9 +34,51 @@ impl Replica {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let leader = metrics.current_leader;
+        let leader = metrics
+            .current_leader
+            .filter(|_| self.is_in_touch(&metrics));
         let leads = leader == Some(self.own_id());
         let leading = leader.and_then(|id| membership.get_node(&id));
+        let last_index = metrics.last_log_index.map_or(0, super::propose::index_of);
+        let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
+        let applied_index = *self.applied.borrow();
+        ClusterStatus {
+            node_id: self.options.member.name.clone(),
+            number: NodeNumber(self.node.0),
+            cluster_id: self.cluster_id.clone(),
+            role: match metrics.state {
+                ServerState::Leader if !leads => role_name(ServerState::Follower),
+                state => role_name(state),
+            }
+            .into(),
+            term: metrics.vote.leader_id.term,
+            leader: leader.map(|id| NodeNumber(id as u32)),
+            leader_id: leading.map(|node| node.member.name.clone()),
+            leader_address: leading.map(|node| node.member.address.clone()),
+            last_index,
+            // Who has just begun to lead does not know it yet; what is applied was committed.
+            committed_index: index(&metrics.cluster_committed).max(applied_index),
+            applied_index,
+            purged_index: index(&metrics.purged),
+            checkpoint_index: self.store.flushed_index().0,
+            members: self.members_in(&metrics, leads),
+            elections: self.counts.elections(),
+            terms_led: self.counts.terms_led(),
+            quorum_acked_ms: metrics
+                .last_quorum_acked
+                .as_ref()
+                .filter(|_| metrics.state == ServerState::Leader)
+                .map(|at| at.elapsed().as_millis() as u64),
+            receiving: self.checkpoints.receiving(),
+            repair: self.repair_status(),
+            election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
+            heartbeat_ms: self.pace.given().heartbeat_ms,
+        }
+    }
+
+    /// The members, with how far each is if this node leads.
+    fn members_in(&self, metrics: &RaftMetrics<Types>, leads: bool) -> Vec<MemberStatus> {
+        let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let last_index = metrics.last_log_index.map_or(0, super::propose::index_of);
         let members = membership.nodes().map(|(id, node)| {
@@ -63,34 +107,26 @@ impl Replica {
                 }),
             }
         });
-        let index = |id: &Option<super::types::RaftLogId>| id.as_ref().map_or(0, index_of_id);
-        ClusterStatus {
-            node_id: self.options.member.name.clone(),
-            number: NodeNumber(self.node.0),
-            cluster_id: self.cluster_id.clone(),
-            role: role_name(metrics.state).into(),
-            term: metrics.vote.leader_id.term,
-            leader: leader.map(|id| NodeNumber(id as u32)),
-            leader_id: leading.map(|node| node.member.name.clone()),
-            leader_address: leading.map(|node| node.member.address.clone()),
-            last_index,
-            committed_index: index(&metrics.cluster_committed),
-            applied_index: *self.applied.borrow(),
-            purged_index: index(&metrics.purged),
-            checkpoint_index: self.store.flushed_index().0,
-            members: members.collect(),
-            elections: self.counts.elections(),
-            terms_led: self.counts.terms_led(),
-            quorum_acked_ms: metrics
-                .last_quorum_acked
-                .as_ref()
-                .filter(|_| leads)
-                .map(|at| at.elapsed().as_millis() as u64),
-            receiving: self.checkpoints.receiving(),
-            repair: self.repair_status(),
-            election_timeout_ms: self.pace.election_timeout().as_millis() as u64,
-            heartbeat_ms: self.pace.given().heartbeat_ms,
-        }
+        members.collect()
+    }
+
+    /// Whether the leader of whom the consensus knows shows signs of being there: to itself, that a
+    /// quorum answers. The consensus holds on to a leader until there is another, which there may not
+    /// be without a quorum, and knows it again when the node starts.
+    fn is_in_touch(&self, metrics: &RaftMetrics<Types>) -> bool {
+        let own = self.own_id();
+        let silence = match metrics.current_leader == Some(own) {
+            true => {
+                let mut voters = metrics.membership_config.voter_ids();
+                let has_others = voters.any(|id| id != own);
+                let acked = metrics.last_quorum_acked.as_ref();
+                // A quorum has just elected whom none has answered yet.
+                let acked = acked.filter(|_| has_others).map(|at| at.elapsed());
+                Some(acked.unwrap_or_default())
+            }
+            false => self.pace.silence_in(metrics.vote.leader_id.term),
+        };
+        silence.is_some_and(|silence| silence <= SILENCE_TIMES * self.pace.election_timeout())
     }
 
     /// What is told to a node that may not belong here yet.
@@ -109,13 +145,11 @@ impl Replica {
             let lead = self.lead(deadline).await?;
             let reply = match &lead.member {
                 Some(member) if lead.node != self.own_id() => {
-                    match self.peers.peer(member).admin(request.clone()).await {
-                        Ok(reply) => reply,
-                        Err(error) => return Err(unknown_change(&error)),
-                    }
+                    self.peers.peer(member).admin(request.clone()).await
                 }
                 _ => self.administer_here(request.clone()).await,
             };
+            let reply = reply.map_err(|error| not_done(&error))?;
             match reply {
                 AdminReply::Done => return Ok(()),
                 AdminReply::Refused(reason) => {
@@ -130,15 +164,16 @@ impl Replica {
     }
 
     /// Does it, if this node leads.
-    pub(super) async fn administer_here(&self, request: AdminRequest) -> AdminReply {
+    ///
+    /// Errors: it was begun, and there is no quorum for it in time; it takes effect when there is.
+    pub(super) async fn administer_here(
+        &self,
+        request: AdminRequest,
+    ) -> Result<AdminReply, PeerError> {
+        let most = self.wait_at_most(CHANGE_WAITS);
         let done = self.change(request);
-        match self.place.timeout_at(Instant::now() + self.wait_at_most(CHANGE_WAITS), done).await {
-            Ok(reply) => reply,
-            Err(_) => AdminReply::Refused(
-                "the change was begun and has no quorum yet; it takes effect when the nodes that it needs are there"
-                    .into(),
-            ),
-        }
+        let done = self.place.timeout_at(Instant::now() + most, done).await;
+        done.map_err(|_| PeerError::TimedOut(most.as_millis() as u64))
     }
 
     async fn change(&self, request: AdminRequest) -> AdminReply {
@@ -190,11 +225,21 @@ impl Replica {
                 self.options.member.name
             ));
         }
-        let known = {
+        let (known, there) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();
-            metrics.membership_config.get_node(&id).cloned()
+            let members = metrics.membership_config.membership();
+            let mut others = members.nodes().filter(|(other, _)| **other != id);
+            let there = others.find(|(_, other)| other.member.address == member.address);
+            let there = there.map(|(_, other)| other.member.name.clone());
+            (members.get_node(&id).cloned(), there)
         };
+        if let Some(there) = there {
+            return AdminReply::Refused(format!(
+                "{} is the address of the member \"{there}\"",
+                member.address
+            ));
+        }
         if let Some(known) = &known {
             if known.member.name != member.name {
                 return AdminReply::Refused(format!(
@@ -333,10 +378,16 @@ fn role_name(state: ServerState) -> &'static str {
     }
 }
 
-fn unknown_change(error: &crate::cluster::PeerError) -> Error {
+fn not_done(error: &PeerError) -> Error {
+    if let PeerError::Refused(reason) = error {
+        let message = format!("the leader was not asked: {reason}");
+        return Error::new(SqlState::OBJECT_NOT_IN_STATE, message);
+    }
     Error::new(
         SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-        format!("it is unknown whether the change took place: the leader did not answer: {error}"),
+        format!(
+            "it is unknown whether the change takes place: the leader has not done it yet: {error}"
+        ),
     )
     .with_hint("Ask for the members, then repeat it if needed: that does no harm.")
 }

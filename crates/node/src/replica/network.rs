@@ -2,21 +2,24 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::Either;
 use futures::stream::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::base::{BoxFuture, BoxStream as RaftStream};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
+use openraft::metrics::RaftServerMetrics;
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
     StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft::OptionalSend;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -30,14 +33,18 @@ use super::runtime::stretched;
 use super::types::{ballot, log_entry, log_id, position, vote, RaftNode, RaftVote, Types};
 use super::Sending;
 use crate::cluster::{
-    AppendReply, AppendRequest, CheckpointOffer, LogPosition, NodeNumber, Peer, PeerError, Peers,
-    Sabotage, TransferRequest, VoteReply,
+    AppendReply, AppendRequest, CheckpointOffer, LogPosition, Member, NodeNumber, Peer, PeerError,
+    Peers, Sabotage, TransferRequest, VoteReply,
 };
+
+/// The members as the consensus knows them now, from when it has started.
+pub(crate) type Roll = Arc<OnceLock<WatchReceiverOf<Types, RaftServerMetrics<Types>>>>;
 
 /// Gives the consensus its connections.
 pub(crate) struct Network {
     pub(crate) own: u64,
     pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) roll: Roll,
     pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) sending: Arc<Mutex<Sending>>,
     pub(crate) pace: Arc<Pace>,
@@ -54,7 +61,9 @@ impl RaftNetworkFactory<Types> for Network {
             carries: Carries::Anything,
             own: self.own,
             target,
-            peer: self.peers.peer(&node.member),
+            member: node.member.clone(),
+            peers: Arc::clone(&self.peers),
+            roll: Arc::clone(&self.roll),
             checkpoints: Arc::clone(&self.checkpoints),
             sending: Arc::clone(&self.sending),
             pace: Arc::clone(&self.pace),
@@ -94,7 +103,10 @@ pub(crate) struct Link {
     carries: Carries,
     own: u64,
     target: u64,
-    peer: Arc<dyn Peer>,
+    /// The node as it was when the connection was made.
+    member: Member,
+    peers: Arc<dyn Peers>,
+    roll: Roll,
     checkpoints: Arc<Checkpoints>,
     sending: Arc<Mutex<Sending>>,
     pace: Arc<Pace>,
@@ -103,6 +115,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// The way to where the node is now. When it has got another address, the library goes on with
+    /// the connections that it has.
+    fn peer(&self) -> Arc<dyn Peer> {
+        let now = self.roll.get().and_then(|roll| {
+            let metrics = roll.borrow_watched();
+            let node = metrics.membership_config.get_node(&self.target)?;
+            Some(self.peers.peer(&node.member))
+        });
+        now.unwrap_or_else(|| self.peers.peer(&self.member))
+    }
+
     /// The library's own pauses come with requests, of which a connection that cannot be opened
     /// takes none.
     async fn pause(&self) {
@@ -119,7 +142,7 @@ impl Link {
             index: entry.index.0,
         });
         let last = last.or(request.previous);
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer();
         tokio::spawn(async move { peer.append(request).await });
         AppendReply::Matched(last)
     }
@@ -154,7 +177,7 @@ impl Link {
         &self,
         request: AppendRequest,
     ) -> impl Future<Output = Result<AppendReply, PeerError>> {
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer();
         self.measured(async move { peer.append(request).await })
     }
 
@@ -207,9 +230,10 @@ impl Link {
             .blocking(move || checkpoints.make())
             .await
             .map_err(|e| unreachable_now(&io::Error::other(e)))?;
+        let peer = self.peer();
         let push = Push {
             target: self.target,
-            peer: Arc::clone(&self.peer),
+            peer: Arc::clone(&peer),
             sending: Arc::clone(&self.sending),
             stepped: self.stepped,
         };
@@ -221,7 +245,7 @@ impl Link {
             Pushed::There(offer) => offer,
             Pushed::HigherBallot(higher) => return Ok(vote(higher)),
         };
-        let accepted = self.peer.install_checkpoint(offer).await;
+        let accepted = peer.install_checkpoint(offer).await;
         let accepted = accepted.map_err(|e| self.error(e))?;
         tracing::info!(to = self.target, "a checkpoint has arrived");
         Ok(vote(accepted))
@@ -300,7 +324,8 @@ impl RaftNetworkV2<Types> for Link {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let sent = self.peer.append(append_request(&self.pace, request));
+        let peer = self.peer();
+        let sent = peer.append(append_request(&self.pace, request));
         let reply = self.in_time(RPCTypes::AppendEntries, &option, sent).await?;
         Ok(append_result(reply).into())
     }
@@ -337,7 +362,8 @@ impl RaftNetworkV2<Types> for Link {
             }
             self.pause().await;
             let (requests, end) = ending(requests.boxed());
-            let opened = self.peer.append_stream(requests);
+            let peer = self.peer();
+            let opened = peer.append_stream(requests);
             // A connection may have to be made first, over a link that is slower than a heartbeat.
             let most = option.soft_ttl() * OPENING_TIMES;
             let opened = self.within(RPCTypes::AppendEntries, most, opened).await;
@@ -364,7 +390,7 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer();
         let sent = self.measured(async move { peer.vote(vote_request(request)).await });
         let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
         Ok(vote_response(reply))
@@ -375,7 +401,7 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let peer = Arc::clone(&self.peer);
+        let peer = self.peer();
         let sent = self.measured(async move { peer.pre_vote(vote_request(request)).await });
         let reply = self.in_time(RPCTypes::Vote, &option, sent).await?;
         Ok(vote_response(reply))
@@ -399,7 +425,8 @@ impl RaftNetworkV2<Types> for Link {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        let sent = self.peer.transfer(TransferRequest {
+        let peer = self.peer();
+        let sent = peer.transfer(TransferRequest {
             from: ballot(request.from_leader()),
             to: NodeNumber(*request.to_node_id() as u32),
             last: request.last_log_id().map(position),

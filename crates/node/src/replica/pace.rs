@@ -57,6 +57,8 @@ struct State {
     leads: bool,
     /// How long an election waits by what that leader says, in milliseconds.
     told_ms: u32,
+    /// The term whose leader was heard last, and when.
+    heard: Option<(u64, Instant)>,
     /// What was in force when it was judged last.
     judged: u32,
     trips: BTreeMap<u64, Window>,
@@ -123,6 +125,7 @@ impl Pace {
                 term: 0,
                 leads: false,
                 told_ms: 0,
+                heard: None,
                 judged: GIVEN,
                 trips: BTreeMap::new(),
                 probed: BTreeSet::new(),
@@ -183,6 +186,17 @@ impl Pace {
     /// What followers are told: how long an election waits, in milliseconds.
     pub(super) fn to_tell(&self) -> u32 {
         u32::try_from(self.election_timeout().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// A sign of the leader of a term has come.
+    pub(super) fn heard(&self, term: u64) {
+        self.state.lock().heard = Some((term, Instant::now()));
+    }
+
+    /// How long ago the leader of a term was heard; `None`: it was not, since this node was opened.
+    pub(super) fn silence_in(&self, term: u64) -> Option<Duration> {
+        let heard = self.state.lock().heard;
+        heard.and_then(|(of, at)| (of == term).then(|| at.elapsed()))
     }
 
     /// The leader of a term says how long an election waits. 0: it does not say.

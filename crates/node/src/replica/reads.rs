@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::confirming::committed_as_leader;
 use super::propose::{index_of, no_leader};
 use super::types::{index_of_id, RaftState};
-use super::Replica;
+use super::{Raft, Replica};
 use crate::cluster::{Ballot, NodeNumber, ReadIndexReply, ReadIndexRequest, Sabotage};
 use crate::{Error, ReadConsistency};
 
@@ -170,11 +170,8 @@ impl Replica {
     pub(super) async fn read_index_for(&self, request: ReadIndexRequest) -> ReadIndexReply {
         if let (Some(asked_in), false) = (request.ballot, self.makes_own_tables()) {
             let (own, asker) = (self.own_id(), u64::from(request.node.0));
-            let committed = self
-                .raft
-                .with_raft_state(move |state| committed_with(state, own, asker, asked_in))
-                .await;
-            if let Ok(Some(index)) = committed {
+            let look = move |state: &RaftState| committed_with(state, own, asker, asked_in);
+            if let Some(Some(index)) = state_of(&self.raft, look).await {
                 return ReadIndexReply::At(index);
             }
         }
@@ -248,6 +245,22 @@ impl Replica {
         let acked = metrics.last_quorum_acked.as_ref();
         acked.is_some_and(|at| at.elapsed() < OVERSTAYED * self.counted_lease())
     }
+}
+
+/// What the consensus sees in its state, after what it was asked before. `None`: it has ended.
+///
+/// Whoever asks may have gone when it answers. The library's own call for this takes that for an
+/// error, and says so in the log: at each heartbeat, where nothing else is under way.
+pub(super) async fn state_of<T: Send + 'static>(
+    raft: &Raft,
+    look: impl FnOnce(&RaftState) -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, seen) = oneshot::channel();
+    let request = move |state: &RaftState| {
+        let _ = sender.send(look(state));
+    };
+    raft.external_request(request).await.ok()?;
+    seen.await.ok()
 }
 
 /// What is committed in the term of a leader whom another node follows, if no one else is needed

@@ -15,6 +15,7 @@ use openraft::raft::{
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::network::run;
 use super::pace::Pace;
+use super::reads::state_of;
 use super::types::{
     ballot, log_id, position, raft_entry, raft_log_id, vote, RaftSnapshotMeta, Types,
 };
@@ -89,6 +90,7 @@ fn append_entries(
     request: AppendRequest,
 ) -> Result<AppendEntriesRequest<Types>, PeerError> {
     if request.ballot.elected {
+        pace.heard(request.ballot.term);
         pace.told(request.ballot.term, request.election_timeout_ms);
     }
     let entries = request.entries.into_iter().map(raft_entry);
@@ -115,10 +117,8 @@ fn append_reply(result: StreamAppendResult<Types>) -> AppendReply {
 /// whether this node still follows, and a slow disk is to depose nobody. That the ballot may
 /// not be on disk yet does no harm: its leader was elected by a quorum that has it.
 async fn heard(raft: &Raft, ballot: Ballot) {
-    let follows = raft
-        .with_raft_state(move |state| *state.vote_ref() == vote(ballot))
-        .await;
-    if !matches!(follows, Ok(true)) {
+    let follows = state_of(raft, move |state| *state.vote_ref() == vote(ballot)).await;
+    if follows != Some(true) {
         // It is refused, or the consensus has ended, and says so.
         std::future::pending().await
     }
@@ -294,7 +294,7 @@ impl Peer for Service {
     }
 
     async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {
-        Ok(self.replica()?.administer_here(request).await)
+        self.replica()?.administer_here(request).await
     }
 }
 

@@ -23,7 +23,7 @@ use super::fault::FaultCell;
 use super::intake::Intake;
 use super::log_store::LogStore;
 use super::machine::{ApplyPlace, Applying, Machine};
-use super::network::{Network, NoPeers};
+use super::network::{Network, NoPeers, Roll};
 use super::pace::{Pace, WAITS_IN_TIMEOUT};
 use super::payload::{self, Kind};
 use super::pending::Pending;
@@ -353,9 +353,11 @@ fn run(
         applying: Arc::clone(&applying),
         checkpoints: Arc::clone(&checkpoints),
     };
+    let roll = Roll::default();
     let network = Network {
         own: u64::from(shared.node.0),
         peers: Arc::clone(&shared.peers),
+        roll: Arc::clone(&roll),
         checkpoints: Arc::clone(&checkpoints),
         sending: Arc::clone(&shared.sending),
         pace: Arc::clone(&shared.pace),
@@ -375,6 +377,7 @@ fn run(
                 format!("the consensus cannot start: {e}"),
             )
         })?;
+        let _ = roll.set(raft.server_metrics());
         // Nor does it vote for itself (see `may_vote`).
         raft.runtime_config().elect(!waits);
         Ok::<_, Error>(raft)

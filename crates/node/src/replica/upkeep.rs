@@ -44,13 +44,20 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
         return;
     };
     let mut metrics = strong.raft.server_metrics();
+    let own = strong.own_id();
     drop(strong);
     let mut last = (ServerState::Learner, None);
+    let mut was_member = false;
     loop {
-        let now = {
+        let (now, is_member) = {
             let metrics = metrics.borrow_and_update();
-            (metrics.state, metrics.current_leader)
+            let is_member = metrics.membership_config.get_node(&own).is_some();
+            ((metrics.state, metrics.current_leader), is_member)
         };
+        if was_member && !is_member {
+            tracing::warn!("this node is no member of the cluster any more; it can be stopped");
+        }
+        was_member = is_member;
         let Some(replica) = replica.upgrade() else {
             return;
         };
@@ -138,7 +145,16 @@ impl Replica {
         match lead.as_ref().and_then(|lead| lead.member.as_ref()) {
             Some(member) => {
                 let term = lead.as_ref().map_or(0, |lead| lead.term);
-                tracing::info!(leader = member.name, term, "a leader was elected");
+                let is_own = leader_now == Some(self.own_id());
+                match is_own || self.pace.silence_in(term).is_some() {
+                    true => tracing::info!(leader = member.name, term, "a leader was elected"),
+                    // It stands in the vote on disk; nobody was heard of yet.
+                    false => tracing::info!(
+                        leader = member.name,
+                        term,
+                        "a leader is known from before this start; it was not heard yet"
+                    ),
+                }
             }
             None => tracing::info!("there is no leader"),
         }

@@ -19,6 +19,8 @@ use super::pb;
 const MS: &str = "chronos-ms";
 /// How rustls says that the other side has broken off. It comes through HTTP/2, which keeps only the text.
 const ALERT: &str = "received fatal alert";
+/// How HTTP/2 says that what came was no frame: TLS answers with an alert.
+const NO_FRAME: &str = "frame with invalid size";
 /// How deep causes are looked at.
 const CAUSES_MAX: usize = 16;
 
@@ -94,9 +96,12 @@ fn connection_error(status: &Status) -> PeerError {
         cause = next;
         text = cause.to_string();
     }
-    match text.starts_with(ALERT) {
-        true => PeerError::Refused(format!("TLS: {text}")),
-        false => PeerError::Unreachable(text),
+    match (text.starts_with(ALERT), text.ends_with(NO_FRAME)) {
+        (true, _) => PeerError::Refused(format!("TLS: {text}")),
+        (false, true) => PeerError::Unreachable(format!(
+            "{text}; whoever answers there wants TLS between nodes, or is none"
+        )),
+        (false, false) => PeerError::Unreachable(text),
     }
 }
 

@@ -12,6 +12,7 @@
 //! Each may be sent to any member: what only the leader can do is handed to it. A change is
 //! answered when it is committed, with the cluster as this node sees it then.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -88,12 +89,12 @@ async fn change<C: Change>(
     .await
 }
 
-/// The cluster, once a leader is known, or after a while without: who asks for a change of it wants
-/// to see it done.
+/// The cluster, once a member is known to lead, or after a while without: who asks for a change of it
+/// wants to see it done.
 async fn with_leader(app: &App) -> ClusterStatus {
     let mut status = app.node.cluster().status();
     for _ in 0..LEADER_LOOKS {
-        if status.leader.is_some() {
+        if status.leader_id.is_some() {
             break;
         }
         tokio::time::sleep(LEADER_LOOK_EVERY).await;
@@ -105,6 +106,7 @@ async fn with_leader(app: &App) -> ClusterStatus {
 /// `POST /init`: a node belongs to a cluster from its start on, so there is nothing to do, unless
 /// it waits to be added to one.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Init {}
 
 impl Change for Init {
@@ -132,9 +134,11 @@ struct AddLearner {
 
 impl Change for AddLearner {
     fn request(self, _: &ClusterStatus) -> Result<Option<AdminRequest>, Failure> {
-        let (_, port) = self.addr.rsplit_once(':').unwrap_or_default();
-        if !port.parse::<u16>().is_ok_and(|port| port != 0) {
-            let message = format!("\"{}\" is no address: expected host:port", self.addr);
+        if !is_address(&self.addr) {
+            let message = format!(
+                "\"{}\" is no address by which the members reach a node: expected host:port",
+                self.addr
+            );
             return Err(Failure::bad_request(message));
         }
         let name = match self.id {
@@ -149,8 +153,29 @@ impl Change for AddLearner {
     }
 }
 
+/// Whether others can find a node there: `host:port`, an IPv6 address in brackets.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let in_brackets = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let has_place = match (in_brackets.unwrap_or(host).parse::<IpAddr>(), in_brackets) {
+        (Ok(ip), _) if ip.is_unspecified() => false,
+        (Ok(ip), in_brackets) => ip.is_ipv6() == in_brackets.is_some(),
+        (Err(_), Some(_)) => false,
+        (Err(_), None) => {
+            let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !host.is_empty() && host.chars().all(allowed)
+        }
+    };
+    has_place && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected [\"n1\", 2, ..] or {\"voters\": [..], \"remove\": true}, of names and numbers of members"
+)]
 enum ChangeMembership {
     Voters(Vec<Named>),
     Object(VotersObject),
@@ -210,7 +235,7 @@ impl Change for TransferLeader {
 
 /// A member by its name or its number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the name or the number of a member")]
 enum Named {
     Number(u32),
     Name(String),

@@ -27,6 +27,7 @@ impl Collector for RaftCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.node.cluster().status();
         encode_indexes(&mut encoder, &status)?;
+        encode_counts(&mut encoder, &status)?;
         encode_times(&mut encoder, &status)?;
         encode_members(&mut encoder, &status)?;
         encode_followers(&mut encoder, &status)?;
@@ -103,6 +104,10 @@ fn encode_indexes(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -
         let gauge = ConstGauge::new(value as i64);
         gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
     }
+    Ok(())
+}
+
+fn encode_counts(encoder: &mut DescriptorEncoder<'_>, status: &ClusterStatus) -> fmt::Result {
     for (name, help, value) in [
         (
             "chronos_raft_elections",

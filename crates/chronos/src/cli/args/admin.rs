@@ -17,7 +17,7 @@ pub(crate) struct ClusterUrlArgs {
         long,
         value_name = "URL",
         env = "CHRONOS_URL",
-        default_value = "http://127.0.0.1:9000"
+        default_value_t = HttpUrl::habitual()
     )]
     pub(crate) url: HttpUrl,
 
@@ -104,10 +104,11 @@ Examples:
   chronos admin check --address 127.0.0.1:8000         a running node, by its gRPC address
   chronos admin check --http-address gateway-7:9000 --json
   chronos admin check --url https://gateway-7:9000 --tls-ca-cert farm.crt
-  chronos admin check --cluster --url http://a:9000    do the members of its cluster hold the same?
+  chronos admin check --cluster --url http://a:9000    do all members of its cluster hold the same?
   chronos admin check --cluster --url http://a:9000 --url http://b:9000    do these two?
 
-Exit codes: 0 no damage or difference, 1 damage or a difference, 2 the check could not be made.";
+Exit codes: 0 no damage or difference, 1 damage or a difference, 2 the check could not be made, or not \
+with all members.";
 
 /// Arguments of `chronos admin check`.
 #[derive(Debug, Clone, Args)]
@@ -130,12 +131,12 @@ pub(crate) struct AdminCheckArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "address")]
     pub(crate) http_address: Option<HostPort>,
 
-    /// Compare what nodes hold, table by table, instead
-    #[arg(long, requires = "urls")]
+    /// Compare what nodes hold, table by table, instead: all members of the cluster of the node at
+    /// --url [default: http://127.0.0.1:9000], or those of several --url
+    #[arg(long, conflicts_with_all = ["data_dir", "address", "http_address"])]
     pub(crate) cluster: bool,
 
-    /// A running node by the URL of its HTTP address, http or https. With --cluster, each of those
-    /// that are compared; if it is one, it is compared with all members of its cluster
+    /// A running node by the URL of its HTTP address, http or https
     #[arg(
         long = "url",
         value_name = "URL",

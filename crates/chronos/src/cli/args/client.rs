@@ -5,8 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::HostPort;
-use crate::cli::security::LoginArgs;
-use crate::cli::values::parse_delimiter;
+use crate::cli::error::CliError;
+use crate::cli::security::{HttpLoginArgs, LoginArgs};
+use crate::cli::values::{parse_delimiter, HttpUrl};
+use crate::cli::wire::Target;
+
+/// Which node is meant, by its PostgreSQL port, and by whom.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SqlUrlArgs {
+    /// A node, or any PostgreSQL server, by its connection URL [default: postgres://127.0.0.1:5433/chronos]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) login: LoginArgs,
+}
+
+impl SqlUrlArgs {
+    /// Where to connect.
+    pub(crate) fn target(&self) -> Result<Target, CliError> {
+        Target::from_option(self.url.as_deref())?.with_login(&self.login)
+    }
+}
 
 const SINGLE_NODE_HELP: &str = "\
 Examples:
@@ -63,12 +83,8 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "url")]
     pub(crate) leader: Option<HostPort>,
 
-    /// A node, or any PostgreSQL server, by its connection URL [default: postgres://127.0.0.1:5433/chronos]
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) node: SqlUrlArgs,
 
     #[command(flatten)]
     pub(crate) script: ScriptArgs,
@@ -98,12 +114,8 @@ pub(crate) struct ImportArgs {
     /// CSV file; .gz is decompressed; - is stdin
     pub(crate) file: String,
 
-    /// The node's connection URL [default: postgres://127.0.0.1:5433/chronos]
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) node: SqlUrlArgs,
 
     /// Create the table, and fail when it exists [default: create it when missing]
     #[arg(long, conflicts_with = "no_create")]
@@ -158,7 +170,7 @@ pub(crate) struct ImportArgs {
 }
 
 const DEMO_HELP: &str = "\
-Needs a running node: chronos start
+Needs a running node (chronos start), unless it is to start its own with --nodes.
 
 A farm with a few dozen sensors: soil probes, a weather mast, tanks, pumps, greenhouses. The demo \
 posts some hours of history, then live readings; a pump fails, a probe goes offline and sends its \
@@ -168,7 +180,10 @@ with their results.
 Examples:
   chronos demo
   chronos demo --seconds 60 --devices 100
-  chronos demo --seconds 0                   until Ctrl-C";
+  chronos demo --seconds 0                   until Ctrl-C
+  chronos demo --nodes 3                     a cluster of its own, whose leader is killed
+  chronos demo --url https://gateway-7:9000 --tls-ca-cert farm.crt \\
+      --pg-url 'postgres://ada@gateway-7:5433/chronos?sslmode=verify-full&sslrootcert=farm.crt'";
 
 /// Arguments of `chronos demo`.
 #[derive(Debug, Clone, Args)]
@@ -205,9 +220,9 @@ pub(crate) struct DemoArgs {
     )]
     pub(crate) nodes: Option<u8>,
 
-    /// The node's HTTP address, which takes the readings
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
-    pub(crate) url: String,
+    /// The node's HTTP address, http or https, which takes the readings
+    #[arg(long, value_name = "URL", default_value_t = HttpUrl::habitual())]
+    pub(crate) url: HttpUrl,
 
     /// The node's connection URL for the queries
     #[arg(
@@ -218,7 +233,7 @@ pub(crate) struct DemoArgs {
     pub(crate) pg_url: String,
 
     #[command(flatten)]
-    pub(crate) login: LoginArgs,
+    pub(crate) login: HttpLoginArgs,
 }
 
 /// How results are printed.

@@ -40,7 +40,7 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Node")]
     pub(crate) start: StartArgs,
 }
 

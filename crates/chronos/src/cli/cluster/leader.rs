@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::args::HostPort;
+use crate::cli::error::CliError;
 use crate::cli::http::Client;
 use crate::cli::wire::TlsWish;
 
@@ -103,14 +104,28 @@ impl Following {
         }
     }
 
-    /// The leader. `None`: nobody who is known answers HTTP. Waits for an election, but not for
-    /// nodes of which none answers the first time.
-    pub(in crate::cli) async fn find_first(&mut self) -> Option<Found> {
-        match self.round().await {
-            Round::Found(found) => Some(found),
-            Round::Silence => None,
-            Round::NoLeader => self.find().await,
-        }
+    /// The leader. Waits for an election, but not for nodes of which none answers the first time.
+    ///
+    /// Errors: nobody who is known answers HTTP, or knows a leader after a while.
+    pub(in crate::cli) async fn find_first(&mut self) -> Result<Found, CliError> {
+        let found = match self.round().await {
+            Round::Found(found) => return Ok(found),
+            Round::Silence => Err("nobody tells who it is"),
+            Round::NoLeader => self.find().await.ok_or("its members know none"),
+        };
+        found.map_err(|reason| {
+            let asked = &self.known[0].grpc;
+            let urls = self.tls.http_urls(&asked.http_beside());
+            let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+            CliError::Connect {
+                target: format!("the leader of the cluster of {asked}"),
+                reason: reason.to_owned(),
+                hint: format!(
+                    "\n--leader takes the gRPC address of a member that runs, which is asked at {}.",
+                    urls.join(" and ")
+                ),
+            }
+        })
     }
 
     /// The leader, looked for among all that are known for a while.
@@ -345,6 +360,8 @@ mod tests {
         drop(listener);
         let nobody = at(&format!("127.0.0.1:{port}"));
         let mut following = Following::of(nobody, TlsWish::none());
-        assert_eq!(following.find_first().await, None);
+        let error = following.find_first().await.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("nobody tells"), "{error}");
     }
 }

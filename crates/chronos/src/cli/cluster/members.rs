@@ -30,27 +30,15 @@ impl Asked {
     }
 
     async fn status(&self) -> Result<ClusterStatus, CliError> {
-        self.status_at(&self.url).await
-    }
-
-    async fn status_at(&self, url: &HttpUrl) -> Result<ClusterStatus, CliError> {
-        let answer = self.client.get(&url.path("/cluster")?).await;
-        parsed(&answer.map_err(|reason| unreachable(url, reason))?)
+        let answer = self.client.get(&self.url.path("/cluster")?).await;
+        parsed(&answer.map_err(|reason| self.url.unreachable_member(reason))?)
     }
 
     /// Posts, and gives the cluster as it is then.
     async fn post(&self, path: &str, body: &Value) -> Result<ClusterStatus, CliError> {
         let body = Bytes::from(body.to_string());
-        let answer = self.client.post_json(&self.url.path(path)?, body).await;
-        parsed(&answer.map_err(|reason| unreachable(&self.url, reason))?)
-    }
-}
-
-fn unreachable(url: &HttpUrl, reason: String) -> CliError {
-    CliError::Connect {
-        target: url.to_string(),
-        reason,
-        hint: "\nGive the HTTP address of any member: --url http://host:9000".to_owned(),
+        let answer = self.client.post_change(&self.url.path(path)?, body).await;
+        parsed(&answer.map_err(|reason| self.url.unreachable_member(reason))?)
     }
 }
 
@@ -90,17 +78,22 @@ async fn of_leader(asked: &Asked, seen: ClusterStatus) -> ClusterStatus {
     };
     match leader_status(asked, leader).await {
         Ok(status) => status,
-        Err(error) => {
+        Err(reason) => {
             tell(&format!(
-                "chronos: how far each member is, is not known: {error}"
+                "chronos: how far each member is, is not known: the leader {} was not asked: {reason}",
+                leader.id
             ));
             seen
         }
     }
 }
 
-async fn leader_status(asked: &Asked, leader: &MemberStatus) -> Result<ClusterStatus, CliError> {
-    asked.status_at(&http_of(&asked.url, leader)?).await
+async fn leader_status(asked: &Asked, leader: &MemberStatus) -> Result<ClusterStatus, String> {
+    let url = http_of(&asked.url, leader).map_err(|e| e.to_string())?;
+    let uri = url.path("/cluster").map_err(|e| e.to_string())?;
+    let answer = asked.client.get(&uri).await;
+    let answer = answer.map_err(|reason| format!("{url}: {reason}"))?;
+    parsed(&answer).map_err(|e| format!("{url}: {e}"))
 }
 
 /// Has something done, and shows the cluster as it is then.

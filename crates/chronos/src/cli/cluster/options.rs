@@ -48,6 +48,11 @@ pub(super) fn cluster_options(
              --listen-address {address}"
         )));
     }
+    if args.join.as_ref() == Some(address) {
+        return Err(CliError::Usage(format!(
+            "--join {address} is this node itself: name a member of the cluster, or begin one with --bootstrap"
+        )));
+    }
     let member = Member::new(&args.id, &address.to_string()).map_err(|e| wrong(&e))?;
     let start = if !args.peers.is_empty() {
         ClusterStart::Static(members(&member, &args.peers)?)
@@ -184,6 +189,7 @@ mod tests {
                 "--listen-address 0.0.0.0:8000",
             ),
             ("--id n1 --address a:0 --peers n2=b:1", "port 0"),
+            ("--id n1 --address a:1 --join a:1", "this node itself"),
             ("--id n1 --address a:1 --peers n1=b:1", "member already"),
             ("--id n1 --address a:1 --peers n2=a:1", "member already"),
             ("--id n1 --address a:1 --peers m1=b:1", "number 1"),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chronos_env::Env;
 use chronos_node::cluster::{
-    AdminRequest, ClusterOptions, ClusterStatus, MemberStatus, NodeIdentity, NodeRole, Peers,
+    AdminRequest, ClusterOptions, ClusterStart, ClusterStatus, MemberStatus, NodeIdentity,
+    NodeRole, Peers,
 };
 use chronos_node::{Node, Profile};
 use chronos_server::grpc::{self, GrpcOptions, GrpcPeers};
@@ -57,7 +58,11 @@ impl Side {
         options::cluster_options(cluster, &args.start.address, known.as_ref(), profile)?;
         security::check(args, listen)?;
         users::admin_password(&args.start)?;
-        let listener = start::bind("gRPC", listen).await?;
+        let flag = match cluster.listen_address {
+            Some(_) => "--listen-address",
+            None => "--address",
+        };
+        let listener = start::bind("gRPC", flag, listen).await?;
         let mut address = args.start.address.clone();
         if address.port == 0 {
             address.port = start::address(&listener)?.port();
@@ -108,7 +113,9 @@ impl Side {
         (args, listen): (&StartArgs, &Listeners),
         stop: CancellationToken,
     ) -> Result<(), CliError> {
-        know(&self.grpc, &node.cluster().status().cluster_id)?;
+        let status = node.cluster().status();
+        know(&self.grpc, &status.cluster_id)?;
+        warn_of_other_members(&self.options.start, &status);
         users::warn_of_openness(args, listen)?;
         if let Some(tls) = self.grpc.tls.clone() {
             tokio::spawn(security::watch_certificates(self.security, tls));
@@ -152,6 +159,29 @@ fn known(cluster: &ClusterArgs, dir: &Path) -> Result<Option<Known>, CliError> {
         identity,
         has_store,
     }))
+}
+
+/// Says so if `--peers` names others than the cluster has, once it has begun: it changes nothing.
+fn warn_of_other_members(start: &ClusterStart, status: &ClusterStatus) {
+    let ClusterStart::Static(given) = start else {
+        return;
+    };
+    let are = |m: &MemberStatus| {
+        given
+            .iter()
+            .any(|g| g.name == m.id && g.address == m.address)
+    };
+    if given.len() != status.members.len() || !status.members.iter().all(are) {
+        let members: Vec<String> = status
+            .members
+            .iter()
+            .map(|m| format!("{}={}", m.id, m.address))
+            .collect();
+        tell(&format!(
+            "WARNING: the cluster has begun, so --peers has no effect; its members are {}",
+            members.join(", ")
+        ));
+    }
 }
 
 fn failed(error: &std::io::Error) -> CliError {

@@ -15,6 +15,7 @@ use super::site::Reading;
 use crate::cli::error::CliError;
 use crate::cli::http::{Answer, Client};
 use crate::cli::output::one_line;
+use crate::cli::values::HttpUrl;
 
 /// Tries of one message before the node counts as gone.
 const TRIES_MAX: u32 = 10;
@@ -58,39 +59,26 @@ pub(super) struct Counts {
 }
 
 impl Feed {
-    /// A feed to the node whose HTTP address is `url`, and who it is from.
-    pub(super) fn new(
-        url: &str,
-        authorization: Option<String>,
-        env: &Env,
-    ) -> Result<Self, CliError> {
-        let mut feed = Self::to_any(&[url.to_owned()], env)?;
-        feed.client = feed.client.with_authorization(authorization);
+    /// A feed to the node whose HTTP address is `url`.
+    pub(super) fn new(url: &HttpUrl, client: Client, env: &Env) -> Result<Self, CliError> {
+        let mut feed = Self::to_any(std::slice::from_ref(url), env)?;
+        feed.client = client;
         (feed.tries_max, feed.pause_max) = (TRIES_MAX, PAUSE_MAX);
         Ok(feed)
     }
 
     /// A feed to whichever of these nodes takes it.
-    pub(super) fn to_any(urls: &[String], env: &Env) -> Result<Self, CliError> {
-        let page = |url: &str, name: &str| {
-            let uri = format!("{}/{name}", url.trim_end_matches('/'))
-                .parse::<Uri>()
-                .map_err(|error| CliError::Usage(format!("--url {url}: {error}")))?;
-            if uri.scheme_str() != Some("http") || uri.host().is_none() {
-                let message = format!("--url {url}: expected http://host:9000");
-                return Err(CliError::Usage(message));
-            }
-            Ok(uri)
-        };
-        let uris = urls.iter().map(|url| page(url, "ingest"));
-        let first = urls.first().map_or("", String::as_str);
+    pub(super) fn to_any(urls: &[HttpUrl], env: &Env) -> Result<Self, CliError> {
+        let uris = urls.iter().map(|url| url.path("/ingest"));
+        let habitual = HttpUrl::habitual();
+        let first = urls.first().unwrap_or(&habitual);
         Ok(Self {
             client: Client::new(),
             uris: uris.collect::<Result<_, _>>()?,
             asked: AtomicUsize::new(0),
             tries_max: TRIES_OF_ANY_MAX,
             pause_max: PAUSE_OF_ANY_MAX,
-            health: page(first, "health")?,
+            health: first.path("/health")?,
             env: env.clone(),
             rows: AtomicU64::new(0),
             posts: AtomicU64::new(0),
@@ -203,12 +191,22 @@ mod tests {
         }
     }
 
+    fn url_of(listener: &TcpListener) -> HttpUrl {
+        let address = listener.local_addr().unwrap().to_string();
+        address.parse().unwrap()
+    }
+
+    /// A feed to one node.
+    fn feed_to(url: &HttpUrl) -> Feed {
+        Feed::new(url, Client::new(), &Env::simulated(1)).unwrap()
+    }
+
     /// Answers one request per connection from `answers`, then stops listening.
     async fn node(
         answers: &'static [(u16, &'static str)],
-    ) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    ) -> (HttpUrl, tokio::task::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = url_of(&listener);
         let served = tokio::spawn(async move {
             let mut bodies = Vec::new();
             for (status, body) in answers {
@@ -254,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_busy_node_is_tried_again_with_the_same_message() {
         let (url, served) = node(&[(429, ""), (503, ""), (504, ""), (200, "{\"rows\":1}")]).await;
-        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
+        let feed = feed_to(&url);
         feed.post(&[reading()]).await.unwrap();
         let expected = Counts {
             rows: 1,
@@ -274,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn another_node_is_asked_when_one_does_not_answer() {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let first = format!("http://{}", gone.local_addr().unwrap());
+        let first = url_of(&gone);
         drop(gone);
         let (second, served) = node(&[(200, "{\"rows\":1}"), (200, "{\"rows\":1}")]).await;
         let feed = Feed::to_any(&[first, second], &Env::simulated(1)).unwrap();
@@ -293,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_final_and_quoted() {
         let (url, served) = node(&[(400, "{\"error\":\"bad ts\"}")]).await;
-        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
+        let feed = feed_to(&url);
         let error = feed.post(&[reading()]).await.unwrap_err().to_string();
         assert!(error.contains("400") && error.contains("bad ts"), "{error}");
         served.await.unwrap();
@@ -303,19 +301,11 @@ mod tests {
     #[tokio::test]
     async fn nobody_listening_is_a_connection_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = url_of(&listener);
         drop(listener);
-        let feed = Feed::new(&url, None, &Env::simulated(1)).unwrap();
+        let feed = feed_to(&url);
         let error = feed.check().await.unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("chronos start"));
-    }
-
-    #[test]
-    fn addresses_are_checked() {
-        let env = Env::simulated(1);
-        assert!(Feed::new("https://h:1", None, &env).is_err());
-        assert!(Feed::new("h:1", None, &env).is_err());
-        assert!(Feed::new("http://h:1/", None, &env).is_ok_and(|f| f.uris[0].path() == "/ingest"));
     }
 }

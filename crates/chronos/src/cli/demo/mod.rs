@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use super::args::DemoArgs;
 use super::error::CliError;
+use super::http::Client;
 use super::security::basic;
 use super::wire::{Session, Target};
 use feed::{Counts, Feed};
@@ -48,10 +49,11 @@ pub(crate) async fn run(args: DemoArgs, env: &Env) -> Result<(), CliError> {
     if let Some(count) = args.nodes {
         return cluster::run(args, count, env).await;
     }
-    let target = Target::parse(&args.pg_url)?.with_login(&args.login)?;
+    let target = Target::parse(&args.pg_url)?.with_login(&args.login.login)?;
     let password = target.password.as_deref();
     let authorization = password.map(|password| basic(&target.user, password));
-    let feed = Feed::new(&args.url, authorization, env)?;
+    let client = Client::by(&args.login).with_authorization(authorization);
+    let feed = Feed::new(&args.url, client, env)?;
     feed.check().await?;
     let mut session = Session::connect(&target).await?;
     let mut stop = listen_for_interrupt();

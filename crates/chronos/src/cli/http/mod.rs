@@ -22,6 +22,8 @@ use super::wire::TlsWish;
 
 /// For a request and its answer.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// For a change of a cluster: the node gives up earlier, unless its elections take very long.
+const CHANGE_WAIT: Duration = Duration::from_secs(120);
 /// For a page such as `/health`.
 const PAGE_WAIT: Duration = Duration::from_secs(3);
 /// Largest answer that is read.
@@ -49,7 +51,7 @@ pub(crate) struct Client {
 impl Client {
     /// Nobody in particular, without connections yet.
     pub(crate) fn new() -> Self {
-        Self::with(Https::new(&HttpLoginArgs::default()))
+        Self::by(&HttpLoginArgs::default())
     }
 
     /// Nobody in particular, who takes for a node whom a session would.
@@ -60,7 +62,12 @@ impl Client {
     /// Whoever the arguments and the environment name.
     pub(crate) fn of(args: &HttpLoginArgs) -> Result<Self, CliError> {
         let authorization = authorization(&args.login)?;
-        Ok(Self::with(Https::new(args)).with_authorization(authorization))
+        Ok(Self::by(args).with_authorization(authorization))
+    }
+
+    /// Nobody in particular, who takes for a node what the arguments say.
+    pub(crate) fn by(args: &HttpLoginArgs) -> Self {
+        Self::with(Https::new(args))
     }
 
     fn with(https: Https) -> Self {
@@ -89,6 +96,11 @@ impl Client {
     /// Posts JSON.
     pub(crate) async fn post_json(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
         self.send(Method::POST, uri, body, REQUEST_WAIT).await
+    }
+
+    /// Has a cluster changed, which a quorum has to agree to.
+    pub(crate) async fn post_change(&self, uri: &Uri, body: Bytes) -> Result<Answer, String> {
+        self.send(Method::POST, uri, body, CHANGE_WAIT).await
     }
 
     /// Asks for a small page, such as `/health`.

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use super::args::ImportArgs;
 use super::error::{tell, CliError};
-use super::wire::{Session, Target};
+use super::wire::Session;
 use batch::Batch;
 use load::Load;
 use source::Source;
@@ -41,7 +41,7 @@ const BATCHES_AHEAD: usize = 2;
 
 /// Loads the file.
 pub(crate) async fn run(args: ImportArgs, env: &Env) -> Result<(), CliError> {
-    let target = Target::from_option(args.url.as_deref())?.with_login(&args.login)?;
+    let target = args.node.target()?;
     let mut source = Source::open(&args.file, args.delimiter)?;
     let mut session = Session::connect(&target).await?;
     let started = env.clock.monotonic_nanos();

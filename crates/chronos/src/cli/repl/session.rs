@@ -20,6 +20,9 @@ use crate::cli::reply::{Progress, RunError, Transaction};
 
 /// How deep `\i` may nest.
 const INCLUDE_DEPTH_MAX: u32 = 16;
+/// Of the statement with which the connection was lost.
+const UNKNOWN: &str =
+    "Whether the statement was done is not known (08007): look before you repeat it";
 
 /// Why a script, or the prompt, goes no further.
 #[derive(Debug)]
@@ -294,13 +297,15 @@ impl Session {
             RunError::Output(error) => Err(Stop::Ended(error.into())),
             RunError::Lost(reason) => {
                 if !matches!(source, Source::Prompt) {
+                    let place = source.place(statement.line);
+                    let reason = format!("{reason}\n{place}{UNKNOWN}. What follows was not run.");
                     return Err(Stop::Ended(CliError::Lost(reason)));
                 }
                 tell(&format!("The connection was lost: {reason}."));
                 match self.backend.reconnect().await {
                     Ok(()) => {
                         tell(&self.backend.description());
-                        tell("Whether the statement was done is not known (08007): look before you repeat it.");
+                        tell(&format!("{UNKNOWN}."));
                         Err(Stop::Failed(0))
                     }
                     Err(error) => Err(Stop::Ended(error)),

@@ -8,6 +8,7 @@ use super::CertificateFiles;
 
 /// Of a node: who is let in, and how connections are encrypted.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Security")]
 pub(crate) struct ServeSecurityArgs {
     /// Whether clients must say who they are: as soon as there is a user with a password or a
     /// token, and always where others than this machine can connect (auto), always (password),
@@ -16,13 +17,12 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_enum,
         env = "CHRONOS_AUTH",
-        default_value_t = Auth::Auto,
-        help_heading = "Security"
+        default_value_t = Auth::Auto
     )]
     pub(crate) auth: Auth,
 
     /// The same as --auth trust: everybody who can connect may do everything
-    #[arg(long, conflicts_with = "auth", help_heading = "Security")]
+    #[arg(long, conflicts_with = "auth")]
     pub(crate) insecure: bool,
 
     /// Name of the admin that --admin-password-file or CHRONOS_ADMIN_PASSWORD makes
@@ -30,19 +30,13 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_name = "NAME",
         env = "CHRONOS_ADMIN_USER",
-        default_value = "chronos",
-        help_heading = "Security"
+        default_value = "chronos"
     )]
     pub(crate) admin_user: String,
 
     /// Make this admin at the start if there is no such user yet; the file's first line is the
     /// password
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "CHRONOS_ADMIN_PASSWORD_FILE",
-        help_heading = "Security"
-    )]
+    #[arg(long, value_name = "FILE", env = "CHRONOS_ADMIN_PASSWORD_FILE")]
     pub(crate) admin_password_file: Option<PathBuf>,
 
     /// Certificate chain as PEM; PostgreSQL and HTTP then speak TLS, too
@@ -50,8 +44,7 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_name = "FILE",
         env = "CHRONOS_TLS_CERT",
-        requires = "tls_key",
-        help_heading = "Security"
+        requires = "tls_key"
     )]
     pub(crate) tls_cert: Option<PathBuf>,
 
@@ -60,8 +53,7 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_name = "FILE",
         env = "CHRONOS_TLS_KEY",
-        requires = "tls_cert",
-        help_heading = "Security"
+        requires = "tls_cert"
     )]
     pub(crate) tls_key: Option<PathBuf>,
 
@@ -70,8 +62,7 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_name = "FILE",
         env = "CHRONOS_TLS_CA_CERT",
-        requires = "tls_cert",
-        help_heading = "Security"
+        requires = "tls_cert"
     )]
     pub(crate) tls_ca_cert: Option<PathBuf>,
 
@@ -80,18 +71,12 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_enum,
         default_value_t = ClientCert::Optional,
-        requires = "tls_ca_cert",
-        help_heading = "Security"
+        requires = "tls_ca_cert"
     )]
     pub(crate) tls_client_cert: ClientCert,
 
     /// A name that the certificate must be good for; checked when it is loaded
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "CHRONOS_TLS_DOMAIN",
-        help_heading = "Security"
-    )]
+    #[arg(long, value_name = "NAME", env = "CHRONOS_TLS_DOMAIN")]
     pub(crate) tls_domain: Option<String>,
 
     /// Who must use TLS: nobody (allow), whoever comes from another machine (require-remote),
@@ -100,8 +85,7 @@ pub(crate) struct ServeSecurityArgs {
         long,
         value_enum,
         default_value_t = Tls::Allow,
-        requires = "tls_cert",
-        help_heading = "Security"
+        requires = "tls_cert"
     )]
     pub(crate) tls: Tls,
 }

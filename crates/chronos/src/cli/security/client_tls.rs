@@ -79,7 +79,7 @@ fn authorities(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let pem = files::read_all(file)
-        .map_err(|e| format!("{e}; it is to hold the certificate of the server's authority"))?;
+        .map_err(|e| format!("{e}; it is to hold the certificate of the server's authority; --tls-ca-cert or sslrootcert names another file"))?;
     let mut roots = RootCertStore::empty();
     for certificate in pem_certificates(&pem, file)? {
         let added = roots.add(certificate);

@@ -27,7 +27,7 @@ Exit codes: 0 written, 1 it could not be written, 2 no connection, or wrong argu
 #[command(after_help = CREATE_HELP)]
 pub(crate) struct SnapshotCreateArgs {
     /// The node's HTTP address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9000")]
+    #[arg(long, value_name = "URL", default_value_t = HttpUrl::habitual())]
     pub(crate) url: HttpUrl,
 
     /// A data directory that no process has open, instead of a node

@@ -98,7 +98,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The stream, encrypted if nodes use TLS. `None`: the other side is gone, or not one of ours.
+/// The stream, encrypted if nodes use TLS. `None`: the other side is gone, says nothing, or is not one
+/// of ours.
 async fn secured(
     stream: TcpStream,
     options: &GrpcOptions,
@@ -108,10 +109,13 @@ async fn secured(
         tracing::debug!(error = %e, "TCP_NODELAY was not set");
     }
     let from = stream.peer_addr().ok()?.ip();
-    let mut transport = Transport::Plain(stream);
     let Some(tls) = &options.tls else {
-        return Some(transport);
+        // Who calls begins at once; HTTP/2 itself would wait for ever, and hold one of few places.
+        let mut first = [0];
+        let begun = tokio::time::timeout(options.connect_timeout, stream.peek(&mut first)).await;
+        return matches!(begun, Ok(Ok(1))).then_some(Transport::Plain(stream));
     };
+    let mut transport = Transport::Plain(stream);
     let config = Arc::clone(&tls.loaded().server);
     let handshake = transport.start_tls(config, Bytes::new());
     match tokio::time::timeout(options.connect_timeout, handshake).await {

@@ -1,10 +1,15 @@
 //! Who does not belong here is told so.
 
+use std::time::Duration;
+
 use chronos_node::cluster::{PeerError, Peers as _};
 use futures::{stream, StreamExt as _};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 use super::{
-    append_request, callee, caller, heartbeat, member, refusal, vote_request, within, Called,
+    append_request, callee, caller, eventually, heartbeat, member, refusal, vote_request, within,
+    Called,
 };
 use crate::grpc::{pb, ClusterId, GrpcOptions, GrpcPeers, Secret};
 
@@ -149,4 +154,17 @@ async fn messages_that_say_nothing() {
     let status = replies[1].as_ref().unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     assert!(status.message().contains("damaged"), "{status:?}");
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_is_let_go() {
+    let options = GrpcOptions {
+        connect_timeout: Duration::from_millis(50),
+        ..callee()
+    };
+    let called = Called::start(options).await;
+    let mut silent = TcpStream::connect(called.address).await.unwrap();
+    let mut read = [0; 1];
+    assert_eq!(within(silent.read(&mut read)).await.unwrap(), 0);
+    eventually(|| async { called.seen_by(caller()).vote(vote_request()).await.is_ok() }).await;
 }

@@ -37,18 +37,6 @@ async fn changes_that_make_no_sense_are_refused() {
         ("/add-learner", r#"{"id": "n2"}"#, 400, "addr"),
         (
             "/add-learner",
-            r#"{"id": "n2", "addr": "b"}"#,
-            400,
-            "expected host:port",
-        ),
-        (
-            "/add-learner",
-            r#"{"id": "n2", "addr": "b:0"}"#,
-            400,
-            "expected host:port",
-        ),
-        (
-            "/add-learner",
             r#"{"id": "n/2", "addr": "b:1"}"#,
             400,
             "no name of a node",
@@ -67,8 +55,17 @@ async fn changes_that_make_no_sense_are_refused() {
             "chronos node --id n1",
         ),
         ("/change-membership", "[]", 400, "without voters"),
+        ("/change-membership", "{}", 400, "expected [\\\"n1\\\", 2"),
+        (
+            "/change-membership",
+            "[true]",
+            400,
+            "names and numbers of members",
+        ),
+        ("/init", r#"{"voters": ["n1"]}"#, 400, "unknown field"),
         ("/change-membership", "[1, 7]", 404, "7 is no member"),
         ("/remove", r#"{"id": "n7"}"#, 404, "Members: n1."),
+        ("/remove", r#"{"id": true}"#, 400, "the name or the number"),
         ("/transfer-leader", r#"{"id": 9}"#, 404, "9 is no member"),
         ("/transfer-leader", "", 400, "no other voter"),
     ] {
@@ -87,5 +84,37 @@ async fn changes_that_make_no_sense_are_refused() {
         .request("POST", "/change-membership", "", br#"["n1"]"#)
         .await;
     assert_eq!(status(&answer), 200, "{answer}");
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn no_member_is_to_be_looked_for_where_there_can_be_none() {
+    let server = Server::start(HttpOptions::default()).await;
+    let add = async |address: &str| {
+        let body = format!(r#"{{"id": "n1", "addr": "{address}"}}"#);
+        let answer = server.request("POST", "/add-learner", "", body.as_bytes());
+        let answer = answer.await;
+        assert_eq!(status(&answer), 400, "{address}: {answer}");
+        answer
+    };
+    for address in [
+        "b",
+        "b:0",
+        ":8000",
+        "a b:1",
+        "0.0.0.0:1",
+        "[::]:1",
+        "::1:1",
+        "[b]:1",
+        "http://b:1",
+    ] {
+        let answer = add(address).await;
+        assert!(answer.contains("expected host:port"), "{address}: {answer}");
+    }
+    for address in ["b:1", "gateway-7.farm:8000", "10.0.0.1:1", "[::1]:1"] {
+        let answer = add(address).await;
+        let reason = "started by itself and reaches no others";
+        assert!(answer.contains(reason), "{address}: {answer}");
+    }
     server.finish().await;
 }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chronos_env::Env;
-use hyper::Uri;
 
 use crate::cli::error::CliError;
 use crate::cli::http::Client;
+use crate::cli::values::HttpUrl;
 
 /// How long nodes may take to start, and to elect a leader.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const COMPLAINTS: usize = 5;
 struct Process {
     child: Child,
     pg_url: String,
-    http_url: String,
+    http_url: HttpUrl,
 }
 
 impl Drop for Process {
@@ -131,7 +131,7 @@ impl Nodes {
     }
 
     /// Where readings are posted: a node that is killed comes back elsewhere, and is not missed.
-    pub(super) fn urls(&self) -> Vec<String> {
+    pub(super) fn urls(&self) -> Vec<HttpUrl> {
         let running = self.processes.iter().flatten();
         running.map(|process| process.http_url.clone()).collect()
     }
@@ -171,7 +171,7 @@ impl Nodes {
 
     /// The term in which a node leads, if it does.
     async fn leads(&self, process: &Process) -> Option<(u64, Leader)> {
-        let page: Uri = format!("{}/cluster", process.http_url).parse().ok()?;
+        let page = process.http_url.path("/cluster").ok()?;
         let answer = self.client.get(&page).await.ok()?;
         let page: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
         let leader = Leader {
@@ -236,7 +236,8 @@ impl Starting {
         let (mut pg_url, mut http_url) = (None, None);
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             pg_url = pg_url.or_else(|| url(&line, "postgres://"));
-            http_url = http_url.or_else(|| url(&line, "http://"));
+            let announced = || url(&line, "http://")?.parse::<HttpUrl>().ok();
+            http_url = http_url.or_else(announced);
             if let (Some(pg_url), Some(http_url)) = (&pg_url, &http_url) {
                 return Ok(Process {
                     pg_url: pg_url.clone(),
