@@ -250,7 +250,12 @@ impl RaftLogStorage<Types> for LogStore {
             store.pace.synced(began);
             callback.io_completed(durable.map_err(|error| store.failed(error)));
         });
-        Ok(())
+        // What the library takes for appended it has applied as soon as it is committed, and a log that
+        // has failed does not have it.
+        match self.log.stopped() {
+            Some(error) => Err(self.failed(error)),
+            None => Ok(()),
+        }
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
