@@ -238,7 +238,12 @@ impl RaftLogStorage<Types> for LogStore {
             true => self.log.append_here(entries, done),
             false => self.log.append(entries, done),
         }
-        Ok(())
+        // What the library takes for appended it has applied as soon as it is committed, and a log that
+        // has failed does not have it.
+        match self.log.stopped() {
+            Some(error) => Err(self.failed(error)),
+            None => Ok(()),
+        }
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {

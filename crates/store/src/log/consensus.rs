@@ -53,6 +53,13 @@ impl Log {
         Ok(entries)
     }
 
+    /// Why no more entries are taken in, once that is so: the log has failed or is closed. What is
+    /// appended from then on, [`Log::entries`] does not have.
+    pub fn stopped(&self) -> Option<LogError> {
+        let failed = self.shared.recent.lock().stopped().cloned();
+        failed.or_else(|| self.shared.queue.closed())
+    }
+
     /// The term of an entry, queued or written, or of the last one that was purged.
     pub fn term_of(&self, index: LogIndex) -> Option<Term> {
         self.shared.recent.lock().term_of(index)

@@ -279,7 +279,7 @@ impl Log {
 
     /// Appends entries whose indexes continue the log; the first entry of an empty log
     /// may have any index. Returns at once, unless the queue is full: then it waits. From
-    /// then on [`Log::entries`] has them.
+    /// then on [`Log::entries`] has them, unless the log has [`stopped`](Log::stopped).
     ///
     /// `done` runs on the thread that writes, in the order of the appends, after the entries are
     /// as durable as [`LogOptions::durability`] asks. It must be quick and must not wait

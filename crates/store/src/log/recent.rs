@@ -49,8 +49,8 @@ pub(super) struct Recent {
     /// Counts what took entries away from the end.
     line: u64,
     committed: Option<(Term, LogIndex)>,
-    /// The log has failed: nothing queued will ever be written.
-    is_stopped: bool,
+    /// The log has failed, by this: nothing queued will ever be written.
+    stopped: Option<LogError>,
 }
 
 /// What recovery knows about a log.
@@ -170,7 +170,7 @@ impl Recent {
             }
             expected = Some(entry.index.next());
         }
-        if self.is_stopped {
+        if self.stopped.is_some() {
             return Ok(());
         }
         if let (None, Some(entry)) = (self.next, entries.first()) {
@@ -278,8 +278,13 @@ impl Recent {
     }
 
     /// Takes in nothing more: it would stay in memory for good.
-    pub(super) fn stop(&mut self) {
-        self.is_stopped = true;
+    pub(super) fn stop(&mut self, why: LogError) {
+        self.stopped = Some(why);
+    }
+
+    /// Why nothing more is taken in, once that is so.
+    pub(super) fn stopped(&self) -> Option<&LogError> {
+        self.stopped.as_ref()
     }
 
     /// The entries of a range, as far as they are in memory and `bytes_max` allows.

@@ -257,7 +257,7 @@ impl Worker {
             if !error.is_refusal() && self.poison.is_none() {
                 let poison = error.poison();
                 tracing::error!(%poison, "the log stops accepting writes");
-                self.shared.recent.lock().stop();
+                self.shared.recent.lock().stop(poison.clone());
                 self.poison = Some(poison);
             }
         }

@@ -228,13 +228,16 @@ fn a_failed_sync_stops_the_log() {
     let env = env_on(&disk, 1);
     let (log, _) = open(&env, LogOptions::default());
     append(&log, vec![entry(1, "kept")]).unwrap();
+    assert!(log.stopped().is_none());
     disk.fail_syncs_after_write_points(disk.write_points());
     assert!(matches!(
         append(&log, vec![entry(2, "lost")]),
         Err(LogError::Io { .. })
     ));
     disk.clear_faults();
+    assert!(matches!(log.stopped(), Some(LogError::Poisoned { .. })));
     let refused = append(&log, vec![entry(3, "late")]).unwrap_err();
+    assert_eq!(log.last(), Some((entry(2, "").term, LogIndex(2))));
     assert!(
         refused.to_string().contains("simulated failure of sync"),
         "{refused}"
