@@ -323,7 +323,8 @@ impl Checkpoints {
             self.install(incoming)?;
         }
         // What was proposed here may be in it, or not.
-        self.pending.forget_sent(&unknown_after_install());
+        let (term, _) = self.store.applied();
+        self.pending.forget_sent(&unknown_after_install(), term.0);
         Ok(())
     }
 

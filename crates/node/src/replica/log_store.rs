@@ -26,6 +26,7 @@ use super::types::{
     RaftVote, Types,
 };
 use crate::cluster::{Ballot, NodeNumber, Sabotage};
+use crate::Error;
 
 /// Payloads that are read at once: of one message to a follower, or one step of applying.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -86,7 +87,13 @@ impl LogStore {
     /// A failure of the log ends the writing of this node.
     fn failed(&self, error: LogError) -> io::Error {
         self.fault.log_failed(&error);
-        self.pending.fail(&log_error(error.clone()));
+        let told = log_error(error.clone());
+        // Other members may have what this one could not write.
+        let of_sent = match self.alone.load(Ordering::Acquire) {
+            true => told.clone(),
+            false => Error::unknown_outcome(&told.message),
+        };
+        self.pending.fail(&told, &of_sent);
         io::Error::other(error)
     }
 

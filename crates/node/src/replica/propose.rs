@@ -189,6 +189,11 @@ impl Replica {
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Handed::NotTaken,
                 // Applied, or discarded by a later leader.
                 Ok(_) => Handed::Sent,
+                // Others may have it.
+                Err(_) if !self.is_alone() => {
+                    let why = self.ended(&"it gave no answer").message;
+                    Handed::Refused(Error::unknown_outcome(why))
+                }
                 Err(_) => Handed::Refused(self.ended(&"it gave no answer")),
             },
         }
@@ -199,13 +204,8 @@ impl Replica {
         &self,
         resolution: oneshot::Receiver<Resolution>,
     ) -> Result<Resolution, Error> {
-        let unknown = || {
-            Error::new(
-                SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-                "it is unknown whether the commit took place: the leader was lost and no other was found in time",
-            )
-            .with_hint("Read what it should have written before repeating it, or repeat it with an idempotency key.")
-        };
+        let unknown =
+            || Error::unknown_outcome("the leader was lost and no other was found in time");
         let resolved = match self.is_alone() {
             // Nobody else can decide.
             true => Ok(resolution.await),
