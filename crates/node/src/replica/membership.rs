@@ -124,7 +124,7 @@ impl Replica {
                 AdminReply::NotLeader(_) if Instant::now() < deadline => {
                     self.next_lead(&lead, deadline).await?;
                 }
-                AdminReply::NotLeader(_) => return Err(super::propose::no_leader()),
+                AdminReply::NotLeader(_) => return Err(Error::no_leader()),
             }
         }
     }

@@ -283,7 +283,7 @@ impl Replica {
             match self.place.timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(self.ended(&"its metrics have ended")),
-                Err(_) => return Err(no_leader()),
+                Err(_) => return Err(Error::no_leader()),
             }
         }
     }
@@ -305,7 +305,7 @@ impl Replica {
     /// Errors: the consensus has ended, or nobody can be found for too long (57P03).
     pub(super) async fn next_lead(&self, last: &Lead, deadline: Instant) -> Result<(), Error> {
         if Instant::now() >= deadline {
-            return Err(no_leader());
+            return Err(Error::no_leader());
         }
         let pause = Duration::from_millis(self.pace.given().heartbeat_ms.clamp(5, 100));
         let until = (Instant::now() + pause).min(deadline);
@@ -348,15 +348,6 @@ fn resolution_of(resolved: Result<Resolution, oneshot::error::RecvError>) -> Han
         Ok(resolution) => Handed::Resolved(resolution),
         Err(_) => Handed::Refused(shutting_down()),
     }
-}
-
-/// 57P03: nobody leads.
-pub(super) fn no_leader() -> Error {
-    Error::new(
-        SqlState::CANNOT_CONNECT_NOW,
-        "no leader is known: this node does not reach enough others",
-    )
-    .with_hint("Retry. Reads of what is here: SET chronos.read_consistency = 'stale'.")
 }
 
 /// The log's index of what the library's index is.

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::propose::{index_of, no_leader};
+use super::propose::index_of;
 use super::types::{ballot, index_of_id, RaftState};
 use super::Replica;
 use crate::cluster::{Ballot, NodeNumber, ReadIndexReply, ReadIndexRequest, Sabotage};
@@ -140,7 +140,7 @@ impl Replica {
                 return Ok(index);
             }
             if Instant::now() >= deadline {
-                return Err(no_leader());
+                return Err(Error::no_leader());
             }
             self.next_lead(&lead, deadline).await?;
         }
