@@ -329,9 +329,14 @@ impl Replica {
         if *applied.borrow() >= index {
             return Ok(());
         }
-        let there = applied.wait_for(|last| *last >= index);
-        let there = self.place.timeout_at(deadline, there).await;
-        match there.map(|there| there.is_ok()) {
+        let there = async {
+            tokio::select! {
+                biased;
+                there = applied.wait_for(|last| *last >= index) => there.is_ok(),
+                () = self.repairs.stopped() => false,
+            }
+        };
+        match self.place.timeout_at(deadline, there).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(shutting_down()),
             Err(_) => Err(Error::new(

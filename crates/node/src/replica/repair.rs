@@ -79,7 +79,8 @@ impl Repairs {
         self.ends.send_replace(true);
     }
 
-    async fn stopped(&self) {
+    /// Returns when the node ends.
+    pub(super) async fn stopped(&self) {
         let mut ends = self.ends.subscribe();
         // The sender is as old as this.
         let _ = ends.wait_for(|ends| *ends).await;
