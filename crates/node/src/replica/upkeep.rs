@@ -1,5 +1,5 @@
-//! What goes on by itself: the log is cut, learners that have caught up are let vote, and changes
-//! of leaders are noted.
+//! What goes on by itself: the log is cut, learners that have caught up are let vote, changes of
+//! voters come to their end, and changes of leaders are noted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -90,7 +90,7 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
 }
 
 /// Runs until the replica is gone.
-pub(super) async fn watch_learners(replica: Weak<Replica>) {
+pub(super) async fn watch_members(replica: Weak<Replica>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(replica) = replica.upgrade() else {
@@ -99,6 +99,7 @@ pub(super) async fn watch_learners(replica: Weak<Replica>) {
         if replica.closing.load(Ordering::Acquire) {
             return;
         }
+        replica.complete_change().await;
         replica.promote_learners().await;
     }
 }
@@ -246,7 +247,7 @@ pub(super) fn start(replica: &Arc<Replica>, refused: watch::Receiver<u64>) {
     replica
         .place
         .spawn(cut_logs(Arc::downgrade(replica), refused));
-    replica.place.spawn(watch_learners(Arc::downgrade(replica)));
+    replica.place.spawn(watch_members(Arc::downgrade(replica)));
     replica
         .place
         .spawn(super::beat::beat(Arc::downgrade(replica)));
