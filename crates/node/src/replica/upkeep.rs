@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::Instant as _;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
@@ -19,8 +20,11 @@ use chronos_store::log::LogIndex;
 
 /// How often the log's length is looked at.
 const EVERY: Duration = Duration::from_millis(500);
+/// Who has not answered for so long is not there.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// A learner votes once it is no further behind than this.
 const PROMOTE_LAG_MAX: u64 = 1_000;
+
 /// What was counted since the node was opened.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -160,7 +164,7 @@ impl Replica {
                 last,
                 bytes: self.log.stats().file_bytes,
             };
-            let Some(upto) = cut_upto(length, old, keep) else {
+            let Some(upto) = cut_upto(length, old, keep, self.followed()) else {
                 return;
             };
             // Small transactions fill the log, and rare ones grow old, long before they fill memory.
@@ -179,6 +183,22 @@ impl Replica {
         // nothing that a follower is being sent.
         let _ = self.raft.trigger().snapshot().await;
         let _ = self.raft.trigger().purge_log(raft_index(upto)).await;
+    }
+
+    /// The last entry that all followers have that answer; `None`: this node does not lead, or there
+    /// are none.
+    fn followed(&self) -> Option<LogIndex> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let (replication, heard) = (metrics.replication.as_ref()?, metrics.heartbeat.as_ref()?);
+        let answers = |id: &u64| {
+            let heard = heard.get(id).and_then(Option::as_ref);
+            heard.is_some_and(|at| at.elapsed() < ANSWERED_WITHIN)
+        };
+        let followers = replication.iter().filter(|(id, _)| **id != self.own_id());
+        let followers = followers.filter(|(id, _)| answers(id));
+        let matched = followers.map(|(_, matched)| matched.as_ref().map_or(0, index_of_id));
+        matched.min().map(LogIndex)
     }
 
     fn log_keep(&self) -> Keep {
