@@ -102,7 +102,8 @@ impl LogStore {
     fn note_members(&self, entries: &[RaftEntry]) {
         let own = u64::from(self.number.0);
         let mut memberships = entries.iter().filter_map(RaftEntryTrait::get_membership);
-        if memberships.any(|m| m.voter_ids().any(|id| id != own)) {
+        // One that does not vote has a copy of the log as well.
+        if memberships.any(|m| m.nodes().any(|(id, _)| *id != own)) {
             self.alone.store(false, Ordering::Release);
         }
     }
@@ -270,5 +271,59 @@ impl RaftLogStorage<Types> for LogStore {
         let upto = position(&upto);
         self.done(|log, done| log.purge_then(Term(upto.term), LogIndex(upto.index), done))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use chronos_env::Env;
+    use chronos_store::log::{Driver, LogOptions};
+    use openraft::impls::EntryPayload;
+
+    use super::super::types::{RaftMembership, RaftNode};
+    use super::*;
+    use crate::cluster::{Member, Timing};
+
+    #[test]
+    fn who_has_a_learner_is_not_alone() {
+        let options = LogOptions {
+            driver: Driver::Stepped,
+            ..LogOptions::default()
+        };
+        let (log, _) = Log::open(&Env::simulated(1), Path::new("/log"), options).unwrap();
+        let timing = Timing {
+            heartbeat_ms: 100,
+            election_timeout_ms: 1_000,
+        };
+        let alone = Arc::new(AtomicBool::new(true));
+        let store = LogStore::new(
+            log,
+            NodeNumber(1),
+            Arc::default(),
+            Pending::new(1),
+            Arc::clone(&alone),
+            None,
+            Pace::by_clock(timing, true, 0),
+        );
+        let note = |names: &[&str]| {
+            let nodes = names.iter().map(|name| {
+                let member = Member::new(name, "a:1").unwrap();
+                let promote = false;
+                (u64::from(member.number.0), RaftNode { member, promote })
+            });
+            let nodes: BTreeMap<u64, RaftNode> = nodes.collect();
+            let members = RaftMembership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+            store.note_members(&[RaftEntry {
+                log_id: raft_log_id(Term(1), LogIndex(1)),
+                payload: EntryPayload::Membership(members),
+            }]);
+        };
+        note(&["n1"]);
+        assert!(alone.load(Ordering::Acquire));
+        note(&["n1", "n2"]);
+        assert!(!alone.load(Ordering::Acquire));
     }
 }
