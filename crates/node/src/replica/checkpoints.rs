@@ -21,7 +21,7 @@ use bytes::Bytes;
 use chronos_env::Env;
 use chronos_model::SqlState;
 use chronos_store::checkpoint::{
-    remove_unfinished, replace_store, Checkpoint, CheckpointList, Receiver, INCOMING,
+    remove_all, remove_unfinished, replace_store, Checkpoint, CheckpointList, Receiver, INCOMING,
 };
 use chronos_store::log::LogIndex;
 use chronos_store::{Membership as StoredBytes, Store};
@@ -296,6 +296,18 @@ impl Checkpoints {
         };
         receiver.finish().map_err(failed)?;
         Ok(incoming)
+    }
+
+    /// Removes what was received and is not about to take its place: nobody goes on with it. Blocks.
+    pub(crate) fn discard(&self) -> Result<(), Error> {
+        let mut receiving = self.receiving.lock();
+        if self.is_there.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        *receiving = None;
+        self.note_progress(&receiving);
+        remove_all(&self.env, &self.data_dir.join(INCOMING))?;
+        Ok(remove_unfinished(&self.env, &self.data_dir)?)
     }
 
     /// What the one contains that is being received, if it has this id.

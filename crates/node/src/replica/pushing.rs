@@ -120,7 +120,7 @@ mod tests {
     use std::path::Path;
 
     use async_trait::async_trait;
-    use chronos_env::{SimDisk, SimEnv};
+    use chronos_env::{Disk, SimDisk, SimEnv};
     use chronos_store::log::LogIndex;
     use chronos_store::{Store, StoreOptions};
 
@@ -208,9 +208,11 @@ mod tests {
         from.store()
             .skip(LogIndex(1), chronos_model::Stamp(9))
             .unwrap();
+        let there = SimDisk::new(2);
+        let taker = Arc::new(Taker(checkpoints(&there, "/to")));
         let push = Push {
             target: 2,
-            peer: Arc::new(Taker(checkpoints(&SimDisk::new(2), "/to"))),
+            peer: taker.clone(),
             sending: Arc::default(),
             stepped: true,
         };
@@ -218,8 +220,12 @@ mod tests {
         disk.fail_reads(disk.read_points()..u64::MAX);
         let pushed = push.push(made, CheckpointOffer::default()).await;
         assert!(matches!(pushed, Err(PeerError::Failed(_))));
-        // It is gone on with.
+        let part = Path::new("/to/incoming.part");
+        assert!(there.exists(part).unwrap() && taker.0.receiving().is_some());
+        // It is gone on with, or after a while it is not.
         disk.clear_faults();
+        taker.0.discard().unwrap();
+        assert!(!there.exists(part).unwrap() && taker.0.receiving().is_none());
         let made = from.make(true).unwrap();
         let pushed = push.push(made, CheckpointOffer::default()).await;
         assert!(matches!(pushed, Ok(Pushed::There(_))));

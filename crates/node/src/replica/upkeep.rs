@@ -1,5 +1,5 @@
-//! What goes on by itself: the log is cut, learners that have caught up are let vote, changes of
-//! voters come to their end, and changes of leaders are noted.
+//! What goes on by itself: the log is cut, what is of no use any more is removed, learners that have
+//! caught up are let vote, changes of voters come to their end, and changes of leaders are noted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -20,6 +20,8 @@ use chronos_store::log::LogIndex;
 
 /// How often the log's length is looked at.
 const EVERY: Duration = Duration::from_millis(500);
+/// What was received of a checkpoint is kept for so long after nothing more came.
+const KEEP_RECEIVED: Duration = Duration::from_secs(60 * 60);
 /// Who has not answered for so long is not there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// A learner votes once it is no further behind than this.
@@ -76,6 +78,7 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
 pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receiver<u64>) {
     let mut installed = 0;
     let mut ages = Ages::default();
+    let mut received = (0, 0);
     loop {
         let noticed = tokio::time::timeout(EVERY, refused.changed()).await;
         let Some(replica) = replica.upgrade() else {
@@ -86,6 +89,7 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
         }
         let must_forget = matches!(noticed, Ok(Ok(())));
         replica.cut_log(must_forget, &mut ages).await;
+        replica.discard_received(&mut received).await;
         if replica.checkpoints.installed() != installed {
             installed = replica.checkpoints.installed();
             replica.indexes.look_again();
@@ -199,6 +203,25 @@ impl Replica {
         let followers = followers.filter(|(id, _)| answers(id));
         let matched = followers.map(|(_, matched)| matched.as_ref().map_or(0, index_of_id));
         matched.min().map(LogIndex)
+    }
+
+    /// Makes room if nobody goes on with what was sent here. `seen`: the bytes that had arrived when
+    /// something was seen to last, and when that was.
+    async fn discard_received(&self, seen: &mut (u64, u64)) {
+        let now = self.env.clock.monotonic_nanos();
+        let arrived = self.checkpoints.arrived();
+        if arrived != seen.0 || seen.1 == 0 {
+            *seen = (arrived, now.max(1));
+        }
+        if Duration::from_nanos(now.saturating_sub(seen.1)) < KEEP_RECEIVED {
+            return;
+        }
+        seen.1 = now;
+        let checkpoints = Arc::clone(&self.checkpoints);
+        let discarded = run(self.is_stepped(), move || checkpoints.discard()).await;
+        if let Err(error) = discarded {
+            tracing::warn!(%error, "what was received of a checkpoint cannot be removed");
+        }
     }
 
     fn log_keep(&self) -> Keep {
