@@ -55,9 +55,9 @@ impl Error {
 
     /// 57P03, of what takes a leader while none is known. Nothing was done.
     pub fn no_leader() -> Error {
-        Error::new(SqlState::CANNOT_CONNECT_NOW, "no leader is known").with_hint(
-            "Retry in a moment: the nodes elect one as long as most of them reach each other.",
-        )
+        let message = "no leader is known: this node does not reach enough others";
+        Error::new(SqlState::CANNOT_CONNECT_NOW, message)
+            .with_hint("Retry. Reads of what is here: SET chronos.read_consistency = 'stale'.")
     }
 
     /// With a detail.

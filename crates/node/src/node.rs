@@ -140,15 +140,8 @@ impl Node {
     ) -> Result<Node, Error> {
         let started_nanos = env.clock.monotonic_nanos();
         let dir = options.data_dir.as_path();
-        let failed = |what: &str, e: std::io::Error| {
-            Error::new(
-                SqlState::IO_ERROR,
-                format!("cannot {what} {}: {e}", dir.display()),
-            )
-        };
-        env.disk
-            .create_dir_all(dir)
-            .map_err(|e| failed("create the data directory", e))?;
+        let created = env.disk.create_dir_all(dir);
+        created.map_err(|e| dir_error("create the data directory", dir, &e))?;
         let lock = env
             .disk
             .lock_exclusive(&dir.join("LOCK"))
@@ -165,39 +158,13 @@ impl Node {
         archive::remove_left(&env, dir)?;
         let store = open_store(&env, dir, memory.shares(), options)?;
         let log_options = LogOptions {
-            durability: match options.cluster.simulated.sabotage {
-                Some(Sabotage::SkipLogSync) => Durability::None,
-                _ => durability,
-            },
-            segment_bytes: (options.cluster.simulated.log_file_bytes)
-                .unwrap_or_else(|| profile.log_segment_bytes()),
-            // What is under way is limited where it is proposed.
-            queue_bytes_max: u64::MAX,
             driver: match place.is_stepped() {
                 true => Driver::Stepped,
                 false => Driver::Thread,
             },
-            cache_bytes: (memory.shares().limit / 32).min(LogOptions::CACHE_BYTES_DEFAULT),
-            on_work: options.cluster.on_log_work.clone(),
-            ..LogOptions::default()
+            ..log_options(&options.cluster, profile, durability, memory.shares())
         };
-        let (log, recovery) = Log::open(&env, &dir.join("log"), log_options).map_err(log_error)?;
-        // What was just created must outlive a power cut before anything in it counts.
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
-        for directory in [Some(dir), parent.or(Some(Path::new(".")))]
-            .into_iter()
-            .flatten()
-        {
-            env.disk
-                .sync_dir(directory)
-                .map_err(|e| failed("make durable the data directory", e))?;
-        }
-        if recovery.truncated_bytes > 0 {
-            tracing::info!(
-                bytes = recovery.truncated_bytes,
-                "cut off an unfinished write at the end of the log"
-            );
-        }
+        let log = open_log(&env, dir, log_options)?;
         let replica = Start {
             env: &env,
             data_dir: dir,
@@ -227,7 +194,7 @@ impl Node {
             parallelism: profile.query_threads(),
             memory: Arc::clone(&memory),
             spill: spill_options(dir, options.spill)
-                .map_err(|e| failed("make a directory for queries in", e))?,
+                .map_err(|e| dir_error("make a directory for queries in", dir, &e))?,
         })?;
         let inner = Inner {
             auth: Auth::new(options.auth.clone(), &env),
@@ -423,6 +390,50 @@ impl Node {
                 .collect(),
         }
     }
+}
+
+fn dir_error(what: &str, dir: &Path, e: &std::io::Error) -> Error {
+    let message = format!("cannot {what} {}: {e}", dir.display());
+    Error::new(SqlState::IO_ERROR, message)
+}
+
+fn log_options(
+    cluster: &ClusterOptions,
+    profile: Profile,
+    durability: Durability,
+    shares: MemoryShares,
+) -> LogOptions {
+    LogOptions {
+        durability: match cluster.simulated.sabotage {
+            Some(Sabotage::SkipLogSync) => Durability::None,
+            _ => durability,
+        },
+        segment_bytes: (cluster.simulated.log_file_bytes)
+            .unwrap_or_else(|| profile.log_segment_bytes()),
+        // What is under way is limited where it is proposed.
+        queue_bytes_max: u64::MAX,
+        cache_bytes: (shares.limit / 32).min(LogOptions::CACHE_BYTES_DEFAULT),
+        on_work: cluster.on_log_work.clone(),
+        ..LogOptions::default()
+    }
+}
+
+/// Opens the log, and makes durable that the directory has it and the store.
+fn open_log(env: &Env, dir: &Path, options: LogOptions) -> Result<Log, Error> {
+    let (log, recovery) = Log::open(env, &dir.join("log"), options).map_err(log_error)?;
+    // What was just created must outlive a power cut before anything in it counts.
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+    for directory in [dir, parent.unwrap_or(Path::new("."))] {
+        let synced = env.disk.sync_dir(directory);
+        synced.map_err(|e| dir_error("make durable the data directory", dir, &e))?;
+    }
+    if recovery.truncated_bytes > 0 {
+        tracing::info!(
+            bytes = recovery.truncated_bytes,
+            "cut off an unfinished write at the end of the log"
+        );
+    }
+    Ok(log)
 }
 
 fn open_store(

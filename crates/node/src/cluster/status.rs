@@ -35,6 +35,10 @@ pub struct ClusterStatus {
     pub checkpoint_index: u64,
     /// Members.
     pub members: Vec<MemberStatus>,
+    /// Whether a change of voters is under way: until its end, those before and those after it must
+    /// both agree to everything, and all of them are shown as voters.
+    #[serde(default)]
+    pub changing: bool,
     /// Elections that this node has started since it was opened.
     pub elections: u64,
     /// How often it has become leader.

@@ -170,6 +170,7 @@ impl Applier {
     /// An entry that was applied before, and is in a segment by now; or that a checkpoint contains,
     /// and nobody here knows what became of it.
     fn pass_over(&self, entry: &LogEntry) -> Result<(), Error> {
+        self.pending.enter_term(entry.term.0);
         if let Some(waiting) = self.waiting_for(entry)? {
             let unknown = Resolution::Unknown(unknown_after_install());
             let _ = waiting.reply.send(unknown);
@@ -283,6 +284,7 @@ impl Applier {
                     self.fault
                         .stop(&error, "the store failed; nothing more is written");
                     self.halt = Some(Halt::Failure);
+                    return Outcome::Known(Err(self.not_applied(error)));
                 }
                 Outcome::Known(Err(error))
             }
@@ -311,8 +313,8 @@ impl Applier {
                     reason,
                 });
                 self.halt = Some(Halt::Damage(damage.clone()));
-                let error = Error::from(damage.clone());
                 if let Some(waiting) = waiting {
+                    let error = self.not_applied(damage.clone().into());
                     answers.push((waiting.reply, Err(error)));
                 }
                 self.store
@@ -328,6 +330,14 @@ impl Applier {
         Ok(passed?)
     }
 
+    /// What is told of an entry that could not be applied here. Other members apply it.
+    fn not_applied(&self, error: Error) -> Error {
+        match self.alone.load(Ordering::Acquire) {
+            true => error,
+            false => Error::unknown_outcome(error.message),
+        }
+    }
+
     /// An entry that is not applied: who proposed it learns no outcome, and nobody reads the
     /// tables that it changes.
     fn hold_back(&self, entry: &LogEntry, halt: &Halt) -> Result<(), Error> {
@@ -335,7 +345,8 @@ impl Applier {
             return Ok(());
         }
         if let (Some(waiting), Some(fault)) = (self.waiting_for(entry)?, self.fault.get()) {
-            let _ = waiting.reply.send(Resolution::Unknown(fault.error()));
+            let error = self.not_applied(fault.error());
+            let _ = waiting.reply.send(Resolution::Unknown(error));
         }
         if let Halt::Damage(damage) = halt {
             let tables = tables_of_entry(entry)?;

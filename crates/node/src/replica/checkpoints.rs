@@ -21,11 +21,12 @@ use bytes::Bytes;
 use chronos_env::Env;
 use chronos_model::SqlState;
 use chronos_store::checkpoint::{
-    remove_unfinished, replace_store, Checkpoint, CheckpointList, Receiver, INCOMING,
+    remove_all, remove_unfinished, replace_store, Checkpoint, CheckpointList, Receiver, INCOMING,
 };
 use chronos_store::log::LogIndex;
 use chronos_store::{Membership as StoredBytes, Store};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::machine::{CheckpointData, RaftSnapshot};
 use super::pending::Pending;
@@ -56,6 +57,28 @@ struct Receiving {
     receiver: Receiver,
 }
 
+/// How far it is.
+struct Progress {
+    id: String,
+    /// The last entry that it contains.
+    index: LogIndex,
+    transfer: TransferStatus,
+}
+
+impl Progress {
+    fn of(receiving: &Receiving) -> Progress {
+        let list = receiving.receiver.list();
+        Progress {
+            id: receiving.id.clone(),
+            index: list.applied().1,
+            transfer: TransferStatus {
+                bytes: receiving.receiver.received_bytes(),
+                bytes_total: list.bytes(),
+            },
+        }
+    }
+}
+
 /// Why a checkpoint has not taken the place of the store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
@@ -73,7 +96,10 @@ pub(crate) struct Checkpoints {
     data_dir: PathBuf,
     store: Store,
     pending: Arc<Pending>,
+    /// Held while files of it are read and written.
     receiving: Mutex<Option<Receiving>>,
+    /// For whoever asks meanwhile.
+    progress: Mutex<Option<Progress>>,
     /// Whether one has arrived and has not taken its place yet.
     is_there: Arc<AtomicBool>,
     /// The number of one that this node has asked for.
@@ -114,6 +140,7 @@ impl Checkpoints {
             store,
             pending,
             receiving: Mutex::new(None),
+            progress: Mutex::new(None),
             is_there: Arc::default(),
             asked: Mutex::new(None),
             arrived: AtomicU64::new(0),
@@ -148,8 +175,8 @@ impl Checkpoints {
         }))
     }
 
-    /// Makes a checkpoint to be sent. Blocks.
-    pub(crate) fn make(&self) -> Result<Made, Error> {
+    /// Makes a checkpoint to be sent. Blocks. Where everything is done in steps, its end does as well.
+    pub(crate) fn make(&self, stepped: bool) -> Result<Made, Error> {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let dir = self.data_dir.join(CHECKPOINTS).join(number.to_string());
         let checkpoint = self.store.checkpoint(&dir)?;
@@ -163,6 +190,7 @@ impl Checkpoints {
         Ok(Made {
             id,
             checkpoint: Some(checkpoint),
+            stepped,
         })
     }
 
@@ -186,7 +214,9 @@ impl Checkpoints {
             let incoming = self.data_dir.join(INCOMING);
             let list = CheckpointList::decode(&offer.list, &incoming).map_err(failed)?;
             // Another one that broke off gives way; what this one shares with it stays.
-            let receiver = match receiving.take() {
+            let before = receiving.take();
+            self.note_progress(&receiving);
+            let receiver = match before {
                 Some(before) => before.receiver.go_over_to(list, Some(&self.store)),
                 None => Receiver::begin(&self.env, &incoming, list, Some(&self.store)),
             };
@@ -201,6 +231,7 @@ impl Checkpoints {
                 id: offer.id.clone(),
                 receiver,
             });
+            self.note_progress(&receiving);
         }
         let Some(Receiving { receiver, .. }) = &*receiving else {
             return Ok(OfferReply::Complete);
@@ -230,7 +261,12 @@ impl Checkpoints {
         let written = receiver.write(&name, part.offset, &part.bytes);
         self.arrived
             .fetch_add(part.bytes.len() as u64, Ordering::Relaxed);
+        self.note_progress(&receiving);
         written.map_err(failed)
+    }
+
+    fn note_progress(&self, receiving: &Option<Receiving>) {
+        *self.progress.lock() = receiving.as_ref().map(Progress::of);
     }
 
     /// Bytes that have arrived since the node was opened. Waits for nothing.
@@ -243,25 +279,42 @@ impl Checkpoints {
         let taken = {
             let mut receiving = self.receiving.lock();
             let is_it = receiving.as_ref().is_some_and(|r| r.id == id);
-            receiving.take_if(|_| is_it)
+            let taken = receiving.take_if(|_| is_it);
+            self.note_progress(&receiving);
+            // Nobody begins with another one in between.
+            taken.map(|taken| {
+                self.is_there.store(true, Ordering::Release);
+                let incoming = Incoming {
+                    list: taken.receiver.list().clone(),
+                    is_there: Arc::clone(&self.is_there),
+                };
+                (taken.receiver, incoming)
+            })
         };
-        let Some(Receiving { receiver, .. }) = taken else {
+        let Some((receiver, incoming)) = taken else {
             return Err(PeerError::Failed("that checkpoint was not offered".into()));
         };
-        let incoming = Incoming {
-            list: receiver.list().clone(),
-            is_there: Arc::clone(&self.is_there),
-        };
-        self.is_there.store(true, Ordering::Release);
         receiver.finish().map_err(failed)?;
         Ok(incoming)
     }
 
+    /// Removes what was received and is not about to take its place: nobody goes on with it. Blocks.
+    pub(crate) fn discard(&self) -> Result<(), Error> {
+        let mut receiving = self.receiving.lock();
+        if self.is_there.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        *receiving = None;
+        self.note_progress(&receiving);
+        remove_all(&self.env, &self.data_dir.join(INCOMING))?;
+        Ok(remove_unfinished(&self.env, &self.data_dir)?)
+    }
+
     /// What the one contains that is being received, if it has this id.
     pub(crate) fn contains(&self, id: &str) -> Option<LogIndex> {
-        let receiving = self.receiving.lock();
-        let receiving = receiving.as_ref().filter(|r| r.id == id)?;
-        Some(receiving.receiver.list().applied().1)
+        let progress = self.progress.lock();
+        let progress = progress.as_ref().filter(|progress| progress.id == id);
+        progress.map(|progress| progress.index)
     }
 
     /// How often the store was replaced.
@@ -271,11 +324,8 @@ impl Checkpoints {
 
     /// How far a transfer to this node is.
     pub(crate) fn receiving(&self) -> Option<TransferStatus> {
-        let receiving = self.receiving.lock();
-        receiving.as_ref().map(|r| TransferStatus {
-            bytes: r.receiver.received_bytes(),
-            bytes_total: r.receiver.list().bytes(),
-        })
+        let progress = self.progress.lock();
+        progress.as_ref().map(|progress| progress.transfer.clone())
     }
 
     /// Puts a checkpoint that the leader has sent in the place of the store, unless the store has
@@ -285,7 +335,8 @@ impl Checkpoints {
             self.install(incoming)?;
         }
         // What was proposed here may be in it, or not.
-        self.pending.forget_sent(&unknown_after_install());
+        let (term, _) = self.store.applied();
+        self.pending.forget_sent(&unknown_after_install(), term.0);
         Ok(())
     }
 
@@ -344,6 +395,7 @@ pub(crate) fn stored_membership(stored: Option<&StoredBytes>) -> io::Result<Raft
 pub(crate) struct Made {
     pub(crate) id: String,
     checkpoint: Option<Checkpoint>,
+    stepped: bool,
 }
 
 impl Made {
@@ -366,10 +418,18 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        if let Some(checkpoint) = self.checkpoint.take() {
+        let Some(checkpoint) = self.checkpoint.take() else {
+            return;
+        };
+        let remove = move || {
             if let Err(error) = checkpoint.remove() {
                 tracing::warn!(%error, "a checkpoint that was sent cannot be removed");
             }
+        };
+        // Large files take their time, and this may be the thread of the consensus.
+        match Handle::try_current() {
+            Ok(runtime) if !self.stepped => drop(runtime.spawn_blocking(remove)),
+            _ => remove(),
         }
     }
 }

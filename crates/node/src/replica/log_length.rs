@@ -1,5 +1,6 @@
 //! How much of its log a member keeps for others that are behind: up to so many bytes, and not
-//! for longer than so long.
+//! for longer than so long. A leader keeps more for followers that answer: who is being sent a
+//! checkpoint needs what comes after it, or the next one would have to follow at once.
 //!
 //! ```text
 //!   first          noted 25 h ago    noted 24 h ago           flushed        last
@@ -19,6 +20,9 @@ use chronos_store::log::LogIndex;
 /// Notes within the time for which entries are kept: an entry is let go of so much of it later, at
 /// most.
 const NOTES: u32 = 16;
+
+/// A leader keeps so many times as many bytes for followers that answer and lack them.
+const TIMES_FOR_FOLLOWERS: u64 = 4;
 
 /// What a member keeps of its log.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +44,21 @@ pub(super) struct Length {
     pub(super) bytes: u64,
 }
 
-/// Up to where a log is to be cut, once that is flushed; `None`: it stays as it is.
-pub(super) fn cut_upto(length: Length, old: Option<LogIndex>, keep: Keep) -> Option<LogIndex> {
+/// Up to where a log is to be cut, once that is flushed; `None`: it stays as it is. `followed`: what
+/// all followers have that answer, if this member leads.
+pub(super) fn cut_upto(
+    length: Length,
+    old: Option<LogIndex>,
+    keep: Keep,
+    followed: Option<LogIndex>,
+) -> Option<LogIndex> {
     let half = LogIndex(length.first.0 + (length.last.0 - length.first.0) / 2);
     let long = (length.bytes > keep.bytes).then_some(half);
-    long.max(old).filter(|upto| *upto >= length.first)
+    let most = keep.bytes.saturating_mul(TIMES_FOR_FOLLOWERS);
+    let lacking = followed.filter(|_| length.bytes <= most);
+    let upto = long.max(old)?;
+    let upto = lacking.map_or(upto, |followed| upto.min(followed));
+    Some(upto).filter(|upto| *upto >= length.first)
 }
 
 /// Where the log ended, and when.
@@ -96,12 +110,27 @@ mod tests {
         }
     }
 
-    fn cut(length: Length, old: Option<u64>) -> Option<u64> {
+    fn cut_followed(length: Length, old: Option<u64>, followed: Option<u64>) -> Option<u64> {
         let keep = Keep {
             bytes: 1_000,
             age: KEEP,
         };
-        cut_upto(length, old.map(LogIndex), keep).map(|index| index.0)
+        let upto = cut_upto(length, old.map(LogIndex), keep, followed.map(LogIndex));
+        upto.map(|index| index.0)
+    }
+
+    fn cut(length: Length, old: Option<u64>) -> Option<u64> {
+        cut_followed(length, old, None)
+    }
+
+    #[test]
+    fn more_is_kept_for_followers_that_answer_but_not_everything() {
+        let long = length(1, 101, 1_001);
+        assert_eq!(cut_followed(long, Some(60), Some(101)), Some(60));
+        assert_eq!(cut_followed(long, Some(60), Some(30)), Some(30));
+        assert_eq!(cut_followed(long, None, Some(0)), None);
+        assert_eq!(cut_followed(length(1, 101, 4_000), None, Some(0)), None);
+        assert_eq!(cut_followed(length(1, 101, 4_001), None, Some(0)), Some(51));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::types::{
     RaftVote, Types,
 };
 use crate::cluster::{Ballot, NodeNumber, Sabotage};
+use crate::Error;
 
 /// Payloads that are read at once: of one message to a follower, or one step of applying.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -69,7 +70,13 @@ impl LogStore {
     /// A failure of the log ends the writing of this node.
     fn failed(&self, error: LogError) -> io::Error {
         self.fault.log_failed(&error);
-        self.pending.fail(&log_error(error.clone()));
+        let told = log_error(error.clone());
+        // Other members may have what this one could not write.
+        let of_sent = match self.alone.load(Ordering::Acquire) {
+            true => told.clone(),
+            false => Error::unknown_outcome(&told.message),
+        };
+        self.pending.fail(&told, &of_sent);
         io::Error::other(error)
     }
 
@@ -78,7 +85,8 @@ impl LogStore {
     fn note_members(&self, entries: &[RaftEntry]) {
         let own = u64::from(self.number.0);
         let mut memberships = entries.iter().filter_map(RaftEntryTrait::get_membership);
-        if memberships.any(|m| m.voter_ids().any(|id| id != own)) {
+        // One that does not vote has a copy of the log as well.
+        if memberships.any(|m| m.nodes().any(|(id, _)| *id != own)) {
             self.alone.store(false, Ordering::Release);
         }
     }
@@ -256,5 +264,60 @@ impl RaftLogStorage<Types> for LogStore {
         let upto = position(&upto);
         self.done(|log, done| log.purge_then(Term(upto.term), LogIndex(upto.index), done))
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use chronos_env::Env;
+    use chronos_store::log::{Driver, LogOptions};
+    use openraft::impls::EntryPayload;
+
+    use super::super::types::{RaftMembership, RaftNode};
+    use super::*;
+    use crate::cluster::{Member, Timing};
+
+    #[test]
+    fn who_has_a_learner_is_not_alone() {
+        let options = LogOptions {
+            driver: Driver::Stepped,
+            ..LogOptions::default()
+        };
+        let (log, _) = Log::open(&Env::simulated(1), Path::new("/log"), options).unwrap();
+        let timing = Timing {
+            heartbeat_ms: 100,
+            election_timeout_ms: 1_000,
+        };
+        let alone = Arc::new(AtomicBool::new(true));
+        let store = LogStore {
+            log,
+            number: NodeNumber(1),
+            fault: Arc::default(),
+            pending: Pending::new(1),
+            alone: Arc::clone(&alone),
+            at_once_bytes_max: 0,
+            sabotage: None,
+            pace: Pace::by_clock(timing, true, 0),
+        };
+        let note = |names: &[&str]| {
+            let nodes = names.iter().map(|name| {
+                let member = Member::new(name, "a:1").unwrap();
+                let promote = false;
+                (u64::from(member.number.0), RaftNode { member, promote })
+            });
+            let nodes: BTreeMap<u64, RaftNode> = nodes.collect();
+            let members = RaftMembership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+            store.note_members(&[RaftEntry {
+                log_id: raft_log_id(Term(1), LogIndex(1)),
+                payload: EntryPayload::Membership(members),
+            }]);
+        };
+        note(&["n1"]);
+        assert!(alone.load(Ordering::Acquire));
+        note(&["n1", "n2"]);
+        assert!(!alone.load(Ordering::Acquire));
     }
 }

@@ -9,9 +9,10 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::Instant as _;
 use openraft::{ChangeMembers, RaftMetrics, ServerState};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::types::{index_of_id, RaftNode, Types};
+use super::types::{index_of_id, RaftMembership, RaftNode, Types};
 use super::Replica;
 use crate::cluster::{
     AdminReply, AdminRequest, ClusterStatus, FollowerStatus, Introduction, Member, MemberStatus,
@@ -62,6 +63,7 @@ impl Replica {
             purged_index: index(&metrics.purged),
             checkpoint_index: self.store.flushed_index().0,
             members: self.members_in(&metrics, leads),
+            changing: is_joint(membership),
             elections: self.counts.elections(),
             terms_led: self.counts.terms_led(),
             quorum_acked_ms: metrics
@@ -158,7 +160,7 @@ impl Replica {
                 AdminReply::NotLeader(_) if Instant::now() < deadline => {
                     self.next_lead(&lead, deadline).await?;
                 }
-                AdminReply::NotLeader(_) => return Err(super::propose::no_leader()),
+                AdminReply::NotLeader(_) => return Err(Error::no_leader()),
             }
         }
     }
@@ -189,12 +191,25 @@ impl Replica {
                         "node {unknown} is no member yet; add it as a learner first"
                     ));
                 }
-                self.change_members(Changes::ReplaceAllVoters(voters), !remove)
-                    .await
+                self.replace_voters(voters, !remove).await
             }
             AdminRequest::Remove { node } => self.remove(u64::from(node.0)).await,
             AdminRequest::TransferLeader { to } => self.transfer(to.map(|n| u64::from(n.0))).await,
         }
+    }
+
+    async fn replace_voters(&self, voters: BTreeSet<u64>, retain: bool) -> AdminReply {
+        let kept = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            kept_promises(metrics.membership_config.membership(), &voters)
+        };
+        let replaced = Changes::ReplaceAllVoters(voters);
+        let changes = match kept.is_empty() {
+            true => replaced,
+            false => Changes::Batch(vec![Changes::SetNodes(kept), replaced]),
+        };
+        self.change_members(changes, retain).await
     }
 
     fn is_member(&self, id: u64) -> bool {
@@ -276,14 +291,44 @@ impl Replica {
             .await
     }
 
-    /// Lets learners that have caught up vote, or changes members in any other way.
+    /// Lets learners that have caught up vote, or changes members in any other way. It takes two
+    /// entries if voters change: the second one follows also if nobody waits for it any more.
     pub(super) async fn change_members(&self, changes: Changes, retain: bool) -> AdminReply {
-        match self.raft.change_membership(changes, retain).await {
-            Ok(_) => AdminReply::Done,
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+        let (sender, changed) = oneshot::channel();
+        let raft = self.raft.clone();
+        self.place.spawn(async move {
+            let _ = sender.send(raft.change_membership(changes, retain).await);
+        });
+        match changed.await {
+            Ok(Ok(_)) => AdminReply::Done,
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
                 AdminReply::NotLeader(to.leader_id.map(|id| NodeNumber(id as u32)))
             }
-            Err(error) => AdminReply::Refused(error.to_string()),
+            Ok(Err(error)) => AdminReply::Refused(error.to_string()),
+            Err(_) => AdminReply::Refused(super::shutting_down().message),
+        }
+    }
+
+    /// Completes a change of voters that an earlier leader has left halfway. One of this term is
+    /// completed by who began it.
+    pub(super) async fn complete_change(&self) {
+        let is_left = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let members = &metrics.membership_config;
+            let begun = members.log_id().as_ref();
+            let begun = begun.map_or(0, |id| id.committed_leader_id().term);
+            metrics.state == ServerState::Leader
+                && is_joint(members.membership())
+                && begun < metrics.vote.leader_id.term
+        };
+        if is_left {
+            let nobody = Changes::AddVoterIds(BTreeSet::new());
+            let reply = self.change_members(nobody, true).await;
+            tracing::info!(
+                ?reply,
+                "a change of voters that was left halfway is completed"
+            );
         }
     }
 
@@ -363,6 +408,27 @@ impl Replica {
     }
 }
 
+/// Whether two sets of voters must agree.
+fn is_joint(members: &RaftMembership) -> bool {
+    members.get_joint_config().len() > 1
+}
+
+/// The members that were to vote once they had caught up, and do so or are told to now: that is over,
+/// and who loses the vote later does not get it back by it.
+fn kept_promises(members: &RaftMembership, voters: &BTreeSet<u64>) -> BTreeMap<u64, RaftNode> {
+    let vote: BTreeSet<u64> = members.voter_ids().collect();
+    let kept = |id: &u64| vote.contains(id) || voters.contains(id);
+    let promised = members.nodes().filter(|(_, node)| node.promote);
+    let kept = promised.filter(|(id, _)| kept(id)).map(|(id, node)| {
+        let node = RaftNode {
+            promote: false,
+            ..node.clone()
+        };
+        (*id, node)
+    });
+    kept.collect()
+}
+
 /// In milliseconds, to the microsecond.
 fn round_trip_ms(measured: Option<Duration>) -> Option<f64> {
     measured.map(|trip| trip.as_micros() as f64 / 1e3)
@@ -390,4 +456,24 @@ fn not_done(error: &PeerError) -> Error {
         ),
     )
     .with_hint("Ask for the members, then repeat it if needed: that does no harm.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_to_vote_is_over_when_it_is_kept() {
+        let node = |id: u64, promote| {
+            let member = Member::new(&format!("n{id}"), "a:1").unwrap();
+            (id, RaftNode { member, promote })
+        };
+        let nodes = [(1, false), (2, true), (3, true), (4, true), (5, false)];
+        let nodes: BTreeMap<u64, RaftNode> = nodes.map(|(id, promote)| node(id, promote)).into();
+        let voters = BTreeSet::from([1, 2]);
+        let members = RaftMembership::new(vec![voters], nodes).unwrap();
+        // 2 votes and is not to any more, 3 is told to, 4 still has to catch up.
+        let kept = kept_promises(&members, &BTreeSet::from([1, 3]));
+        assert_eq!(kept, BTreeMap::from([node(2, false), node(3, false)]));
+    }
 }

@@ -225,9 +225,9 @@ impl Link {
     }
 
     async fn send_checkpoint(&self, from: RaftVote) -> Result<RaftVote, StreamingError<Types>> {
-        let checkpoints = Arc::clone(&self.checkpoints);
+        let (checkpoints, stepped) = (Arc::clone(&self.checkpoints), self.stepped);
         let made = self
-            .blocking(move || checkpoints.make())
+            .blocking(move || checkpoints.make(stepped))
             .await
             .map_err(|e| unreachable_now(&io::Error::other(e)))?;
         let peer = self.peer();

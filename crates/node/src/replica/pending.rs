@@ -112,11 +112,14 @@ impl Pending {
         self.resolved.send_modify(|n| *n += 1);
     }
 
-    /// Entries of a term are applied from now on.
+    /// Entries of a term are applied from now on, or were here before they were handed out.
     pub(crate) fn enter_term(&self, term: u64) {
         let lost: Vec<Waiting> = {
             let mut inner = self.inner.lock();
-            inner.applied_term = inner.applied_term.max(term);
+            if inner.applied_term >= term {
+                return;
+            }
+            inner.applied_term = term;
             inner.remove_if(|waiting| waiting.sent_in.is_some_and(|sent| sent < term))
         };
         for waiting in lost {
@@ -126,16 +129,22 @@ impl Pending {
         self.note_resolved();
     }
 
-    /// The log was replaced by a checkpoint: what was sent may be in it.
-    pub(crate) fn forget_sent(&self, error: &Error) {
-        let unknown = self.inner.lock().remove_if(|w| w.sent_in.is_some());
-        self.resolve_unknown(unknown, error);
+    /// The log was replaced by a checkpoint, which ends in a term: what was sent may be in it. What is
+    /// sent from now on is in the log behind it, or nowhere.
+    pub(crate) fn forget_sent(&self, error: &Error, term: u64) {
+        let unknown = {
+            let mut inner = self.inner.lock();
+            inner.applied_term = inner.applied_term.max(term);
+            inner.remove_if(|waiting| waiting.sent_in.is_some())
+        };
+        self.resolve_unknown(unknown, error, error);
     }
 
-    /// The log failed: what waits may or may not be found at the next start.
-    pub(crate) fn fail(&self, error: &Error) {
+    /// The log failed: what waits may or may not be found at the next start, and `of_sent` is the
+    /// error of what may be on its way.
+    pub(crate) fn fail(&self, error: &Error, of_sent: &Error) {
         let unknown = self.inner.lock().remove_if(|_| true);
-        self.resolve_unknown(unknown, error);
+        self.resolve_unknown(unknown, error, of_sent);
     }
 
     /// Nothing will be resolved any more.
@@ -145,11 +154,16 @@ impl Pending {
             inner.closed = Some(error.clone());
             inner.remove_if(|_| true)
         };
-        self.resolve_unknown(unknown, error);
+        let of_sent = Error::unknown_outcome(&error.message);
+        self.resolve_unknown(unknown, error, &of_sent);
     }
 
-    fn resolve_unknown(&self, unknown: Vec<Waiting>, error: &Error) {
+    fn resolve_unknown(&self, unknown: Vec<Waiting>, error: &Error, of_sent: &Error) {
         for waiting in unknown {
+            let error = match waiting.sent_in {
+                Some(_) => of_sent,
+                None => error,
+            };
             let _ = waiting.reply.send(Resolution::Unknown(error.clone()));
         }
         self.note_resolved();
@@ -226,5 +240,75 @@ impl Drop for Ticket {
         if left.is_some() {
             self.pending.note_resolved();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use chronos_env::Env;
+    use chronos_model::{SqlState, Stamp, WriteSet};
+    use chronos_store::{Store, StoreOptions};
+
+    use super::*;
+
+    fn set() -> PreparedWriteSet {
+        let options = StoreOptions {
+            background: false,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&Env::simulated(1), Path::new("/store"), options).unwrap();
+        let set = WriteSet {
+            begin: Stamp(7),
+            changes: Vec::new(),
+        };
+        store.prepare(set, &store.catalog()).unwrap()
+    }
+
+    #[test]
+    fn what_a_later_term_leaves_out_is_lost_at_once() {
+        let pending = Pending::new(8);
+        let (ticket, mut resolution) = pending.enter(set()).unwrap();
+        let (later, mut of_later) = pending.enter(set()).unwrap();
+        assert!(ticket.send_in(3) && later.send_in(4));
+        pending.enter_term(3);
+        assert!(resolution.try_recv().is_err());
+        pending.enter_term(4);
+        assert!(matches!(resolution.try_recv(), Ok(Resolution::Lost(_))));
+        assert!(of_later.try_recv().is_err());
+        assert!(!ticket.send_in(3));
+    }
+
+    #[test]
+    fn what_may_be_on_its_way_when_the_node_ends_is_not_known() {
+        let pending = Pending::new(8);
+        let (sent, mut of_sent) = pending.enter(set()).unwrap();
+        let (_waits, mut of_waits) = pending.enter(set()).unwrap();
+        assert!(sent.send_in(5));
+        pending.close(&Error::new(SqlState::ADMIN_SHUTDOWN, "it ends"));
+        let code = |resolution: &mut oneshot::Receiver<Resolution>| match resolution.try_recv() {
+            Ok(Resolution::Unknown(error)) => error.code,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(code(&mut of_sent), SqlState::TRANSACTION_RESOLUTION_UNKNOWN);
+        assert_eq!(code(&mut of_waits), SqlState::ADMIN_SHUTDOWN);
+        assert!(pending.enter(set()).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_after_a_checkpoint_goes_to_no_leader_from_before() {
+        let pending = Pending::new(8);
+        let (sent, mut resolution) = pending.enter(set()).unwrap();
+        let (waits, mut of_waits) = pending.enter(set()).unwrap();
+        assert!(sent.send_in(5));
+        let error = Error::new(SqlState::TRANSACTION_RESOLUTION_UNKNOWN, "who knows");
+        pending.forget_sent(&error, 7);
+        assert!(matches!(resolution.try_recv(), Ok(Resolution::Unknown(_))));
+        // Entries of the term 7 may be the next ones: nobody would learn of its loss.
+        assert!(!waits.send_in(5));
+        assert!(waits.send_in(7));
+        pending.enter_term(7);
+        assert!(of_waits.try_recv().is_err());
     }
 }

@@ -189,6 +189,11 @@ impl Replica {
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Handed::NotTaken,
                 // Applied, or discarded by a later leader.
                 Ok(_) => Handed::Sent,
+                // Others may have it.
+                Err(_) if !self.is_alone() => {
+                    let why = self.ended(&"it gave no answer").message;
+                    Handed::Refused(Error::unknown_outcome(why))
+                }
                 Err(_) => Handed::Refused(self.ended(&"it gave no answer")),
             },
         }
@@ -199,13 +204,8 @@ impl Replica {
         &self,
         resolution: oneshot::Receiver<Resolution>,
     ) -> Result<Resolution, Error> {
-        let unknown = || {
-            Error::new(
-                SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-                "it is unknown whether the commit took place: the leader was lost and no other was found in time",
-            )
-            .with_hint("Read what it should have written before repeating it, or repeat it with an idempotency key.")
-        };
+        let unknown =
+            || Error::unknown_outcome("the leader was lost and no other was found in time");
         let resolved = match self.is_alone() {
             // Nobody else can decide.
             true => Ok(resolution.await),
@@ -283,7 +283,7 @@ impl Replica {
             match self.place.timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(self.ended(&"its metrics have ended")),
-                Err(_) => return Err(no_leader()),
+                Err(_) => return Err(Error::no_leader()),
             }
         }
     }
@@ -305,7 +305,7 @@ impl Replica {
     /// Errors: the consensus has ended, or nobody can be found for too long (57P03).
     pub(super) async fn next_lead(&self, last: &Lead, deadline: Instant) -> Result<(), Error> {
         if Instant::now() >= deadline {
-            return Err(no_leader());
+            return Err(Error::no_leader());
         }
         let pause = Duration::from_millis(self.pace.given().heartbeat_ms.clamp(5, 100));
         let until = (Instant::now() + pause).min(deadline);
@@ -329,9 +329,14 @@ impl Replica {
         if *applied.borrow() >= index {
             return Ok(());
         }
-        let there = applied.wait_for(|last| *last >= index);
-        let there = self.place.timeout_at(deadline, there).await;
-        match there.map(|there| there.is_ok()) {
+        let there = async {
+            tokio::select! {
+                biased;
+                there = applied.wait_for(|last| *last >= index) => there.is_ok(),
+                () = self.repairs.stopped() => false,
+            }
+        };
+        match self.place.timeout_at(deadline, there).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(shutting_down()),
             Err(_) => Err(Error::new(
@@ -348,15 +353,6 @@ fn resolution_of(resolved: Result<Resolution, oneshot::error::RecvError>) -> Han
         Ok(resolution) => Handed::Resolved(resolution),
         Err(_) => Handed::Refused(shutting_down()),
     }
-}
-
-/// 57P03: nobody leads.
-pub(super) fn no_leader() -> Error {
-    Error::new(
-        SqlState::CANNOT_CONNECT_NOW,
-        "no leader is known: this node does not reach enough others",
-    )
-    .with_hint("Retry. Reads of what is here: SET chronos.read_consistency = 'stale'.")
 }
 
 /// The log's index of what the library's index is.

@@ -55,11 +55,15 @@ impl Push {
             ..offer
         };
         let mut next = whole.clone();
+        let mut sent = None;
         loop {
             match self.peer.offer_checkpoint(next.clone()).await? {
                 OfferReply::HigherBallot(higher) => return Ok(Pushed::HigherBallot(higher)),
                 OfferReply::Complete => return Ok(Pushed::There(whole)),
                 OfferReply::Wanted { file, offset } => {
+                    if sent.replace((file, offset)) == Some((file, offset)) {
+                        return Err(failed(&"a file of it cannot be read any more"));
+                    }
                     let rest = sizes.iter().skip(file as usize).sum::<u64>();
                     let there = bytes_total.saturating_sub(rest.saturating_sub(offset));
                     self.sending.lock().note(self.target, there, bytes_total);
@@ -108,5 +112,123 @@ struct Ends<'a>(&'a Push);
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.sending.lock().end(self.0.target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use chronos_env::{Disk, SimDisk, SimEnv};
+    use chronos_store::log::LogIndex;
+    use chronos_store::{Store, StoreOptions};
+
+    use super::super::checkpoints::Checkpoints;
+    use super::super::pending::Pending;
+    use super::super::service::Nobody;
+    use super::*;
+    use crate::cluster::{
+        AdminReply, AdminRequest, AppendReplies, AppendReply, AppendRequest, AppendRequests,
+        ProposeReply, ReadIndexReply, ReadIndexRequest, TransferRequest, VoteReply, VoteRequest,
+    };
+
+    /// A node that takes checkpoints, and nothing else.
+    struct Taker(Checkpoints);
+
+    #[async_trait]
+    impl Peer for Taker {
+        async fn offer_checkpoint(&self, offer: CheckpointOffer) -> Result<OfferReply, PeerError> {
+            self.0.offered(&offer)
+        }
+
+        async fn send_parts(
+            &self,
+            mut parts: BoxStream<'static, CheckpointPart>,
+        ) -> Result<(), PeerError> {
+            while let Some(part) = parts.next().await {
+                self.0.received(&part)?;
+            }
+            Ok(())
+        }
+
+        async fn vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
+            Nobody.vote(request).await
+        }
+
+        async fn pre_vote(&self, request: VoteRequest) -> Result<VoteReply, PeerError> {
+            Nobody.pre_vote(request).await
+        }
+
+        async fn append_stream(&self, them: AppendRequests) -> Result<AppendReplies, PeerError> {
+            Nobody.append_stream(them).await
+        }
+
+        async fn append(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
+            Nobody.append(request).await
+        }
+
+        async fn transfer(&self, to: TransferRequest) -> Result<Result<(), String>, PeerError> {
+            Nobody.transfer(to).await
+        }
+
+        async fn install_checkpoint(&self, offer: CheckpointOffer) -> Result<Ballot, PeerError> {
+            Nobody.install_checkpoint(offer).await
+        }
+
+        async fn propose(&self, term: u64, payload: Bytes) -> Result<ProposeReply, PeerError> {
+            Nobody.propose(term, payload).await
+        }
+
+        async fn read_index(&self, asked: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
+            Nobody.read_index(asked).await
+        }
+
+        async fn admin(&self, request: AdminRequest) -> Result<AdminReply, PeerError> {
+            Nobody.admin(request).await
+        }
+    }
+
+    fn checkpoints(disk: &SimDisk, dir: &str) -> Checkpoints {
+        let env = SimEnv::with_disk(disk.clone(), 1).env();
+        let options = StoreOptions {
+            background: false,
+            ..StoreOptions::default()
+        };
+        let dir = Path::new(dir);
+        let store = Store::open(&env, &dir.join("store"), options).unwrap();
+        let pending = Pending::new(1);
+        Checkpoints::new(&env, dir, store, pending, Box::new(|| {})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_ends_the_transfer() {
+        let disk = SimDisk::new(1);
+        let from = checkpoints(&disk, "/from");
+        from.store()
+            .skip(LogIndex(1), chronos_model::Stamp(9))
+            .unwrap();
+        let there = SimDisk::new(2);
+        let taker = Arc::new(Taker(checkpoints(&there, "/to")));
+        let push = Push {
+            target: 2,
+            peer: taker.clone(),
+            sending: Arc::default(),
+            stepped: true,
+        };
+        let made = from.make(true).unwrap();
+        disk.fail_reads(disk.read_points()..u64::MAX);
+        let pushed = push.push(made, CheckpointOffer::default()).await;
+        assert!(matches!(pushed, Err(PeerError::Failed(_))));
+        let part = Path::new("/to/incoming.part");
+        assert!(there.exists(part).unwrap() && taker.0.receiving().is_some());
+        // It is gone on with, or after a while it is not.
+        disk.clear_faults();
+        taker.0.discard().unwrap();
+        assert!(!there.exists(part).unwrap() && taker.0.receiving().is_none());
+        let made = from.make(true).unwrap();
+        let pushed = push.push(made, CheckpointOffer::default()).await;
+        assert!(matches!(pushed, Ok(Pushed::There(_))));
+        assert!(push.sending.lock().to(2).is_none());
     }
 }

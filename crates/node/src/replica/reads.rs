@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::confirming::committed_as_leader;
-use super::propose::{index_of, no_leader};
+use super::propose::index_of;
 use super::types::{index_of_id, RaftState};
 use super::{Raft, Replica};
 use crate::cluster::{Ballot, NodeNumber, ReadIndexReply, ReadIndexRequest, Sabotage};
@@ -38,7 +38,7 @@ type Answer = Result<u64, Error>;
 
 /// Who waits for a read index.
 pub(super) struct Reads {
-    waiting: Mutex<Waiting>,
+    waiting: Arc<Mutex<Waiting>>,
     /// What was the end of the log when the node was opened.
     start_index: u64,
 }
@@ -46,7 +46,7 @@ pub(super) struct Reads {
 impl Reads {
     pub(super) fn new(start_index: u64) -> Reads {
         Reads {
-            waiting: Mutex::default(),
+            waiting: Arc::default(),
             start_index,
         }
     }
@@ -56,6 +56,31 @@ impl Reads {
 struct Waiting {
     asking: bool,
     next: Vec<oneshot::Sender<Answer>>,
+}
+
+/// Asks for those who wait. If it is dropped before it is over, as when the node ends, they learn
+/// that nobody does any more.
+struct Asking {
+    waiting: Arc<Mutex<Waiting>>,
+    is_over: bool,
+}
+
+impl Asking {
+    /// Those who wait for the next answer; `None`: nobody does, and this is over.
+    fn next(&mut self) -> Option<Vec<oneshot::Sender<Answer>>> {
+        let mut waiting = self.waiting.lock();
+        self.is_over = waiting.next.is_empty();
+        waiting.asking = !self.is_over;
+        waiting.asking.then(|| std::mem::take(&mut waiting.next))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.is_over {
+            *self.waiting.lock() = Waiting::default();
+        }
+    }
 }
 
 impl Replica {
@@ -87,23 +112,19 @@ impl Replica {
         };
         if asks {
             let replica = Arc::clone(self);
+            let asking = Asking {
+                waiting: Arc::clone(&self.reads.waiting),
+                is_over: false,
+            };
             self.place
-                .spawn(async move { replica.answer_waiting(deadline).await });
+                .spawn(async move { replica.answer_waiting(asking, deadline).await });
         }
         answer.await.unwrap_or_else(|_| Err(super::shutting_down()))
     }
 
     /// Asks for those who wait, until nobody does.
-    async fn answer_waiting(&self, mut deadline: Instant) {
-        loop {
-            let answered = {
-                let mut waiting = self.reads.waiting.lock();
-                if waiting.next.is_empty() {
-                    waiting.asking = false;
-                    return;
-                }
-                std::mem::take(&mut waiting.next)
-            };
+    async fn answer_waiting(&self, mut asking: Asking, mut deadline: Instant) {
+        while let Some(answered) = asking.next() {
             let index = self.read_index(deadline).await;
             for sender in answered {
                 let _ = sender.send(index.clone());
@@ -142,7 +163,7 @@ impl Replica {
                 return Ok(index);
             }
             if Instant::now() >= deadline {
-                return Err(no_leader());
+                return Err(Error::no_leader());
             }
             self.next_lead(&lead, deadline).await?;
         }
@@ -277,4 +298,45 @@ fn committed_with(state: &RaftState, own: u64, follower: u64, follows: Ballot) -
         agreeing * 2 > voters.len()
     });
     is_quorum.then(|| index_of_id(committed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_who_does_not_ask_any_more() {
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let ask = || {
+            let (sender, answer) = oneshot::channel();
+            waiting.lock().next.push(sender);
+            answer
+        };
+        let asking = || Asking {
+            waiting: Arc::clone(&waiting),
+            is_over: false,
+        };
+        let mut first = ask();
+        let mut asks = asking();
+        let answered = asks.next().unwrap();
+        let mut second = ask();
+        // The task is dropped with the runtime of a node that ends.
+        drop((asks, answered));
+        for answer in [&mut first, &mut second] {
+            assert!(matches!(
+                answer.try_recv(),
+                Err(oneshot::error::TryRecvError::Closed)
+            ));
+        }
+        assert!(!waiting.lock().asking);
+        // One that is over takes nobody with it who came after.
+        let mut asks = asking();
+        assert!(asks.next().is_none());
+        let mut third = ask();
+        drop(asks);
+        assert!(matches!(
+            third.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        ));
+    }
 }

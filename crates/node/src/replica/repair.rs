@@ -79,7 +79,8 @@ impl Repairs {
         self.ends.send_replace(true);
     }
 
-    async fn stopped(&self) {
+    /// Returns when the node ends.
+    pub(super) async fn stopped(&self) {
         let mut ends = self.ends.subscribe();
         // The sender is as old as this.
         let _ = ends.wait_for(|ends| *ends).await;
@@ -313,8 +314,8 @@ impl Replica {
         let deadline = Instant::now() + CATCH_UP_MOST;
         let there = self.applied(request.at_least.0, deadline).await;
         there.map_err(|_| refused("it has not applied as much"))?;
-        let checkpoints = Arc::clone(&self.checkpoints);
-        let made = run(self.is_stepped(), move || checkpoints.make()).await;
+        let (checkpoints, stepped) = (Arc::clone(&self.checkpoints), self.is_stepped());
+        let made = run(stepped, move || checkpoints.make(stepped)).await;
         let push = Push {
             target,
             peer: self.peers.peer(&member),

@@ -255,6 +255,10 @@ impl Peer for Service {
         let id = offer.id;
         let incoming = run(replica.is_stepped(), move || checkpoints.complete(&id)).await?;
         let (term, index) = incoming.list.applied();
+        if term.0 > offer.ballot.term {
+            // No leader has what comes after it, and the consensus relies on that.
+            return Err(PeerError::Failed("it is of a later leader's time".into()));
+        }
         let membership = checkpoints::stored_membership(incoming.list.membership());
         let meta = RaftSnapshotMeta {
             last_log_id: Some(raft_log_id(term, index)),

@@ -209,7 +209,11 @@ impl Start<'_> {
     fn known_membership(&self) -> Result<Option<Membership>, Error> {
         let mut known = None;
         if let Some(stored) = self.store.membership() {
-            known = serde_json::from_slice(&stored.bytes).ok();
+            let read = serde_json::from_slice(&stored.bytes);
+            known = Some(read.map_err(|e| {
+                let message = format!("the store's list of members cannot be read: {e}");
+                Error::new(SqlState::DATA_CORRUPTED, message)
+            })?);
         }
         let from = self.store.applied_index().next();
         let has_more = self.log.bounds().is_some_and(|(_, last)| last >= from);

@@ -1,11 +1,12 @@
-//! What goes on by itself: the log is cut, learners that have caught up are let vote, and changes
-//! of leaders are noted.
+//! What goes on by itself: the log is cut, what is of no use any more is removed, learners that have
+//! caught up are let vote, changes of voters come to their end, and changes of leaders are noted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::Instant as _;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
@@ -19,8 +20,13 @@ use chronos_store::log::LogIndex;
 
 /// How often the log's length is looked at.
 const EVERY: Duration = Duration::from_millis(500);
+/// What was received of a checkpoint is kept for so long after nothing more came.
+const KEEP_RECEIVED: Duration = Duration::from_secs(60 * 60);
+/// Who has not answered for so long is not there.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// A learner votes once it is no further behind than this.
 const PROMOTE_LAG_MAX: u64 = 1_000;
+
 /// What was counted since the node was opened.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -79,6 +85,7 @@ pub(super) async fn watch_leaders(replica: Weak<Replica>) {
 pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receiver<u64>) {
     let mut installed = 0;
     let mut ages = Ages::default();
+    let mut received = (0, 0);
     loop {
         let noticed = tokio::time::timeout(EVERY, refused.changed()).await;
         let Some(replica) = replica.upgrade() else {
@@ -89,6 +96,7 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
         }
         let must_forget = matches!(noticed, Ok(Ok(())));
         replica.cut_log(must_forget, &mut ages).await;
+        replica.discard_received(&mut received).await;
         if replica.checkpoints.installed() != installed {
             installed = replica.checkpoints.installed();
             replica.indexes.look_again();
@@ -97,7 +105,7 @@ pub(super) async fn cut_logs(replica: Weak<Replica>, mut refused: watch::Receive
 }
 
 /// Runs until the replica is gone.
-pub(super) async fn watch_learners(replica: Weak<Replica>) {
+pub(super) async fn watch_members(replica: Weak<Replica>) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(replica) = replica.upgrade() else {
@@ -106,6 +114,7 @@ pub(super) async fn watch_learners(replica: Weak<Replica>) {
         if replica.closing.load(Ordering::Acquire) {
             return;
         }
+        replica.complete_change().await;
         replica.promote_learners().await;
     }
 }
@@ -175,7 +184,7 @@ impl Replica {
                 last,
                 bytes: self.log.stats().file_bytes,
             };
-            let Some(upto) = cut_upto(length, old, keep) else {
+            let Some(upto) = cut_upto(length, old, keep, self.followed()) else {
                 return;
             };
             // Small transactions fill the log, and rare ones grow old, long before they fill memory.
@@ -194,6 +203,41 @@ impl Replica {
         // nothing that a follower is being sent.
         let _ = self.raft.trigger().snapshot().await;
         let _ = self.raft.trigger().purge_log(raft_index(upto)).await;
+    }
+
+    /// The last entry that all followers have that answer; `None`: this node does not lead, or there
+    /// are none.
+    fn followed(&self) -> Option<LogIndex> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let (replication, heard) = (metrics.replication.as_ref()?, metrics.heartbeat.as_ref()?);
+        let answers = |id: &u64| {
+            let heard = heard.get(id).and_then(Option::as_ref);
+            heard.is_some_and(|at| at.elapsed() < ANSWERED_WITHIN)
+        };
+        let followers = replication.iter().filter(|(id, _)| **id != self.own_id());
+        let followers = followers.filter(|(id, _)| answers(id));
+        let matched = followers.map(|(_, matched)| matched.as_ref().map_or(0, index_of_id));
+        matched.min().map(LogIndex)
+    }
+
+    /// Makes room if nobody goes on with what was sent here. `seen`: the bytes that had arrived when
+    /// something was seen to last, and when that was.
+    async fn discard_received(&self, seen: &mut (u64, u64)) {
+        let now = self.env.clock.monotonic_nanos();
+        let arrived = self.checkpoints.arrived();
+        if arrived != seen.0 || seen.1 == 0 {
+            *seen = (arrived, now.max(1));
+        }
+        if Duration::from_nanos(now.saturating_sub(seen.1)) < KEEP_RECEIVED {
+            return;
+        }
+        seen.1 = now;
+        let checkpoints = Arc::clone(&self.checkpoints);
+        let discarded = run(self.is_stepped(), move || checkpoints.discard()).await;
+        if let Err(error) = discarded {
+            tracing::warn!(%error, "what was received of a checkpoint cannot be removed");
+        }
     }
 
     fn log_keep(&self) -> Keep {
@@ -262,7 +306,7 @@ pub(super) fn start(replica: &Arc<Replica>, refused: watch::Receiver<u64>) {
     replica
         .place
         .spawn(cut_logs(Arc::downgrade(replica), refused));
-    replica.place.spawn(watch_learners(Arc::downgrade(replica)));
+    replica.place.spawn(watch_members(Arc::downgrade(replica)));
     replica
         .place
         .spawn(super::beat::beat(Arc::downgrade(replica)));

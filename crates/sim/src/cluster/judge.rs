@@ -96,6 +96,12 @@ impl Judge {
                 .collect();
             return Err(format!("nobody leads: {seen:?}"));
         };
+        if led.changing {
+            return Err(format!(
+                "a change of voters does not end: {:?}",
+                led.members
+            ));
+        }
         let members: BTreeSet<NodeNumber> = led.members.iter().map(|m| m.number).collect();
         let members: Vec<(Node, Process)> = running
             .into_iter()

@@ -17,6 +17,8 @@ mod client;
 mod clock;
 mod connection;
 mod damage;
+#[cfg(test)]
+mod halfway;
 mod judge;
 mod machine;
 mod nemesis;

@@ -20,7 +20,7 @@ use chronos_env::{DiskFile, Env};
 
 use super::list::{CheckpointFile, CheckpointList, LIST};
 use super::{checksum, create_dir, exists, remove_tree, rename, sync_dir, unfinished, Checkpoint};
-use crate::error::StoreError;
+use crate::error::{with_causes, StoreError};
 use crate::manifest;
 use crate::store::{segment_path, Store, SEGMENTS};
 
@@ -183,13 +183,10 @@ impl Receiver {
         let file = self.file(number)?;
         file.write_at(bytes, offset).map_err(io)?;
         self.received[number] = Received::Bytes(end);
-        if end == whole {
-            file.sync_data()
-                .map_err(|e| StoreError::io("sync", &path, e))?;
-            self.open = None;
-            self.check(number)?;
+        match end == whole {
+            true => self.complete(number),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Completes the checkpoint.
@@ -262,13 +259,15 @@ impl Receiver {
             let length = files[number].bytes;
             let bytes = disk.file_len(&path);
             let bytes = bytes.map_err(|e| StoreError::io("read", &path, e))?;
+            self.received[number] = Received::Bytes(bytes);
             if bytes < length {
-                self.received[number] = Received::Bytes(bytes);
-            } else if known.get(&*name) == Some(&&files[number]) {
+                continue;
+            }
+            if known.get(&*name) == Some(&&files[number]) {
                 self.received[number] = Received::Whole;
             } else {
-                // What is wrong about it is received again.
-                match self.check(number) {
+                // What is wrong about it is received again. That it was synced is not known.
+                match self.complete(number) {
                     Ok(()) | Err(StoreError::Damaged { .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -329,22 +328,49 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether a file that has all its bytes is what the list says; if not, it is removed.
+    /// Makes a file durable that has all its bytes, and checks it.
+    fn complete(&mut self, number: usize) -> Result<(), StoreError> {
+        let path = self.part.join(&self.list.files()[number].name);
+        let synced = self.file(number).and_then(|file| {
+            let synced = file.sync_data();
+            synced.map_err(|e| StoreError::io("sync", &path, e))
+        });
+        self.open = None;
+        if let Err(error) = synced {
+            // A second sync would succeed, whatever became of the bytes.
+            self.begin_anew(number)?;
+            return Err(error);
+        }
+        self.check(number)
+    }
+
+    /// Whether a file that has all its bytes is what the list says; if not, or if it cannot be read,
+    /// it is removed.
     fn check(&mut self, number: usize) -> Result<(), StoreError> {
         let file = &self.list.files()[number];
         let path = self.part.join(&file.name);
-        if checksum(&self.env, &path)? == (file.bytes, file.crc32) {
-            self.received[number] = Received::Whole;
-            return Ok(());
-        }
-        self.received[number] = Received::Bytes(0);
-        let removed = self.env.disk.remove_file(&path);
-        removed.map_err(|e| StoreError::io("remove", &path, e))?;
+        let reason = match checksum(&self.env, &path) {
+            Ok(found) if found == (file.bytes, file.crc32) => {
+                self.received[number] = Received::Whole;
+                return Ok(());
+            }
+            Ok(_) => "its checksum is not the one that the checkpoint's list gives".to_owned(),
+            Err(error) => with_causes(&error),
+        };
+        self.begin_anew(number)?;
         Err(StoreError::Damaged {
             path,
             offset: 0,
-            reason: "its checksum is not the one that the checkpoint's list gives".into(),
+            reason,
         })
+    }
+
+    /// Gives up what there is of a file.
+    fn begin_anew(&mut self, number: usize) -> Result<(), StoreError> {
+        self.received[number] = Received::Bytes(0);
+        let path = self.part.join(&self.list.files()[number].name);
+        let removed = self.env.disk.remove_file(&path);
+        removed.map_err(|e| StoreError::io("remove", &path, e))
     }
 
     fn file(&mut self, number: usize) -> Result<Arc<dyn DiskFile>, StoreError> {

@@ -393,6 +393,64 @@ fn a_receiver_goes_on_where_it_was_and_finds_what_is_wrong() {
 }
 
 #[test]
+fn what_was_received_counts_only_when_it_is_durable() {
+    let two = Two::new();
+    for seed in 0..8 {
+        let disk = SimDisk::new(3);
+        let (env, store) = two.behind(&disk).unwrap();
+        let begin = || Receiver::begin(&env, &data(INCOMING), two.list(), Some(&store)).unwrap();
+        let wanted = begin().wanted().unwrap();
+        // The process ended between the last write of a file and its sync.
+        let part = data(INCOMING).with_extension("part").join(&wanted.name);
+        let mut bytes = vec![0; wanted.bytes as usize];
+        let file = two.source.open_file(&wanted.name).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        env.disk.create(&part).unwrap().write_at(&bytes, 0).unwrap();
+        let mut receiver = begin();
+        let second = receiver.wanted().unwrap();
+        assert_ne!(second.name, wanted.name);
+        // A sync that fails has lost something, and the next one does not say so.
+        disk.fail_syncs_after_write_points(disk.write_points());
+        let error = send(&two.source, &mut receiver).unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        disk.clear_faults();
+        assert_eq!(receiver.wanted().unwrap(), second);
+        drop(receiver);
+        two.receive(&env, &store).unwrap();
+        let env = SimEnv::with_disk(disk.restart(seed), seed).env();
+        check(&open(&env, &data("store")), &two.log, LogIndex(20));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_here_is_sent() {
+    let two = Two::new();
+    let disk = SimDisk::new(3);
+    let (env, store) = two.behind(&disk).unwrap();
+    two.receive(&env, &store).unwrap();
+    let store = open(&env, &data("store"));
+    let begin = || Receiver::begin(&env, &data(INCOMING), two.list(), Some(&store));
+    let from = disk.read_points();
+    let receiver = begin().unwrap();
+    let all = receiver.linked_bytes();
+    receiver.discard().unwrap();
+    let points = disk.read_points() - from;
+    let mut sent = 0;
+    for point in 0..points {
+        disk.fail_reads(disk.read_points() + point..disk.read_points() + point + 1);
+        let begun = begin();
+        disk.clear_faults();
+        // Reads of what is no file of a checkpoint may fail as well.
+        let Ok(receiver) = begun else {
+            continue;
+        };
+        sent += u32::from(receiver.linked_bytes() < all);
+        receiver.discard().unwrap();
+    }
+    assert!(sent > 0, "no file was read in {points} reads");
+}
+
+#[test]
 fn what_a_store_has_is_not_sent_again() {
     let two = Two::new();
     let (env, store) = two.behind(&SimDisk::new(3)).unwrap();

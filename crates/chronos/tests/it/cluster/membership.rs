@@ -45,6 +45,32 @@ fn nodes_are_added_promoted_and_removed_under_load() {
     });
 }
 
+#[test]
+fn who_is_told_not_to_vote_any_more_does_not_go_on_by_itself() {
+    scenario(async |seed| {
+        let mut cluster = Cluster::start(3, 2).await;
+        let load = Load::start(&cluster, Clients::default(), seed).await;
+        let mut voters = cluster.all();
+        let leader = cluster.leader_among(&voters).await;
+        let demoted = cluster.join(leader, &[]);
+        voting(&cluster, &[&voters[..], &[demoted]].concat()).await;
+        let names: Vec<String> = voters.iter().map(|&node| name(node)).collect();
+        let leader = cluster.leader_among(&voters).await;
+        let (status, text) = cluster
+            .post(leader, "/change-membership", &json!(names))
+            .await;
+        assert_eq!(status, 200, "{text}");
+        voting(&cluster, &voters).await;
+        // When the next one has caught up and votes, the other one has been looked at as well.
+        let leader = cluster.leader_among(&voters).await;
+        voters.push(cluster.join(leader, &[]));
+        voting(&cluster, &voters).await;
+        let status = cluster.status(voters[0]).await.expect("a status");
+        assert_eq!(status.members("learner"), [demoted]);
+        load.finish(&cluster).await;
+    });
+}
+
 /// A node receives everything and does not vote, until it has caught up and is told to.
 async fn join_and_promote(cluster: &mut Cluster, leader: usize, voters: &[usize]) -> usize {
     let joined = cluster.join(leader, &["--learner"]);
