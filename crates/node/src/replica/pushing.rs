@@ -180,6 +180,10 @@ mod tests {
             Nobody.propose(term, payload).await
         }
 
+        async fn follows(&self, ballot: Ballot) -> Result<bool, PeerError> {
+            Nobody.follows(ballot).await
+        }
+
         async fn read_index(&self, asked: ReadIndexRequest) -> Result<ReadIndexReply, PeerError> {
             Nobody.read_index(asked).await
         }
