@@ -29,8 +29,10 @@ use super::types::{
 use crate::cluster::{Ballot, NodeNumber, Sabotage};
 use crate::Error;
 
-/// Payloads that are read at once: of one message to a follower, or one step of applying.
-const READ_BYTES_MAX: u64 = 4 << 20;
+/// Payloads that are read at once: of one message to a follower, or one step of applying. What is not in
+/// memory any more is read from files on the consensus's thread: no more than a slow card reads while a
+/// heartbeat can wait.
+const READ_BYTES_MAX: u64 = 1 << 20;
 
 /// The log of one node, as the consensus sees it.
 #[derive(Clone)]
