@@ -3,7 +3,7 @@
 
 use serde_json::{json, Value};
 
-use crate::members::{admin, done, leader_of, three, wait_for, Place, Running};
+use crate::members::{admin, done, leader_of, three_with_a_table, wait_for, Place, Running};
 use crate::node::get;
 
 /// Waits until a node says that it has no leader to send requests to.
@@ -20,12 +20,8 @@ fn wait_for_no_leader(node: &Running) {
 #[test]
 fn who_is_left_without_a_majority_says_so() {
     let root = tempfile::tempdir().expect("a directory");
-    let (places, peers) = three(root.path());
-    let static_start = ["--peers", peers.as_str()];
-    let mut nodes: Vec<Running> = places.iter().map(|p| p.start(&static_start)).collect();
-    let leads = leader_of(&nodes.iter().collect::<Vec<_>>());
+    let (places, mut nodes, leads) = three_with_a_table(root.path());
     let left = (leads + 1) % nodes.len();
-    nodes[left].sql("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)");
 
     // A follower that hears nothing of its leader any more.
     let left = nodes.swap_remove(left);
@@ -70,13 +66,9 @@ fn who_is_left_without_a_majority_says_so() {
 #[test]
 fn a_member_with_another_address_is_found_there() {
     let root = tempfile::tempdir().expect("a directory");
-    let (places, peers) = three(root.path());
-    let static_start = ["--peers", peers.as_str()];
-    let mut nodes: Vec<Running> = places.iter().map(|p| p.start(&static_start)).collect();
-    let leads = leader_of(&nodes.iter().collect::<Vec<_>>());
+    let (places, mut nodes, leads) = three_with_a_table(root.path());
     let moves = (leads + 1) % nodes.len();
     let id = places[moves].id();
-    nodes[leads].sql("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)");
 
     let stopped = nodes.swap_remove(moves);
     assert_eq!(stopped.stop(), Some(0));

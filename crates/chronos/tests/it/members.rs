@@ -233,6 +233,16 @@ pub(crate) fn three(root: &Path) -> ([Place; 3], String) {
     (places, peers.join(","))
 }
 
+/// Three nodes that run, where they are, and the position of the leader. All have the table `t`.
+pub(crate) fn three_with_a_table(root: &Path) -> ([Place; 3], Vec<Running>, usize) {
+    let (places, peers) = three(root);
+    let static_start = ["--peers", peers.as_str()];
+    let nodes: Vec<Running> = places.iter().map(|p| p.start(&static_start)).collect();
+    let leads = leader_of(&nodes.iter().collect::<Vec<_>>());
+    nodes[leads].sql("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)");
+    (places, nodes, leads)
+}
+
 #[test]
 fn nodes_that_begin_together_are_started_in_any_order() {
     let root = tempfile::tempdir().expect("a directory");
@@ -342,11 +352,7 @@ fn members_join_vote_lead_and_leave() {
 #[test]
 fn a_leader_that_is_stopped_lets_another_lead() {
     let root = tempfile::tempdir().expect("a directory");
-    let (places, peers) = three(root.path());
-    let static_start = ["--peers", peers.as_str()];
-    let mut nodes: Vec<Running> = places.iter().map(|p| p.start(&static_start)).collect();
-    let leads = leader_of(&nodes.iter().collect::<Vec<_>>());
-    nodes[leads].sql("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY)");
+    let (_, mut nodes, leads) = three_with_a_table(root.path());
 
     let stopped = nodes.remove(leads);
     let told = Arc::clone(&stopped.told);
